@@ -1,0 +1,106 @@
+# atomshim. build/ is all that this file writes to, but for `install` and `format`.
+
+VERSION = 0.1.0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+BINDIR ?= $(PREFIX)/bin
+
+CC ?= cc
+CFLAGS ?= -O2 -g
+WARNINGS = -std=gnu17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VERSION)"' -DATOMSHIM_LIBDIR='"$(LIBDIR)"' $(CPPFLAGS)
+
+# The shim lives in other people's processes: no stack protector or fortified call, whose support functions not
+# every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc beyond the golden import list.
+PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc
+SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
+	-Wl,--hash-style=both
+
+# The engine links into everything; the interposition only into the .so.
+ENGINE = crc32c image scratch filelock store_calls store_load store_commit
+SETTINGS = config pattern log
+SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(notdir $(wildcard shim/*.c)))) \
+	$(patsubst shim/%.c,%,$(wildcard shim/interpose/*.c))
+CLI = $(ENGINE) $(SETTINGS) $(patsubst shim/%.c,%,$(wildcard shim/cli/*.c))
+CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
+
+PROGRAMS = $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c)) \
+	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc))
+UNITS = $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/*.c))
+C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
+
+.PHONY: all test check lint sanitize format bench install clean
+.DELETE_ON_ERROR:
+
+all: build/libatomshim.so build/atomshim
+
+build/libatomshim.so: $(SHIM:%=build/pic/%.o) build/exports.map
+	$(CC) $(CFLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,build/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
+
+build/atomshim: $(CLI:%=build/static/%.o)
+	$(CC) $(CFLAGS) -static $(LDFLAGS) -o $@ $^
+
+build/pic/%.o: shim/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
+
+build/static/%.o: shim/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# calls.def is the one list of interposed names; the exports are made from it.
+build/exports.names: shim/calls.def
+	@mkdir -p $(@D)
+	$(CC) -E -P -x c '-DCALL(result,name,parameters,fallback)=name' $< | grep -o '[A-Za-z_0-9][A-Za-z_0-9]*' | LC_ALL=C sort > $@
+
+build/exports.map: build/exports.names
+	{ echo '{ global:'; sed 's/$$/;/' $<; echo 'local: *; };'; } > $@
+
+build/unit/%: tests/unit/%.c $(CORE:%=build/static/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
+
+build/programs/%: tests/programs/%.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
+
+build/programs/%: tests/programs/%.cc
+	@mkdir -p $(@D)
+	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
+
+# Sets up what is missing, builds, runs every test.
+test:
+	@scripts/bootstrap test
+	@$(MAKE) --no-print-directory check
+
+check: all $(PROGRAMS) $(UNITS)
+	bats $(BATS_FLAGS) tests
+
+lint:
+	@scripts/bootstrap lint
+	scripts/lint
+
+sanitize:
+	@scripts/bootstrap sanitize
+	scripts/sanitize
+
+format:
+	clang-format -i $(C_FILES)
+
+bench: all $(PROGRAMS)
+	scripts/bench
+
+# The .so is put in place by rename: a copy over a mapped file would crash every process that has it.
+install: all
+	mkdir -p $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR)
+	cp build/libatomshim.so $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
+	chmod 755 $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
+	mv $(DESTDIR)$(LIBDIR)/.libatomshim.so.new $(DESTDIR)$(LIBDIR)/libatomshim.so
+	cp build/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
+	chmod 755 $(DESTDIR)$(BINDIR)/.atomshim.new
+	mv $(DESTDIR)$(BINDIR)/.atomshim.new $(DESTDIR)$(BINDIR)/atomshim
+
+clean:
+	rm -rf build
+
+-include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d)

@@ -1,0 +1,105 @@
+/*
+ * The sized format: two images in one inode. Pure functions over bytes; store.h moves the bytes.
+ *
+ *   offset 0            head place:  header, payload
+ *   offset `twin`       twin place:  header, payload     (last in the file, so it grows freely)
+ *
+ * A header is 128 bytes of printable ASCII that end in a newline:
+ *
+ *   #atomshim/1 generation=0000000000000000007 size=0000000000000000042 twin=0000000000000008192
+ *   data=1c291ca3 head=9ae0daaf mark=+
+ *
+ * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image here
+ * size        payload bytes that follow the header
+ * twin        at offset 0: where the twin place is, a multiple of 4096. In the twin place: 0
+ * data        CRC-32C of the payload
+ * head        CRC-32C of the header's bytes before " head="
+ * mark        '+' once the image is known to be on disk, '-' before; outside the header's CRC
+ *
+ * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun: it names how
+ * many plain bytes there are and where the twin place will be.
+ *
+ * The size of a file in the sized format is FILE_REMAINDER modulo PAGE, so that st_size alone tells that nearly
+ * every other file is none, without a system call.
+ */
+#ifndef ATOMSHIM_IMAGE_H
+#define ATOMSHIM_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    IMAGE_HEADER_SIZE = 128,
+    IMAGE_MARK_OFFSET = 126,
+    IMAGE_PAGE = 4096,
+    IMAGE_FILE_REMAINDER = 128,
+    IMAGE_MARK_NONE = '-',
+    IMAGE_MARK_FLUSHED = '+',
+};
+
+/* Generations, sizes and offsets stay below this, so that no sum of two of them overflows. */
+#define IMAGE_NUMBER_MAX ((uint64_t)1 << 61)
+
+struct image_header {
+    uint64_t generation; /* 0: no image in this place */
+    uint64_t size;       /* payload bytes */
+    uint64_t twin;       /* file offset of the twin place; 0 in the twin place itself */
+    uint32_t payload_crc;
+    bool flushed; /* the mark */
+};
+
+struct image_footer {
+    uint64_t plain_size; /* bytes of the plain file before its first commit */
+    uint64_t twin;
+};
+
+enum image_kind {
+    IMAGE_ABSENT, /* does not begin like one of ours */
+    IMAGE_TORN,   /* begins like one of ours, but its CRC or a field is wrong */
+    IMAGE_VALID,
+};
+
+/* Writes the 128 bytes of a header. All numbers must be below IMAGE_NUMBER_MAX. */
+void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_header *header);
+
+/*
+ * Reads a header from the first `size` bytes found at its place. IMAGE_VALID only if the header's CRC holds,
+ * every number is below IMAGE_NUMBER_MAX and twin is a multiple of IMAGE_PAGE. Fills *header only then.
+ */
+enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header);
+
+/* The same two for a footer. */
+void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_footer *footer);
+enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer);
+
+/* True if a file of this size (st_size) can be in the sized format, or on its way there. */
+static inline bool image_size_possible(uint64_t file_size)
+{
+    return file_size % IMAGE_PAGE == IMAGE_FILE_REMAINDER;
+}
+
+/* Bytes of an image whose payload has `size` bytes. */
+static inline uint64_t image_length(uint64_t size)
+{
+    return IMAGE_HEADER_SIZE + size;
+}
+
+static inline uint64_t image_round_up(uint64_t n)
+{
+    return (n + IMAGE_PAGE - 1) / IMAGE_PAGE * IMAGE_PAGE;
+}
+
+/* Room that a place gets for an image of `length` bytes: a quarter more, so that it may grow a little. */
+static inline uint64_t image_place_size(uint64_t length)
+{
+    return image_round_up(length + length / 4 + IMAGE_PAGE);
+}
+
+/* The file size that a twin place at `twin` asks for when it takes an image of `length` bytes. */
+static inline uint64_t image_file_size(uint64_t twin, uint64_t length)
+{
+    return twin + image_place_size(length) + IMAGE_FILE_REMAINDER;
+}
+
+#endif

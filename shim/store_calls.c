@@ -1,0 +1,12 @@
+#include "store_calls.h"
+
+struct store_calls store_calls = {
+    .pread = sys_pread,
+    .pwrite = sys_pwrite,
+    .pwritev = sys_pwritev,
+    .fdatasync = sys_fdatasync,
+    .ftruncate = sys_ftruncate,
+    .fallocate = sys_fallocate,
+    .fstat = sys_fstat,
+    .fcntl = sys_fcntl,
+};

@@ -1,0 +1,24 @@
+/*
+ * Every system call that the store makes on a managed inode goes through this one table, so that a test can
+ * count them, fail the Nth one, cut it short or kill the process at it. Nothing else may replace an entry.
+ */
+#ifndef ATOMSHIM_STORE_CALLS_H
+#define ATOMSHIM_STORE_CALLS_H
+
+#include "sys.h"
+
+struct store_calls {
+    ssize_t (*pread)(int fd, void *buffer, size_t size, uint64_t offset);
+    ssize_t (*pwrite)(int fd, const void *buffer, size_t size, uint64_t offset);
+    ssize_t (*pwritev)(int fd, const struct iovec *pieces, int count, uint64_t offset);
+    int (*fdatasync)(int fd);
+    int (*ftruncate)(int fd, uint64_t size);
+    int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t size);
+    int (*fstat)(int fd, struct stat *status);
+    long (*fcntl)(int fd, int command, long argument);
+};
+
+/* The raw system calls of sys.h unless a test says otherwise. */
+extern struct store_calls store_calls;
+
+#endif

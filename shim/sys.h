@@ -1,0 +1,248 @@
+/*
+ * Raw system calls. Inside the shim no interposable libc function is ever called: a call here cannot come
+ * back to us, is no cancellation point, does not touch errno and is async-signal-safe.
+ *
+ * Every function returns what the kernel returns: a result >= 0, or a negative errno.
+ */
+#ifndef ATOMSHIM_SYS_H
+#define ATOMSHIM_SYS_H
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#elif defined(__aarch64__)
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+}
+
+#else
+#error "atomshim knows the system calls of x86-64 and aarch64"
+#endif
+
+#define SYS_CALL(number, a, b, c, d, e, f)                                                                   \
+    sys_call6((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+static inline int sys_openat(int directory, const char *path, int flags, mode_t mode)
+{
+    return (int)SYS_CALL(SYS_openat, directory, path, flags, mode, 0, 0);
+}
+
+static inline int sys_close(int fd)
+{
+    return (int)SYS_CALL(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static inline int sys_close_range(unsigned first, unsigned last, unsigned flags)
+{
+    return (int)SYS_CALL(SYS_close_range, first, last, flags, 0, 0, 0);
+}
+
+static inline ssize_t sys_read(int fd, void *buffer, size_t size)
+{
+    return SYS_CALL(SYS_read, fd, buffer, size, 0, 0, 0);
+}
+
+static inline ssize_t sys_write(int fd, const void *buffer, size_t size)
+{
+    return SYS_CALL(SYS_write, fd, buffer, size, 0, 0, 0);
+}
+
+static inline ssize_t sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    return SYS_CALL(SYS_pread64, fd, buffer, size, offset, 0, 0);
+}
+
+static inline ssize_t sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    return SYS_CALL(SYS_pwrite64, fd, buffer, size, offset, 0, 0);
+}
+
+static inline ssize_t sys_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
+{
+    /* the kernel takes the offset in two halves; on 64-bit machines the low one carries it all */
+    return SYS_CALL(SYS_pwritev, fd, pieces, count, offset, 0, 0);
+}
+
+static inline int64_t sys_lseek(int fd, int64_t offset, int whence)
+{
+    return SYS_CALL(SYS_lseek, fd, offset, whence, 0, 0, 0);
+}
+
+static inline int sys_fstat(int fd, struct stat *status)
+{
+    return (int)SYS_CALL(SYS_fstat, fd, status, 0, 0, 0, 0);
+}
+
+static inline int sys_fstatat(int directory, const char *path, struct stat *status, int flags)
+{
+    return (int)SYS_CALL(SYS_newfstatat, directory, path, status, flags, 0, 0);
+}
+
+static inline int sys_ftruncate(int fd, uint64_t size)
+{
+    return (int)SYS_CALL(SYS_ftruncate, fd, size, 0, 0, 0, 0);
+}
+
+static inline int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+{
+    return (int)SYS_CALL(SYS_fallocate, fd, mode, offset, size, 0, 0);
+}
+
+static inline int sys_fsync(int fd)
+{
+    return (int)SYS_CALL(SYS_fsync, fd, 0, 0, 0, 0, 0);
+}
+
+static inline int sys_fdatasync(int fd)
+{
+    return (int)SYS_CALL(SYS_fdatasync, fd, 0, 0, 0, 0, 0);
+}
+
+static inline long sys_fcntl(int fd, int command, long argument)
+{
+    return SYS_CALL(SYS_fcntl, fd, command, argument, 0, 0, 0);
+}
+
+static inline int sys_dup3(int from, int to, int flags)
+{
+    return (int)SYS_CALL(SYS_dup3, from, to, flags, 0, 0, 0);
+}
+
+static inline int sys_flock(int fd, int operation)
+{
+    return (int)SYS_CALL(SYS_flock, fd, operation, 0, 0, 0, 0);
+}
+
+static inline int sys_memfd_create(const char *name, unsigned flags)
+{
+    return (int)SYS_CALL(SYS_memfd_create, name, flags, 0, 0, 0, 0);
+}
+
+static inline ssize_t sys_readlinkat(int directory, const char *path, char *buffer, size_t size)
+{
+    return SYS_CALL(SYS_readlinkat, directory, path, buffer, size, 0, 0);
+}
+
+static inline long sys_getdents(int fd, void *buffer, size_t size)
+{
+    return SYS_CALL(SYS_getdents64, fd, buffer, size, 0, 0, 0);
+}
+
+static inline int sys_fstatfs(int fd, void *status)
+{
+    return (int)SYS_CALL(SYS_fstatfs, fd, status, 0, 0, 0, 0);
+}
+
+static inline int sys_utimensat(int fd, const char *path, const struct timespec times[2], int flags)
+{
+    return (int)SYS_CALL(SYS_utimensat, fd, path, times, flags, 0, 0);
+}
+
+static inline int sys_ppoll(void *entries, unsigned count, const struct timespec *timeout)
+{
+    return (int)SYS_CALL(SYS_ppoll, entries, count, timeout, 0, 0, 0);
+}
+
+static inline int sys_prlimit(int resource, const void *new_limit, void *old_limit)
+{
+    return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);
+}
+
+static inline int sys_getpid(void)
+{
+    return (int)SYS_CALL(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+static inline int sys_gettid(void)
+{
+    return (int)SYS_CALL(SYS_gettid, 0, 0, 0, 0, 0, 0);
+}
+
+static inline void sys_sched_yield(void)
+{
+    (void)SYS_CALL(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+static inline void sys_sleep(int64_t nanoseconds)
+{
+    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    (void)SYS_CALL(SYS_nanosleep, &time, 0, 0, 0, 0, 0);
+}
+
+/* Nanoseconds of the monotonic clock. */
+static inline int64_t sys_now(void)
+{
+    struct timespec time = {0, 0};
+    (void)SYS_CALL(SYS_clock_gettime, CLOCK_MONOTONIC, &time, 0, 0, 0, 0);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* A mapping's address, or a negative errno as a pointer; see sys_is_error(). */
+static inline void *sys_mmap(void *address, size_t size, int protection, int flags, int fd, uint64_t offset)
+{
+    return (void *)SYS_CALL(SYS_mmap, address, size, protection, flags, fd, offset);
+}
+
+static inline bool sys_is_error(const void *address)
+{
+    return (uintptr_t)address >= (uintptr_t)-4095;
+}
+
+static inline int sys_munmap(void *address, size_t size)
+{
+    return (int)SYS_CALL(SYS_munmap, address, size, 0, 0, 0, 0);
+}
+
+static inline int sys_madvise(void *address, size_t size, int advice)
+{
+    return (int)SYS_CALL(SYS_madvise, address, size, advice, 0, 0, 0);
+}
+
+static inline int sys_msync(void *address, size_t size, int flags)
+{
+    return (int)SYS_CALL(SYS_msync, address, size, flags, 0, 0, 0);
+}
+
+static inline _Noreturn void sys_exit_group(int status)
+{
+    for (;;)
+        (void)SYS_CALL(SYS_exit_group, status, 0, 0, 0, 0, 0);
+}
+
+#endif
