@@ -1,0 +1,292 @@
+/* The writing half of store.h. The caller holds the exclusive lock throughout. */
+#include "store.h"
+
+#include "store_calls.h"
+
+#include <errno.h>
+#include <limits.h>
+
+enum {
+    /* A file is far too large when it has this many times the size that its image asks for. */
+    TOO_LARGE = 8,
+};
+
+/* One commit: what is there, what is wanted, and how the file must look again if it fails. */
+struct commit {
+    int inode;
+    bool sync;
+    const struct store_payload *payload;
+    struct store_image live;
+    uint64_t length;    /* of the new image */
+    uint64_t file_size; /* before the commit */
+};
+
+static int flush(const struct commit *commit)
+{
+    int error = 0;
+
+    if (commit->sync)
+        do
+            error = store_calls.fdatasync(commit->inode);
+        while (error == -EINTR);
+    return error;
+}
+
+static int write_header(const struct commit *commit, uint64_t place, const struct image_header *header)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    ssize_t n;
+
+    image_encode_header(bytes, header);
+    do
+        n = store_calls.pwrite(commit->inode, bytes, sizeof bytes, place);
+    while (n == -EINTR);
+    /* inside one page: there is no short write but that of a full disk */
+    return n == sizeof bytes ? 0 : n < 0 ? (int)n : -ENOSPC;
+}
+
+/* Header and payload in one pwritev; several only where the kernel stops short (2 GiB, a full disk). */
+static int write_image(const struct commit *commit, uint64_t place, const struct image_header *header)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    uint64_t done = 0;
+
+    image_encode_header(bytes, header);
+    while (done < commit->length) {
+        uint64_t payload_done = done < sizeof bytes ? 0 : done - sizeof bytes;
+        struct iovec pieces[2] = {
+            {bytes + (done < sizeof bytes ? done : sizeof bytes),
+             done < sizeof bytes ? sizeof bytes - (size_t)done : 0},
+            {(char *)commit->payload->bytes + payload_done, commit->payload->size - payload_done},
+        };
+        ssize_t n = store_calls.pwritev(commit->inode, pieces, 2, place + done);
+
+        if (n == -EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? (int)n : -ENOSPC;
+        done += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* Extends the file, sparsely, so that the image fits at `place`, and keeps the size's remainder (image.h). */
+static int make_room(const struct commit *commit, uint64_t place)
+{
+    uint64_t size = commit->file_size;
+
+    if (place + commit->length > size)
+        size = image_file_size(place, commit->length);
+    else if (!image_size_possible(size))
+        size = image_round_up(size) + IMAGE_FILE_REMAINDER;
+    return size == commit->file_size ? 0 : store_calls.ftruncate(commit->inode, size);
+}
+
+/* Says in the page cache that the image is on disk. A mark that is lost only costs a flush. */
+static void mark_flushed(const struct commit *commit, uint64_t place)
+{
+    static const char mark = IMAGE_MARK_FLUSHED;
+
+    if (commit->sync)
+        (void)store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET);
+}
+
+static struct image_header new_header(const struct commit *commit, uint64_t twin)
+{
+    return (struct image_header){
+        .generation = commit->live.generation + 1,
+        .size = commit->payload->size,
+        .twin = twin,
+        .payload_crc = commit->payload->crc,
+    };
+}
+
+/*
+ * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name. After a failed
+ * fdatasync the page cache would else show a state that the disk does not have.
+ */
+static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
+{
+    struct image_header none = {.twin = place == 0 ? twin : 0};
+
+    (void)write_header(commit, place, &none);
+    if (place + commit->length > commit->file_size)
+        (void)store_calls.ftruncate(commit->inode, commit->file_size);
+    (void)flush(commit);
+}
+
+/* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not live. */
+static int overwrite(const struct commit *commit, uint64_t place)
+{
+    struct image_header header = new_header(commit, place == 0 ? commit->live.twin : 0);
+    int error = make_room(commit, place);
+
+    if (error == 0)
+        error = write_image(commit, place, &header);
+    if (error == 0)
+        error = flush(commit);
+    if (error == 0)
+        mark_flushed(commit, place);
+    else
+        withdraw(commit, place, commit->live.twin);
+    return error;
+}
+
+/*
+ * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head place is dead
+ * meanwhile: its header may be written.
+ */
+static int relocate(const struct commit *commit, uint64_t place)
+{
+    struct image_header header = new_header(commit, 0);
+    struct image_header head = {.twin = place};
+    int error = make_room(commit, place);
+
+    if (error == 0)
+        error = write_image(commit, place, &header);
+    if (error == 0)
+        error = flush(commit);
+    if (error != 0)
+        goto fail;
+
+    error = write_header(commit, 0, &head);
+    if (error == 0)
+        error = flush(commit);
+    if (error != 0)
+        goto fail_head;
+
+    mark_flushed(commit, place);
+    if (place < commit->live.place) /* the old image lies behind the new one: give its blocks back */
+        (void)store_calls.ftruncate(commit->inode, image_file_size(place, commit->length));
+    return 0;
+
+fail_head:
+    head.twin = commit->live.twin;
+    (void)write_header(commit, 0, &head);
+fail:
+    withdraw(commit, place, 0);
+    return error;
+}
+
+/* PLAIN or PREPARED -> ADOPTED -> TWIN LIVE. Until the last step the plain bytes are intact. */
+static int first_commit(const struct commit *commit)
+{
+    const struct store_image *live = &commit->live;
+    uint64_t place = image_round_up(live->size);
+    uint64_t end;
+    char plain_start[IMAGE_HEADER_SIZE] = {0};
+    char footer_bytes[IMAGE_HEADER_SIZE];
+    struct image_header header = new_header(commit, 0);
+    struct image_header head;
+    ssize_t n;
+    int error;
+
+    if (place < image_place_size(commit->length))
+        place = image_place_size(commit->length);
+    if (place < live->twin) /* an earlier first commit got as far as its footer */
+        place = live->twin;
+    end = image_file_size(place, commit->length) - IMAGE_HEADER_SIZE;
+    if (end < image_round_up(commit->file_size))
+        end = image_round_up(commit->file_size);
+    head = (struct image_header){.twin = place};
+    image_encode_footer(footer_bytes, &(struct image_footer){.plain_size = live->size, .twin = place});
+
+    n = store_read_at(commit->inode, plain_start, sizeof plain_start, 0);
+    if (n < 0)
+        return (int)n;
+    do
+        n = store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end);
+    while (n == -EINTR);
+    error = n == sizeof footer_bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
+    if (error == 0)
+        error = write_image(commit, place, &header);
+    if (error == 0)
+        error = flush(commit);
+    if (error != 0)
+        goto fail;
+
+    error = write_header(commit, 0, &head);
+    if (error == 0)
+        error = flush(commit);
+    if (error != 0)
+        goto fail_head;
+    mark_flushed(commit, place);
+    return 0;
+
+fail_head:
+    if (store_calls.pwrite(commit->inode, plain_start, sizeof plain_start, 0) != sizeof plain_start)
+        return error; /* the new image stays the content: complete, though its commit is reported as failed */
+fail:
+    /* the cut takes footer and image away together: the plain bytes are all that remains */
+    (void)store_calls.ftruncate(commit->inode, live->size);
+    (void)flush(commit);
+    return error;
+}
+
+/* ADOPTED -> TWIN LIVE: the last step of a first commit whose writer died. */
+static int finish_adoption(struct commit *commit)
+{
+    struct image_header head = {.twin = commit->live.twin};
+    int error = flush(commit);
+
+    if (error == 0)
+        error = write_header(commit, 0, &head);
+    if (error == 0)
+        error = flush(commit);
+    if (error == 0) {
+        commit->live.adopted = false;
+        commit->live.flushed = commit->sync;
+    }
+    return error;
+}
+
+/* Where the twin place goes when it has to move, or 0 if the next image belongs into the head place. */
+static uint64_t new_twin(const struct commit *commit)
+{
+    const struct store_image *live = &commit->live;
+    uint64_t smallest = image_place_size(commit->length);
+    uint64_t behind = image_round_up(live->place + image_length(live->size));
+
+    if (commit->length > live->twin)
+        return behind > smallest ? behind : smallest;
+    if (smallest + image_place_size(commit->length) <= live->place &&
+        commit->file_size / TOO_LARGE > image_file_size(smallest, commit->length))
+        return smallest;
+    return 0;
+}
+
+int store_commit(int inode, const struct store_payload *payload, bool sync)
+{
+    struct commit commit = {
+        .inode = inode, .sync = sync, .payload = payload, .length = image_length(payload->size)};
+    struct stat status;
+    int error;
+
+    if (payload->size >= IMAGE_NUMBER_MAX / 8)
+        return -EFBIG;
+    error = store_look(inode, (struct store_wait){.locked = true}, &commit.live);
+    if (error == 0)
+        error = store_calls.fstat(inode, &status);
+    if (error != 0)
+        return error;
+    commit.file_size = (uint64_t)status.st_size;
+    if (commit.file_size >= IMAGE_NUMBER_MAX / 8 || commit.live.generation + 1 >= IMAGE_NUMBER_MAX)
+        return -EFBIG;
+    if (commit.live.adopted)
+        error = finish_adoption(&commit);
+    if (error != 0)
+        return error;
+    if (commit.live.kind == STORE_PLAIN)
+        return first_commit(&commit);
+
+    /* I1: its writer may have died between write and flush, or did not flush at all */
+    if (!commit.live.flushed)
+        error = flush(&commit);
+    if (error != 0)
+        return error;
+    if (commit.live.place == 0)
+        return overwrite(&commit, commit.live.twin);
+
+    uint64_t place = new_twin(&commit);
+    return place != 0 ? relocate(&commit, place) : overwrite(&commit, 0);
+}

@@ -1,0 +1,263 @@
+/* The reading half of store.h: find the live image without a lock. */
+#include "store.h"
+
+#include "crc32c.h"
+#include "filelock.h"
+#include "scratch.h"
+#include "store_calls.h"
+
+#include <errno.h>
+
+enum {
+    RETRIES = 24,          /* attempts before a reader asks for the lock */
+    EAGER_RETRIES = 4,     /* of these without a pause */
+    RETRY_PAUSE = 20000,   /* nanoseconds, growing linearly */
+    LOCKED_RETRIES = 3,    /* under the lock only a stranger can still be in the way */
+};
+
+/* What one attempt to read may come to, besides 0 and a negative errno. */
+enum {
+    CHANGED = 1, /* a plain file changed while it was read */
+    DAMAGED = 2, /* no valid image, or a header that is being written */
+};
+
+/* How much of a payload an attempt has to read. */
+enum depth { LOOK, VERIFY, COPY };
+
+struct attempt {
+    int inode;
+    int target;
+    enum depth depth;
+    bool settle_for_plain; /* accept a plain file that keeps changing */
+    struct stat status;
+    struct store_image *image;
+};
+
+ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        ssize_t n = store_calls.pread(inode, (char *)buffer + done, size - done, offset + done);
+
+        if (n == -EINTR)
+            continue;
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+static int write_all(int target, const char *bytes, size_t size, uint64_t offset)
+{
+    while (size != 0) {
+        ssize_t n = sys_pwrite(target, bytes, size, offset);
+
+        if (n == -EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? (int)n : -ENOSPC;
+        bytes += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/*
+ * Reads `size` bytes at `offset`, copies them to the target if there is one, and computes their CRC.
+ * Returns 0, CHANGED if the file ends early, or a negative errno.
+ */
+static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc)
+{
+    struct scratch scratch;
+    uint64_t done = 0;
+    int error = scratch_take(&scratch, SCRATCH_CHUNK);
+
+    *crc = 0;
+    while (error == 0 && done < size) {
+        size_t chunk = size - done < SCRATCH_CHUNK ? (size_t)(size - done) : SCRATCH_CHUNK;
+        ssize_t n = store_read_at(attempt->inode, scratch.bytes, chunk, offset + done);
+
+        if (n < 0)
+            error = (int)n;
+        else if ((size_t)n < chunk)
+            error = CHANGED;
+        else if (attempt->depth == COPY)
+            error = write_all(attempt->target, scratch.bytes, chunk, done);
+        if (error == 0)
+            *crc = crc32c(*crc, scratch.bytes, chunk);
+        done += chunk;
+    }
+    if (error == 0 && attempt->depth == COPY)
+        error = sys_ftruncate(attempt->target, size);
+    scratch_give(&scratch);
+    return error;
+}
+
+static enum image_kind read_header(int inode, uint64_t offset, struct image_header *header, int *error)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    ssize_t n = store_read_at(inode, bytes, sizeof bytes, offset);
+
+    *error = n < 0 ? (int)n : 0;
+    return n < 0 ? IMAGE_ABSENT : image_decode_header(bytes, (size_t)n, header);
+}
+
+/* Takes the image at `place` if its payload is what its header says. 0, DAMAGED or a negative errno. */
+static int try_image(const struct attempt *attempt, const struct image_header *header, uint64_t place,
+                     uint64_t twin)
+{
+    uint32_t crc = header->payload_crc;
+
+    if (header->generation == 0 || place + image_length(header->size) > (uint64_t)attempt->status.st_size)
+        return DAMAGED;
+    if (attempt->depth != LOOK || !header->flushed) {
+        int error = read_bytes(attempt, place + IMAGE_HEADER_SIZE, header->size, &crc);
+
+        if (error != 0)
+            return error == CHANGED ? DAMAGED : error;
+        if (crc != header->payload_crc)
+            return DAMAGED;
+    }
+    *attempt->image = (struct store_image){
+        .kind = STORE_SIZED,
+        .size = header->size,
+        .generation = header->generation,
+        .place = place,
+        .twin = twin,
+        .payload_crc = header->payload_crc,
+        .flushed = header->flushed,
+    };
+    return 0;
+}
+
+/* The header at 0 is valid: its image and the twin's are candidates, the higher generation first. */
+static int try_sized(const struct attempt *attempt, const struct image_header *head)
+{
+    struct image_header twin = {0};
+    int error;
+    bool head_fits = head->generation != 0 && image_length(head->size) <= head->twin;
+    bool twin_fits;
+
+    if (head->twin == 0)
+        return DAMAGED;
+    twin_fits = read_header(attempt->inode, head->twin, &twin, &error) == IMAGE_VALID && twin.twin == 0;
+    if (error != 0)
+        return error;
+    for (int turn = 0; turn < 2; turn++) {
+        bool twin_first = twin_fits && (!head_fits || twin.generation > head->generation);
+        bool twin_now = (turn == 0) == twin_first;
+
+        if (twin_now ? !twin_fits : !head_fits)
+            continue;
+        error = twin_now ? try_image(attempt, &twin, head->twin, head->twin)
+                         : try_image(attempt, head, 0, head->twin);
+        if (error != DAMAGED)
+            return error;
+    }
+    return DAMAGED;
+}
+
+/* No header at 0. A valid footer at the end tells of a first commit that has begun. */
+static int try_plain(const struct attempt *attempt)
+{
+    uint64_t file_size = (uint64_t)attempt->status.st_size;
+    struct store_image *image = attempt->image;
+    struct image_footer footer;
+    struct image_header header;
+    struct stat status;
+    int error = 0;
+
+    *image = (struct store_image){.kind = STORE_PLAIN, .size = file_size};
+    if (image_size_possible(file_size)) {
+        char bytes[IMAGE_HEADER_SIZE];
+        ssize_t n = store_read_at(attempt->inode, bytes, sizeof bytes, file_size - sizeof bytes);
+
+        if (n < 0)
+            return (int)n;
+        if (image_decode_footer(bytes, (size_t)n, &footer) == IMAGE_VALID &&
+            footer.plain_size <= footer.twin && footer.twin < file_size) {
+            if (read_header(attempt->inode, footer.twin, &header, &error) == IMAGE_VALID &&
+                header.twin == 0) {
+                error = try_image(attempt, &header, footer.twin, footer.twin);
+                image->adopted = error == 0;
+            } else if (error == 0)
+                error = DAMAGED;
+            if (error != DAMAGED)
+                return error;
+            *image = (struct store_image){
+                .kind = STORE_PLAIN, .size = footer.plain_size, .twin = footer.twin};
+        }
+    }
+    if (attempt->depth != LOOK) {
+        error = read_bytes(attempt, 0, image->size, &image->payload_crc);
+        if (error != 0)
+            return error;
+    }
+    /* look again: a first commit may have begun meanwhile */
+    if (read_header(attempt->inode, 0, &header, &error) != IMAGE_ABSENT)
+        return DAMAGED;
+    if (error == 0)
+        error = store_calls.fstat(attempt->inode, &status);
+    if (error == 0 && (uint64_t)status.st_size != file_size && !attempt->settle_for_plain)
+        return CHANGED;
+    return error;
+}
+
+static int try_once(struct attempt *attempt)
+{
+    struct image_header head;
+    int error;
+    enum image_kind kind = read_header(attempt->inode, 0, &head, &error);
+
+    if (error == 0)
+        error = store_calls.fstat(attempt->inode, &attempt->status);
+    if (error != 0)
+        return error;
+    if (kind == IMAGE_TORN)
+        return DAMAGED;
+    return kind == IMAGE_VALID ? try_sized(attempt, &head) : try_plain(attempt);
+}
+
+static int find(struct attempt *attempt, struct store_wait wait)
+{
+    int result = DAMAGED;
+    int retries = wait.locked ? LOCKED_RETRIES : RETRIES;
+
+    for (int i = 0; i < retries; i++) {
+        attempt->settle_for_plain = wait.locked && i == retries - 1;
+        result = try_once(attempt);
+        if (result <= 0)
+            return result;
+        if (i >= EAGER_RETRIES)
+            sys_sleep((int64_t)RETRY_PAUSE * i);
+    }
+    if (wait.locked)
+        return -EIO;
+
+    result = filelock_acquire(attempt->inode, F_RDLCK, wait.timeout);
+    if (result == 0) {
+        result = find(attempt, (struct store_wait){.locked = true});
+        (void)filelock_release(attempt->inode);
+    }
+    return result;
+}
+
+int store_load(int inode, int target, struct store_wait wait, struct store_image *image)
+{
+    struct attempt attempt = {
+        .inode = inode, .target = target, .depth = target < 0 ? VERIFY : COPY, .image = image};
+
+    return find(&attempt, wait);
+}
+
+int store_look(int inode, struct store_wait wait, struct store_image *image)
+{
+    struct attempt attempt = {.inode = inode, .target = -1, .depth = LOOK, .image = image};
+
+    return find(&attempt, wait);
+}
