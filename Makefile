@@ -12,12 +12,13 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VER
 
 # The shim lives in other people's processes: no stack protector or fortified call, whose support functions not
 # every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc beyond the golden import list.
-PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc
+PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
+	-fno-delete-null-pointer-checks -Wno-nonnull-compare
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
 	-Wl,--hash-style=both
 
 # The engine links into everything; the interposition only into the .so.
-ENGINE = crc32c image scratch filelock store_calls store_load store_commit
+ENGINE = crc32c image scratch filelock store_calls store_load store_commit store_plain
 SETTINGS = config pattern log
 SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(notdir $(wildcard shim/*.c)))) \
 	$(patsubst shim/%.c,%,$(wildcard shim/interpose/*.c))

@@ -1,0 +1,52 @@
+/*
+ * Descriptors: ours and the program's.
+ *
+ * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for it.
+ * They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open file
+ * description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (SIGURG is ignored by
+ * default, SIGIO would kill).
+ */
+#ifndef ATOMSHIM_DESCRIPTOR_H
+#define ATOMSHIM_DESCRIPTOR_H
+
+#include "sys.h"
+
+enum { PROC_PATH_SIZE = 32 };
+
+/* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
+const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
+
+/*
+ * Moves `fd` to a private number, not close-on-exec, marks its description, and closes `fd`.
+ * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
+ */
+int descriptor_make_private(int fd);
+
+/* True if the description behind `fd` bears our mark. Not for O_PATH descriptors, which can bear none. */
+bool descriptor_is_private(int fd);
+
+/*
+ * One system call that tells whether this process may have inherited private descriptors. False is certain as
+ * long as descriptor_keep_findable() was called when one was closed; true means: look.
+ */
+bool descriptor_inherited_any(void);
+
+/*
+ * Called after a private descriptor was closed while `other`, a private one, stays open: makes sure that the
+ * number that descriptor_inherited_any() probes is in use. other < 0: none is left, the number may go.
+ */
+void descriptor_keep_findable(int closed, int other);
+
+/*
+ * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file description
+ * of it anywhere: no program's descriptor in any process and no mapping of one is left. A write lease is granted
+ * exactly then (fcntl(2), F_SETLEASE); it is given back at once.
+ * Returns 1 yes, 0 no, or a negative errno where this kernel, file or user cannot have leases.
+ */
+int descriptor_is_last(int private);
+
+/* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed in
+ * `visit`. Returns what the last visit returned, or a negative errno if /proc/self/fd cannot be read. */
+int descriptor_for_each(int (*visit)(int fd, void *context), void *context);
+
+#endif

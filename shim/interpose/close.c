@@ -1,0 +1,156 @@
+#include "interpose.h"
+
+#include "descriptor.h"
+
+#include <linux/close_range.h>
+
+static int shim_close(int fd)
+{
+    struct session stray;
+    struct session *session;
+    enum session_role role = shim_identify(fd, &stray, &session);
+
+    if (role == SESSION_NONE)
+        return SHIM_PASS;
+    if (role == SESSION_PRIVATE)
+        return -EBADF; /* the program never opened it */
+    if (real_close(fd) != 0)
+        return -errno;
+    return session_settle(session);
+}
+
+EXPORT int close(int fd)
+{
+    int result = shim_close(fd);
+    return result == SHIM_PASS ? real_close(fd) : shim_result(result);
+}
+
+/* ---- ranges: our private descriptors are left out ---- */
+
+struct lowest {
+    unsigned from;
+    unsigned found;
+};
+
+static int find_lowest(struct session *session, void *context)
+{
+    struct lowest *lowest = context;
+    const int numbers[] = {session->inode, session->memory};
+
+    for (int i = 0; i < 2; i++)
+        if ((unsigned)numbers[i] >= lowest->from && (unsigned)numbers[i] < lowest->found)
+            lowest->found = (unsigned)numbers[i];
+    return 0;
+}
+
+/* The lowest private descriptor in first..last, or last + 1 (0 when last is the largest number). */
+static unsigned next_private(unsigned first, unsigned last)
+{
+    struct lowest lowest = {first, ~0u};
+
+    (void)session_for_each(find_lowest, &lowest);
+    return lowest.found <= last && lowest.found != ~0u ? lowest.found : last + 1;
+}
+
+static int shim_close_range(unsigned first, unsigned last, int flags)
+{
+    int result = 0;
+
+    if (!shim_has_sessions() || first > last)
+        return SHIM_PASS;
+    do {
+        unsigned gap = next_private(first, last);
+
+        if (gap != first && real_close_range(first, gap - 1, flags) != 0)
+            result = -errno;
+        first = gap + 1;
+    } while (result == 0 && first != 0 && first - 1 < last && first <= last);
+    if (result == 0 && !(flags & CLOSE_RANGE_CLOEXEC))
+        (void)session_settle_all(); /* close_range() has no way to report; the log has it */
+    return result;
+}
+
+static int close_if_above(int fd, void *context)
+{
+    if (fd >= *(int *)context && !descriptor_is_private(fd))
+        (void)sys_close(fd);
+    return 0;
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+    int result = shim_close_range(first, last, flags);
+    return result == SHIM_PASS ? real_close_range(first, last, flags) : shim_result(result);
+}
+
+EXPORT void closefrom(int lowest)
+{
+    if (!shim_has_sessions()) {
+        real_closefrom(lowest);
+        return;
+    }
+    if (shim_close_range(lowest < 0 ? 0u : (unsigned)lowest, ~0u, 0) != 0) {
+        /* before Linux 5.9 */
+        (void)descriptor_for_each(close_if_above, &lowest);
+        (void)session_settle_all();
+    }
+}
+
+/* ---- dup2 and dup3 close what they replace ---- */
+
+/* Makes room where the program wants a descriptor of its own. */
+static int move_private(struct session *session, void *context)
+{
+    int number = *(int *)context;
+    int *slot = session->inode == number ? &session->inode : session->memory == number ? &session->memory : NULL;
+    long moved;
+
+    if (slot == NULL)
+        return 0;
+    moved = sys_fcntl(number, F_DUPFD, number + 1);
+    if (moved < 0)
+        return (int)moved;
+    __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
+    descriptor_keep_findable(number, (int)moved);
+    return 1;
+}
+
+/* SHIM_PASS, 0 with *replaced set, or a negative errno. */
+static int before_replace(int from, int to, struct session *stray, struct session **replaced)
+{
+    enum session_role role = shim_identify(from, stray, replaced);
+
+    if (role == SESSION_PRIVATE)
+        return -EBADF;
+    role = shim_identify(to, stray, replaced);
+    if (role == SESSION_PRIVATE && session_table_is_ours()) {
+        int moved = session_for_each(move_private, &to);
+
+        return moved < 0 ? moved : SHIM_PASS;
+    }
+    return role == SESSION_PROGRAM ? 0 : SHIM_PASS;
+}
+
+EXPORT int dup2(int from, int to)
+{
+    struct session stray;
+    struct session *replaced;
+    int error = before_replace(from, to, &stray, &replaced);
+    int result = error == 0 || error == SHIM_PASS ? real_dup2(from, to) : shim_result(error);
+
+    if (error == 0 && result >= 0)
+        (void)session_settle(replaced); /* like the kernel, dup2() does not report the close; the log does */
+    return result;
+}
+
+EXPORT int dup3(int from, int to, int flags)
+{
+    struct session stray;
+    struct session *replaced;
+    int error = before_replace(from, to, &stray, &replaced);
+    int result = error == 0 || error == SHIM_PASS ? real_dup3(from, to, flags) : shim_result(error);
+
+    if (error == 0 && result >= 0)
+        (void)session_settle(replaced);
+    return result;
+}

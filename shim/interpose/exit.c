@@ -1,0 +1,20 @@
+/* The exits that run no handler. Streams are not flushed, as they would not be without us. */
+#include "interpose.h"
+
+static _Noreturn void leave(int status, void (*real)(int))
+{
+    if (shim_has_sessions())
+        session_finish();
+    real(status);
+    sys_exit_group(status);
+}
+
+EXPORT _Noreturn void _exit(int status)
+{
+    leave(status, real__exit);
+}
+
+EXPORT _Noreturn void _Exit(int status)
+{
+    leave(status, real__Exit);
+}

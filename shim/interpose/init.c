@@ -1,0 +1,169 @@
+/* Set-up on the first call or in the constructor, and the end of the process. */
+#include "interpose.h"
+
+#include "log.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { UNTOUCHED, IN_PROGRESS, READY };
+
+struct config shim_config = {.disabled = true, .paths = ""};
+
+static int set_up_state;
+static int set_up_thread;
+static bool managing;
+
+extern int __cxa_atexit(void (*function)(void *), void *argument, void *library);
+
+static void report_setting(const char *message, void *context)
+{
+    (void)context;
+    log_line(LOG_ERROR, "%s; the default is used", message);
+}
+
+static void ignore_setting(const char *message, void *context)
+{
+    (void)message;
+    (void)context;
+}
+
+/* The program may change its environment, or write over it (setproctitle): our part of it is copied. */
+static char **copy_environment(void)
+{
+    static char *none[] = {NULL};
+    size_t size = 0;
+    size_t count = 1;
+    char **list;
+    char *text;
+
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++)
+        if (strncmp(*entry, "ATOMSHIM_", 9) == 0) {
+            size += strlen(*entry) + 1;
+            count++;
+        }
+    if (count == 1)
+        return none;
+    list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                    0);
+    if (sys_is_error(list))
+        return none;
+    text = (char *)(list + count);
+    count = 0;
+    for (char **entry = environ; *entry != NULL; entry++)
+        if (strncmp(*entry, "ATOMSHIM_", 9) == 0) {
+            list[count++] = text;
+            text = stpcpy(text, *entry) + 1;
+        }
+    list[count] = NULL;
+    return list;
+}
+
+/*
+ * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs between
+ * the libcs; only then has all of the program run that runs before the streams' own flush.
+ */
+static void at_exit(void *unused)
+{
+    static int calls;
+
+    (void)unused;
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) != 2 || !session_any())
+        return;
+    shim_flush_streams();
+    session_finish();
+}
+
+static void at_quick_exit_handler(void)
+{
+    if (session_any())
+        session_finish();
+}
+
+/* glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would run before. */
+static void register_quick_exit(void)
+{
+    union {
+        void *symbol;
+        int (*glibc)(void (*function)(void *), void *library);
+        int (*musl)(void (*function)(void));
+    } registrar;
+
+    registrar.symbol = dlsym(RTLD_DEFAULT, "__cxa_at_quick_exit");
+    if (registrar.symbol != NULL)
+        (void)registrar.glibc((void (*)(void *))(void *)at_quick_exit_handler, NULL);
+    else if ((registrar.symbol = dlsym(RTLD_DEFAULT, "at_quick_exit")) != NULL)
+        (void)registrar.musl(at_quick_exit_handler);
+}
+
+static void set_up(void)
+{
+    char **environment = copy_environment();
+    struct config config;
+
+    /* where messages go must be known before the first of them */
+    (void)config_parse(&config, environment, ignore_setting, NULL);
+    real_resolve();
+    shim_config = config;
+    if (config.disabled)
+        return;
+    log_configure((enum log_level)config.log_level, config.log_file);
+    (void)config_parse(&config, environment, report_setting, NULL);
+    session_configure(&shim_config);
+    managing = config.paths[0] != '\0';
+    (void)__cxa_atexit(at_exit, NULL, NULL);
+    register_quick_exit();
+    session_adopt();
+}
+
+static bool set_up_once(void)
+{
+    int expected = UNTOUCHED;
+    int self = sys_gettid();
+
+    if (__atomic_compare_exchange_n(&set_up_state, &expected, IN_PROGRESS, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&set_up_thread, self, __ATOMIC_RELEASE);
+        set_up();
+        __atomic_store_n(&set_up_state, READY, __ATOMIC_RELEASE);
+        return true;
+    }
+    while (__atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) != READY) {
+        if (__atomic_load_n(&set_up_thread, __ATOMIC_ACQUIRE) == self)
+            return false; /* dlsym() allocates, allocators open files */
+        sys_sched_yield();
+    }
+    return true;
+}
+
+static bool is_set_up(void)
+{
+    return __atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) == READY || set_up_once();
+}
+
+bool shim_enabled(void)
+{
+    return is_set_up() && managing;
+}
+
+bool shim_has_sessions(void)
+{
+    return is_set_up() && session_any();
+}
+
+enum session_role shim_identify(int fd, struct session *stray, struct session **session)
+{
+    *session = NULL;
+    return shim_has_sessions() ? session_identify(fd, stray, session) : SESSION_NONE;
+}
+
+__attribute__((constructor)) static void constructor(void)
+{
+    (void)is_set_up();
+}
+
+__attribute__((destructor)) static void destructor(void)
+{
+    at_exit(NULL);
+}

@@ -1,0 +1,47 @@
+/*
+ * What the exported functions share. real_x is the libc's call, shim_x is ours, and the bare x is an export of
+ * a few lines. Errors are negative inside and become -1 and errno once, at the export.
+ */
+#ifndef ATOMSHIM_INTERPOSE_H
+#define ATOMSHIM_INTERPOSE_H
+
+#include "config.h"
+#include "real.h"
+#include "session.h"
+
+#include <errno.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* What a shim_ function returns when the call is to be made as if the shim were not there. */
+enum { SHIM_PASS = -100000 };
+
+extern struct config shim_config;
+
+/* True if files may be managed here: set up, not disabled, patterns given. Sets up on the first call, which may
+ * come before our constructor ran; false while the set-up itself calls us. */
+bool shim_enabled(void);
+
+/* True if this process has sessions, which it may have inherited though it manages no files itself. */
+bool shim_has_sessions(void);
+
+/* Opens the managed file at `path`: SHIM_PASS, or 0 and *session in state OPENING, or a negative errno. */
+int shim_begin(int directory, const char *path, int flags, mode_t mode, struct session *stray,
+               struct session **session);
+
+/* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */
+enum session_role shim_identify(int fd, struct session *stray, struct session **session);
+
+/* Flushes the streams that may sit on managed descriptors; before the last commits of exit(). */
+void shim_flush_streams(void);
+
+/* The exported boundary. */
+static inline int shim_result(long result)
+{
+    if (result >= 0)
+        return (int)result;
+    errno = (int)-result;
+    return -1;
+}
+
+#endif

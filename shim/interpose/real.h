@@ -1,0 +1,22 @@
+/* real_NAME: the libc's (or the next preload's) definition of every interposed NAME. */
+#ifndef ATOMSHIM_REAL_H
+#define ATOMSHIM_REAL_H
+
+#include "sys.h"
+
+#include <stdio.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* the export, and what it stands in front of */
+#define CALL(result, name, parameters, fallback)                                                               \
+    result name parameters;                                                                                    \
+    extern result(*real_##name) parameters;
+#include "calls.def"
+#undef CALL
+
+/* Looks every name up with dlsym(RTLD_NEXT). Until then, and for a name that no library has, real_NAME is its
+ * fallback of calls.def. */
+void real_resolve(void);
+
+#endif

@@ -1,0 +1,152 @@
+/* The stat family: the payload's size, everything else the real inode's. */
+#include "interpose.h"
+
+#include "managed.h"
+
+#include <sys/sysmacros.h>
+
+/* After a successful stat of a path. */
+static int fix_path(int directory, const char *path, int flags, struct stat *status)
+{
+    if (shim_enabled())
+        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status->st_mode,
+                                                      (uint64_t)status->st_size);
+    return 0;
+}
+
+/* After a successful stat of a descriptor. */
+static int fix_descriptor(struct stat *status)
+{
+    struct session stray;
+    struct session *session = shim_has_sessions() ? session_of(status, &stray) : NULL;
+    off_t size = status->st_size;
+
+    if (session == NULL)
+        return 0;
+    if (sys_fstat(session->inode, status) == 0)
+        status->st_size = size;
+    return 0;
+}
+
+static int fix(int result, int directory, const char *path, int flags, struct stat *status)
+{
+    if (result != 0)
+        return result;
+    if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
+        return fix_descriptor(status);
+    return fix_path(directory, path, flags, status);
+}
+
+EXPORT int stat(const char *path, struct stat *status)
+{
+    return fix(real_stat(path, status), AT_FDCWD, path, 0, status);
+}
+
+EXPORT int stat64(const char *path, struct stat64 *status)
+{
+    return fix(real_stat64(path, status), AT_FDCWD, path, 0, (struct stat *)status);
+}
+
+EXPORT int lstat(const char *path, struct stat *status)
+{
+    return fix(real_lstat(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+}
+
+EXPORT int lstat64(const char *path, struct stat64 *status)
+{
+    return fix(real_lstat64(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, (struct stat *)status);
+}
+
+EXPORT int fstat(int fd, struct stat *status)
+{
+    return fix(real_fstat(fd, status), fd, "", AT_EMPTY_PATH, status);
+}
+
+EXPORT int fstat64(int fd, struct stat64 *status)
+{
+    return fix(real_fstat64(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+}
+
+EXPORT int fstatat(int directory, const char *path, struct stat *status, int flags)
+{
+    return fix(real_fstatat(directory, path, status, flags), directory, path, flags, status);
+}
+
+EXPORT int fstatat64(int directory, const char *path, struct stat64 *status, int flags)
+{
+    return fix(real_fstatat64(directory, path, status, flags), directory, path, flags, (struct stat *)status);
+}
+
+/* What glibc before 2.33 made of them. */
+EXPORT int __xstat(int version, const char *path, struct stat *status)
+{
+    return fix(real___xstat(version, path, status), AT_FDCWD, path, 0, status);
+}
+
+EXPORT int __xstat64(int version, const char *path, struct stat64 *status)
+{
+    return fix(real___xstat64(version, path, status), AT_FDCWD, path, 0, (struct stat *)status);
+}
+
+EXPORT int __lxstat(int version, const char *path, struct stat *status)
+{
+    return fix(real___lxstat(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+}
+
+EXPORT int __lxstat64(int version, const char *path, struct stat64 *status)
+{
+    return fix(real___lxstat64(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
+               (struct stat *)status);
+}
+
+EXPORT int __fxstat(int version, int fd, struct stat *status)
+{
+    return fix(real___fxstat(version, fd, status), fd, "", AT_EMPTY_PATH, status);
+}
+
+EXPORT int __fxstat64(int version, int fd, struct stat64 *status)
+{
+    return fix(real___fxstat64(version, fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+}
+
+EXPORT int __fxstatat(int version, int directory, const char *path, struct stat *status, int flags)
+{
+    return fix(real___fxstatat(version, directory, path, status, flags), directory, path, flags, status);
+}
+
+EXPORT int __fxstatat64(int version, int directory, const char *path, struct stat64 *status, int flags)
+{
+    return fix(real___fxstatat64(version, directory, path, status, flags), directory, path, flags,
+               (struct stat *)status);
+}
+
+/* A session's statx is asked of its inode, with its memfd's size put in. */
+static int fix_statx_descriptor(int flags, unsigned mask, struct statx *status)
+{
+    struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
+                       .st_ino = status->stx_ino};
+    struct session stray;
+    struct session *session = shim_has_sessions() ? session_of(&key, &stray) : NULL;
+    uint64_t size = status->stx_size;
+
+    if (session == NULL)
+        return 0;
+    if (real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status) != 0)
+        return -1;
+    status->stx_size = size;
+    return 0;
+}
+
+EXPORT int statx(int directory, const char *path, int flags, unsigned mask, struct statx *status)
+{
+    int result = real_statx(directory, path, flags, mask, status);
+
+    if (result != 0)
+        return result;
+    if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
+        return fix_statx_descriptor(flags, mask, status);
+    if ((status->stx_mask & STATX_SIZE) && shim_enabled())
+        status->stx_size = managed_payload_size(&shim_config, directory, path, flags, status->stx_mode,
+                                                status->stx_size);
+    return 0;
+}

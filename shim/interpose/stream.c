@@ -1,0 +1,246 @@
+/* stdio. Its own open and close are invisible to interposition, so every entry point is wrapped by name. */
+#include "interpose.h"
+
+#include "descriptor.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Streams on managed descriptors: exit() flushes them before the last commit, libc does so only after it. */
+enum { STREAMS_MAX = 4096 };
+static FILE *streams[STREAMS_MAX];
+static int streams_overflowed;
+
+static void remember(FILE *stream)
+{
+    for (int i = 0; i < STREAMS_MAX; i++) {
+        FILE *expected = NULL;
+
+        if (streams[i] == stream || __atomic_compare_exchange_n(&streams[i], &expected, stream, false,
+                                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return;
+    }
+    __atomic_store_n(&streams_overflowed, 1, __ATOMIC_RELEASE);
+}
+
+static void forget(FILE *stream)
+{
+    for (int i = 0; i < STREAMS_MAX; i++)
+        if (__atomic_load_n(&streams[i], __ATOMIC_ACQUIRE) == stream)
+            __atomic_store_n(&streams[i], NULL, __ATOMIC_RELEASE);
+}
+
+/* fileno() of a stream without a descriptor sets errno; nobody shall see that. */
+static int descriptor_of(FILE *stream)
+{
+    int saved = errno;
+    int fd = fileno(stream);
+
+    errno = saved;
+    return fd;
+}
+
+static bool is_managed_stream(FILE *stream)
+{
+    struct session stray;
+    struct session *session;
+
+    return session_identify(descriptor_of(stream), &stray, &session) == SESSION_PROGRAM;
+}
+
+void shim_flush_streams(void)
+{
+    if (__atomic_load_n(&streams_overflowed, __ATOMIC_ACQUIRE)) {
+        (void)fflush(NULL);
+        return;
+    }
+    if (is_managed_stream(stdout))
+        (void)fflush(stdout);
+    if (is_managed_stream(stderr))
+        (void)fflush(stderr);
+    for (int i = 0; i < STREAMS_MAX; i++) {
+        FILE *stream = __atomic_load_n(&streams[i], __ATOMIC_ACQUIRE);
+
+        if (stream != NULL)
+            (void)fflush(stream);
+    }
+}
+
+/* The open(2) flags of a mode string, or -1 if it is none. */
+static int flags_of(const char *mode)
+{
+    int flags;
+
+    if (*mode == 'r')
+        flags = O_RDONLY;
+    else if (*mode == 'w')
+        flags = O_WRONLY | O_CREAT | O_TRUNC;
+    else if (*mode == 'a')
+        flags = O_WRONLY | O_CREAT | O_APPEND;
+    else
+        return -1;
+    for (mode++; *mode != '\0' && *mode != ','; mode++)
+        if (*mode == '+')
+            flags = (flags & ~O_ACCMODE) | O_RDWR;
+        else if (*mode == 'x')
+            flags |= O_EXCL;
+    return flags;
+}
+
+/* The mode for the second open, of the memfd, which exists by then. */
+static void without_exclusive(char *target, size_t size, const char *mode)
+{
+    bool in_letters = true;
+
+    for (; *mode != '\0' && size > 1; mode++) {
+        in_letters = in_letters && *mode != ',';
+        if (in_letters && *mode == 'x')
+            continue;
+        *target++ = *mode;
+        size--;
+    }
+    *target = '\0';
+}
+
+/* real_fopen() or real_freopen() of the session's memfd. NULL and errno on failure. */
+static FILE *stream_on(struct session *session, const char *mode, FILE *old,
+                       FILE *(*open_stream)(const char *, const char *),
+                       FILE *(*reopen_stream)(const char *, const char *, FILE *))
+{
+    char path[PROC_PATH_SIZE];
+    char plain_mode[64];
+    FILE *stream;
+
+    without_exclusive(plain_mode, sizeof plain_mode, mode);
+    (void)descriptor_path(path, session->memory);
+    stream = old == NULL ? open_stream(path, plain_mode) : reopen_stream(path, plain_mode, old);
+    if (stream == NULL) {
+        session_drop(session);
+        return NULL;
+    }
+    session_publish(session);
+    remember(stream);
+    return stream;
+}
+
+static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const char *, const char *))
+{
+    struct session stray;
+    struct session *session;
+    int flags = shim_enabled() ? flags_of(mode) : -1;
+    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, &stray, &session);
+
+    if (result == SHIM_PASS)
+        return real(path, mode);
+    if (result < 0) {
+        errno = -result;
+        return NULL;
+    }
+    return stream_on(session, mode, NULL, real, NULL);
+}
+
+static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
+                          FILE *(*real)(const char *, const char *, FILE *))
+{
+    struct session old_stray;
+    struct session new_stray;
+    struct session *old;
+    struct session *session;
+    char proc_path[PROC_PATH_SIZE];
+    FILE *result;
+    enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
+    int flags = shim_has_sessions() || shim_enabled() ? flags_of(mode) : -1;
+    int error = SHIM_PASS;
+
+    /* without a path the mode changes: a session for reading cannot begin to write */
+    if (path == NULL && role == SESSION_PROGRAM && !(old->flags & SESSION_WRITABLE) &&
+        (flags & O_ACCMODE) != O_RDONLY)
+        path = descriptor_path(proc_path, old->inode);
+    if (flags != -1 && path != NULL)
+        error = shim_begin(AT_FDCWD, path, flags, 0666, &new_stray, &session);
+
+    if (error == SHIM_PASS) {
+        result = real(path, mode, stream);
+        if (path != NULL || result == NULL)
+            forget(stream);
+    } else if (error < 0) {
+        forget(stream);
+        (void)real("/dev/null", "r", stream); /* the old stream is closed whatever happens, freopen(3) */
+        (void)real_fclose(stream);
+        errno = -error;
+        result = NULL;
+    } else {
+        result = stream_on(session, mode, stream, NULL, real);
+        if (result == NULL)
+            forget(stream);
+    }
+    if (role == SESSION_PROGRAM)
+        (void)session_settle(old);
+    return result;
+}
+
+EXPORT FILE *fopen(const char *path, const char *mode)
+{
+    return shim_fopen(path, mode, real_fopen);
+}
+
+EXPORT FILE *fopen64(const char *path, const char *mode)
+{
+    return shim_fopen(path, mode, real_fopen64);
+}
+
+EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
+{
+    return shim_freopen(path, mode, stream, real_freopen);
+}
+
+EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
+{
+    return shim_freopen(path, mode, stream, real_freopen64);
+}
+
+EXPORT FILE *fdopen(int fd, const char *mode)
+{
+    struct session stray;
+    struct session *session;
+    FILE *stream = real_fdopen(fd, mode);
+
+    if (stream != NULL && shim_identify(fd, &stray, &session) == SESSION_PROGRAM)
+        remember(stream);
+    return stream;
+}
+
+EXPORT int fclose(FILE *stream)
+{
+    struct session stray;
+    struct session *session = NULL;
+    enum session_role role = SESSION_NONE;
+    int result;
+    int error;
+
+    if (shim_has_sessions()) {
+        role = shim_identify(descriptor_of(stream), &stray, &session);
+        forget(stream);
+    }
+    result = real_fclose(stream);
+    if (role != SESSION_PROGRAM)
+        return result;
+    error = session_settle(session);
+    if (error == 0 || result != 0)
+        return result;
+    errno = -error;
+    return EOF;
+}
+
+/* glibc flushes the streams and leaves their descriptors open: what is in them by then is committed. */
+EXPORT int fcloseall(void)
+{
+    int result = real_fcloseall();
+    int error = shim_has_sessions() ? session_sync_all() : 0;
+
+    if (error == 0 || result != 0)
+        return result;
+    errno = -error;
+    return EOF;
+}

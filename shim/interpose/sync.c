@@ -1,0 +1,95 @@
+/* Commit points other than close, and what leaves a descriptor by another way than read and write. */
+#include "interpose.h"
+
+#include "scratch.h"
+
+static int shim_sync(int fd)
+{
+    struct session stray;
+    struct session *session;
+    enum session_role role = shim_identify(fd, &stray, &session);
+
+    if (role == SESSION_NONE)
+        return SHIM_PASS;
+    if (role == SESSION_PRIVATE)
+        return -EBADF;
+    return session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
+}
+
+EXPORT int fsync(int fd)
+{
+    int result = shim_sync(fd);
+    return result == SHIM_PASS ? real_fsync(fd) : shim_result(result);
+}
+
+EXPORT int fdatasync(int fd)
+{
+    int result = shim_sync(fd);
+    return result == SHIM_PASS ? real_fdatasync(fd) : shim_result(result);
+}
+
+EXPORT int msync(void *address, size_t size, int flags)
+{
+    int result = real_msync(address, size, flags);
+    struct session *session;
+
+    if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
+        return result;
+    session = session_mapped_at(address);
+    return session != NULL && session->flags & SESSION_WRITABLE ? shim_result(session_sync(session)) : 0;
+}
+
+/* A mapping outlives the descriptor it was made from: it may have been the last thing to hold a session. */
+EXPORT int munmap(void *address, size_t size)
+{
+    int result = real_munmap(address, size);
+
+    if (result == 0 && shim_has_sessions())
+        (void)session_settle_all();
+    return result;
+}
+
+/* The kernel copies only inside one file system; a substitute descriptor is on another one. */
+static ssize_t copy_by_hand(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size)
+{
+    struct scratch scratch;
+    int64_t start = from_offset != NULL ? *from_offset : sys_lseek(from, 0, SEEK_CUR);
+    ssize_t n;
+    ssize_t written = 0;
+
+    if (start < 0)
+        return start;
+    if (scratch_take(&scratch, SCRATCH_CHUNK) != 0)
+        return -ENOMEM;
+    n = sys_pread(from, scratch.bytes, size < SCRATCH_CHUNK ? size : SCRATCH_CHUNK, (uint64_t)start);
+    if (n > 0)
+        written = to_offset != NULL ? sys_pwrite(to, scratch.bytes, (size_t)n, (uint64_t)*to_offset)
+                                    : sys_write(to, scratch.bytes, (size_t)n);
+    scratch_give(&scratch);
+    if (n <= 0 || written < 0)
+        return n <= 0 ? n : written;
+    if (from_offset != NULL)
+        *from_offset += written;
+    else
+        (void)sys_lseek(from, start + written, SEEK_SET);
+    if (to_offset != NULL)
+        *to_offset += written;
+    return written;
+}
+
+EXPORT ssize_t copy_file_range(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size,
+                               unsigned flags)
+{
+    struct session stray;
+    struct session *session;
+    int saved = errno;
+    ssize_t result = real_copy_file_range(from, from_offset, to, to_offset, size, flags);
+
+    if (result >= 0 || errno != EXDEV ||
+        (shim_identify(from, &stray, &session) != SESSION_PROGRAM &&
+         shim_identify(to, &stray, &session) != SESSION_PROGRAM))
+        return result;
+    result = copy_by_hand(from, from_offset, to, to_offset, size);
+    errno = result < 0 ? (int)-result : saved;
+    return result < 0 ? -1 : result;
+}

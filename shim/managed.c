@@ -1,0 +1,203 @@
+#include "managed.h"
+
+#include "descriptor.h"
+#include "pattern.h"
+#include "scratch.h"
+#include "store.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+/* The kernel's own file systems: their regular files are none. */
+static bool is_kernel_file(int fd)
+{
+    static const unsigned magics[] = {
+        PROC_SUPER_MAGIC,   SYSFS_MAGIC,  CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC,
+        SECURITYFS_MAGIC,   TRACEFS_MAGIC, BPF_FS_MAGIC,      PSTOREFS_MAGIC,      EFIVARFS_MAGIC,
+        SELINUX_MAGIC,      SMACK_MAGIC,
+    };
+    struct statfs status;
+
+    if (sys_fstatfs(fd, &status) != 0)
+        return true;
+    for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
+        if ((unsigned)status.f_type == magics[i])
+            return true;
+    return false;
+}
+
+/* Does the canonical path of `fd`, with "/name" behind it if name is not NULL, match? */
+static bool path_matches(const struct config *config, int fd, const char *name)
+{
+    char link[PROC_PATH_SIZE];
+    struct scratch scratch;
+    char *path;
+    ssize_t n;
+    bool match = false;
+
+    if (scratch_take(&scratch, 2 * PATH_MAX) != 0)
+        return false;
+    path = scratch.bytes;
+    n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
+    if (n > 0 && n < PATH_MAX && path[0] == '/') {
+        if (name != NULL && strlen(name) < PATH_MAX) {
+            if (n > 1)
+                path[n++] = '/';
+            n = stpcpy(path + n, name) - path;
+        }
+        path[n] = '\0';
+        match = pattern_match(config->paths, path);
+    }
+    scratch_give(&scratch);
+    return match;
+}
+
+/* `fd` may be an O_PATH descriptor. */
+static bool carries_header(int fd)
+{
+    char link[PROC_PATH_SIZE];
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    int readable = sys_openat(AT_FDCWD, descriptor_path(link, fd), O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+    ssize_t n;
+
+    if (readable < 0)
+        return false;
+    n = store_read_at(readable, bytes, sizeof bytes, 0);
+    (void)sys_close(readable);
+    return n > 0 && image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
+}
+
+static bool is_managed(const struct config *config, int fd)
+{
+    struct stat status;
+
+    if (sys_fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || is_kernel_file(fd))
+        return false;
+    if (path_matches(config, fd, NULL))
+        return true;
+    return status.st_nlink > 1 && image_size_possible((uint64_t)status.st_size) && carries_header(fd);
+}
+
+static const char *last_component(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* One lstat, which also tells that `path` is a string at all: false where the file cannot be managed. */
+static bool is_candidate(const struct config *config, int directory, const char *path, int flags)
+{
+    struct stat status;
+    int error = sys_fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW);
+
+    if (error == -ENOENT)
+        return (flags & O_CREAT) && pattern_may_name(config->paths, last_component(path));
+    if (error != 0)
+        return false;
+    if (S_ISLNK(status.st_mode))
+        return !(flags & O_NOFOLLOW);
+    if (!S_ISREG(status.st_mode))
+        return false;
+    return pattern_may_name(config->paths, last_component(path)) ||
+           (status.st_nlink > 1 && image_size_possible((uint64_t)status.st_size));
+}
+
+static bool wants_writing(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+/* The directory that `path` lies in, as an O_PATH descriptor. */
+static int open_parent(int directory, const char *path)
+{
+    size_t length = (size_t)(last_component(path) - path);
+    struct scratch scratch;
+    int fd;
+
+    if (length >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    memcpy(scratch.bytes, length != 0 ? path : "./", length != 0 ? length : 2);
+    ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
+    fd = sys_openat(directory, scratch.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    scratch_give(&scratch);
+    return fd;
+}
+
+/* The creating open decides the access mode for good: the file's own mode may forget reading and writing. */
+static int create(const struct config *config, int directory, const char *path, int flags, mode_t mode,
+                  int *inode, bool *created)
+{
+    int parent = open_parent(directory, path);
+    bool match;
+
+    if (parent < 0)
+        return MANAGED_NO;
+    match = path_matches(config, parent, last_component(path)) && !is_kernel_file(parent);
+    (void)sys_close(parent);
+    if (!match)
+        return MANAGED_NO;
+    *inode = sys_openat(directory, path,
+                        O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | (flags & (O_EXCL | O_NOFOLLOW)), mode);
+    if (*inode < 0)
+        return *inode;
+    if (!path_matches(config, *inode, NULL)) { /* a dangling symbolic link led elsewhere */
+        (void)sys_close(*inode);
+        return MANAGED_NO;
+    }
+    *created = true;
+    return MANAGED_YES;
+}
+
+int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode, int *inode,
+                 bool *created)
+{
+    char link[PROC_PATH_SIZE];
+    int probe;
+
+    *created = false;
+    if ((flags & (O_PATH | O_DIRECTORY)) || !is_candidate(config, directory, path, flags))
+        return MANAGED_NO;
+    probe = sys_openat(directory, path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW), 0);
+    if (probe == -ENOENT && (flags & O_CREAT))
+        return create(config, directory, path, flags, mode, inode, created);
+    if (probe == -EMFILE || probe == -ENFILE)
+        return probe;
+    if (probe < 0)
+        return MANAGED_NO;
+    if (((flags & O_CREAT) && (flags & O_EXCL)) || !is_managed(config, probe)) {
+        (void)sys_close(probe);
+        return MANAGED_NO;
+    }
+    *inode = sys_openat(AT_FDCWD, descriptor_path(link, probe),
+                        (wants_writing(flags) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0);
+    (void)sys_close(probe);
+    return *inode < 0 ? *inode : MANAGED_YES;
+}
+
+uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,
+                              mode_t mode, uint64_t file_size)
+{
+    struct store_image image;
+    int fd;
+
+    if (!S_ISREG(mode) || !image_size_possible(file_size))
+        return file_size;
+    fd = sys_openat(directory, path,
+                    O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+                        (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0),
+                    0);
+    if (fd < 0)
+        return file_size;
+    if (is_managed(config, fd) &&
+        store_look(fd, (struct store_wait){.timeout = config->lock_timeout}, &image) == 0)
+        file_size = image.size;
+    (void)sys_close(fd);
+    return file_size;
+}

@@ -1,0 +1,504 @@
+/* The table of sessions and their life; session.h has the states. */
+#include "session.h"
+
+#include "descriptor.h"
+#include "filelock.h"
+#include "log.h"
+#include "store.h"
+
+#include <errno.h>
+#include <string.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
+enum state { FREE, OPENING, LIVE, ENDING };
+
+enum { COMMITTER_PAUSE = 100 * 1000 }; /* nanoseconds */
+
+static struct session table[SESSIONS_MAX];
+static unsigned table_used; /* slots from here on have never been used */
+static int sessions_live;   /* slots that are not FREE */
+static int strays_seen;     /* a vfork child had a session that is not in the table */
+static dev_t memory_device; /* st_dev of every memfd */
+
+/* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
+static int *owner;
+
+const struct config *session_config;
+
+void session_configure(const struct config *config)
+{
+    session_config = config;
+}
+
+bool session_any(void)
+{
+    return __atomic_load_n(&sessions_live, __ATOMIC_ACQUIRE) != 0 ||
+           __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
+}
+
+static void close_private(const struct session *session)
+{
+    (void)sys_close(session->memory);
+    (void)sys_close(session->inode);
+}
+
+/* In a forked child: slots that another thread of the parent was working on are nobody's now. */
+static void sweep_after_fork(void)
+{
+    for (unsigned i = 0; i < table_used; i++) {
+        struct session *session = &table[i];
+
+        session->committer = 0;
+        if (session->state == OPENING || session->state == ENDING) {
+            close_private(session);
+            session->state = FREE;
+            sessions_live--;
+        }
+    }
+}
+
+bool session_table_is_ours(void)
+{
+    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int process;
+    int known;
+
+    if (page == NULL)
+        return true;
+    process = sys_getpid();
+    known = __atomic_load_n(page, __ATOMIC_ACQUIRE);
+    if (known == 0 && __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL,
+                                                  __ATOMIC_ACQUIRE)) {
+        sweep_after_fork();
+        return true;
+    }
+    return known == process;
+}
+
+/* Before the first session: from here on a fork and a vfork can be told apart. */
+static int take_ownership(void)
+{
+    int *expected = NULL;
+    int *page;
+
+    if (__atomic_load_n(&owner, __ATOMIC_ACQUIRE) != NULL)
+        return 0;
+    page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys_is_error(page))
+        return -ENOMEM;
+    (void)sys_madvise(page, IMAGE_PAGE, MADV_WIPEONFORK);
+    *page = sys_getpid();
+    if (!__atomic_compare_exchange_n(&owner, &expected, page, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        (void)sys_munmap(page, IMAGE_PAGE);
+    return 0;
+}
+
+/* A slot in state OPENING, or NULL if all are taken. */
+static struct session *claim(void)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        int expected = FREE;
+        unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+
+        if (!__atomic_compare_exchange_n(&table[i].state, &expected, OPENING, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        while (used <= i && !__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                                         __ATOMIC_ACQUIRE))
+            continue;
+        __atomic_add_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+        return &table[i];
+    }
+    return NULL;
+}
+
+struct session *session_enter(const struct session *found)
+{
+    struct session *session = take_ownership() == 0 ? claim() : NULL;
+
+    if (session == NULL)
+        return NULL;
+    *session = *found;
+    session->flags &= ~(unsigned)SESSION_STRAY;
+    session_publish(session);
+    return session;
+}
+
+static char *append_hex(char *end, uint64_t value)
+{
+    int digits = 1;
+
+    while (digits < 16 && value >> (4 * digits) != 0)
+        digits++;
+    for (int i = digits; i != 0; i--)
+        *end++ = "0123456789abcdef"[value >> (4 * (i - 1)) & 15];
+    return end;
+}
+
+/* "atomshim:FLAGS:DEVICE:NUMBER", all in hexadecimal: what session_search() needs after an exec. */
+static void memory_name(char name[64], const struct session *session)
+{
+    char *end = stpcpy(name, "atomshim:");
+
+    end = append_hex(end, session->flags);
+    *end++ = ':';
+    end = append_hex(end, session->device);
+    *end++ = ':';
+    end = append_hex(end, session->number);
+    *end = '\0';
+}
+
+/* Makes the memfd, with what it must hold. Returns a private descriptor of a description of its own. */
+static int make_memory(struct session *session, bool truncate)
+{
+    const struct timespec never[2] = {{0, 1}, {0, 1}};
+    struct session_base base = {.force = truncate};
+    struct store_image image = {0};
+    struct stat status;
+    char name[64];
+    char path[PROC_PATH_SIZE];
+    int created;
+    int fd = -1;
+    int error = 0;
+
+    memory_name(name, session);
+    created = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (created == -EINVAL)
+        created = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (created < 0)
+        return created;
+
+    if (!truncate)
+        error = store_load(session->inode, created,
+                           (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0,
+                                               .timeout = session_config->lock_timeout},
+                           &image);
+    if (error == 0)
+        error = sys_fstat(created, &status);
+    if (error != 0)
+        goto out;
+    base.size = image.size;
+    base.crc = image.payload_crc;
+    session->memory_number = status.st_ino;
+    memory_device = status.st_dev;
+    if (session->flags & SESSION_WRITABLE)
+        (void)sys_utimensat(created, NULL, never, 0); /* any write sets it: see keep_times() */
+    else
+        /* a new description for writing, through /proc/self/fd, would write where nobody commits */
+        (void)sys_fcntl(created, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
+
+    fd = sys_openat(AT_FDCWD, descriptor_path(path, created),
+                    (session->flags & SESSION_WRITABLE ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
+    error = fd < 0 ? fd : 0;
+out:
+    /* the lease counts only descriptions that were opened by path */
+    (void)sys_close(created);
+    if (error != 0)
+        return error;
+    session->memory = descriptor_make_private(fd);
+    if (session->memory < 0) {
+        (void)sys_close(fd);
+        return session->memory;
+    }
+    session_set_base(session, base);
+    return 0;
+}
+
+int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
+{
+    bool writable = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+    struct session *session = stray;
+    struct stat status;
+    int private;
+    int error = take_ownership();
+
+    if (error == 0)
+        error = sys_fstat(inode, &status);
+    if (error == 0 && session_table_is_ours()) {
+        session = claim();
+        error = session == NULL ? -ENFILE : 0;
+    }
+    if (error != 0) {
+        (void)sys_close(inode);
+        return error;
+    }
+    session->committer = 0;
+    session->commit_again = 0;
+    session->device = status.st_dev;
+    session->number = status.st_ino;
+    session->memory_number = 0;
+    session->memory = -1;
+    session->inode = inode;
+    session->flags = session == stray ? SESSION_STRAY : 0;
+    if (writable)
+        session->flags |= SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) |
+                          (created ? SESSION_CREATED : 0u);
+
+    if (writable && session_config->isolation == CONFIG_SESSION) {
+        error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout);
+        session->flags |= SESSION_LOCKED;
+    }
+    private = error == 0 ? descriptor_make_private(inode) : error;
+    if (private < 0) {
+        session_drop(session);
+        return private;
+    }
+    session->inode = private;
+    error = make_memory(session, (flags & O_TRUNC) != 0);
+    if (error != 0) {
+        session_drop(session);
+        return error;
+    }
+    *result = session;
+    return 0;
+}
+
+void session_publish(struct session *session)
+{
+    if (session->flags & SESSION_STRAY)
+        __atomic_store_n(&strays_seen, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&session->state, LIVE, __ATOMIC_RELEASE);
+}
+
+int session_hand_out(struct session *session, int flags)
+{
+    char path[PROC_PATH_SIZE];
+    int fd = sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
+                        flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+
+    if (fd < 0)
+        session_drop(session);
+    else
+        session_publish(session);
+    return fd;
+}
+
+static int any_memory(struct session *session, void *context)
+{
+    *(int *)context = session->memory;
+    return 1;
+}
+
+void session_drop(struct session *session)
+{
+    int memory = session->memory;
+    int inode = session->inode;
+    int other = -1;
+
+    if (session->flags & SESSION_STRAY) {
+        close_private(session);
+        return;
+    }
+    __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
+    (void)sys_close(memory);
+    (void)sys_close(inode);
+    __atomic_store_n(&session->state, FREE, __ATOMIC_RELEASE);
+    (void)session_for_each(any_memory, &other);
+    descriptor_keep_findable(inode, other);
+    descriptor_keep_findable(memory, other);
+    __atomic_sub_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+}
+
+int session_for_each(int (*visit)(struct session *session, void *context), void *context)
+{
+    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    int result = 0;
+
+    for (unsigned i = 0; i < used && result == 0; i++)
+        if (__atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == LIVE)
+            result = visit(&table[i], context);
+    return result;
+}
+
+struct session *session_of(const struct stat *status, struct session *stray)
+{
+    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    int after = -1;
+
+    if (memory_device == 0 || status->st_dev != memory_device)
+        return NULL;
+    for (unsigned i = 0; i < used; i++)
+        if (table[i].memory_number == status->st_ino &&
+            __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == LIVE)
+            return &table[i];
+    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status->st_ino, &after, stray))
+        return stray;
+    return NULL;
+}
+
+struct inode_identity {
+    dev_t device;
+    ino_t number;
+};
+
+static int has_inode(struct session *session, void *context)
+{
+    const struct inode_identity *identity = context;
+
+    return session->device == identity->device && session->number == identity->number;
+}
+
+enum session_role session_identify(int fd, struct session *stray, struct session **session)
+{
+    struct stat status;
+
+    *session = NULL;
+    if (sys_fstat(fd, &status) != 0)
+        return SESSION_NONE;
+    *session = session_of(&status, stray);
+    if (*session != NULL)
+        return descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_PROGRAM;
+
+    struct inode_identity identity = {status.st_dev, status.st_ino};
+    bool suspect = session_for_each(has_inode, &identity) || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
+    return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
+}
+
+static int count_if_ours(int fd, void *context)
+{
+    const struct session *session = context;
+    struct stat status;
+
+    return sys_fstat(fd, &status) == 0 && status.st_dev == memory_device &&
+           status.st_ino == session->memory_number && !descriptor_is_private(fd);
+}
+
+/* Is the last description gone? Where the kernel cannot say, this process's last descriptor counts. */
+static bool is_over(struct session *session)
+{
+    int answer = descriptor_is_last(session->memory);
+
+    if (answer < 0)
+        answer = descriptor_for_each(count_if_ours, session) == 0;
+    return answer == 1;
+}
+
+/*
+ * Makes this thread the session's only committer in this process; waits for another one. False if the session
+ * ended meanwhile, or if this is a signal handler inside a commit of the same thread: that commit is then done
+ * once more by leave().
+ */
+static bool enter(struct session *session, ino_t memory_number)
+{
+    int self = sys_gettid();
+
+    for (;;) {
+        int holder = 0;
+
+        if (__atomic_compare_exchange_n(&session->committer, &holder, self, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            break;
+        if (holder == self) {
+            __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
+            return false;
+        }
+        sys_sleep(COMMITTER_PAUSE);
+    }
+    if ((session->flags & SESSION_STRAY) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == LIVE &&
+                                             session->memory_number == memory_number))
+        return true;
+    __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
+    return false;
+}
+
+/* Returns true if the session is to be looked at again. */
+static bool leave(struct session *session)
+{
+    __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
+    return __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
+}
+
+int session_settle(struct session *session)
+{
+    ino_t memory_number = session->memory_number;
+    int error = 0;
+
+    if (!(session->flags & SESSION_STRAY) && !session_table_is_ours())
+        return 0; /* a vfork child: its parent's descriptors are open as before */
+    do {
+        if (!is_over(session) || !enter(session, memory_number))
+            return error;
+        if (is_over(session)) {
+            if (session->flags & SESSION_WRITABLE)
+                error = session_commit(session, true);
+            __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
+            (void)leave(session);
+            session_drop(session);
+            return error;
+        }
+    } while (leave(session));
+    return error;
+}
+
+static int settle_one(struct session *session, void *context)
+{
+    int *first = context;
+    int error = session_settle(session);
+
+    if (*first == 0)
+        *first = error;
+    return 0;
+}
+
+int session_settle_all(void)
+{
+    int first = 0;
+
+    if (session_table_is_ours())
+        (void)session_for_each(settle_one, &first);
+    return first;
+}
+
+int session_sync(struct session *session)
+{
+    ino_t memory_number = session->memory_number;
+    int error;
+
+    if (!enter(session, memory_number))
+        return 0;
+    error = session_commit(session, false);
+    (void)leave(session);
+    /* the last descriptor may have gone meanwhile, in another thread or in a signal handler */
+    if (error == 0)
+        error = session_settle(session);
+    return error;
+}
+
+static int sync_one(struct session *session, void *context)
+{
+    int *first = context;
+    int error = session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
+
+    if (*first == 0)
+        *first = error;
+    return 0;
+}
+
+int session_sync_all(void)
+{
+    int first = 0;
+
+    if (session_table_is_ours())
+        (void)session_for_each(sync_one, &first);
+    return first;
+}
+
+struct session_base session_get_base(const struct session *session)
+{
+    uint64_t cell = (uint64_t)sys_lseek(session->memory, 0, SEEK_CUR);
+
+    return (struct session_base){
+        .size = (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
+        .crc = (uint32_t)cell,
+        .force = (cell >> 32 & 1) != 0,
+    };
+}
+
+void session_set_base(const struct session *session, struct session_base base)
+{
+    (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
+    (void)sys_lseek(session->memory, (int64_t)((uint64_t)base.force << 32 | base.crc), SEEK_SET);
+}

@@ -1,0 +1,334 @@
+/* Sessions across exec and at the end of a process: what /proc/self tells about them. */
+#include "session.h"
+
+#include "descriptor.h"
+#include "log.h"
+#include "scratch.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MEMORY_PREFIX "/memfd:atomshim:"
+
+static const char *parse_hex(const char *text, uint64_t *value)
+{
+    *value = 0;
+    for (;; text++) {
+        if (*text >= '0' && *text <= '9')
+            *value = *value << 4 | (uint64_t)(*text - '0');
+        else if (*text >= 'a' && *text <= 'f')
+            *value = *value << 4 | (uint64_t)(*text - 'a' + 10);
+        else
+            return text;
+    }
+}
+
+/* Is `fd` a memfd of ours? Then its name's fields and its own number go to *session. */
+static bool read_memory_name(int fd, struct session *session)
+{
+    char path[PROC_PATH_SIZE];
+    char link[128];
+    const char *at = link + sizeof MEMORY_PREFIX - 1;
+    uint64_t fields[3];
+    struct stat status;
+    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(path, fd), link, sizeof link - 1);
+
+    if (n < (ssize_t)sizeof MEMORY_PREFIX || memcmp(link, MEMORY_PREFIX, sizeof MEMORY_PREFIX - 1) != 0)
+        return false;
+    link[n] = '\0';
+    for (int i = 0; i < 3; i++) {
+        at = parse_hex(at, &fields[i]);
+        at += i < 2 && *at == ':';
+    }
+    if (sys_fstat(fd, &status) != 0)
+        return false;
+    session->flags = (unsigned)fields[0] | SESSION_STRAY;
+    session->device = fields[1];
+    session->number = fields[2];
+    session->memory_number = status.st_ino;
+    return true;
+}
+
+struct search {
+    ino_t memory_number; /* 0: any */
+    int after;
+    struct session *session;
+};
+
+static int find_memory(int fd, void *context)
+{
+    struct search *search = context;
+    struct session found = {0};
+
+    if (fd <= search->after || !descriptor_is_private(fd) || !read_memory_name(fd, &found))
+        return 0;
+    if (search->memory_number != 0 && found.memory_number != search->memory_number)
+        return 0;
+    found.memory = fd;
+    *search->session = found;
+    return 1;
+}
+
+static int claimed(struct session *session, void *context)
+{
+    return session->inode == *(int *)context;
+}
+
+/* Several sessions may be on one inode: any private descriptor of it that is nobody's yet will do, as long as it
+ * can be written where it must. */
+static int find_inode(int fd, void *context)
+{
+    struct session *session = ((struct search *)context)->session;
+    bool writable = (session->flags & SESSION_WRITABLE) != 0;
+    struct stat status;
+
+    if (!descriptor_is_private(fd) || sys_fstat(fd, &status) != 0 || status.st_dev != session->device ||
+        status.st_ino != session->number)
+        return 0;
+    if (writable != ((sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR))
+        return 0;
+    if (session_for_each(claimed, &fd) != 0)
+        return 0;
+    session->inode = fd;
+    return 1;
+}
+
+bool session_search(ino_t memory_number, int *after, struct session *session)
+{
+    struct search search = {memory_number, *after, session};
+
+    for (;;) {
+        if (descriptor_for_each(find_memory, &search) != 1)
+            return false;
+        search.after = *after = session->memory;
+        if (descriptor_for_each(find_inode, &search) == 1)
+            return true;
+    }
+}
+
+static int is_program_descriptor(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+}
+
+static int same_memory(struct session *session, void *context)
+{
+    return session->memory_number == *(ino_t *)context;
+}
+
+void session_adopt(void)
+{
+    struct session found;
+    struct session *session;
+    int after = -1;
+
+    if (!descriptor_inherited_any())
+        return;
+    while (session_search(0, &after, &found)) {
+        if (session_for_each(same_memory, &found.memory_number) != 0) {
+            (void)sys_close(found.memory); /* a second number of the same description */
+            continue;
+        }
+        session = session_enter(&found);
+        if (session == NULL) {
+            log_line(LOG_ERROR, "more than %d inherited files: the rest is not committed here", SESSIONS_MAX);
+            return;
+        }
+        if (descriptor_for_each(is_program_descriptor, session) == 1)
+            continue;
+        /* none of its descriptors came through the exec */
+        (void)session_settle(session);
+        if (session_for_each(same_memory, &found.memory_number) != 0)
+            session_drop(session);
+    }
+}
+
+/* ---- mappings ---- */
+
+struct mapping {
+    uintptr_t start;
+    uintptr_t end;
+    uint64_t offset;
+    int protection;
+    bool shared;
+    ino_t number;
+    bool is_memory;
+};
+
+/* "START-END PERMS OFFSET DEVICE INODE PATH", proc(5) */
+static bool parse_mapping(const char *line, struct mapping *mapping)
+{
+    uint64_t start;
+    uint64_t end;
+    uint64_t number = 0;
+
+    line = parse_hex(line, &start);
+    line = parse_hex(line + 1, &end);
+    if (*line != ' ' || strlen(line) < 6)
+        return false;
+    mapping->protection = (line[1] == 'r' ? PROT_READ : 0) | (line[2] == 'w' ? PROT_WRITE : 0) |
+                          (line[3] == 'x' ? PROT_EXEC : 0);
+    mapping->shared = line[4] == 's';
+    line = parse_hex(line + 6, &mapping->offset);
+    line = strchr(line + 1, ' '); /* behind the device */
+    if (line == NULL)
+        return false;
+    for (line++; *line >= '0' && *line <= '9'; line++)
+        number = number * 10 + (uint64_t)(*line - '0');
+    while (*line == ' ')
+        line++;
+    mapping->start = start;
+    mapping->end = end;
+    mapping->number = number;
+    mapping->is_memory = strncmp(line, MEMORY_PREFIX, sizeof MEMORY_PREFIX - 1) == 0;
+    return true;
+}
+
+/* Calls `visit` for each mapping of a memfd of ours. */
+static int for_each_mapping(int (*visit)(const struct mapping *mapping, void *context), void *context)
+{
+    struct scratch scratch;
+    struct mapping mapping;
+    size_t size = 0;
+    int result = 0;
+    int fd = sys_openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return fd;
+    if (scratch_take(&scratch, SCRATCH_CHUNK) != 0) {
+        (void)sys_close(fd);
+        return -ENOMEM;
+    }
+    for (;;) {
+        char *text = scratch.bytes;
+        ssize_t n = sys_read(fd, text + size, SCRATCH_CHUNK - 1 - size);
+        char *newline;
+
+        if (n <= 0)
+            break;
+        size += (size_t)n;
+        text[size] = '\0';
+        while (result == 0 && (newline = strchr(text, '\n')) != NULL) {
+            *newline = '\0';
+            if (parse_mapping(text, &mapping) && mapping.is_memory)
+                result = visit(&mapping, context);
+            text = newline + 1;
+        }
+        if (result != 0)
+            break;
+        size -= (size_t)(text - (char *)scratch.bytes);
+        memmove(scratch.bytes, text, size);
+    }
+    scratch_give(&scratch);
+    (void)sys_close(fd);
+    return result;
+}
+
+struct at_address {
+    uintptr_t address;
+    ino_t number;
+};
+
+static int covers(const struct mapping *mapping, void *context)
+{
+    struct at_address *wanted = context;
+
+    if (wanted->address < mapping->start || wanted->address >= mapping->end || !mapping->shared)
+        return 0;
+    wanted->number = mapping->number;
+    return 1;
+}
+
+static int with_memory(struct session *session, void *context)
+{
+    struct search *search = context;
+
+    if (session->memory_number != search->memory_number)
+        return 0;
+    search->session = session;
+    return 1;
+}
+
+struct session *session_mapped_at(const void *address)
+{
+    struct at_address wanted = {.address = (uintptr_t)address};
+    struct search search = {0};
+
+    if (for_each_mapping(covers, &wanted) != 1)
+        return NULL;
+    search.memory_number = wanted.number;
+    (void)session_for_each(with_memory, &search);
+    return search.session;
+}
+
+struct remap {
+    const struct session *session;
+    bool private_left;
+};
+
+static int remap_one(const struct mapping *mapping, void *context)
+{
+    struct remap *remap = context;
+
+    if (mapping->number != remap->session->memory_number)
+        return 0;
+    if (mapping->shared)
+        (void)sys_mmap((void *)mapping->start, mapping->end - mapping->start, mapping->protection,
+                       MAP_SHARED | MAP_FIXED, remap->session->memory, mapping->offset);
+    else
+        remap->private_left = true; /* its pages may be the process's own: they cannot be mapped anew */
+    return 0;
+}
+
+bool session_remap(const struct session *session)
+{
+    struct remap remap = {.session = session};
+
+    (void)for_each_mapping(remap_one, &remap);
+    return remap.private_left;
+}
+
+/* ---- the end of the process ---- */
+
+static int close_if_program(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    (void)context;
+    if (session_identify(fd, &stray, &session) == SESSION_PROGRAM)
+        (void)sys_close(fd);
+    return 0;
+}
+
+static int finish_one(struct session *session, void *context)
+{
+    ino_t memory_number = session->memory_number;
+
+    (void)context;
+    /* a private mapping hides whether others have it open: better commit too early than not at all */
+    if ((session->flags & SESSION_WRITABLE) && descriptor_is_last(session->memory) == 0 &&
+        session_remap(session))
+        (void)session_commit(session, false);
+    (void)session_settle(session);
+    /* still there: another process has it open and will commit */
+    if (session->memory_number == memory_number && session_for_each(same_memory, &memory_number) != 0)
+        session_drop(session);
+    return 0;
+}
+
+void session_finish(void)
+{
+    struct session stray;
+    int after = -1;
+
+    (void)descriptor_for_each(close_if_program, NULL);
+    if (session_table_is_ours())
+        (void)session_for_each(finish_one, NULL);
+    else
+        while (session_search(0, &after, &stray))
+            (void)session_settle(&stray);
+}

@@ -1,0 +1,292 @@
+/* What a commit of a session is: decide whether anything changed, merge appends, report and rescue a failure. */
+#include "session.h"
+
+#include "crc32c.h"
+#include "descriptor.h"
+#include "filelock.h"
+#include "log.h"
+#include "scratch.h"
+#include "store.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/file.h>
+
+/* The bytes of a memfd, either mapped or copied. */
+struct view {
+    void *bytes;
+    uint64_t size;
+    bool mapped;
+    struct scratch scratch;
+};
+
+/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are those that somebody may
+ * change while they are read: their CRC must hold for what is written. */
+static int view_open(struct view *view, int memory, uint64_t size, bool exclusive)
+{
+    int error;
+
+    *view = (struct view){.size = size, .mapped = exclusive && size > SCRATCH_CHUNK};
+    if (view->mapped) {
+        view->bytes = sys_mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, memory, 0);
+        return sys_is_error(view->bytes) ? -ENOMEM : 0;
+    }
+    error = scratch_take(&view->scratch, size);
+    if (error != 0)
+        return error;
+    view->bytes = view->scratch.bytes;
+
+    ssize_t n = store_read_at(memory, view->bytes, size, 0);
+    if (n < 0) {
+        scratch_give(&view->scratch);
+        return (int)n;
+    }
+    view->size = (uint64_t)n; /* cut by another thread meanwhile: a commit of what there is now */
+    return 0;
+}
+
+static void view_close(struct view *view)
+{
+    if (view->mapped)
+        (void)sys_munmap(view->bytes, view->size);
+    else
+        scratch_give(&view->scratch);
+}
+
+/* Under the lock: is the live payload still the one that this session began with? */
+static int live_is_base(const struct session *session, struct session_base base, bool *same)
+{
+    struct store_image live;
+    int error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
+
+    if (error == 0 && live.kind == STORE_PLAIN && live.size == base.size)
+        error = store_load(session->inode, -1, (struct store_wait){.locked = true}, &live);
+    *same = error == 0 && live.size == base.size && live.payload_crc == base.crc;
+    return error;
+}
+
+/* Somebody committed since: what was appended goes to the end of what is live now. */
+static int commit_merged(const struct session *session, const struct view *view, struct session_base base)
+{
+    uint64_t tail = view->size - base.size;
+    struct store_image live;
+    struct store_payload payload;
+    struct view merged;
+    ssize_t n;
+    int memory = sys_memfd_create("atomshim-merge", MFD_CLOEXEC);
+    int error;
+
+    if (memory < 0)
+        return memory;
+    error = store_load(session->inode, memory, (struct store_wait){.locked = true}, &live);
+    for (uint64_t done = 0; error == 0 && done < tail; done += (uint64_t)n) {
+        n = sys_pwrite(memory, (char *)view->bytes + base.size + done, tail - done, live.size + done);
+        if (n <= 0)
+            error = n < 0 ? (int)n : -ENOSPC;
+    }
+    if (error == 0)
+        error = view_open(&merged, memory, live.size + tail, true);
+    (void)sys_close(memory);
+    if (error != 0)
+        return error;
+    payload = (struct store_payload){merged.bytes, merged.size, crc32c(0, merged.bytes, merged.size)};
+    error = store_commit(session->inode, &payload, session_config->sync);
+    view_close(&merged);
+    return error;
+}
+
+static int store(const struct session *session, const struct view *view, uint32_t crc, struct session_base base)
+{
+    struct store_payload payload = {view->bytes, view->size, crc};
+    struct store_image live;
+    bool same = true;
+    int error = 0;
+
+    /* an append session whose old bytes are as they were: O_APPEND is a promise about the end of the file */
+    if ((session->flags & SESSION_APPEND) && !base.force && view->size >= base.size &&
+        crc32c(0, view->bytes, base.size) == base.crc)
+        error = live_is_base(session, base, &same);
+    if (error != 0)
+        return error;
+    if (!same)
+        return commit_merged(session, view, base);
+    if (session_config->format == CONFIG_PLAIN) {
+        error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
+        if (error != 0)
+            return error;
+        if (live.kind == STORE_PLAIN) /* a file that is sized stays sized: the safer format is not given up */
+            return store_commit_plain(session->inode, &payload, session_config->sync);
+    }
+    return store_commit(session->inode, &payload, session_config->sync);
+}
+
+/*
+ * Times that the program set itself (cp -p, touch) outlive the commit, as they would outlive close(). The
+ * interposed calls set them on both inodes, and any later write to the memfd changes its own.
+ */
+static bool times_were_set(const struct session *session, const struct stat *memory, struct timespec times[2])
+{
+    struct stat inode;
+
+    if (sys_fstat(session->inode, &inode) != 0)
+        return false;
+    times[0] = inode.st_atim;
+    times[1] = inode.st_mtim;
+    return memory->st_mtim.tv_sec == inode.st_mtim.tv_sec && memory->st_mtim.tv_nsec == inode.st_mtim.tv_nsec;
+}
+
+/* The path of the real inode, for messages and for its directory. Empty if it has none. */
+static size_t inode_path(const struct session *session, char *path, size_t size)
+{
+    char link[PROC_PATH_SIZE];
+    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, session->inode), path, size - 1);
+
+    path[n < 0 ? 0 : n] = '\0';
+    return n < 0 ? 0 : (size_t)n;
+}
+
+/* A file that the session created must still have its name after a power cut. */
+static void sync_directory(const struct session *session)
+{
+    struct scratch scratch;
+    char *slash;
+    int directory;
+
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return;
+    (void)inode_path(session, scratch.bytes, PATH_MAX);
+    slash = strrchr(scratch.bytes, '/');
+    if (slash != NULL) {
+        slash[slash == (char *)scratch.bytes] = '\0';
+        directory = sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        if (directory < 0 || sys_fsync(directory) != 0)
+            (void)sys_fsync(session->inode);
+        if (directory >= 0)
+            (void)sys_close(directory);
+    }
+    scratch_give(&scratch);
+}
+
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
+static int rescue(const struct view *view, char *path, size_t size)
+{
+    static unsigned counter;
+    const char *slash = strrchr(path, '/');
+    char name[256];
+    uint64_t done = 0;
+    int fd;
+    int error = 0;
+
+    (void)log_format(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    do {
+        unsigned number = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
+
+        (void)log_format(path, size, "%s/%s.atomshim-%d-%u", session_config->rescue_dir, name, sys_getpid(),
+                         number);
+        fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    } while (fd == -EEXIST);
+    if (fd < 0)
+        return fd;
+    while (error == 0 && done < view->size) {
+        ssize_t n = sys_pwrite(fd, (char *)view->bytes + done, view->size - done, done);
+
+        if (n > 0)
+            done += (uint64_t)n;
+        else if (n != -EINTR)
+            error = n < 0 ? (int)n : -ENOSPC;
+    }
+    if (error == 0)
+        error = sys_fsync(fd);
+    (void)sys_close(fd);
+    return error;
+}
+
+static void report(const struct session *session, const struct view *view, int failure)
+{
+    struct scratch scratch;
+    char *path;
+    char *saved;
+    int error;
+
+    if (scratch_take(&scratch, 2 * PATH_MAX) != 0) {
+        log_line(LOG_ERROR, "commit failed: %s; the old content stays", log_errno(failure));
+        return;
+    }
+    path = scratch.bytes;
+    saved = path + PATH_MAX;
+    (void)inode_path(session, path, PATH_MAX);
+    if (session_config->rescue_dir == NULL || view == NULL) {
+        log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
+                 log_errno(failure));
+    } else {
+        memcpy(saved, path, PATH_MAX);
+        error = rescue(view, saved, PATH_MAX);
+        if (error == 0)
+            log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
+                     log_errno(failure), saved);
+        else
+            log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s",
+                     path, log_errno(failure), saved, log_errno(error));
+    }
+    scratch_give(&scratch);
+}
+
+/* With the other committers of this session kept out. */
+static int commit_alone(struct session *session, bool exclusive)
+{
+    struct session_base base = session_get_base(session);
+    struct timespec times[2];
+    struct stat memory;
+    struct view view;
+    bool keep_times;
+    uint32_t crc;
+    int error = sys_fstat(session->memory, &memory);
+
+    if (error == 0)
+        error = view_open(&view, session->memory, (uint64_t)memory.st_size, exclusive);
+    if (error != 0) {
+        report(session, NULL, error);
+        return error;
+    }
+    crc = crc32c(0, view.bytes, view.size);
+    if (!base.force && view.size == base.size && crc == base.crc)
+        goto out;
+
+    if (!(session->flags & SESSION_LOCKED))
+        error = filelock_acquire(session->inode, F_WRLCK, session_config->lock_timeout);
+    if (error == 0) {
+        keep_times = times_were_set(session, &memory, times);
+        error = store(session, &view, crc, base);
+        if (error == 0 && keep_times)
+            (void)sys_utimensat(session->inode, NULL, times, 0);
+        if (!(session->flags & SESSION_LOCKED))
+            (void)filelock_release(session->inode);
+    }
+    if (error == 0) {
+        session_set_base(session, (struct session_base){.size = view.size, .crc = crc});
+        if ((session->flags & SESSION_CREATED) && session_config->sync)
+            sync_directory(session);
+        session->flags &= ~(unsigned)SESSION_CREATED;
+    } else
+        report(session, &view, error);
+out:
+    view_close(&view);
+    return error;
+}
+
+int session_commit(struct session *session, bool exclusive)
+{
+    char path[PROC_PATH_SIZE];
+    int guard = sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0);
+    int error;
+
+    /* processes that share the session by fork share its descriptions: only a fresh one keeps them apart */
+    if (guard >= 0)
+        while (sys_flock(guard, LOCK_EX) == -EINTR)
+            continue;
+    error = commit_alone(session, exclusive);
+    if (guard >= 0)
+        (void)sys_close(guard);
+    return error;
+}
