@@ -5,7 +5,7 @@
 /* The reversed Castagnoli polynomial. */
 #define POLYNOMIAL 0x82f63b78u
 
-#define ROW1(i) ((i) & 1 ? ((i) >> 1) ^ POLYNOMIAL : (i) >> 1)
+#define ROW1(i) ((i)&1 ? ((i) >> 1) ^ POLYNOMIAL : (i) >> 1)
 #define ROW2(i) ROW1(ROW1(i))
 #define ROW4(i) ROW2(ROW2(i))
 /* clang-format off */
@@ -63,10 +63,10 @@ static int cpu_has_instruction(void)
 #endif
 
 /*
- * One instruction has a latency of three cycles but one can start each cycle, so three lanes run side by side.
- * They are joined with x^(8*LANE) mod P, applied through a table per lane length (see shift_lane()).
+ * One instruction has a latency of three cycles but one can start each cycle, so three lanes run side by
+ * side. They are joined with x^(8*LANE) mod P, applied through a table per lane length (see shift_lane()).
  */
-#define LANE 1024
+#define LANE ((size_t)1024)
 
 /* The CRC register after `LANE` zero bytes, as a linear map: one column per bit, filled in once. */
 static uint32_t lane_shift[4][256];
@@ -123,8 +123,8 @@ INSTRUCTION_TARGET static uint32_t crc32c_instruction(uint32_t crc, const uint8_
             third = INSTRUCTION_8(third, load_word(p + 2 * LANE + i));
         }
         crc = shift_lane(shift_lane(crc) ^ second) ^ third;
-        p += (size_t)3 * LANE;
-        size -= (size_t)3 * LANE;
+        p += 3 * LANE;
+        size -= 3 * LANE;
     }
     for (; size >= 8; size -= 8, p += 8)
         crc = INSTRUCTION_8(crc, load_word(p));

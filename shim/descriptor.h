@@ -1,10 +1,10 @@
 /*
  * Descriptors: ours and the program's.
  *
- * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for it.
- * They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open file
- * description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (SIGURG is ignored by
- * default, SIGIO would kill).
+ * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for
+ * it. They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open
+ * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (SIGURG is
+ * ignored by default, SIGIO would kill).
  */
 #ifndef ATOMSHIM_DESCRIPTOR_H
 #define ATOMSHIM_DESCRIPTOR_H
@@ -38,15 +38,15 @@ bool descriptor_inherited_any(void);
 void descriptor_keep_findable(int closed, int other);
 
 /*
- * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file description
- * of it anywhere: no program's descriptor in any process and no mapping of one is left. A write lease is granted
- * exactly then (fcntl(2), F_SETLEASE); it is given back at once.
- * Returns 1 yes, 0 no, or a negative errno where this kernel, file or user cannot have leases.
+ * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file
+ * description of it anywhere: no program's descriptor in any process and no mapping of one is left. A write
+ * lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1 yes, 0 no, or a
+ * negative errno where this kernel, file or user cannot have leases.
  */
 int descriptor_is_last(int private);
 
-/* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed in
- * `visit`. Returns what the last visit returned, or a negative errno if /proc/self/fd cannot be read. */
+/* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed
+ * in `visit`. Returns what the last visit returned, or a negative errno if /proc/self/fd cannot be read. */
 int descriptor_for_each(int (*visit)(int fd, void *context), void *context);
 
 #endif

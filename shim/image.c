@@ -5,8 +5,8 @@
 #include <string.h>
 
 /*
- * Both lines as templates: 'D' is a decimal digit, 'X' a digit of the payload's CRC, 'H' one of the line's own
- * CRC, 'M' the mark; all else is literal. The encoder fills them in, the decoder checks against them.
+ * Both lines as templates: 'D' is a decimal digit, 'X' a digit of the payload's CRC, 'H' one of the line's
+ * own CRC, 'M' the mark; all else is literal. The encoder fills them in, the decoder checks against them.
  */
 static const char header_template[] =
     "#atomshim/1 generation=DDDDDDDDDDDDDDDDDDD size=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "

@@ -15,9 +15,9 @@
 static bool is_kernel_file(int fd)
 {
     static const unsigned magics[] = {
-        PROC_SUPER_MAGIC,   SYSFS_MAGIC,  CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC,
-        SECURITYFS_MAGIC,   TRACEFS_MAGIC, BPF_FS_MAGIC,      PSTOREFS_MAGIC,      EFIVARFS_MAGIC,
-        SELINUX_MAGIC,      SMACK_MAGIC,
+        PROC_SUPER_MAGIC, SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+        DEBUGFS_MAGIC,    SECURITYFS_MAGIC, TRACEFS_MAGIC,      BPF_FS_MAGIC,
+        PSTOREFS_MAGIC,   EFIVARFS_MAGIC,   SELINUX_MAGIC,      SMACK_MAGIC,
     };
     struct statfs status;
 
@@ -38,7 +38,7 @@ static bool path_matches(const struct config *config, int fd, const char *name)
     ssize_t n;
     bool match = false;
 
-    if (scratch_take(&scratch, 2 * PATH_MAX) != 0)
+    if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0)
         return false;
     path = scratch.bytes;
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
@@ -155,8 +155,8 @@ static int create(const struct config *config, int directory, const char *path, 
     return MANAGED_YES;
 }
 
-int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode, int *inode,
-                 bool *created)
+int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
+                 int *inode, bool *created)
 {
     char link[PROC_PATH_SIZE];
     int probe;
@@ -189,10 +189,9 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
 
     if (!S_ISREG(mode) || !image_size_possible(file_size))
         return file_size;
-    fd = sys_openat(directory, path,
-                    O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
-                        (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0),
-                    0);
+    fd = sys_openat(
+        directory, path,
+        O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0);
     if (fd < 0)
         return file_size;
     if (is_managed(config, fd) &&

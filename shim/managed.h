@@ -1,4 +1,5 @@
-/* Which files are managed: by their canonical path, or as another name of an inode that carries our header. */
+/* Which files are managed: by their canonical path, or as another name of an inode that carries our header.
+ */
 #ifndef ATOMSHIM_MANAGED_H
 #define ATOMSHIM_MANAGED_H
 
@@ -7,19 +8,20 @@
 
 /* What managed_open() found, besides a negative errno. */
 enum managed {
-    MANAGED_NO,  /* not ours: make the call as if we were not there. It also gives the errno of a failing open */
+    MANAGED_NO,  /* not ours: make the call as if we were not there. It also gives the errno of a failing open
+                  */
     MANAGED_YES, /* a descriptor of the real inode was opened */
 };
 
 /*
- * Opens the real inode behind `path` if open(2) with these arguments would open a managed file: close-on-exec,
- * for reading or, if `flags` ask for writing or O_TRUNC, for both. Nothing is truncated. A file that is
- * not there is created if `flags` say so, with `mode` less the umask, and *created is set.
- * Costs one system call (lstat) where the name alone tells that the file is not managed.
- * Returns enum managed, or the negative errno with which open(2) fails. *inode is the caller's to close.
+ * Opens the real inode behind `path` if open(2) with these arguments would open a managed file:
+ * close-on-exec, for reading or, if `flags` ask for writing or O_TRUNC, for both. Nothing is truncated. A
+ * file that is not there is created if `flags` say so, with `mode` less the umask, and *created is set. Costs
+ * one system call (lstat) where the name alone tells that the file is not managed. Returns enum managed, or
+ * the negative errno with which open(2) fails. *inode is the caller's to close.
  */
-int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode, int *inode,
-                 bool *created);
+int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
+                 int *inode, bool *created);
 
 /*
  * The payload size of the managed file at `path`, whose status is `status`, for stat(2). `flags`:

@@ -1,4 +1,5 @@
-/* Buffers for moving payloads, without malloc: anonymous mappings, one of which is kept for the next caller. */
+/* Buffers for moving payloads, without malloc: anonymous mappings, one of which is kept for the next caller.
+ */
 #ifndef ATOMSHIM_SCRATCH_H
 #define ATOMSHIM_SCRATCH_H
 
@@ -13,8 +14,8 @@ struct scratch {
 };
 
 /*
- * Takes a buffer of at least `size` bytes, page-aligned, its contents undefined. Async-signal-safe; every taker
- * has a buffer of its own. Returns 0, or -ENOMEM. Give it back with scratch_give().
+ * Takes a buffer of at least `size` bytes, page-aligned, its contents undefined. Async-signal-safe; every
+ * taker has a buffer of its own. Returns 0, or -ENOMEM. Give it back with scratch_give().
  */
 int scratch_take(struct scratch *scratch, size_t size);
 void scratch_give(struct scratch *scratch);

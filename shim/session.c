@@ -70,8 +70,8 @@ bool session_table_is_ours(void)
         return true;
     process = sys_getpid();
     known = __atomic_load_n(page, __ATOMIC_ACQUIRE);
-    if (known == 0 && __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL,
-                                                  __ATOMIC_ACQUIRE)) {
+    if (known == 0 &&
+        __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         sweep_after_fork();
         return true;
     }
@@ -118,9 +118,12 @@ static struct session *claim(void)
 struct session *session_enter(const struct session *found)
 {
     struct session *session = take_ownership() == 0 ? claim() : NULL;
+    struct stat status;
 
     if (session == NULL)
         return NULL;
+    if (sys_fstat(found->memory, &status) == 0)
+        memory_device = status.st_dev;
     *session = *found;
     session->flags &= ~(unsigned)SESSION_STRAY;
     session_publish(session);
@@ -234,8 +237,8 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     session->inode = inode;
     session->flags = session == stray ? SESSION_STRAY : 0;
     if (writable)
-        session->flags |= SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) |
-                          (created ? SESSION_CREATED : 0u);
+        session->flags |=
+            SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
 
     if (writable && session_config->isolation == CONFIG_SESSION) {
         error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout);
@@ -378,8 +381,8 @@ static bool is_over(struct session *session)
 
 /*
  * Makes this thread the session's only committer in this process; waits for another one. False if the session
- * ended meanwhile, or if this is a signal handler inside a commit of the same thread: that commit is then done
- * once more by leave().
+ * ended meanwhile, or if this is a signal handler inside a commit of the same thread: that commit is then
+ * done once more by leave().
  */
 static bool enter(struct session *session, ino_t memory_number)
 {

@@ -1,9 +1,9 @@
 /*
  * Sessions: open -> buffer -> last close -> commit.
  *
- * On open of a managed file the payload is loaded into a memfd, and the program gets a descriptor of that memfd.
- * One session is one such memfd. It lasts until the kernel says that no description of the memfd but ours is left
- * in any process; then what changed is committed into the real inode.
+ * On open of a managed file the payload is loaded into a memfd, and the program gets a descriptor of that
+ * memfd. One session is one such memfd. It lasts until the kernel says that no description of the memfd but
+ * ours is left in any process; then what changed is committed into the real inode.
  *
  * STATES of a table slot, and the function that performs each transition
  *
@@ -16,17 +16,17 @@
  *
  * WHO KNOWS WHAT
  *
- *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the memfd. dup(), F_DUPFD,
- *     fork() and SCM_RIGHTS need no table.
- *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from /proc/self/fd:
- *     the memfd's name carries the flags and the real inode's identity (session_adopt).
+ *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the memfd. dup(),
+ * F_DUPFD, fork() and SCM_RIGHTS need no table.
+ *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from
+ * /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt).
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
  *     descriptions, which every process that shares the session shares (session_base).
- *   - A vfork() child runs here in its parent's memory. It reads the table and never writes it: `stray` sessions
- *     live in its descriptors and on its stack alone.
+ *   - A vfork() child runs here in its parent's memory. It reads the table and never writes it: `stray`
+ * sessions live in its descriptors and on its stack alone.
  *
- * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap, and processes
- * exclude each other by flock() on a fresh description of the memfd.
+ * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap, and
+ * processes exclude each other by flock() on a fresh description of the memfd.
  */
 #ifndef ATOMSHIM_SESSION_H
 #define ATOMSHIM_SESSION_H
@@ -36,20 +36,21 @@
 
 enum session_flag {
     SESSION_WRITABLE = 1,
-    SESSION_APPEND = 2,  /* opened with O_APPEND: what was appended is merged into what is live at the commit */
+    SESSION_APPEND =
+        2, /* opened with O_APPEND: what was appended is merged into what is live at the commit */
     SESSION_CREATED = 4, /* the open created the file: its directory is synced with the first commit */
     SESSION_LOCKED = 8,  /* ATOMSHIM_ISOLATION=session: the file is locked until the session ends */
     SESSION_STRAY = 16,  /* not in the table: see vfork above */
 };
 
 struct session {
-    int state;          /* atomic */
-    int committer;      /* atomic: the thread that is at a commit, or 0 */
-    int commit_again;   /* atomic: a signal handler in that thread wanted another one */
-    unsigned flags;     /* enum session_flag */
-    int inode;          /* private descriptor of the real inode */
-    int memory;         /* private descriptor of the memfd */
-    dev_t device;       /* st_dev and st_ino of the real inode */
+    int state;        /* atomic */
+    int committer;    /* atomic: the thread that is at a commit, or 0 */
+    int commit_again; /* atomic: a signal handler in that thread wanted another one */
+    unsigned flags;   /* enum session_flag */
+    int inode;        /* private descriptor of the real inode */
+    int memory;       /* private descriptor of the memfd */
+    dev_t device;     /* st_dev and st_ino of the real inode */
     ino_t number;
     ino_t memory_number; /* st_ino of the memfd; all memfds share one st_dev */
 };
@@ -64,19 +65,19 @@ void session_configure(const struct config *config);
 bool session_any(void);
 
 /*
- * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if `flags` ask for
- * writing. `flags` are those of open(2). `created`: this open created the file. `stray` is room for the session
- * in a vfork child.
- * Takes `inode` over, also on failure. Returns 0 and in *session a session in state OPENING, or a negative errno:
- * what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock of ATOMSHIM_ISOLATION=session.
+ * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if `flags` ask
+ * for writing. `flags` are those of open(2). `created`: this open created the file. `stray` is room for the
+ * session in a vfork child. Takes `inode` over, also on failure. Returns 0 and in *session a session in state
+ * OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock
+ * of ATOMSHIM_ISOLATION=session.
  */
 int session_begin(int inode, int flags, bool created, struct session *stray, struct session **session);
 
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
 
-/* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the session. Returns the
- * lowest free descriptor; on a negative errno the session is gone. */
+/* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the session. Returns
+ * the lowest free descriptor; on a negative errno the session is gone. */
 int session_hand_out(struct session *session, int flags);
 
 /* Ends a session without a commit. */
@@ -95,13 +96,13 @@ enum session_role session_identify(int fd, struct session *stray, struct session
 struct session *session_of(const struct stat *status, struct session *stray);
 
 /*
- * To be called after the program closed a descriptor of the session: if it was the last anywhere, commits what
- * changed and ends the session. Returns 0, or the negative errno with which the commit failed.
+ * To be called after the program closed a descriptor of the session: if it was the last anywhere, commits
+ * what changed and ends the session. Returns 0, or the negative errno with which the commit failed.
  */
 int session_settle(struct session *session);
 
-/* session_settle() for every session of this process, after a call that may have closed any. Returns the first
- * error. */
+/* session_settle() for every session of this process, after a call that may have closed any. Returns the
+ * first error. */
 int session_settle_all(void);
 
 /* Commits what changed now, whoever has the session open: fsync(2). Errors as of session_settle(). */
@@ -110,12 +111,12 @@ int session_sync(struct session *session);
 /* session_sync() for every session. */
 int session_sync_all(void);
 
-/* After exec: finds inherited sessions and takes them over; one of which this process has no descriptor is given
- * up, with a commit if it was the last. */
+/* After exec: finds inherited sessions and takes them over; one of which this process has no descriptor is
+ * given up, with a commit if it was the last. */
 void session_adopt(void);
 
-/* The end of this process: closes the program's descriptors, commits where they were the last, gives the private
- * ones back. Nothing of the program may use them afterwards. */
+/* The end of this process: closes the program's descriptors, commits where they were the last, gives the
+ * private ones back. Nothing of the program may use them afterwards. */
 void session_finish(void);
 
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
@@ -139,8 +140,8 @@ struct session_base session_get_base(const struct session *session);
 void session_set_base(const struct session *session, struct session_base base);
 
 /*
- * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody can change the
- * memory meanwhile. Returns 0, or a negative errno after the failure was logged and the image rescued.
+ * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody can change
+ * the memory meanwhile. Returns 0, or a negative errno after the failure was logged and the image rescued.
  */
 int session_commit(struct session *session, bool exclusive);
 
@@ -156,8 +157,9 @@ struct session *session_enter(const struct session *found);
  */
 bool session_search(ino_t memory_number, int *after, struct session *session);
 
-/* Replaces this process's shared mappings of the session's memory by ones through our private descriptor: same
- * pages, but no longer a hold on the program's description. Returns true if a private mapping is left. */
+/* Replaces this process's shared mappings of the session's memory by ones through our private descriptor:
+ * same pages, but no longer a hold on the program's description. Returns true if a private mapping is left.
+ */
 bool session_remap(const struct session *session);
 
 #endif

@@ -74,8 +74,8 @@ static int claimed(struct session *session, void *context)
     return session->inode == *(int *)context;
 }
 
-/* Several sessions may be on one inode: any private descriptor of it that is nobody's yet will do, as long as it
- * can be written where it must. */
+/* Several sessions may be on one inode: any private descriptor of it that is nobody's yet will do, as long as
+ * it can be written where it must. */
 static int find_inode(int fd, void *context)
 {
     struct session *session = ((struct search *)context)->session;
@@ -95,6 +95,7 @@ static int find_inode(int fd, void *context)
 
 bool session_search(ino_t memory_number, int *after, struct session *session)
 {
+    /* cppcheck-suppress ctuuninitvar ; the caller's room for the answer */
     struct search search = {memory_number, *after, session};
 
     for (;;) {

@@ -1,4 +1,5 @@
-/* What a commit of a session is: decide whether anything changed, merge appends, report and rescue a failure. */
+/* What a commit of a session is: decide whether anything changed, merge appends, report and rescue a failure.
+ */
 #include "session.h"
 
 #include "crc32c.h"
@@ -96,7 +97,8 @@ static int commit_merged(const struct session *session, const struct view *view,
     return error;
 }
 
-static int store(const struct session *session, const struct view *view, uint32_t crc, struct session_base base)
+static int store(const struct session *session, const struct view *view, uint32_t crc,
+                 struct session_base base)
 {
     struct store_payload payload = {view->bytes, view->size, crc};
     struct store_image live;
@@ -168,7 +170,8 @@ static void sync_directory(const struct session *session)
     scratch_give(&scratch);
 }
 
-/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name.
+ */
 static int rescue(const struct view *view, char *path, size_t size)
 {
     static unsigned counter;
@@ -209,7 +212,7 @@ static void report(const struct session *session, const struct view *view, int f
     char *saved;
     int error;
 
-    if (scratch_take(&scratch, 2 * PATH_MAX) != 0) {
+    if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0) {
         log_line(LOG_ERROR, "commit failed: %s; the old content stays", log_errno(failure));
         return;
     }
@@ -226,8 +229,9 @@ static void report(const struct session *session, const struct view *view, int f
             log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
                      log_errno(failure), saved);
         else
-            log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s",
-                     path, log_errno(failure), saved, log_errno(error));
+            log_line(LOG_ERROR,
+                     "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s", path,
+                     log_errno(failure), saved, log_errno(error));
     }
     scratch_give(&scratch);
 }

@@ -8,12 +8,10 @@
  *   PLAIN ------------------> PREPARED -----------------> ADOPTED ----------------------> TWIN LIVE
  *                                                                   (finish_adoption,       |   ^
  *                                                                    if a writer died)      |   |
- *                                                     overwrite: image into the head place  |   | overwrite: image
- *                                                                                           v   | into the twin place
- *                                                                                         HEAD LIVE
- *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
- *                             image into a new twin place, then an empty header at 0 that names it
- *   HEAD LIVE --> HEAD LIVE   trim: the twin place, dead, is cut off
+ *                                                     overwrite: image into the head place  |   | overwrite:
+ * image v   | into the twin place HEAD LIVE TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before
+ * the twin, or the file is far too large: image into a new twin place, then an empty header at 0 that names
+ * it HEAD LIVE --> HEAD LIVE   trim: the twin place, dead, is cut off
  *
  *   PLAIN      no header at 0, no valid footer: the payload is all bytes
  *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes
@@ -29,8 +27,8 @@
  *   I4  A commit that returned success survives kill -9 at once, and power loss with sync.
  *   I5  A commit that failed or died changed nothing that a reader can see.
  *
- * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; a power cut does
- * not leave a file longer than the data that made it so (ext4 data=ordered, xfs, btrfs).
+ * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; a power cut
+ * does not leave a file longer than the data that made it so (ext4 data=ordered, xfs, btrfs).
  */
 #ifndef ATOMSHIM_STORE_H
 #define ATOMSHIM_STORE_H
@@ -43,10 +41,10 @@ enum store_kind { STORE_PLAIN, STORE_SIZED };
 /* The image that is the content of a file. */
 struct store_image {
     enum store_kind kind;
-    uint64_t size;       /* payload bytes */
-    uint64_t generation; /* 0 for a plain file */
-    uint64_t place;      /* file offset of the image; for a plain file 0 */
-    uint64_t twin;       /* file offset of the twin place; for a plain file the one its footer names, or 0 */
+    uint64_t size;        /* payload bytes */
+    uint64_t generation;  /* 0 for a plain file */
+    uint64_t place;       /* file offset of the image; for a plain file 0 */
+    uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
     uint32_t payload_crc; /* CRC-32C; set only if the payload was read, or the file is sized */
     bool flushed;         /* the image's mark: it is known to be on disk */
     bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
@@ -60,17 +58,16 @@ struct store_wait {
 
 /*
  * Finds the live image of `inode` (readable) and, with target >= 0, makes `target` (any seekable, writable
- * file, from offset 0) an exact copy of its payload; with target < 0 the payload is only verified. Takes no lock
- * unless writers lap it again and again.
- * Returns 0 and fills *image. -EIO: no place holds a valid image, or the file goes on to look torn though nobody
- * holds its lock. -ETIMEDOUT: writers kept the lock. Else what read, write or ftruncate returned. *image and
- * target hold nothing of use then.
+ * file, from offset 0) an exact copy of its payload; with target < 0 the payload is only verified. Takes no
+ * lock unless writers lap it again and again. Returns 0 and fills *image. -EIO: no place holds a valid image,
+ * or the file goes on to look torn though nobody holds its lock. -ETIMEDOUT: writers kept the lock. Else what
+ * read, write or ftruncate returned. *image and target hold nothing of use then.
  */
 int store_load(int inode, int target, struct store_wait wait, struct store_image *image);
 
 /*
- * Like store_load() without a target, but reads a payload only where a header alone cannot tell: an image that is
- * marked as flushed is complete. The CRC of a plain file is not computed.
+ * Like store_load() without a target, but reads a payload only where a header alone cannot tell: an image
+ * that is marked as flushed is complete. The CRC of a plain file is not computed.
  */
 int store_look(int inode, struct store_wait wait, struct store_image *image);
 
@@ -82,8 +79,8 @@ struct store_payload {
 };
 
 /*
- * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h) the caller
- * holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
+ * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h) the
+ * caller holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
  * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache.
  * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX; -EIO: the file holds no valid image to
  * protect (see store_load) or the disk failed; else what pwrite, fdatasync or ftruncate returned.
@@ -92,13 +89,15 @@ int store_commit(int inode, const struct store_payload *payload, bool sync);
 
 /*
  * The plain format: the payload alone, without header. Growth is reserved first, then one pwrite, then the
- * cut; -errno leaves the old bytes unless the disk failed in the middle. Not safe against power loss; see README.
+ * cut; -errno leaves the old bytes unless the disk failed in the middle. Not safe against power loss; see
+ * README.
  */
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
 
 /* ---- shared by store_load.c and store_commit.c ---- */
 
-/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno. */
+/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno.
+ */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
 
 #endif

@@ -102,8 +102,8 @@ static struct image_header new_header(const struct commit *commit, uint64_t twin
 }
 
 /*
- * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name. After a failed
- * fdatasync the page cache would else show a state that the disk does not have.
+ * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name. After a
+ * failed fdatasync the page cache would else show a state that the disk does not have.
  */
 static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
 {
@@ -133,8 +133,8 @@ static int overwrite(const struct commit *commit, uint64_t place)
 }
 
 /*
- * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head place is dead
- * meanwhile: its header may be written.
+ * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head place is
+ * dead meanwhile: its header may be written.
  */
 static int relocate(const struct commit *commit, uint64_t place)
 {

@@ -9,10 +9,10 @@
 #include <errno.h>
 
 enum {
-    RETRIES = 24,          /* attempts before a reader asks for the lock */
-    EAGER_RETRIES = 4,     /* of these without a pause */
-    RETRY_PAUSE = 20000,   /* nanoseconds, growing linearly */
-    LOCKED_RETRIES = 3,    /* under the lock only a stranger can still be in the way */
+    RETRIES = 24,        /* attempts before a reader asks for the lock */
+    EAGER_RETRIES = 4,   /* of these without a pause */
+    RETRY_PAUSE = 20000, /* nanoseconds, growing linearly */
+    LOCKED_RETRIES = 3,  /* under the lock only a stranger can still be in the way */
 };
 
 /* What one attempt to read may come to, besides 0 and a negative errno. */
@@ -189,8 +189,8 @@ static int try_plain(const struct attempt *attempt)
                 error = DAMAGED;
             if (error != DAMAGED)
                 return error;
-            *image = (struct store_image){
-                .kind = STORE_PLAIN, .size = footer.plain_size, .twin = footer.twin};
+            *image =
+                (struct store_image){.kind = STORE_PLAIN, .size = footer.plain_size, .twin = footer.twin};
         }
     }
     if (attempt->depth != LOOK) {

@@ -1,6 +1,6 @@
 /*
- * The plain format: for files that programs without the shim must read. One write of the whole payload over the
- * old one. A kill cannot cut it, since a process of its own makes it; a power cut can.
+ * The plain format: for files that programs without the shim must read. One write of the whole payload over
+ * the old one. A kill cannot cut it, since a process of its own makes it; a power cut can.
  */
 #include "store.h"
 
@@ -21,9 +21,9 @@ static ssize_t write_payload(int inode, const struct store_payload *payload, uin
 }
 
 /*
- * A SIGKILL stops a large write between two pages. This one is made by a vfork child in a session of its own, out
- * of reach of a kill of our process or its group; we, if killed, only stop waiting. No exit signal: the program
- * never hears of the child. Not inlined: the child runs on our stack and must find this frame whole.
+ * A SIGKILL stops a large write between two pages. This one is made by a vfork child in a session of its own,
+ * out of reach of a kill of our process or its group; we, if killed, only stop waiting. No exit signal: the
+ * program never hears of the child. Not inlined: the child runs on our stack and must find this frame whole.
  */
 static __attribute__((noinline)) ssize_t write_shielded(int inode, const struct store_payload *payload)
 {

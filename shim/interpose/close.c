@@ -102,7 +102,9 @@ EXPORT void closefrom(int lowest)
 static int move_private(struct session *session, void *context)
 {
     int number = *(int *)context;
-    int *slot = session->inode == number ? &session->inode : session->memory == number ? &session->memory : NULL;
+    int *slot = session->inode == number    ? &session->inode
+                : session->memory == number ? &session->memory
+                                            : NULL;
     long moved;
 
     if (slot == NULL)

@@ -45,8 +45,8 @@ static char **copy_environment(void)
         }
     if (count == 1)
         return none;
-    list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                    0);
+    list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                    -1, 0);
     if (sys_is_error(list))
         return none;
     text = (char *)(list + count);
@@ -61,8 +61,8 @@ static char **copy_environment(void)
 }
 
 /*
- * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs between
- * the libcs; only then has all of the program run that runs before the streams' own flush.
+ * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs
+ * between the libcs; only then has all of the program run that runs before the streams' own flush.
  */
 static void at_exit(void *unused)
 {
@@ -81,7 +81,8 @@ static void at_quick_exit_handler(void)
         session_finish();
 }
 
-/* glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would run before. */
+/* glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would run before.
+ */
 static void register_quick_exit(void)
 {
     union {

@@ -1,6 +1,6 @@
 /*
- * What the exported functions share. real_x is the libc's call, shim_x is ours, and the bare x is an export of
- * a few lines. Errors are negative inside and become -1 and errno once, at the export.
+ * What the exported functions share. real_x is the libc's call, shim_x is ours, and the bare x is an export
+ * of a few lines. Errors are negative inside and become -1 and errno once, at the export.
  */
 #ifndef ATOMSHIM_INTERPOSE_H
 #define ATOMSHIM_INTERPOSE_H
@@ -18,8 +18,8 @@ enum { SHIM_PASS = -100000 };
 
 extern struct config shim_config;
 
-/* True if files may be managed here: set up, not disabled, patterns given. Sets up on the first call, which may
- * come before our constructor ran; false while the set-up itself calls us. */
+/* True if files may be managed here: set up, not disabled, patterns given. Sets up on the first call, which
+ * may come before our constructor ran; false while the set-up itself calls us. */
 bool shim_enabled(void);
 
 /* True if this process has sessions, which it may have inherited though it manages no files itself. */

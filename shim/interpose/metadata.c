@@ -1,7 +1,8 @@
 /* Metadata set or read through a descriptor is the real inode's. */
 #include "interpose.h"
 
-/* The descriptor to make the call on: the real inode's for one of ours. -1, as good as none, for a private one. */
+/* The descriptor to make the call on: the real inode's for one of ours. -1, as good as none, for a private
+ * one. */
 static int target_of(int fd)
 {
     struct session stray;
@@ -12,8 +13,8 @@ static int target_of(int fd)
 }
 
 /*
- * Times are set on both inodes. That they are still equal at the commit tells that nothing was written since, and
- * that they must outlive the commit (session_commit.c).
+ * Times are set on both inodes. That they are still equal at the commit tells that nothing was written since,
+ * and that they must outlive the commit (session_commit.c).
  */
 static int after_times(int result, int fd)
 {

@@ -53,13 +53,13 @@ static int shim_truncate(const char *path, int64_t size)
 }
 
 /* open(2): the mode is there exactly when a file may be created */
-#define MODE_ARGUMENT(flags, mode)                                                                             \
-    mode_t mode = 0;                                                                                           \
-    if (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE) {                                               \
-        va_list arguments;                                                                                     \
-        va_start(arguments, flags);                                                                            \
-        mode = va_arg(arguments, mode_t);                                                                      \
-        va_end(arguments);                                                                                     \
+#define MODE_ARGUMENT(flags, mode)                                                                           \
+    mode_t mode = 0;                                                                                         \
+    if (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE) {                                             \
+        va_list arguments;                                                                                   \
+        va_start(arguments, flags);                                                                          \
+        mode = va_arg(arguments, mode_t);                                                                    \
+        va_end(arguments);                                                                                   \
     }
 
 EXPORT int open(const char *path, int flags, ...)

@@ -5,7 +5,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-/* The oldest version of each: what this names is in every glibc since, in whichever library; musl ignores it. */
+/* The oldest version of each: what this names is in every glibc since, in whichever library; musl ignores it.
+ */
 #if defined(__x86_64__)
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 #elif defined(__aarch64__)

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 /* the export, and what it stands in front of */
-#define CALL(result, name, parameters, fallback)                                                               \
-    result name parameters;                                                                                    \
+#define CALL(result, name, parameters, fallback)                                                             \
+    result name parameters;                                                                                  \
     extern result(*real_##name) parameters;
 #include "calls.def"
 #undef CALL

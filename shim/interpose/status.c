@@ -146,7 +146,7 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
         return fix_statx_descriptor(flags, mask, status);
     if ((status->stx_mask & STATX_SIZE) && shim_enabled())
-        status->stx_size = managed_payload_size(&shim_config, directory, path, flags, status->stx_mode,
-                                                status->stx_size);
+        status->stx_size =
+            managed_payload_size(&shim_config, directory, path, flags, status->stx_mode, status->stx_size);
     return 0;
 }

@@ -103,18 +103,20 @@ static void without_exclusive(char *target, size_t size, const char *mode)
     *target = '\0';
 }
 
-/* real_fopen() or real_freopen() of the session's memfd. NULL and errno on failure. */
-static FILE *stream_on(struct session *session, const char *mode, FILE *old,
-                       FILE *(*open_stream)(const char *, const char *),
-                       FILE *(*reopen_stream)(const char *, const char *, FILE *))
-{
+/* Where and how libc opens the session's memfd as a stream. */
+struct second_open {
     char path[PROC_PATH_SIZE];
-    char plain_mode[64];
-    FILE *stream;
+    char mode[64];
+};
 
-    without_exclusive(plain_mode, sizeof plain_mode, mode);
-    (void)descriptor_path(path, session->memory);
-    stream = old == NULL ? open_stream(path, plain_mode) : reopen_stream(path, plain_mode, old);
+static void second_open(struct second_open *open, const struct session *session, const char *mode)
+{
+    (void)descriptor_path(open->path, session->memory);
+    without_exclusive(open->mode, sizeof open->mode, mode);
+}
+
+static FILE *publish_stream(struct session *session, FILE *stream)
+{
     if (stream == NULL) {
         session_drop(session);
         return NULL;
@@ -126,6 +128,7 @@ static FILE *stream_on(struct session *session, const char *mode, FILE *old,
 
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const char *, const char *))
 {
+    struct second_open open;
     struct session stray;
     struct session *session;
     int flags = shim_enabled() ? flags_of(mode) : -1;
@@ -137,7 +140,8 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const 
         errno = -result;
         return NULL;
     }
-    return stream_on(session, mode, NULL, real, NULL);
+    second_open(&open, session, mode);
+    return publish_stream(session, real(open.path, open.mode));
 }
 
 static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
@@ -147,6 +151,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
     struct session new_stray;
     struct session *old;
     struct session *session;
+    struct second_open open;
     char proc_path[PROC_PATH_SIZE];
     FILE *result;
     enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
@@ -171,9 +176,9 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
         errno = -error;
         result = NULL;
     } else {
-        result = stream_on(session, mode, stream, NULL, real);
-        if (result == NULL)
-            forget(stream);
+        forget(stream);
+        second_open(&open, session, mode);
+        result = publish_stream(session, real(open.path, open.mode, stream));
     }
     if (role == SESSION_PROGRAM)
         (void)session_settle(old);

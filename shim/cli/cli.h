@@ -1,0 +1,37 @@
+/* The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio are fine here. */
+#ifndef ATOMSHIM_CLI_H
+#define ATOMSHIM_CLI_H
+
+#include <stdbool.h>
+
+/* Exit statuses. `run` replaces itself with the program, whose status is its own. */
+enum {
+    CLI_GOOD = 0,
+    CLI_BAD = 1,         /* a damaged file, or the output could not be written */
+    CLI_USAGE = 2,       /* a wrong command line or configuration, or a file that cannot be read */
+    CLI_CANNOT_RUN = 126, /* as shells do: found, but not to be run (with the shim in it) */
+    CLI_NOT_FOUND = 127,
+};
+
+/* Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an exit status. */
+int cli_run(int argc, char *argv[]);
+int cli_cat(int argc, char *argv[]);
+int cli_info(int argc, char *argv[]);
+int cli_verify(int argc, char *argv[]);
+
+/* argv[0] of the process: where it was started from, should /proc not be there. */
+extern const char *cli_self;
+
+/* "atomshim: TEXT\n" on stderr: always one line, whatever control characters a file name brings along. */
+void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same on stdout, without the prefix. */
+void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints a help text. Returns an exit status. */
+int cli_help(const char *text);
+
+/* Flushes stdout. Returns `status`, or CLI_BAD after a complaint if something could not be written. */
+int cli_finish(int status);
+
+#endif
