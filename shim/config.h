@@ -13,8 +13,8 @@ struct config {
     enum config_format format;
     enum config_isolation isolation;
     bool sync;
-    int64_t lock_timeout; /* nanoseconds */
-    int log_level;        /* enum log_level of log.h */
+    int64_t lock_timeout;   /* nanoseconds */
+    int log_level;          /* enum log_level of log.h */
     const char *paths;      /* ATOMSHIM_PATHS as given, "" if none */
     const char *rescue_dir; /* NULL if none */
     const char *log_file;   /* NULL: stderr */
@@ -24,12 +24,12 @@ struct config {
 typedef void config_report(const char *message, void *context);
 
 /*
- * Fills *config from `environment` ("NAME=value" strings, NULL-terminated), with the default in place of every
- * missing or bad value, and reports each bad one: an unknown word, a number out of range, a pattern that
- * pattern_check() refuses, a directory or file name that is not absolute, and any ATOMSHIM_ variable that does
- * not exist. With ATOMSHIM_DISABLE=1 nothing else is looked at.
- * The strings are not copied: the caller keeps the environment alive, or passes a copy. No malloc, no stdio, no
- * locale; async-signal-safe. Returns the number of bad values.
+ * Fills *config from `environment` ("NAME=value" strings, NULL-terminated), with the default in place of
+ * every missing or bad value, and reports each bad one: an unknown word, a number out of range, a pattern
+ * that pattern_check() refuses, a directory or file name that is not absolute, and any ATOMSHIM_ variable
+ * that does not exist. With ATOMSHIM_DISABLE=1 nothing else is looked at. The strings are not copied: the
+ * caller keeps the environment alive, or passes a copy. No malloc, no stdio, no locale; async-signal-safe.
+ * Returns the number of bad values.
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
 

@@ -12,16 +12,18 @@ void log_configure(enum log_level level, const char *file);
 
 /*
  * Writes one line. `format` knows %s (NULL prints "(null)"), %d (int), %u (unsigned), %ld, %lu, %x (unsigned)
- * and %%. No malloc, no stdio, no locale, under 1 KiB of stack (a longer line is cut and ends in "..."), errno
- * untouched, async-signal-safe. A failing write is ignored. A file is opened with
- * O_APPEND|O_CREAT|O_CLOEXEC|O_NOCTTY for each line, so that nothing of ours stays open.
+ * and %%. No malloc, no stdio, no locale, under 1 KiB of stack (the line is put together in a mapping of its
+ * own; what does not fit is cut and ends in "..."), control characters as '?', errno untouched,
+ * async-signal-safe. A failing write is ignored. A file is opened with O_APPEND|O_CREAT|O_CLOEXEC|O_NOCTTY
+ * for each line, so that nothing of ours stays open.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The formatter alone: at most `size` bytes with the NUL, cut where it does not fit. Returns the length. */
 size_t log_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* A negative or positive errno in words, "no space left on device (ENOSPC)"; "unknown error" for a rare one. */
+/* A negative or positive errno in words, "no space left on device (ENOSPC)"; "unknown error" for a rare one.
+ */
 const char *log_errno(int error);
 
 #endif

@@ -1,11 +1,12 @@
 /*
  * The patterns of ATOMSHIM_PATHS: a ':'-separated list, matched against the canonical path of a file.
  *
- *   /data/app.cfg    that file                    *   any characters but '/'
- *   /data/*.cfg      files in /data               ?   one character but '/'
- *   /data/           everything below /data       **  any characters, '/' too
- *   app.cfg, *.cfg   files of that name anywhere  [a-z] [!a-z]  one character of a set, never '/'
- *   !/data/tmp/      takes out what it matches    \   the next character as it is, ':' too
+ *   /data/app.cfg    that file                        *   any characters but '/'
+ *   /data/?.cfg      one character before .cfg        ?   one character but '/'
+ *   /data/           everything below /data           **  any characters, '/' too; between two '/' it may
+ *   app.cfg          files of that name anywhere          stand for nothing, with one of them
+ *   !/data/tmp/      takes out what it matches        [a-z] [!a-z]  one character of a set, never '/'
+ *                                                     \   the next character as it is, ':' too
  *
  * A pattern with a '/' starts with '/' or with "**". A path is matched if one pattern matches it and none
  * with a leading '!' does, in whatever order they stand.
@@ -16,8 +17,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded stack, and time
- * at most quadratic in the lengths for whatever patterns. */
+/* True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded stack, and
+ * time at most quadratic in the lengths for whatever patterns. */
 bool pattern_match(const char *patterns, const char *path);
 
 /*
@@ -27,9 +28,9 @@ bool pattern_match(const char *patterns, const char *path);
 bool pattern_may_name(const char *patterns, const char *name);
 
 /*
- * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the end, '!' with
- * nothing behind it. Returns NULL if all are well-formed, else a short static text saying what is wrong, and in
- * *where and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
+ * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the end, '!'
+ * with nothing behind it. Returns NULL if all are well-formed, else a short static text saying what is wrong,
+ * and in *where and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
  */
 const char *pattern_check(const char *patterns, const char **where, size_t *length);
 

@@ -1,4 +1,5 @@
-/* The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio are fine here. */
+/* The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio are fine
+ * here. */
 #ifndef ATOMSHIM_CLI_H
 #define ATOMSHIM_CLI_H
 
@@ -7,13 +8,14 @@
 /* Exit statuses. `run` replaces itself with the program, whose status is its own. */
 enum {
     CLI_GOOD = 0,
-    CLI_BAD = 1,         /* a damaged file, or the output could not be written */
-    CLI_USAGE = 2,       /* a wrong command line or configuration, or a file that cannot be read */
+    CLI_BAD = 1,          /* a damaged file, or the output could not be written */
+    CLI_USAGE = 2,        /* a wrong command line or configuration, or a file that cannot be read */
     CLI_CANNOT_RUN = 126, /* as shells do: found, but not to be run (with the shim in it) */
     CLI_NOT_FOUND = 127,
 };
 
-/* Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an exit status. */
+/* Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an exit status.
+ */
 int cli_run(int argc, char *argv[]);
 int cli_cat(int argc, char *argv[]);
 int cli_info(int argc, char *argv[]);

@@ -31,7 +31,8 @@ static bool own_directory(char directory[PATH_MAX])
     return true;
 }
 
-/* A loader takes what it can map executable: it is no permission of the file that forbids it, but the mount's noexec. */
+/* A loader takes what it can map executable: it is no permission of the file that forbids it, but the mount's
+ * noexec. */
 static const char *check_shim(int fd, struct program_kind *kind)
 {
     Elf64_Ehdr elf;
@@ -51,13 +52,14 @@ static bool find_file(char path[PATH_MAX])
     char directory[PATH_MAX];
     bool known = own_directory(directory);
 
-    if (known && snprintf(path, PATH_MAX, "%s/%s", directory, SHIM_NAME) < PATH_MAX && access(path, F_OK) == 0)
+    if (known && snprintf(path, PATH_MAX, "%s/%s", directory, SHIM_NAME) < PATH_MAX &&
+        access(path, F_OK) == 0)
         return true;
     (void)snprintf(path, PATH_MAX, "%s/%s", ATOMSHIM_LIBDIR, SHIM_NAME);
     if (access(path, F_OK) == 0)
         return true;
-    cli_complain("cannot find %s, neither in %s nor in %s", SHIM_NAME, known ? directory : "its own directory",
-                 ATOMSHIM_LIBDIR);
+    cli_complain("cannot find %s, neither in %s nor in %s", SHIM_NAME,
+                 known ? directory : "its own directory", ATOMSHIM_LIBDIR);
     return false;
 }
 
@@ -70,7 +72,8 @@ bool preload_find(char path[PATH_MAX], struct program_kind *kind)
         return false;
     /* '$' begins what a loader expands, $ORIGIN and the like */
     if (strpbrk(path, separators) != NULL || strchr(path, '$') != NULL) {
-        cli_complain("%s: LD_PRELOAD cannot carry a path with ':', '$' or white space: install it elsewhere", path);
+        cli_complain("%s: LD_PRELOAD cannot carry a path with ':', '$' or white space: install it elsewhere",
+                     path);
         return false;
     }
     fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -114,8 +114,9 @@ static bool has_capabilities(int fd)
 }
 
 /*
- * Secure-execution mode, in which the loader ignores our preload: the kernel's conditions (cap_bprm_creds_from_file).
- * Effective ids that differ from the real ones afterwards, whoever caused it, or capabilities from the file.
+ * Secure-execution mode, in which the loader ignores our preload: the kernel's conditions
+ * (cap_bprm_creds_from_file). Effective ids that differ from the real ones afterwards, whoever caused it, or
+ * capabilities from the file.
  */
 static bool runs_secure(int fd)
 {
@@ -152,9 +153,10 @@ static bool check_loader(const struct check *check, const Elf64_Phdr *header)
     if (error != 0)
         return because(check->reason, "%s needs the loader %s: %s", check->subject, loader, strerror(error));
     if (runs_secure(check->fd))
-        return because(check->reason,
-                       "%s is set-user-id, set-group-id or has file capabilities, so its loader ignores LD_PRELOAD",
-                       check->subject);
+        return because(
+            check->reason,
+            "%s is set-user-id, set-group-id or has file capabilities, so its loader ignores LD_PRELOAD",
+            check->subject);
     return true;
 }
 
@@ -174,7 +176,8 @@ static bool check_elf(const struct check *check, const struct program_kind *kind
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         Elf64_Phdr header;
 
-        if (pread(check->fd, &header, sizeof header, (off_t)(elf.e_phoff + i * sizeof header)) != sizeof header)
+        if (pread(check->fd, &header, sizeof header, (off_t)(elf.e_phoff + i * sizeof header)) !=
+            sizeof header)
             return because(check->reason, "%s is a damaged ELF file", check->subject);
         if (header.p_type == PT_INTERP)
             return check_loader(check, &header);
@@ -199,8 +202,8 @@ static bool follow_script(const struct check *check, const struct script *script
 }
 
 /*
- * One step: 1 if the shim will load, 0 with the reason in place if not, -1 if the file is a script: `path` is its
- * interpreter then.
+ * One step: 1 if the shim will load, 0 with the reason in place if not, -1 if the file is a script: `path` is
+ * its interpreter then.
  */
 static int check_file(struct check *check, char path[PATH_MAX])
 {

@@ -16,16 +16,16 @@ struct program_kind {
 enum { PROGRAM_REASON_SIZE = 2 * PATH_MAX + 256 };
 
 /*
- * Finds the file that execvp(name) would run, in PATH unless the name has a '/', and puts it into `path`, which
- * always has a '/'. Returns 0 or a positive errno: ENOENT if there is none, EACCES if what there is may not be
- * executed.
+ * Finds the file that execvp(name) would run, in PATH unless the name has a '/', and puts it into `path`,
+ * which always has a '/'. Returns 0 or a positive errno: ENOENT if there is none, EACCES if what there is may
+ * not be executed.
  */
 int program_find(const char *name, char path[PATH_MAX]);
 
 /*
  * Tells whether a loader that reads LD_PRELOAD will run in the process once `path` is executed: follows "#!"
- * lines to the program that is run in the end, which must be dynamically linked, of the shim's kind, with a loader
- * that exists, and must not run in secure-execution mode (ld.so(8)). If not, says why in `reason`.
+ * lines to the program that is run in the end, which must be dynamically linked, of the shim's kind, with a
+ * loader that exists, and must not run in secure-execution mode (ld.so(8)). If not, says why in `reason`.
  */
 bool program_loads_shim(const char *path, const struct program_kind *shim, char reason[PROGRAM_REASON_SIZE]);
 

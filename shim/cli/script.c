@@ -34,8 +34,8 @@ static bool is_env(const char *interpreter)
 }
 
 /*
- * The rest of a line that env interprets. With options that are not known here env itself stays the answer: the
- * shim loads into it, and what it runs inherits LD_PRELOAD.
+ * The rest of a line that env interprets. With options or quotes that are not known here env itself stays the
+ * answer: the shim loads into it, and what it runs inherits LD_PRELOAD.
  */
 static const char *read_env(const char *rest, struct script *script)
 {
@@ -52,7 +52,7 @@ static const char *read_env(const char *rest, struct script *script)
         if (word_is(word, length, "-") || word_is(word, length, "-i") ||
             word_is(word, length, "--ignore-environment"))
             return "its #! line has env clear the environment, LD_PRELOAD with it";
-        if (word[0] == '-')
+        if (word[0] == '-' || strcspn(word, "\"'\\$") < length)
             break;
         if (memchr(word, '=', length) != NULL)
             continue;
@@ -81,8 +81,6 @@ const char *script_read(const char *head, size_t size, struct script *script)
     char line[SCRIPT_HEAD_SIZE + 1];
     const char *end;
 
-    if (size > SCRIPT_HEAD_SIZE)
-        size = SCRIPT_HEAD_SIZE;
     script->search = false;
     if (size < 2 || memcmp(head, "#!", 2) != 0) {
         if (memchr(head, '\0', size) != NULL)
@@ -90,6 +88,8 @@ const char *script_read(const char *head, size_t size, struct script *script)
         set_interpreter(script, "/bin/sh", strlen("/bin/sh"));
         return NULL;
     }
+    if (size > SCRIPT_HEAD_SIZE)
+        size = SCRIPT_HEAD_SIZE;
     memcpy(line, head, size);
     line[size] = '\0';
     end = memchr(line, '\n', size);

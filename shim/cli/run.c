@@ -1,0 +1,239 @@
+/* run: sets the environment, proves that the shim will load, and becomes the program. */
+#include "cli.h"
+#include "config.h"
+#include "pattern.h"
+#include "preload.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] =
+    "usage: atomshim run [OPTION]... [--] PROGRAM [ARG]...\n"
+    "Runs PROGRAM with the shim loaded, so that its overwrites of the files named are atomic.\n"
+    "  --path PATTERN           files to manage: /data/app.cfg, '/data/*.cfg', '/etc/**', /data/ (all "
+    "below),\n"
+    "                           '*.cfg' (by name), '!/data/tmp/' (not these); may be repeated.\n"
+    "                           Replaces ATOMSHIM_PATHS, which is used if no --path is given\n"
+    "  --plain                  no header in the files (ATOMSHIM_FORMAT=plain): weaker, see README\n"
+    "  --no-sync                safe against kill, not against power loss (ATOMSHIM_SYNC=0)\n"
+    "  --isolation commit|session   lock for the commit, or from open to close (ATOMSHIM_ISOLATION)\n"
+    "  --lock-timeout SECONDS   then a commit fails (ATOMSHIM_LOCK_TIMEOUT)\n"
+    "  --rescue-dir DIR         where images of failed commits go (ATOMSHIM_RESCUE_DIR)\n"
+    "  --log LEVEL              error, warn, info or debug (ATOMSHIM_LOG)\n"
+    "  --log-file FILE          instead of stderr (ATOMSHIM_LOG_FILE)\n"
+    "  --force                  run PROGRAM even if the shim may not load into it\n"
+    "Exit status: PROGRAM's own; 2 wrong usage or configuration, 126 PROGRAM cannot be run with the shim,\n"
+    "127 PROGRAM not found.\n"
+    "example: atomshim run --path '/data/*.cfg' -- sh -c 'date > /data/app.cfg'\n";
+
+/* An option sets a variable, to the value that follows it or to a fixed one. */
+static const struct option {
+    const char *name;
+    const char *variable;
+    const char *fixed; /* NULL: the option takes a value */
+} options[] = {
+    {"--path", "ATOMSHIM_PATHS", NULL},
+    {"--plain", "ATOMSHIM_FORMAT", "plain"},
+    {"--no-sync", "ATOMSHIM_SYNC", "0"},
+    {"--isolation", "ATOMSHIM_ISOLATION", NULL},
+    {"--lock-timeout", "ATOMSHIM_LOCK_TIMEOUT", NULL},
+    {"--rescue-dir", "ATOMSHIM_RESCUE_DIR", NULL},
+    {"--log", "ATOMSHIM_LOG", NULL},
+    {"--log-file", "ATOMSHIM_LOG_FILE", NULL},
+    {"--force", NULL, ""},
+};
+
+/* The options among the arguments. */
+struct request {
+    bool force;
+    bool help;
+    bool paths; /* ATOMSHIM_PATHS is made of --path by now */
+};
+
+static bool set_variable(const char *name, const char *value)
+{
+    if (setenv(name, value, 1) == 0)
+        return true;
+    cli_complain("run: %s", strerror(errno));
+    return false;
+}
+
+/* Each pattern is checked alone: a '\' at its end would swallow the ':' behind it. */
+static bool add_path(const char *pattern, struct request *request)
+{
+    const char *where;
+    size_t length;
+    const char *fault = pattern_check(pattern, &where, &length);
+    char *list;
+    bool done;
+
+    if (fault != NULL) {
+        cli_complain("run: --path '%.*s': %s", (int)length, where, fault);
+        return false;
+    }
+    if (!request->paths) {
+        request->paths = true;
+        return set_variable("ATOMSHIM_PATHS", pattern);
+    }
+    if (asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) < 0) {
+        cli_complain("run: %s", strerror(ENOMEM));
+        return false;
+    }
+    done = set_variable("ATOMSHIM_PATHS", list);
+    free(list);
+    return done;
+}
+
+/* The option that `argument`, "--name" or "--name=value", begins with. */
+static const struct option *find_option(const char *argument)
+{
+    size_t length = strcspn(argument, "=");
+
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        if (strlen(options[i].name) == length && memcmp(options[i].name, argument, length) == 0)
+            return &options[i];
+    cli_complain(
+        "run: unknown option '%s': accepted are --path, --plain, --no-sync, --isolation, --lock-timeout, "
+        "--rescue-dir, --log, --log-file, --force and --help",
+        argument);
+    return NULL;
+}
+
+/* Takes the option at argv[i], which may be NULL-terminated there. Returns the index behind it, or -1. */
+static int take_option(char *argv[], int i, struct request *request)
+{
+    const struct option *option = find_option(argv[i]);
+    const char *value = strchr(argv[i], '=');
+
+    if (option == NULL)
+        return -1;
+    if (option->fixed != NULL) {
+        if (value != NULL) {
+            cli_complain("run: %s takes no value", option->name);
+            return -1;
+        }
+        if (option->variable == NULL)
+            request->force = true;
+        else if (!set_variable(option->variable, option->fixed))
+            return -1;
+        return i + 1;
+    }
+    value = value != NULL ? value + 1 : argv[++i];
+    if (value == NULL) {
+        cli_complain("run: %s needs a value", option->name);
+        return -1;
+    }
+    if (strcmp(option->name, "--path") == 0 ? !add_path(value, request)
+                                            : !set_variable(option->variable, value))
+        return -1;
+    return i + 1;
+}
+
+/* Returns the index of PROGRAM, or -1 after a complaint. With request->help the result means nothing. */
+static int take_options(int argc, char *argv[], struct request *request)
+{
+    int i = 1;
+
+    while (i >= 0 && i < argc && argv[i][0] == '-' && argv[i][1] != '\0' && !request->help) {
+        if (strcmp(argv[i], "--") == 0) {
+            i++;
+            break;
+        }
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            request->help = true;
+        else
+            i = take_option(argv, i, request);
+    }
+    if (i == argc && !request->help) {
+        cli_complain("run: no PROGRAM given");
+        return -1;
+    }
+    return i;
+}
+
+static void report(const char *message, void *context)
+{
+    (void)context;
+    cli_complain("%s", message);
+}
+
+/* Does any pattern take files in? Those with a '!' only take out. */
+static bool takes_in(const char *paths)
+{
+    bool start = true;
+
+    for (; *paths != '\0'; paths++) {
+        if (start && *paths != ':' && *paths != '!')
+            return true;
+        start = *paths == ':';
+        if (*paths == '\\' && paths[1] != '\0')
+            paths++;
+    }
+    return false;
+}
+
+static bool check_config(struct config *config)
+{
+    if (config_parse(config, environ, report, NULL) != 0)
+        return false;
+    if (config->disabled || takes_in(config->paths))
+        return true;
+    cli_complain("run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
+    return false;
+}
+
+/* Makes sure that the shim will be in `file`. Returns false after a complaint if the program must not be run.
+ */
+static bool prepare(const char *name, const char *file, bool force)
+{
+    char shim[PATH_MAX];
+    char reason[PROGRAM_REASON_SIZE];
+    struct program_kind kind;
+
+    if (!preload_find(shim, &kind))
+        return false;
+    if (!program_loads_shim(file, &kind, reason)) {
+        cli_complain(force ? "warning: %s: the shim may not load: %s"
+                           : "%s: the shim would not load: %s (--force runs it nevertheless)",
+                     name, reason);
+        if (!force)
+            return false;
+    }
+    if (!preload_set(shim)) {
+        cli_complain("run: %s", strerror(ENOMEM));
+        return false;
+    }
+    return true;
+}
+
+static int execute(char *argv[], const struct request *request, const struct config *config)
+{
+    char file[PATH_MAX];
+    int error = program_find(argv[0], file);
+
+    if (error == 0) {
+        /* switched off, the shim has nothing to prove */
+        if (!config->disabled && !prepare(argv[0], file, request->force))
+            return CLI_CANNOT_RUN;
+        (void)execvp(file, argv);
+        error = errno;
+    }
+    cli_complain("%s: %s", argv[0], error == ENOENT ? "not found" : strerror(error));
+    return error == ENOENT ? CLI_NOT_FOUND : CLI_CANNOT_RUN;
+}
+
+int cli_run(int argc, char *argv[])
+{
+    struct request request = {0};
+    struct config config;
+    int program = take_options(argc, argv, &request);
+
+    if (request.help)
+        return cli_help(help);
+    if (program < 0 || !check_config(&config))
+        return CLI_USAGE;
+    return execute(argv + program, &request, &config);
+}

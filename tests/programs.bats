@@ -1,0 +1,347 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016 # the quoted programs expand their variables themselves
+# Unmodified programs overwrite a hard-linked file. For each: the content is right through both names, the inode
+# and its link count stay (I3), one close makes exactly one commit, and until then every other reader gets the
+# old content (I2).
+
+load helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/file
+    other=$MANAGED/other
+    seen=$BATS_TEST_TMPDIR/seen # what another reader saw in the middle; not managed
+    printf 'old\n' >"$file"
+    ln "$file" "$other"
+    before_inode=$(inode "$file")
+    export file other seen
+}
+
+# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what it left.
+expect() {
+    local content=$1 commits=$2 before
+    shift 2
+    before=$(generation "$file")
+    wrapped "$@"
+    assert_equal "$(payload "$file")" "$content" 'content'
+    assert_equal "$(wrapped cat "$other")" "$content" 'content through the other name'
+    assert_equal "$(inode "$file") $(stat -c %h "$file")" "$before_inode 2" 'inode and links'
+    assert_equal "$(wrapped stat -c %s "$file")" "$(payload "$file" | wc -c)" 'size'
+    assert_equal "$(generation "$file")" "$((before + commits))" 'generation'
+}
+
+# The middle of the command looked at the file: it must have seen this.
+saw() {
+    assert_equal "$(cat "$seen")" "$1" 'seen by another reader before the close'
+    rm -f "$seen"
+}
+
+for_each_shell() {
+    local shell
+    for shell in dash bash; do
+        "$@" "$shell"
+    done
+}
+
+redirections() {
+    expect "over $1" 1 "$1" -c 'echo "over '"$1"'" >"$file"'
+    expect "over $1
+more" 1 "$1" -c 'echo more >>"$file"'
+    expect "OVER $1
+more" 1 "$1" -c 'printf OVER 1<>"$file"'
+}
+
+@test "I2 I3 dash and bash: > >> <>" {
+    for_each_shell redirections
+}
+
+groups() {
+    expect "a
+b" 1 "$1" -c '{ echo a; cat "$file" >"$seen"; echo b; } >"$file"'
+    saw "$2"
+    expect "c
+d
+e" 1 "$1" -c '{ echo c; /bin/echo d; cat "$file" >"$seen"; echo e; } >"$file"'
+    saw "a
+b"
+    expect "sub
+shell" 1 "$1" -c '(echo sub; cat "$file" >"$seen"; echo shell) >"$file"'
+    saw "c
+d
+e"
+}
+
+@test "I2 I3 dash: { a; b; } > file and ( … ) > file are one commit" {
+    groups dash old
+}
+
+@test "I2 I3 bash: { a; b; } > file and ( … ) > file are one commit" {
+    groups bash old
+}
+
+exec_redirection() {
+    expect "x
+y" 1 "$1" -c 'exec 3>"$file"; echo x >&3; cat "$file" >"$seen"; echo y >&3; exec 3>&-; :'
+    saw "$2"
+    expect "until exit" 1 "$1" -c 'exec 3>"$file"; echo until exit >&3'
+    expect "stdout to the end" 1 "$1" -c 'exec >"$file"; echo stdout to the end'
+}
+
+@test "I2 I3 dash and bash: exec 3> file" {
+    exec_redirection dash old
+    exec_redirection bash 'stdout to the end'
+}
+
+jobs() {
+    expect "background $1" 1 "$1" -c '{ cat "$file" >"$seen"; echo background '"$1"'; } >"$file" & wait'
+    expect "piped $1" 1 "$1" -c 'echo piped '"$1"' | cat >"$file"'
+    expect "here $1" 1 "$1" -c "cat <<END >\"\$file\"
+here $1
+END"
+    expect "exec $1" 1 "$1" -c 'exec echo exec '"$1"' >"$file"'
+}
+
+@test "I2 I3 dash and bash: background jobs, pipelines, here-documents, exec" {
+    for_each_shell jobs
+}
+
+@test "I2 I3 tee" {
+    expect 'from tee' 1 sh -c '{ cat "$file" >"$seen"; echo from tee; } | tee "$file" >/dev/null'
+    saw old
+    expect 'from tee
+more' 1 sh -c 'echo more | tee -a "$file" >/dev/null'
+}
+
+@test "I2 I3 dd, conv=notrunc with seek too" {
+    expect '0123456789' 1 sh -c 'printf 0123456789 | dd of="$file" status=none'
+    expect '0123ab6789' 1 sh -c 'printf ab | dd of="$file" conv=notrunc bs=1 seek=4 status=none'
+    expect '0123ab6789cd' 1 sh -c 'printf cd | dd of="$file" oflag=append conv=notrunc status=none'
+    expect 'synced' 1 sh -c 'printf synced | dd of="$file" conv=fsync status=none' # the fsync; the close finds no change
+}
+
+@test "I2 I3 cp, cp -p keeps the times, cat" {
+    local source=$BATS_TEST_TMPDIR/source
+    echo 'copied' >"$source"
+    touch -d '2001-02-03 04:05:06' "$source"
+    expect copied 1 cp "$source" "$file"
+    expect copied 1 cp -p "$source" "$file"
+    assert_equal "$(stat -c %Y "$file")" "$(stat -c %Y "$source")" 'modification time'
+    expect 'copied
+copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
+}
+
+@test "cp and cat out of a managed file give the payload" {
+    local target=$BATS_TEST_TMPDIR/target
+    wrapped sh -c 'echo payload >"$file"'
+    wrapped cp "$file" "$target"
+    assert_equal "$(cat "$target")" payload
+}
+
+@test "install makes a new file that is managed" {
+    echo 'installed' >"$BATS_TEST_TMPDIR/source"
+    wrapped install -m 640 "$BATS_TEST_TMPDIR/source" "$MANAGED/new"
+    assert_equal "$(payload "$MANAGED/new")" installed
+    assert_equal "$(generation "$MANAGED/new")" 1
+    assert_equal "$(stat -c %a "$MANAGED/new")" 640
+}
+
+@test "I2 I3 sort -o onto its own input" {
+    expect '3
+1
+2' 1 sh -c 'printf "3\n1\n2\n" >"$file"'
+    expect '1
+2
+3' 1 sort -o "$file" "$file"
+}
+
+@test "I2 I3 truncate: shorter, longer, to nothing" {
+    expect '0123456789' 1 sh -c 'printf 0123456789 >"$file"'
+    expect '0123' 1 truncate -s 4 "$file"
+    wrapped truncate -s 8 "$file"
+    assert_equal "$(payload "$file" | od -An -c | tr -d ' ')" '0123\0\0\0\0'
+    expect '' 1 truncate -s 0 "$file"
+}
+
+@test "I2 I3 awk" {
+    expect awk 1 awk 'BEGIN { print "awk" > ENVIRON["file"] }'
+    expect 'awk
+more' 1 awk 'BEGIN { print "more" >> ENVIRON["file"]; close(ENVIRON["file"]) }'
+}
+
+@test "I2 I3 ed" {
+    expect 'new
+old' 1 sh -c 'printf "%s\n" 1i new . w q | ed -s "$file"'
+}
+
+@test "I2 I3 vim in Ex mode with backupcopy=yes" {
+    expect 'vim' 1 vim -u NONE -es -c 'set backupcopy=yes nofsync' -c '%s/old/vim/' -c wq "$file"
+}
+
+@test "I2 I3 python3: w, a, r+, x, unbuffered" {
+    expect 'python' 1 python3 -c 'import os; open(os.environ["file"], "w").write("python")'
+    expect 'python more' 1 python3 -c 'import os; open(os.environ["file"], "a").write(" more")'
+    expect 'PYTHON more' 1 python3 -c 'import os
+with open(os.environ["file"], "r+") as f:
+    f.write("PYTHON")
+    f.flush()
+    open(os.environ["seen"], "w").write(open(os.environ["file"]).read())'
+    saw 'python more'
+    expect 'unbuffered' 1 python3 -c 'import os
+with open(os.environ["file"], "wb", buffering=0) as f:
+    f.write(b"unbuf")
+    open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
+    f.write(b"fered")'
+    saw 'PYTHON more'
+    expect 'unbuffered' 0 python3 -c 'import os
+try: open(os.environ["file"], "x")
+except FileExistsError: pass
+else: raise SystemExit("x opened an existing file")'
+    wrapped python3 -c 'import os; open(os.environ["file"] + ".x", "x").write("exclusive")'
+    assert_equal "$(payload "$file.x")" exclusive
+}
+
+@test "a session opened O_RDWR whose bytes did not change commits nothing" {
+    wrapped sh -c 'echo some >"$file"'
+    expect some 0 python3 -c 'import os; open(os.environ["file"], "r+").read()'
+    expect some 0 python3 -c 'import os
+f = open(os.environ["file"], "r+"); f.write("some"); f.close()'
+}
+
+@test "I2 I3 python3: mmap outlives the close: munmap commits, msync does too" {
+    expect 'MAP' 1 python3 -c 'import mmap, os
+f = open(os.environ["file"], "r+b")
+f.truncate(3)
+m = mmap.mmap(f.fileno(), 3)
+f.close()
+m[0:3] = b"MAP"
+open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
+m.close()'
+    saw old
+    run -137 wrapped python3 -c 'import mmap, os
+f = open(os.environ["file"], "r+b")
+m = mmap.mmap(f.fileno(), 3)
+m[0:3] = b"map"
+m.flush()
+m[0:3] = b"???"
+os.kill(os.getpid(), 9)'
+    assert_equal "$(payload "$file")" map 'committed by msync'
+}
+
+@test "I2 I3 python3: os.sendfile into and out of a managed file" {
+    expect 'sent' 1 python3 -c 'import os
+source = os.open(os.environ["seen"], os.O_RDWR | os.O_CREAT)
+os.write(source, b"sent")
+target = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+assert os.sendfile(target, source, 0, 4) == 4
+os.close(target)
+managed = os.open(os.environ["file"], os.O_RDONLY)
+assert os.sendfile(source, managed, 0, 100) == 4'
+    assert_equal "$(cat "$seen")" sentsent
+}
+
+@test "I2 I3 python3: subprocess with stdout=file, closed early by the parent" {
+    expect 'child' 1 python3 -c 'import os, subprocess
+f = open(os.environ["file"], "w")
+p = subprocess.Popen(["sh", "-c", "read go; echo child"], stdin=subprocess.PIPE, stdout=f)
+f.close()
+open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
+p.stdin.write(b"go\n"); p.stdin.close()
+assert p.wait() == 0'
+    saw old
+}
+
+@test "I2 I3 python3: os.execv with an open file" {
+    expect 'before after' 1 python3 -c 'import os
+fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.set_inheritable(fd, True)
+os.write(fd, b"before ")
+os.execv("/bin/sh", ["sh", "-c", "cat \"$file\" >\"$seen\"; echo after >&%d" % fd])'
+    saw old
+    expect 'close-on-exec' 1 python3 -c 'import os
+fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"close-on-exec")
+os.execv("/bin/true", ["true"])'
+}
+
+@test "I2 I3 python3: multiprocessing fork, the last of both commits" {
+    expect 'child parent' 1 python3 -c 'import multiprocessing, os
+multiprocessing.set_start_method("fork")
+f = open(os.environ["file"], "w")
+def work():
+    f.write("child ")
+    f.flush()
+p = multiprocessing.Process(target=work)
+p.start(); p.join()
+open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
+f.write("parent")
+f.close()'
+    saw old
+}
+
+@test "I2 I3 perl: closed, and left open until exit" {
+    expect perl 1 perl -e 'open(F, ">", $ENV{file}) or die; print F "perl"; close F or die'
+    expect 'perl at exit' 1 perl -e 'open(F, ">>", $ENV{file}) or die; print F " at exit"'
+    expect 'Perl at exit' 1 perl -e 'open(F, "+<", $ENV{file}) or die; print F "P"; close F or die'
+}
+
+@test "I2 I3 node: fs.writeFileSync and streams" {
+    expect node 1 node -e 'require("fs").writeFileSync(process.env.file, "node")'
+    expect 'stream end' 1 node -e 'const s = require("fs").createWriteStream(process.env.file)
+s.write("stream"); s.end(" end")'
+    expect 'stream end!' 1 node -e 'require("fs").appendFileSync(process.env.file, "!")'
+}
+
+@test "I2 I3 a C++ fstream" {
+    expect 'first LINE
+second' 3 "$PROGRAMS/cxx_stream" "$file"
+    "$PROGRAMS/cxx_stream" "$BATS_TEST_TMPDIR/plain"
+}
+
+@test "only regular files: FIFO, device, directory and /proc are passed through" {
+    mkfifo "$MANAGED/fifo"
+    wrapped sh -c 'echo through >"$0" & cat "$0"; wait' "$MANAGED/fifo" >"$seen"
+    assert_equal "$(cat "$seen")" through
+    wrapped ls "$MANAGED/." >/dev/null
+    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS='/**' sh -c 'cat /proc/self/comm; echo x >/dev/null' >"$seen"
+    assert_equal "$(cat "$seen")" cat
+}
+
+@test "a name outside the patterns is left alone" {
+    local outside=$BATS_TEST_TMPDIR/outside
+    wrapped sh -c 'echo plain >"$0"' "$outside"
+    assert_equal "$(cat "$outside")" plain
+}
+
+@test "a hard link outside the patterns is the same managed file" {
+    local outside=$BATS_TEST_TMPDIR/outside
+    wrapped sh -c 'echo first >"$file"'
+    ln "$file" "$outside"
+    wrapped sh -c 'echo second >"$0"' "$outside"
+    assert_equal "$(payload "$file")" second
+    assert_equal "$(wrapped cat "$outside")" second
+    assert_equal "$(generation "$file")" 2
+}
+
+@test "symbolic links, relative paths and odd spellings lead to the managed file" {
+    local link=$BATS_TEST_TMPDIR/link
+    ln -s "$file" "$link"
+    expect 'by link' 1 sh -c 'echo by link >"$0"' "$link"
+    expect 'relative' 1 sh -c 'cd "${file%/*}" && echo relative >file'
+    expect 'dots' 1 sh -c 'echo dots >"${file%/*}/../managed/./file"'
+}
+
+@test "no patterns, or ATOMSHIM_DISABLE=1: nothing is managed" {
+    LD_PRELOAD=$ROOT/build/libatomshim.so sh -c 'echo plain >"$file"'
+    assert_equal "$(head -c 5 "$file")" plain
+    ATOMSHIM_DISABLE=1 wrapped sh -c 'echo plain2 >"$file"'
+    assert_equal "$(head -c 6 "$file")" plain2
+}
+
+@test "I7 death by signal commits nothing" {
+    wrapped sh -c 'echo good >"$file"'
+    run wrapped sh -c 'exec >"$file"; echo half; kill -9 $$'
+    assert_equal "$(payload "$file")" good
+    run wrapped sh -c 'exec >"$file"; echo half; kill -ABRT $$'
+    assert_equal "$(payload "$file")" good
+    expect 'next' 1 sh -c 'echo next >"$file"'
+}
