@@ -9,16 +9,17 @@
  *   #atomshim/1 generation=0000000000000000007 size=0000000000000000042 twin=0000000000000008192
  *   data=1c291ca3 head=9ae0daaf mark=+
  *
- * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image
- * here size        payload bytes that follow the header twin        at offset 0: where the twin place is, a
- * multiple of 4096. In the twin place: 0 data        CRC-32C of the payload head        CRC-32C of the
- * header's bytes before " head=" mark        '+' once the image is known to be on disk, '-' before; outside
- * the header's CRC
+ * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image here
+ * size        payload bytes that follow the header
+ * twin        at offset 0: where the twin place is, a multiple of 4096. In the twin place: 0
+ * data        CRC-32C of the payload
+ * head        CRC-32C of the header's bytes before " head="
+ * mark        '+' once the image is known to be on disk, '-' before; outside the header's CRC
  *
  * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun: it names
  * how many plain bytes there are and where the twin place will be.
  *
- * The size of a file in the sized format is FILE_REMAINDER modulo PAGE, so that st_size alone tells that
+ * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE, so that st_size alone tells that
  * nearly every other file is none, without a system call.
  */
 #ifndef ATOMSHIM_IMAGE_H

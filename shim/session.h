@@ -17,13 +17,13 @@
  * WHO KNOWS WHAT
  *
  *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the memfd. dup(),
- * F_DUPFD, fork() and SCM_RIGHTS need no table.
+ *     F_DUPFD, fork() and SCM_RIGHTS need no table.
  *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from
- * /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt).
+ *     /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt).
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
  *     descriptions, which every process that shares the session shares (session_base).
  *   - A vfork() child runs here in its parent's memory. It reads the table and never writes it: `stray`
- * sessions live in its descriptors and on its stack alone.
+ *     sessions live in its descriptors and on its stack alone.
  *
  * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap, and
  * processes exclude each other by flock() on a fresh description of the memfd.

@@ -4,14 +4,14 @@
  *
  * STATES of a managed inode, and the function in store_commit.c that performs each transition
  *
- *            first_commit: footer        first_commit: image        first_commit: empty header at 0
- *   PLAIN ------------------> PREPARED -----------------> ADOPTED ----------------------> TWIN LIVE
- *                                                                   (finish_adoption,       |   ^
- *                                                                    if a writer died)      |   |
- *                                                     overwrite: image into the head place  |   | overwrite:
- * image v   | into the twin place HEAD LIVE TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before
- * the twin, or the file is far too large: image into a new twin place, then an empty header at 0 that names
- * it HEAD LIVE --> HEAD LIVE   trim: the twin place, dead, is cut off
+ *         first_commit:          first_commit:          first_commit: empty header at 0
+ *         footer                 image                  (finish_adoption, if its writer died)
+ *   PLAIN ---------> PREPARED ---------> ADOPTED ---------> TWIN LIVE
+ *
+ *   TWIN LIVE --> HEAD LIVE   overwrite: the image goes into the head place
+ *   HEAD LIVE --> TWIN LIVE   overwrite: the image goes into the twin place, which grows as it has to
+ *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
+ *                             image into a new twin place, then an empty header at 0 that names it
  *
  *   PLAIN      no header at 0, no valid footer: the payload is all bytes
  *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes

@@ -7,6 +7,8 @@
 
 #include "sys.h"
 
+#include <errno.h>
+
 struct store_calls {
     ssize_t (*pread)(int fd, void *buffer, size_t size, uint64_t offset);
     ssize_t (*pwrite)(int fd, const void *buffer, size_t size, uint64_t offset);
@@ -20,5 +22,15 @@ struct store_calls {
 
 /* The raw system calls of sys.h unless a test says otherwise. */
 extern struct store_calls store_calls;
+
+/* Some file systems (FUSE, NFS) let a signal interrupt what is never interrupted elsewhere. */
+#define STORE_RETRY(call)                                                                                    \
+    ({                                                                                                       \
+        long store_result;                                                                                   \
+        do                                                                                                   \
+            store_result = (call);                                                                           \
+        while (store_result == -EINTR);                                                                      \
+        store_result;                                                                                        \
+    })
 
 #endif

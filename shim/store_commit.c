@@ -23,13 +23,7 @@ struct commit {
 
 static int flush(const struct commit *commit)
 {
-    int error = 0;
-
-    if (commit->sync)
-        do
-            error = store_calls.fdatasync(commit->inode);
-        while (error == -EINTR);
-    return error;
+    return commit->sync ? (int)STORE_RETRY(store_calls.fdatasync(commit->inode)) : 0;
 }
 
 static int write_header(const struct commit *commit, uint64_t place, const struct image_header *header)
@@ -38,9 +32,7 @@ static int write_header(const struct commit *commit, uint64_t place, const struc
     ssize_t n;
 
     image_encode_header(bytes, header);
-    do
-        n = store_calls.pwrite(commit->inode, bytes, sizeof bytes, place);
-    while (n == -EINTR);
+    n = STORE_RETRY(store_calls.pwrite(commit->inode, bytes, sizeof bytes, place));
     /* inside one page: there is no short write but that of a full disk */
     return n == sizeof bytes ? 0 : n < 0 ? (int)n : -ENOSPC;
 }
@@ -59,10 +51,8 @@ static int write_image(const struct commit *commit, uint64_t place, const struct
              done < sizeof bytes ? sizeof bytes - (size_t)done : 0},
             {(char *)commit->payload->bytes + payload_done, commit->payload->size - payload_done},
         };
-        ssize_t n = store_calls.pwritev(commit->inode, pieces, 2, place + done);
+        ssize_t n = STORE_RETRY(store_calls.pwritev(commit->inode, pieces, 2, place + done));
 
-        if (n == -EINTR)
-            continue;
         if (n <= 0)
             return n < 0 ? (int)n : -ENOSPC;
         done += (uint64_t)n;
@@ -79,7 +69,7 @@ static int make_room(const struct commit *commit, uint64_t place)
         size = image_file_size(place, commit->length);
     else if (!image_size_possible(size))
         size = image_round_up(size) + IMAGE_FILE_REMAINDER;
-    return size == commit->file_size ? 0 : store_calls.ftruncate(commit->inode, size);
+    return size == commit->file_size ? 0 : (int)STORE_RETRY(store_calls.ftruncate(commit->inode, size));
 }
 
 /* Says in the page cache that the image is on disk. A mark that is lost only costs a flush. */
@@ -88,7 +78,7 @@ static void mark_flushed(const struct commit *commit, uint64_t place)
     static const char mark = IMAGE_MARK_FLUSHED;
 
     if (commit->sync)
-        (void)store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET);
+        (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));
 }
 
 static struct image_header new_header(const struct commit *commit, uint64_t twin)
@@ -111,7 +101,7 @@ static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
 
     (void)write_header(commit, place, &none);
     if (place + commit->length > commit->file_size)
-        (void)store_calls.ftruncate(commit->inode, commit->file_size);
+        (void)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->file_size));
     (void)flush(commit);
 }
 
@@ -157,7 +147,7 @@ static int relocate(const struct commit *commit, uint64_t place)
 
     mark_flushed(commit, place);
     if (place < commit->live.place) /* the old image lies behind the new one: give its blocks back */
-        (void)store_calls.ftruncate(commit->inode, image_file_size(place, commit->length));
+        (void)STORE_RETRY(store_calls.ftruncate(commit->inode, image_file_size(place, commit->length)));
     return 0;
 
 fail_head:
@@ -194,9 +184,7 @@ static int first_commit(const struct commit *commit)
     n = store_read_at(commit->inode, plain_start, sizeof plain_start, 0);
     if (n < 0)
         return (int)n;
-    do
-        n = store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end);
-    while (n == -EINTR);
+    n = STORE_RETRY(store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end));
     error = n == sizeof footer_bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
     if (error == 0)
         error = write_image(commit, place, &header);
@@ -214,11 +202,12 @@ static int first_commit(const struct commit *commit)
     return 0;
 
 fail_head:
-    if (store_calls.pwrite(commit->inode, plain_start, sizeof plain_start, 0) != sizeof plain_start)
+    if (STORE_RETRY(store_calls.pwrite(commit->inode, plain_start, sizeof plain_start, 0)) !=
+        sizeof plain_start)
         return error; /* the new image stays the content: complete, though its commit is reported as failed */
 fail:
     /* the cut takes footer and image away together: the plain bytes are all that remains */
-    (void)store_calls.ftruncate(commit->inode, live->size);
+    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, live->size));
     (void)flush(commit);
     return error;
 }
@@ -266,7 +255,7 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
         return -EFBIG;
     error = store_look(inode, (struct store_wait){.locked = true}, &commit.live);
     if (error == 0)
-        error = store_calls.fstat(inode, &status);
+        error = (int)STORE_RETRY(store_calls.fstat(inode, &status));
     if (error != 0)
         return error;
     commit.file_size = (uint64_t)status.st_size;

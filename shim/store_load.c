@@ -38,10 +38,8 @@ ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset)
     size_t done = 0;
 
     while (done < size) {
-        ssize_t n = store_calls.pread(inode, (char *)buffer + done, size - done, offset + done);
+        ssize_t n = STORE_RETRY(store_calls.pread(inode, (char *)buffer + done, size - done, offset + done));
 
-        if (n == -EINTR)
-            continue;
         if (n < 0)
             return n;
         if (n == 0)
@@ -202,7 +200,7 @@ static int try_plain(const struct attempt *attempt)
     if (read_header(attempt->inode, 0, &header, &error) != IMAGE_ABSENT)
         return DAMAGED;
     if (error == 0)
-        error = store_calls.fstat(attempt->inode, &status);
+        error = (int)STORE_RETRY(store_calls.fstat(attempt->inode, &status));
     if (error == 0 && (uint64_t)status.st_size != file_size && !attempt->settle_for_plain)
         return CHANGED;
     return error;
@@ -215,7 +213,7 @@ static int try_once(struct attempt *attempt)
     enum image_kind kind = read_header(attempt->inode, 0, &head, &error);
 
     if (error == 0)
-        error = store_calls.fstat(attempt->inode, &attempt->status);
+        error = (int)STORE_RETRY(store_calls.fstat(attempt->inode, &attempt->status));
     if (error != 0)
         return error;
     if (kind == IMAGE_TORN)

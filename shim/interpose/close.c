@@ -54,20 +54,20 @@ static unsigned next_private(unsigned first, unsigned last)
 
 static int shim_close_range(unsigned first, unsigned last, int flags)
 {
-    int result = 0;
-
     if (!shim_has_sessions() || first > last)
         return SHIM_PASS;
-    do {
+    for (;;) {
         unsigned gap = next_private(first, last);
 
         if (gap != first && real_close_range(first, gap - 1, flags) != 0)
-            result = -errno;
+            return -errno;
+        if (gap == last || gap == last + 1)
+            break;
         first = gap + 1;
-    } while (result == 0 && first != 0 && first - 1 < last && first <= last);
-    if (result == 0 && !(flags & CLOSE_RANGE_CLOEXEC))
+    }
+    if (!(flags & CLOSE_RANGE_CLOEXEC))
         (void)session_settle_all(); /* close_range() has no way to report; the log has it */
-    return result;
+    return 0;
 }
 
 static int close_if_above(int fd, void *context)

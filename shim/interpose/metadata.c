@@ -53,7 +53,12 @@ EXPORT int futimes(int fd, const struct timeval times[2])
 
 EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
 {
-    if (path != NULL && (*path != '\0' || !(flags & AT_EMPTY_PATH)))
+    bool itself;
+
+    /* the header promises that path is not NULL; the kernel takes NULL, and so do programs */
+    __asm__("" : "+r"(path));
+    itself = path == NULL || ((flags & AT_EMPTY_PATH) && *path == '\0');
+    if (!itself)
         return real_utimensat(directory, path, times, flags);
     return after_times(real_utimensat(target_of(directory), path, times, flags), directory);
 }

@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Prints what a file managed by atomshim contains; a plain file as it is. usage: read_image.py FILE"""
+import re, sys
+def crc32c(data, crc=0xffffffff):  # RFC 3720, appendix B.4
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return b'%08x' % (crc ^ 0xffffffff)
+def image(at):  # (generation, payload) of the complete image at this offset, if there is one, and its header's twin=
+    line = re.match(rb'(#atomshim/1 generation=(\d+) size=(\d+) twin=(\d+) data=(\w+)) head=(\w+) mark=', file[at:at + 128])
+    if not line or crc32c(line[1]) != line[6]:
+        return None, None
+    payload = file[at + 128:at + 128 + int(line[3])]
+    return (int(line[2]), payload) if int(line[2]) and crc32c(payload) == line[5] else None, int(line[4])
+file = open(sys.argv[1], 'rb').read()
+head, twin = image(0)
+images = [head, image(twin)[0] if twin else None]
+if not file.startswith(b'#atomshim/1 '):  # a plain file, unless its first commit got as far as the image
+    end = re.match(rb'(#atomshim/1-first-commit plain=(\d+) twin=(\d+) \.+)head=(\w+)\n', file[-128:])
+    end = end if end and crc32c(end[1]) == end[4] else None
+    images = [image(int(end[3]))[0], (0, file[:int(end[2])])] if end else [(0, file)]
+images = [i for i in images if i] or sys.exit(sys.argv[1] + ': no complete image')
+sys.stdout.buffer.write(max(images)[1])

@@ -1,0 +1,103 @@
+/* The ways to end: what is open is committed. Each in a child; `leave` does not return. */
+#include "expect.h"
+
+#include <signal.h>
+#include <spawn.h>
+
+static void check(void (*leave)(int status), bool buffered, const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        FILE *stream = fopen(file, "w");
+
+        EXPECT(fputs("written", stream) >= 0);
+        if (!buffered)
+            EXPECT(fflush(stream) == 0);
+        leave(7);
+        abort();
+    }
+    expect_exit(child, 7);
+}
+
+static void test__exit(const char *file)
+{
+    check(_exit, false, file);
+    expect_content(file, "written");
+    check(_exit, true, file); /* nobody flushes the stream, and O_TRUNC has been */
+    expect_content(file, "");
+}
+
+static void test__Exit(const char *file)
+{
+    check(_Exit, false, file);
+    expect_content(file, "written");
+}
+
+static void test_exit(const char *file)
+{
+    check(exit, true, file);
+    expect_content(file, "written");
+}
+
+static void test_quick_exit(const char *file)
+{
+    check(quick_exit, false, file);
+    expect_content(file, "written");
+}
+
+static void write_late(void)
+{
+    FILE *stream = fopen(getenv("late"), "w");
+
+    EXPECT(fputs("at exit", stream) >= 0);
+}
+
+/* A handler of the program's that opens and writes when the exit is on its way. */
+static void test_atexit(const char *file)
+{
+    pid_t child = fork();
+
+    EXPECT(setenv("late", file, 1) == 0);
+    if (child == 0) {
+        EXPECT(atexit(write_late) == 0);
+        exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "at exit");
+}
+
+/* main() returns with the file open; the caller looks. */
+static void test_return(const char *file)
+{
+    FILE *stream = fopen(file, "w");
+
+    EXPECT(fputs("returned", stream) >= 0);
+}
+
+static void test_signal(const char *file)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        int fd = open(file, O_WRONLY);
+
+        write_text(fd, "half");
+        (void)kill(getpid(), SIGKILL);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    expect_content(file, is_wrapped() ? "old" : "half");
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"_exit", test__exit},   {"_Exit", test__Exit},
+        {"exit", test_exit},     {"quick_exit", test_quick_exit},
+        {"atexit", test_atexit}, {"return", test_return},
+        {"signal", test_signal}, {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}

@@ -1,0 +1,347 @@
+/* The calls of interpose/open.c. */
+#include "expect.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+extern int __open_2(const char *path, int flags);
+extern int __open64_2(const char *path, int flags);
+extern int __openat_2(int directory, const char *path, int flags);
+extern int __openat64_2(int directory, const char *path, int flags);
+
+typedef int opener(const char *path, int flags, mode_t mode);
+
+/* The *at calls are tried with a directory and a name, too. */
+static int split(const char *path, const char **name)
+{
+    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+    char directory[PATH_MAX];
+
+    *name = path;
+    if (slash == NULL || strlen(path) >= PATH_MAX)
+        return AT_FDCWD;
+    (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path), path);
+    *name = slash + 1;
+    return open(directory, O_RDONLY | O_DIRECTORY);
+}
+
+static bool is_split(int directory)
+{
+    return directory >= 0 || directory == AT_FDCWD;
+}
+
+static int finish_at(int fd, int directory)
+{
+    int error = errno;
+    int result = fd;
+
+    if (directory >= 0) {
+        if (fd > directory) { /* the number that it would have without the directory */
+            result = dup2(fd, directory);
+            EXPECT(fcntl(result, F_SETFD, fcntl(fd, F_GETFD)) == 0);
+            EXPECT(close(fd) == 0);
+        } else
+            EXPECT(close(directory) == 0);
+    }
+    errno = error;
+    return result;
+}
+
+static int by_open(const char *path, int flags, mode_t mode)
+{
+    return open(path, flags, mode);
+}
+
+static int by_open64(const char *path, int flags, mode_t mode)
+{
+    return open64(path, flags, mode);
+}
+
+static int by_openat(const char *path, int flags, mode_t mode)
+{
+    const char *name;
+    int directory = split(path, &name);
+
+    return is_split(directory) ? finish_at(openat(directory, name, flags, mode), directory) : -1;
+}
+
+static int by_openat64(const char *path, int flags, mode_t mode)
+{
+    return openat64(AT_FDCWD, path, flags, mode);
+}
+
+static int by_open_2(const char *path, int flags, mode_t mode)
+{
+    return flags & O_CREAT ? open(path, flags, mode) : __open_2(path, flags);
+}
+
+static int by_open64_2(const char *path, int flags, mode_t mode)
+{
+    return flags & O_CREAT ? open(path, flags, mode) : __open64_2(path, flags);
+}
+
+static int by_openat_2(const char *path, int flags, mode_t mode)
+{
+    return flags & O_CREAT ? open(path, flags, mode) : __openat_2(AT_FDCWD, path, flags);
+}
+
+static int by_openat64_2(const char *path, int flags, mode_t mode)
+{
+    return flags & O_CREAT ? open(path, flags, mode) : __openat64_2(AT_FDCWD, path, flags);
+}
+
+static void check_writing(opener *open_file, const char *file)
+{
+    int fd = open_file(file, O_WRONLY | O_TRUNC, 0);
+
+    EXPECT(fd == 3); /* the lowest that is free */
+    EXPECT((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY);
+    EXPECT(fcntl(fd, F_GETFD) == 0);
+    write_text(fd, "new");
+    expect_content(file, is_wrapped() ? "old" : "new");
+    EXPECT_ERROR(read(fd, (char[1]){0}, 1), EBADF);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+
+    fd = open_file(file, O_RDWR | O_CLOEXEC, 0);
+    EXPECT((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR);
+    EXPECT(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    EXPECT(lseek(fd, 0, SEEK_END) == 3);
+    write_text(fd, "er");
+    EXPECT(pwrite(fd, "N", 1, 0) == 1);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "Newer");
+
+    fd = open_file(file, O_WRONLY | O_APPEND, 0);
+    EXPECT((fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND)) == (O_WRONLY | O_APPEND));
+    write_text(fd, " and longer");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "Newer and longer");
+
+    fd = open_file(file, O_RDWR, 0);
+    EXPECT(ftruncate(fd, 5) == 0);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "Newer");
+}
+
+static void check_reading(opener *open_file, const char *file)
+{
+    char bytes[8] = "";
+    struct iovec piece = {bytes, 5};
+    int fd = open_file(file, O_RDONLY, 0);
+    char *mapping;
+
+    EXPECT(fd == 3);
+    EXPECT((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY);
+    EXPECT(read(fd, bytes, 8) == 5);
+    EXPECT(memcmp(bytes, "Newer", 5) == 0);
+    EXPECT(read(fd, bytes, 8) == 0);
+    EXPECT(lseek(fd, 1, SEEK_SET) == 1);
+    EXPECT(lseek(fd, 0, SEEK_DATA) == 0);
+    EXPECT(lseek(fd, 0, SEEK_HOLE) == 5);
+    EXPECT_ERROR(lseek(fd, 5, SEEK_DATA), ENXIO);
+    EXPECT(preadv2(fd, &piece, 1, 2, 0) == 3);
+    EXPECT(memcmp(bytes, "wer", 3) == 0);
+    EXPECT_ERROR(write(fd, "x", 1), EBADF);
+    EXPECT_ERROR(ftruncate(fd, 0), EINVAL);
+    mapping = mmap(NULL, 5, PROT_READ, MAP_SHARED, fd, 0);
+    EXPECT(mapping != MAP_FAILED);
+    EXPECT(memcmp(mapping, "Newer", 5) == 0);
+    EXPECT(munmap(mapping, 5) == 0);
+    EXPECT_ERROR(mmap(NULL, 5, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED ? -1 : 0, EACCES);
+    EXPECT(close(fd) == 0);
+}
+
+static void check_creating(opener *open_file, const char *file)
+{
+    const char *new = sibling(file, ".new");
+    struct stat status;
+    int fd;
+
+    EXPECT_ERROR(open_file(file, O_WRONLY | O_CREAT | O_EXCL, 0600), EEXIST);
+    EXPECT_ERROR(open_file(new, O_WRONLY, 0600), ENOENT);
+    (void)umask(027);
+    fd = open_file(new, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    EXPECT(fd == 3);
+    EXPECT(fstat(fd, &status) == 0);
+    EXPECT((status.st_mode & 07777) == 0640);
+    EXPECT(status.st_size == 0);
+    write_text(fd, "created");
+    EXPECT(close(fd) == 0);
+    expect_content(new, "created");
+    EXPECT(unlink(new) == 0);
+
+    fd = open_file(new, O_RDWR | O_CREAT, 0400); /* writable though the mode forbids it */
+    EXPECT(fd == 3);
+    write_text(fd, "read-only");
+    EXPECT(close(fd) == 0);
+    expect_content(new, "read-only");
+    EXPECT(unlink(new) == 0);
+
+    fd = open_file(new, O_RDONLY | O_CREAT, 0600);
+    EXPECT(fd == 3);
+    EXPECT(close(fd) == 0);
+    expect_content(new, "");
+    EXPECT(unlink(new) == 0);
+}
+
+static void check_errors(opener *open_file, const char *file)
+{
+    const char *link = sibling(file, ".link");
+    const char *loop = sibling(file, ".loop");
+    char *directory = strdup(file);
+    char long_name[PATH_MAX + 10];
+    struct rlimit limit;
+    struct rlimit none;
+    int fd;
+
+    *strrchr(directory, '/') = '\0';
+    memset(long_name, 'x', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = '\0';
+    EXPECT(symlink(file, link) == 0);
+    EXPECT(symlink(loop, loop) == 0);
+    EXPECT_ERROR(open_file(link, O_WRONLY | O_NOFOLLOW, 0), ELOOP);
+    EXPECT_ERROR(open_file(loop, O_WRONLY, 0), ELOOP);
+    EXPECT_ERROR(open_file(directory, O_WRONLY, 0), EISDIR);
+    EXPECT_ERROR(open_file(directory, O_WRONLY | O_CREAT, 0600), EISDIR);
+    EXPECT_ERROR(open_file(file, O_RDONLY | O_DIRECTORY, 0), ENOTDIR);
+    EXPECT_ERROR(open_file(sibling(file, "/below"), O_WRONLY | O_CREAT, 0600), ENOTDIR);
+    EXPECT_ERROR(open_file(sibling(file, ".none/below"), O_WRONLY | O_CREAT, 0600), ENOENT);
+    EXPECT_ERROR(open_file("", O_RDONLY, 0), ENOENT);
+    EXPECT_ERROR(open_file(long_name, O_RDONLY, 0), ENAMETOOLONG);
+    EXPECT_ERROR(open_file((const char *)1, O_RDONLY, 0), EFAULT);
+    fd = open_file(link, O_WRONLY | O_TRUNC, 0); /* but followed, it leads to the file */
+    write_text(fd, "by link");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "by link");
+    EXPECT(unlink(link) == 0 && unlink(loop) == 0);
+
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = limit;
+    none.rlim_cur = 3;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    EXPECT_ERROR(open(file, O_RDWR), EMFILE);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    expect_content(file, "by link");
+
+    if (geteuid() == 0)
+        EXPECT(seteuid(65534) == 0);
+    EXPECT_ERROR(open_file(file, O_WRONLY, 0), EACCES);
+    EXPECT_ERROR(open_file(file, O_WRONLY | O_TRUNC, 0), EACCES);
+    EXPECT_ERROR(open_file(sibling(file, ".denied"), O_WRONLY | O_CREAT, 0600), EACCES);
+}
+
+static void check(opener *open_file, const char *file)
+{
+    check_writing(open_file, file);
+    check_reading(open_file, file);
+    check_creating(open_file, file);
+    EXPECT(chmod(file, 0444) == 0);
+    check_errors(open_file, file);
+}
+
+#define OPENER(name, function)                                                                               \
+    static void name(const char *file)                                                                       \
+    {                                                                                                        \
+        check(function, file);                                                                               \
+    }
+
+OPENER(test_open, by_open)
+OPENER(test_open64, by_open64)
+OPENER(test_openat, by_openat)
+OPENER(test_openat64, by_openat64)
+OPENER(test_open_2, by_open_2)
+OPENER(test_open64_2, by_open64_2)
+OPENER(test_openat_2, by_openat_2)
+OPENER(test_openat64_2, by_openat64_2)
+
+static void check_creat(int (*create)(const char *path, mode_t mode), const char *file)
+{
+    const char *new = sibling(file, ".new");
+    struct stat status;
+    int fd = create(file, 0600);
+
+    EXPECT(fd == 3);
+    EXPECT((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY);
+    write_text(fd, "new");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+    (void)umask(0);
+    fd = create(new, 0606);
+    EXPECT(fstat(fd, &status) == 0);
+    EXPECT((status.st_mode & 07777) == 0606);
+    write_text(fd, "created");
+    EXPECT(close(fd) == 0);
+    expect_content(new, "created");
+    EXPECT(unlink(new) == 0);
+    EXPECT_ERROR(create("/", 0600), EISDIR);
+}
+
+static void test_creat(const char *file)
+{
+    check_creat(creat, file);
+}
+
+static void test_creat64(const char *file)
+{
+    check_creat(creat64, file);
+}
+
+static void check_truncate(int (*cut)(const char *path, off_t size), const char *file)
+{
+    struct stat status;
+    int fd;
+
+    EXPECT(cut(file, 2) == 0);
+    expect_content(file, "ol");
+    EXPECT(cut(file, 2) == 0);
+    EXPECT(cut(file, 5) == 0);
+    EXPECT(stat(file, &status) == 0);
+    EXPECT(status.st_size == 5);
+    expect_content(file, "ol"); /* and three NULs */
+    EXPECT(cut(file, 0) == 0);
+    expect_content(file, "");
+    EXPECT_ERROR(cut(file, -1), EINVAL);
+    EXPECT_ERROR(cut(sibling(file, ".none"), 0), ENOENT);
+    EXPECT_ERROR(cut("/", 0), EISDIR);
+    EXPECT_ERROR(cut((const char *)1, 0), EFAULT);
+    fd = open(file, O_RDONLY);
+    EXPECT_ERROR(ftruncate(fd, 1), EINVAL);
+    EXPECT(close(fd) == 0);
+    EXPECT(chmod(file, 0444) == 0);
+    if (geteuid() == 0)
+        EXPECT(seteuid(65534) == 0);
+    EXPECT_ERROR(cut(file, 0), EACCES);
+}
+
+static void test_truncate(const char *file)
+{
+    check_truncate(truncate, file);
+}
+
+static void test_truncate64(const char *file)
+{
+    check_truncate(truncate64, file);
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"open", test_open},
+        {"open64", test_open64},
+        {"openat", test_openat},
+        {"openat64", test_openat64},
+        {"__open_2", test_open_2},
+        {"__open64_2", test_open64_2},
+        {"__openat_2", test_openat_2},
+        {"__openat64_2", test_openat64_2},
+        {"creat", test_creat},
+        {"creat64", test_creat64},
+        {"truncate", test_truncate},
+        {"truncate64", test_truncate64},
+        {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}

@@ -1,0 +1,173 @@
+/* The calls of interpose/status.c: the real inode, with the payload's size. */
+#include "expect.h"
+
+#include <dlfcn.h>
+#include <sys/sysmacros.h>
+
+/* What every one of them is asked for. */
+struct facts {
+    uint64_t device, number, links, size, mode, user;
+};
+
+/* `file` or, if it is NULL, `fd`. */
+typedef int status_call(const char *file, int fd, struct facts *facts);
+
+#define FACTS(status)                                                                                        \
+    (struct facts)                                                                                           \
+    {                                                                                                        \
+        (status).st_dev, (status).st_ino, (status).st_nlink, (uint64_t)(status).st_size, (status).st_mode,   \
+            (status).st_uid                                                                                  \
+    }
+
+#define STATUS(name, type, by_path, by_fd)                                                                   \
+    static int name(const char *file, int fd, struct facts *facts)                                           \
+    {                                                                                                        \
+        type status;                                                                                         \
+        int result = file != NULL ? (by_path) : (by_fd);                                                     \
+        (void)fd;                                                                                            \
+        if (result == 0)                                                                                     \
+            *facts = FACTS(status);                                                                          \
+        return result;                                                                                       \
+    }
+
+/* No longer to be linked with, but programs that were go on calling them. */
+static int old_path(const char *name, const char *file, void *status)
+{
+    int (*call)(int version, const char *path, void *status) =
+        (int (*)(int, const char *, void *))dlsym(RTLD_DEFAULT, name);
+
+    EXPECT(call != NULL);
+    return call(1, file, status);
+}
+
+static int old_fd(const char *name, int fd, void *status)
+{
+    int (*call)(int version, int fd, void *status) = (int (*)(int, int, void *))dlsym(RTLD_DEFAULT, name);
+
+    EXPECT(call != NULL);
+    return call(1, fd, status);
+}
+
+static int old_at(const char *name, int directory, const char *file, void *status, int flags)
+{
+    int (*call)(int version, int directory, const char *path, void *status, int flags) =
+        (int (*)(int, int, const char *, void *, int))dlsym(RTLD_DEFAULT, name);
+
+    EXPECT(call != NULL);
+    return call(1, directory, file, status, flags);
+}
+
+STATUS(by_stat, struct stat, stat(file, &status), fstat(fd, &status))
+STATUS(by_stat64, struct stat64, stat64(file, &status), fstat64(fd, &status))
+STATUS(by_lstat, struct stat, lstat(file, &status), fstat(fd, &status))
+STATUS(by_lstat64, struct stat64, lstat64(file, &status), fstat64(fd, &status))
+STATUS(by_fstatat, struct stat, fstatat(AT_FDCWD, file, &status, 0), fstatat(fd, "", &status, AT_EMPTY_PATH))
+STATUS(by_fstatat64, struct stat64, fstatat64(AT_FDCWD, file, &status, 0),
+       fstatat64(fd, "", &status, AT_EMPTY_PATH))
+STATUS(by_xstat, struct stat, old_path("__xstat", file, &status), old_fd("__fxstat", fd, &status))
+STATUS(by_xstat64, struct stat64, old_path("__xstat64", file, &status), old_fd("__fxstat64", fd, &status))
+STATUS(by_lxstat, struct stat, old_path("__lxstat", file, &status), old_fd("__fxstat", fd, &status))
+STATUS(by_lxstat64, struct stat64, old_path("__lxstat64", file, &status), old_fd("__fxstat64", fd, &status))
+STATUS(by_fxstatat, struct stat, old_at("__fxstatat", AT_FDCWD, file, &status, 0),
+       old_at("__fxstatat", fd, "", &status, AT_EMPTY_PATH))
+STATUS(by_fxstatat64, struct stat64, old_at("__fxstatat64", AT_FDCWD, file, &status, 0),
+       old_at("__fxstatat64", fd, "", &status, AT_EMPTY_PATH))
+
+static int by_statx(const char *file, int fd, struct facts *facts)
+{
+    struct statx status;
+    int result = file != NULL ? statx(AT_FDCWD, file, 0, STATX_BASIC_STATS, &status)
+                              : statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status);
+
+    if (result == 0)
+        *facts = (struct facts){makedev(status.stx_dev_major, status.stx_dev_minor),
+                                status.stx_ino,
+                                status.stx_nlink,
+                                status.stx_size,
+                                status.stx_mode,
+                                status.stx_uid};
+    return result;
+}
+
+static bool same(struct facts a, struct facts b)
+{
+    return a.device == b.device && a.number == b.number && a.links == b.links && a.size == b.size &&
+           a.mode == b.mode && a.user == b.user;
+}
+
+/* lstat and its kin do not follow the link. */
+static void check(status_call *call, bool follows, const char *file)
+{
+    const char *link = sibling(file, ".link");
+    struct facts before;
+    struct facts facts;
+    int fd;
+
+    EXPECT(chmod(file, 0640) == 0);
+    EXPECT(call(file, -1, &before) == 0);
+    EXPECT(before.size == 3 && before.mode == (S_IFREG | 0640));
+    fd = open(file, O_RDWR);
+    EXPECT(call(NULL, fd, &facts) == 0);
+    EXPECT(same(facts, before));
+    write_text(fd, "longer than it was");
+    EXPECT(call(NULL, fd, &facts) == 0);
+    EXPECT(facts.size == 18);
+    facts.size = 3;
+    EXPECT(same(facts, before));
+    EXPECT(call(file, -1, &facts) == 0);
+    EXPECT(facts.size == (is_wrapped() ? 3 : 18)); /* the other names see what is committed */
+    EXPECT(close(fd) == 0);
+    before.size = 18;
+    EXPECT(call(file, -1, &facts) == 0);
+    EXPECT(same(facts, before));
+    fd = open(file, O_RDONLY);
+    EXPECT(call(NULL, fd, &facts) == 0);
+    EXPECT(same(facts, before));
+    EXPECT(close(fd) == 0);
+
+    EXPECT(symlink(file, link) == 0);
+    EXPECT(call(link, -1, &facts) == 0);
+    EXPECT(follows ? same(facts, before) : S_ISLNK(facts.mode));
+    EXPECT(unlink(link) == 0);
+    EXPECT_ERROR(call(NULL, fd, &facts), EBADF);
+    EXPECT_ERROR(call(link, -1, &facts), ENOENT);
+    EXPECT_ERROR(call((const char *)1, -1, &facts), EFAULT);
+    EXPECT(call("/", -1, &facts) == 0 && S_ISDIR(facts.mode));
+}
+
+#define CASE(name, call, follows)                                                                            \
+    static void name(const char *file)                                                                       \
+    {                                                                                                        \
+        check(call, follows, file);                                                                          \
+    }
+
+CASE(test_stat, by_stat, true)
+CASE(test_stat64, by_stat64, true)
+CASE(test_lstat, by_lstat, false)
+CASE(test_lstat64, by_lstat64, false)
+CASE(test_fstatat, by_fstatat, true)
+CASE(test_fstatat64, by_fstatat64, true)
+CASE(test_xstat, by_xstat, true)
+CASE(test_xstat64, by_xstat64, true)
+CASE(test_lxstat, by_lxstat, false)
+CASE(test_lxstat64, by_lxstat64, false)
+CASE(test_fxstatat, by_fxstatat, true)
+CASE(test_fxstatat64, by_fxstatat64, true)
+CASE(test_statx, by_statx, true)
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"stat", test_stat},           {"stat64", test_stat64},
+        {"lstat", test_lstat},         {"lstat64", test_lstat64},
+        {"fstat", test_stat},          {"fstat64", test_stat64},
+        {"fstatat", test_fstatat},     {"fstatat64", test_fstatat64},
+        {"__xstat", test_xstat},       {"__xstat64", test_xstat64},
+        {"__lxstat", test_lxstat},     {"__lxstat64", test_lxstat64},
+        {"__fxstat", test_xstat},      {"__fxstat64", test_xstat64},
+        {"__fxstatat", test_fxstatat}, {"__fxstatat64", test_fxstatat64},
+        {"statx", test_statx},         {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}

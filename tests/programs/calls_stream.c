@@ -1,0 +1,163 @@
+/* The calls of interpose/stream.c. */
+#include "expect.h"
+
+typedef FILE *stream_opener(const char *path, const char *mode);
+
+static void check_modes(stream_opener *open_stream, const char *file)
+{
+    const char *new = sibling(file, ".new");
+    char line[64];
+    FILE *stream = open_stream(file, "w");
+
+    EXPECT(stream != NULL && fileno(stream) == 3);
+    EXPECT(fputs("one\n", stream) >= 0 && fflush(stream) == 0);
+    expect_content(file, is_wrapped() ? "old" : "one\n");
+    EXPECT(fputs("two\n", stream) >= 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "one\ntwo\n");
+
+    stream = open_stream(file, "re");
+    EXPECT(fcntl(fileno(stream), F_GETFD) == FD_CLOEXEC);
+    EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "one\n") == 0);
+    EXPECT(ftell(stream) == 4);
+    EXPECT(fputs("x", stream) == EOF);
+    EXPECT(fclose(stream) == 0);
+
+    stream = open_stream(file, "a");
+    EXPECT(fputs("three\n", stream) >= 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "one\ntwo\nthree\n");
+
+    stream = open_stream(file, "r+");
+    EXPECT(fseek(stream, 4, SEEK_SET) == 0);
+    EXPECT(fputs("TWO", stream) >= 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "one\nTWO\nthree\n");
+
+    stream = open_stream(file, "a+");
+    EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "one\n") == 0);
+    EXPECT(fputs("four\n", stream) >= 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "one\nTWO\nthree\nfour\n");
+
+    stream = open_stream(file, "w+");
+    EXPECT(fputs("again", stream) >= 0);
+    rewind(stream);
+    EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "again") == 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "again");
+
+    errno = 0;
+    EXPECT(open_stream(file, "wx") == NULL && errno == EEXIST);
+    EXPECT(open_stream(file, "?") == NULL && errno == EINVAL);
+    EXPECT(open_stream(new, "r") == NULL && errno == ENOENT);
+    EXPECT(open_stream("/", "w") == NULL && errno == EISDIR);
+    stream = open_stream(new, "wx");
+    EXPECT(stream != NULL && fputs("new", stream) >= 0 && fclose(stream) == 0);
+    expect_content(new, "new");
+    EXPECT(unlink(new) == 0);
+    expect_content(file, "again");
+}
+
+static void test_fopen(const char *file)
+{
+    check_modes(fopen, file);
+}
+
+static void test_fopen64(const char *file)
+{
+    check_modes(fopen64, file);
+}
+
+static void test_fdopen(const char *file)
+{
+    int fd = open(file, O_RDWR);
+    FILE *stream = fdopen(fd, "r+");
+    char line[8];
+
+    EXPECT(stream != NULL && fileno(stream) == fd);
+    EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "old") == 0);
+    rewind(stream);
+    EXPECT(fputs("OLD and more", stream) >= 0);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "OLD and more");
+    EXPECT(fcntl(fd, F_GETFD) == -1 && errno == EBADF);
+    EXPECT(fdopen(fd, "r") == NULL && errno == EBADF);
+    fd = open(file, O_RDONLY);
+    EXPECT(fdopen(fd, "w") == NULL && errno == EINVAL);
+    EXPECT(close(fd) == 0);
+}
+
+static void check_freopen(FILE *(*reopen)(const char *path, const char *mode, FILE *stream), const char *file)
+{
+    const char *second = sibling(file, ".second");
+    int saved = dup(1);
+    FILE *stream;
+
+    EXPECT(reopen(file, "w", stdout) == stdout && fileno(stdout) == 1);
+    EXPECT(printf("by printf") == 9);
+    EXPECT(reopen(second, "w", stdout) == stdout && fileno(stdout) == 1);
+    expect_content(file, "by printf");
+    EXPECT(printf("second") == 6);
+    EXPECT(fflush(stdout) == 0 && dup2(saved, 1) == 1);
+    expect_content(second, "second");
+    EXPECT(unlink(second) == 0);
+
+    stream = fopen(file, "r");
+    EXPECT(reopen(NULL, "r+", stream) == stream || errno == EBADF);
+    stream = fopen(file, "r");
+    EXPECT(reopen(sibling(file, ".none"), "r", stream) == NULL && errno == ENOENT);
+    expect_content(file, "by printf");
+}
+
+static void test_freopen(const char *file)
+{
+    check_freopen(freopen, file);
+}
+
+static void test_freopen64(const char *file)
+{
+    check_freopen(freopen64, file);
+}
+
+static void test_fclose(const char *file)
+{
+    FILE *stream = fopen(file, "w");
+
+    EXPECT(fputs("buffered", stream) >= 0);
+    EXPECT(close(fileno(stream)) == 0);
+    EXPECT(fclose(stream) == EOF && errno == EBADF);
+    expect_content(file, "");
+    stream = fopen(file, "w");
+    EXPECT(fputs("two descriptors", stream) >= 0);
+    EXPECT(dup2(fileno(stream), 9) == 9);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, is_wrapped() ? "" : "two descriptors");
+    EXPECT(close(9) == 0);
+    expect_content(file, "two descriptors");
+}
+
+static void test_fcloseall(const char *file)
+{
+    const char *second = sibling(file, ".second");
+    FILE *one = fopen(file, "w");
+    FILE *two = fopen(second, "w");
+
+    EXPECT(fputs("one", one) >= 0 && fputs("two", two) >= 0);
+    EXPECT(fcloseall() == 0);
+    expect_content(file, "one");
+    expect_content(second, "two");
+    EXPECT(unlink(second) == 0);
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"fopen", test_fopen},         {"fopen64", test_fopen64},
+        {"fdopen", test_fdopen},       {"freopen", test_freopen},
+        {"freopen64", test_freopen64}, {"fclose", test_fclose},
+        {"fcloseall", test_fcloseall}, {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}

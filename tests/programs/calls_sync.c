@@ -1,0 +1,116 @@
+/* The calls of interpose/sync.c. */
+#include "expect.h"
+
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+
+static void check_sync(int (*sync_file)(int fd), const char *file)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+
+    write_text(fd, "one");
+    EXPECT(sync_file(fd) == 0);
+    expect_content(file, "one");
+    write_text(fd, " two");
+    expect_content(file, is_wrapped() ? "one" : "one two");
+    EXPECT(sync_file(fd) == 0);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "one two");
+    fd = open(file, O_RDONLY);
+    EXPECT(sync_file(fd) == 0);
+    EXPECT(close(fd) == 0);
+    EXPECT_ERROR(sync_file(fd), EBADF);
+    EXPECT_ERROR(sync_file(-1), EBADF);
+}
+
+static void test_fsync(const char *file)
+{
+    check_sync(fsync, file);
+}
+
+static void test_fdatasync(const char *file)
+{
+    check_sync(fdatasync, file);
+}
+
+static char *map(const char *file, int *fd)
+{
+    char *bytes;
+
+    *fd = open(file, O_RDWR);
+    bytes = mmap(NULL, 3, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    EXPECT(bytes != MAP_FAILED);
+    return bytes;
+}
+
+static void test_msync(const char *file)
+{
+    int fd;
+    char *bytes = map(file, &fd);
+
+    bytes[0] = 'O';
+    EXPECT(msync(bytes, 3, MS_SYNC) == 0);
+    expect_content(file, "Old");
+    EXPECT(close(fd) == 0);
+    bytes[1] = 'L';
+    EXPECT(msync(bytes, 3, MS_SYNC) == 0);
+    expect_content(file, "OLd");
+    EXPECT_ERROR(msync(bytes + 1, 3, MS_SYNC), EINVAL);
+    EXPECT_ERROR(msync(bytes, 3, MS_SYNC | MS_ASYNC), EINVAL);
+    EXPECT(munmap(bytes, 3) == 0);
+    EXPECT_ERROR(msync(bytes, 3, MS_SYNC), ENOMEM);
+}
+
+static void test_munmap(const char *file)
+{
+    int fd;
+    char *bytes = map(file, &fd);
+
+    EXPECT(close(fd) == 0);
+    bytes[0] = 'O';
+    expect_content(file, is_wrapped() ? "old" : "Old");
+    EXPECT(munmap(bytes, 3) == 0);
+    expect_content(file, "Old");
+    EXPECT_ERROR(munmap((void *)1, 3), EINVAL);
+    bytes = map(file, &fd); /* and left mapped: the exit commits it */
+    EXPECT(close(fd) == 0);
+    bytes[0] = 'X';
+}
+
+static void test_copy_file_range(const char *file)
+{
+    const char *other = sibling(file, ".other");
+    int from = open(file, O_RDONLY);
+    int to = open(other, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    off64_t start = 1;
+
+    EXPECT(copy_file_range(from, NULL, to, NULL, 100, 0) == 3);
+    EXPECT(copy_file_range(from, &start, to, NULL, 1, 0) == 1 && start == 2);
+    EXPECT(copy_file_range(from, NULL, to, NULL, 100, 0) == 0);
+    EXPECT(close(to) == 0);
+    expect_content(other, "oldl");
+    to = open("/tmp", O_TMPFILE | O_RDWR, 0600); /* not managed, maybe on another file system */
+    EXPECT(to >= 0 && lseek(from, 0, SEEK_SET) == 0);
+    EXPECT(copy_file_range(from, NULL, to, NULL, 100, 0) == 3);
+    EXPECT(lseek(to, 0, SEEK_CUR) == 3);
+    EXPECT(lseek(from, 0, SEEK_SET) == 0);
+    EXPECT(sendfile(to, from, NULL, 100) == 3);
+    EXPECT(lseek(to, 0, SEEK_CUR) == 6);
+    EXPECT(close(to) == 0 && close(from) == 0);
+    EXPECT_ERROR(copy_file_range(-1, NULL, 1, NULL, 1, 0), EBADF);
+    EXPECT(unlink(other) == 0);
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"fsync", test_fsync},
+        {"fdatasync", test_fdatasync},
+        {"msync", test_msync},
+        {"munmap", test_munmap},
+        {"copy_file_range", test_copy_file_range},
+        {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}

@@ -1,0 +1,108 @@
+/*
+ * What the test programs share. Each is run as PROGRAM CASE FILE, with and without the shim: FILE holds "old",
+ * and what is expected is what POSIX says. PROGRAM alone lists its cases.
+ */
+#ifndef ATOMSHIM_EXPECT_H
+#define ATOMSHIM_EXPECT_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct test_case {
+    const char *name;
+    void (*run)(const char *file);
+};
+
+#define EXPECT(condition) ((condition) ? (void)0 : expect_failed(__FILE__, __LINE__, #condition, errno))
+
+/* The call fails, and with this errno. */
+#define EXPECT_ERROR(call, error)                                                                            \
+    do {                                                                                                     \
+        errno = 0;                                                                                           \
+        EXPECT((call) == -1);                                                                                \
+        EXPECT(errno == (error));                                                                            \
+    } while (0)
+
+static inline void expect_failed(const char *file, int line, const char *what, int error)
+{
+    dprintf(2, "%s:%d: %s (errno: %s)\n", file, line, what, strerror(error));
+    _exit(1);
+}
+
+/* "FILE" with something behind it; the caller frees it, or not. */
+static inline char *sibling(const char *file, const char *suffix)
+{
+    char *name;
+
+    EXPECT(asprintf(&name, "%s%s", file, suffix) > 0);
+    return name;
+}
+
+/* The whole content, as a new reader finds it; the caller frees it, or not. */
+static inline char *content_of(const char *file)
+{
+    static char buffer[1 << 16];
+    int fd = open(file, O_RDONLY);
+    ssize_t n;
+
+    EXPECT(fd >= 0);
+    n = read(fd, buffer, sizeof buffer - 1);
+    EXPECT(n >= 0);
+    EXPECT(close(fd) == 0);
+    buffer[n] = '\0';
+    return buffer;
+}
+
+static inline void expect_content(const char *file, const char *content)
+{
+    const char *found = content_of(file);
+
+    if (strcmp(found, content) != 0) {
+        dprintf(2, "%s: '%s', not '%s'\n", file, found, content);
+        _exit(1);
+    }
+}
+
+static inline void write_text(int fd, const char *text)
+{
+    EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+/* Waits for a child that must exit with this status. */
+static inline void expect_exit(pid_t child, int expected)
+{
+    int status;
+
+    EXPECT(child > 0);
+    EXPECT(waitpid(child, &status, 0) == child);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
+}
+
+/* True under the shim: then nothing is seen before the commit. */
+static inline bool is_wrapped(void)
+{
+    return getenv("ATOMSHIM_PATHS") != NULL;
+}
+
+static inline int run_case(const struct test_case *cases, int argc, char *argv[])
+{
+    for (; cases->name != NULL; cases++)
+        if (argc < 3)
+            (void)puts(cases->name);
+        else if (strcmp(cases->name, argv[1]) == 0) {
+            cases->run(argv[2]);
+            return 0;
+        }
+    return argc < 3 ? 0 : 2;
+}
+
+#endif

@@ -1,0 +1,49 @@
+#!/usr/bin/env bats
+# The parts of the shim by themselves, without interposition: tests/unit/*.c.
+
+load helpers
+
+setup() {
+    helpers_setup
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+unit() {
+    "$ROOT/build/unit/$1"
+}
+
+@test "configuration: every variable, every bad value" {
+    unit config_test
+}
+
+@test "patterns, against a reference matcher too" {
+    unit pattern_test
+}
+
+@test "log lines" {
+    unit log_test
+}
+
+@test "image headers and footers" {
+    unit image_test
+}
+
+@test "CRC-32C: published values, instruction against portable code" {
+    unit crc32c_test
+}
+
+@test "I1 I2 I5 store: commits, a fault at every system call, hostile files, locks, over 2 GiB" {
+    unit store_test
+}
+
+@test "I1 I2 I4 I5 store: every prefix of every commit, power cuts, controls" {
+    unit store_crash_test
+}
+
+@test "I2 I3 sessions: threads open, write and close at once" {
+    unit session_test
+}
+
+@test "the format's model on a disk that keeps any subset of sectors: 0 violations, controls find some" {
+    python3 "$ROOT/tests/format_model.py" 3000
+}

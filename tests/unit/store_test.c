@@ -1,0 +1,529 @@
+/* The store on real files, without interposition: commits, faults at every system call, hostile files, locks.
+ */
+#include "check.h"
+
+#include "crc32c.h"
+#include "filelock.h"
+#include "store.h"
+#include "store_calls.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CALLS_MAX = 64 };
+
+static const struct store_wait patient = {.timeout = INT64_C(30000000000)};
+static struct store_calls original_calls;
+
+/* ---- a file and what is in it ---- */
+
+static int new_file(const char *plain)
+{
+    char name[] = "store_test.XXXXXX";
+    int fd = mkstemp(name);
+
+    if (fd < 0 || unlink(name) != 0 || write(fd, plain, strlen(plain)) != (ssize_t)strlen(plain))
+        abort();
+    return fd;
+}
+
+static char *pattern_bytes(size_t size, char seed)
+{
+    char *bytes = malloc(size + 1);
+
+    if (bytes == NULL)
+        abort();
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (char)(seed + (char)(i % 23));
+    return bytes;
+}
+
+static int commit_bytes(int fd, const char *bytes, uint64_t size, bool sync)
+{
+    struct store_payload payload = {bytes, size, crc32c(0, bytes, size)};
+
+    return store_commit(fd, &payload, sync);
+}
+
+static int commit_text(int fd, const char *text)
+{
+    return commit_bytes(fd, text, strlen(text), true);
+}
+
+static bool holds(int fd, const char *bytes, size_t size)
+{
+    struct store_image image;
+    int target = memfd_create("target", 0);
+    char *found = malloc(size + 1);
+    bool same = store_load(fd, target, patient, &image) == 0 && image.size == size &&
+                pread(target, found, size + 1, 0) == (ssize_t)size && memcmp(found, bytes, size) == 0;
+
+    free(found);
+    (void)close(target);
+    return same;
+}
+
+static bool holds_text(int fd, const char *text)
+{
+    return holds(fd, text, strlen(text));
+}
+
+static uint64_t size_of(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+static struct store_image look(int fd)
+{
+    struct store_image image = {0};
+
+    CHECK_EQUAL(store_look(fd, patient, &image), 0);
+    return image;
+}
+
+/* ---- the table of system calls, with a counter and a fault ---- */
+
+enum call { PREAD, PWRITE, PWRITEV, FDATASYNC, FTRUNCATE, FSTAT, CALLS };
+
+static struct {
+    int seen; /* calls so far */
+    int counts[CALLS];
+    int fail_at;     /* 1: the first; 0: none */
+    int error;       /* what it returns; 0: it is cut short instead, if it moves bytes */
+    bool ever_after; /* so do all that follow and write */
+    bool no_flush;   /* every flush fails with EIO */
+} fault;
+
+/* 0: go on. */
+static int tick(enum call call)
+{
+    bool writes = call == PWRITE || call == PWRITEV || call == FDATASYNC || call == FTRUNCATE;
+
+    fault.seen++;
+    fault.counts[call]++;
+    if (fault.fail_at != 0 &&
+        (fault.seen == fault.fail_at || (fault.ever_after && fault.seen > fault.fail_at && writes)))
+        return fault.error;
+    return 0;
+}
+
+static bool short_now(void)
+{
+    return fault.fail_at != 0 && fault.error == 0 && fault.seen == fault.fail_at;
+}
+
+static ssize_t faulty_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    int error = tick(PREAD);
+
+    return error != 0 ? error : sys_pread(fd, buffer, short_now() ? (size + 1) / 2 : size, offset);
+}
+
+static ssize_t faulty_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    int error = tick(PWRITE);
+
+    return error != 0 ? error : sys_pwrite(fd, buffer, size, offset);
+}
+
+static ssize_t faulty_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
+{
+    int error = tick(PWRITEV);
+
+    if (error != 0)
+        return error;
+    return short_now() ? sys_pwrite(fd, pieces[0].iov_base, (pieces[0].iov_len + 1) / 2, offset)
+                       : sys_pwritev(fd, pieces, count, offset);
+}
+
+static int faulty_fdatasync(int fd)
+{
+    int error = tick(FDATASYNC);
+
+    (void)fd;
+    return fault.no_flush ? -EIO : error;
+}
+
+static int faulty_ftruncate(int fd, uint64_t size)
+{
+    int error = tick(FTRUNCATE);
+
+    return error != 0 ? error : sys_ftruncate(fd, size);
+}
+
+static int faulty_fstat(int fd, struct stat *status)
+{
+    int error = tick(FSTAT);
+
+    return error != 0 ? error : sys_fstat(fd, status);
+}
+
+static void watch_calls(void)
+{
+    memset(&fault, 0, sizeof fault);
+    store_calls.pread = faulty_pread;
+    store_calls.pwrite = faulty_pwrite;
+    store_calls.pwritev = faulty_pwritev;
+    store_calls.fdatasync = faulty_fdatasync;
+    store_calls.ftruncate = faulty_ftruncate;
+    store_calls.fstat = faulty_fstat;
+}
+
+static void unwatch_calls(void)
+{
+    store_calls = original_calls;
+}
+
+/* ---- tests ---- */
+
+static void test_contents(void)
+{
+    static const size_t sizes[] = {5, 0, 1, 100, 4096, 4095, 70000, 3, 300000, 0, 12};
+    int fd = new_file("plain text");
+
+    CHECK(holds_text(fd, "plain text"));
+    CHECK_EQUAL(look(fd).kind, STORE_PLAIN);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        char *bytes = pattern_bytes(sizes[i], (char)('A' + i));
+
+        CHECK_EQUAL(commit_bytes(fd, bytes, sizes[i], true), 0);
+        CHECK(holds(fd, bytes, sizes[i]));
+        CHECK_EQUAL(look(fd).generation, i + 1);
+        CHECK_EQUAL(size_of(fd) % IMAGE_PAGE, IMAGE_FILE_REMAINDER);
+        free(bytes);
+    }
+    (void)close(fd);
+}
+
+/* One image written, one flush, one byte of mark; the size of the file and its places stay. */
+static void test_steady_state(void)
+{
+    int fd = new_file("");
+    uint64_t size;
+
+    CHECK_EQUAL(commit_text(fd, "first"), 0);
+    CHECK_EQUAL(commit_text(fd, "second"), 0);
+    size = size_of(fd);
+    for (int i = 0; i < 10; i++) {
+        watch_calls();
+        CHECK_EQUAL(commit_text(fd, i % 2 == 0 ? "some" : "another"), 0);
+        CHECK_EQUAL(fault.counts[PWRITEV], 1);
+        CHECK_EQUAL(fault.counts[FDATASYNC], 1);
+        CHECK_EQUAL(fault.counts[PWRITE], 1);
+        CHECK_EQUAL(fault.counts[FTRUNCATE], 0);
+        unwatch_calls();
+    }
+    CHECK_EQUAL(size_of(fd), size);
+    (void)close(fd);
+}
+
+static void test_no_sync(void)
+{
+    int fd = new_file("plain");
+
+    watch_calls();
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(commit_bytes(fd, "unsynced", 8, false), 0);
+    CHECK_EQUAL(fault.counts[FDATASYNC], 0);
+    unwatch_calls();
+    CHECK(!look(fd).flushed);
+    watch_calls();
+    CHECK_EQUAL(commit_text(fd, "synced"), 0);
+    CHECK_EQUAL(fault.counts[FDATASYNC], 2); /* I1: the live image first */
+    unwatch_calls();
+    CHECK(look(fd).flushed);
+    (void)close(fd);
+}
+
+/* A file that has grown and shrunk a lot gives its blocks back. */
+static void test_shrink(void)
+{
+    char *large = pattern_bytes(3000000, 'L');
+    int fd = new_file("");
+
+    CHECK_EQUAL(commit_bytes(fd, large, 3000000, true), 0);
+    CHECK_EQUAL(commit_bytes(fd, large, 3000000, true), 0);
+    CHECK(size_of(fd) > 6000000);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(commit_text(fd, "small"), 0);
+    CHECK(holds_text(fd, "small"));
+    CHECK(size_of(fd) < 100000);
+    free(large);
+    (void)close(fd);
+}
+
+static const char long_text[] = "a much longer text, to grow from";
+
+/* Brings a file into one of the states that a commit may start from. Its content is then "old". */
+enum state { EMPTY_PLAIN, PLAIN, TWIN_LIVE, HEAD_LIVE, TWIN_LIVE_SMALL, STATES };
+
+static int file_in_state(enum state state)
+{
+    int fd = new_file(state == EMPTY_PLAIN ? "" : "old");
+
+    if (state == HEAD_LIVE)
+        CHECK_EQUAL(commit_text(fd, "older"), 0);
+    if (state >= TWIN_LIVE)
+        CHECK_EQUAL(commit_text(fd, "old"), 0);
+    return fd;
+}
+
+static const char *old_text(enum state state)
+{
+    return state == EMPTY_PLAIN ? "" : "old";
+}
+
+static void check_fault(enum state state, int at, int error, bool ever_after)
+{
+    size_t size = state == TWIN_LIVE_SMALL ? 200000 : sizeof long_text - 1;
+    char *bytes = state == TWIN_LIVE_SMALL ? pattern_bytes(size, 'n') : strdup(long_text);
+    int fd = file_in_state(state);
+    int result;
+
+    watch_calls();
+    fault.fail_at = at;
+    fault.error = error;
+    fault.ever_after = ever_after;
+    result = commit_bytes(fd, bytes, size, true);
+    unwatch_calls();
+
+    /* I5: what failed is not seen; a commit that says 0 is the content (a mark or a cut may fail silently) */
+    if (result == 0)
+        CHECK(holds(fd, bytes, size));
+    else if (error == 0 || error == -EINTR) {
+        CHECK_EQUAL(result, 0); /* a short or an interrupted call is no failure */
+    } else {
+        CHECK_EQUAL(result, error);
+        if (!ever_after)
+            CHECK(holds_text(fd, old_text(state)));
+        else /* nothing can be undone any more: complete all the same */
+            CHECK(holds_text(fd, old_text(state)) || holds(fd, bytes, size));
+    }
+    CHECK_EQUAL(commit_text(fd, "next"), 0);
+    CHECK(holds_text(fd, "next"));
+    free(bytes);
+    (void)close(fd);
+}
+
+static void test_faults(void)
+{
+    static const int errors[] = {-EIO, -ENOSPC, -EINTR, 0};
+
+    for (enum state state = 0; state < STATES; state++)
+        for (size_t e = 0; e < sizeof errors / sizeof errors[0]; e++)
+            for (int at = 1; at < 30; at++) {
+                check_fault(state, at, errors[e], false);
+                if (errors[e] < 0 && errors[e] != -EINTR)
+                    check_fault(state, at, errors[e], true);
+            }
+}
+
+/* The disk fails in every flush: each commit says so, and the content stays. */
+static void test_failing_flush(void)
+{
+    int fd = file_in_state(HEAD_LIVE);
+
+    for (int i = 0; i < 5; i++) {
+        watch_calls();
+        fault.no_flush = true;
+        CHECK_EQUAL(commit_text(fd, "lost"), -EIO);
+        unwatch_calls();
+        CHECK(holds_text(fd, "old"));
+    }
+    CHECK_EQUAL(commit_text(fd, "next"), 0);
+    CHECK(holds_text(fd, "next"));
+    (void)close(fd);
+}
+
+static void put_header(int fd, uint64_t offset, const struct image_header *header)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+
+    image_encode_header(bytes, header);
+    CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, (off_t)offset), sizeof bytes);
+}
+
+/* Files that no commit of ours left: an error or plain content, never more bytes than the file has. */
+static void test_hostile_files(void)
+{
+    static const struct image_header headers[] = {
+        {.generation = 1, .size = 0, .twin = 0},
+        {.generation = 1, .size = IMAGE_NUMBER_MAX - 1, .twin = 4096},
+        {.generation = IMAGE_NUMBER_MAX - 1, .size = 4, .twin = IMAGE_NUMBER_MAX - 4096},
+        {.generation = 1, .size = 4000, .twin = 4096},
+        {.generation = 1, .size = 100000, .twin = 4096},
+        {.generation = 0, .size = 0, .twin = 4096},
+        {.generation = 2, .size = 100, .twin = 4096, .flushed = false},
+    };
+    struct store_image image;
+
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
+        int fd = new_file("");
+
+        CHECK_EQUAL(ftruncate(fd, 8192 + 128), 0);
+        put_header(fd, 0, &headers[i]);
+        CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO);
+        CHECK_EQUAL(commit_text(fd, "over it"), -EIO);
+        (void)close(fd);
+    }
+    for (int cut = 1; cut < IMAGE_HEADER_SIZE; cut += 9) { /* a header that is not whole */
+        int fd = new_file("");
+
+        put_header(fd, 0, &headers[5]);
+        CHECK_EQUAL(ftruncate(fd, cut), 0);
+        CHECK_EQUAL(store_load(fd, -1, patient, &image), cut < 12 ? 0 : -EIO);
+        (void)close(fd);
+    }
+}
+
+static void test_torn_twin(void)
+{
+    int fd = new_file("");
+    struct store_image live;
+
+    CHECK_EQUAL(commit_text(fd, "in the twin"), 0);
+    CHECK_EQUAL(commit_text(fd, "in the head"), 0);
+    CHECK_EQUAL(look(fd).place, 0);
+    CHECK_EQUAL(commit_text(fd, "torn"), 0);
+    live = look(fd);
+    CHECK_EQUAL(live.place, live.twin);
+    CHECK_EQUAL(pwrite(fd, "x", 1, (off_t)live.place + IMAGE_HEADER_SIZE), 1);
+    CHECK_EQUAL(pwrite(fd, "-", 1, (off_t)live.place + IMAGE_MARK_OFFSET), 1);
+    CHECK(holds_text(fd, "in the head"));
+    CHECK_EQUAL(commit_text(fd, "next"), 0);
+    CHECK(holds_text(fd, "next"));
+    (void)close(fd);
+}
+
+/* More than one pwritev may carry, and more than fits into 32 bits. */
+static void test_huge(void)
+{
+    size_t size = ((size_t)2 << 30) + 12345;
+    char *bytes =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct store_image image;
+    int fd = new_file("");
+
+    if (bytes == MAP_FAILED)
+        abort();
+    memcpy(bytes + size - 5, "the end", 5);
+    watch_calls();
+    CHECK_EQUAL(commit_bytes(fd, bytes, size, false), 0);
+    CHECK(fault.counts[PWRITEV] >= 2);
+    unwatch_calls();
+    CHECK_EQUAL(store_load(fd, -1, patient, &image), 0);
+    CHECK_EQUAL(image.size, size);
+    CHECK_EQUAL(image.payload_crc, crc32c(0, bytes, size));
+    CHECK_EQUAL(commit_text(fd, "small"), 0);
+    CHECK(holds_text(fd, "small"));
+    (void)munmap(bytes, size);
+    (void)close(fd);
+}
+
+/* A process that holds the lock: readers go on, a writer meets its deadline, and the lock's end ends it. */
+static void test_lock(void)
+{
+    char name[] = "store_test.XXXXXX";
+    int fd = mkstemp(name);
+    int ready[2];
+    char byte;
+    pid_t child;
+
+    CHECK_EQUAL(commit_text(fd, "content"), 0);
+    if (pipe(ready) != 0 || (child = fork()) < 0)
+        abort();
+    if (child == 0) {
+        int own = open(name, O_RDWR);
+
+        if (filelock_acquire(own, F_WRLCK, 0) != 0 || write(ready[1], "", 1) != 1)
+            _exit(1);
+        for (;;)
+            (void)pause();
+    }
+    CHECK_EQUAL(read(ready[0], &byte, 1), 1);
+    CHECK(holds_text(fd, "content"));
+    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, 0), -ETIMEDOUT);
+    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, 20000000), -ETIMEDOUT);
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, patient.timeout), 0);
+    CHECK_EQUAL(filelock_acquire(open(name, O_RDONLY), F_RDLCK, 0), -ETIMEDOUT);
+    CHECK_EQUAL(filelock_release(fd), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK_EQUAL(unlink(name), 0);
+    (void)close(fd);
+}
+
+/* A reader that finds a header being written waits for its writer, who holds the lock. */
+static void test_reader_waits_for_a_writer(void)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct store_image image;
+    int fd = new_file("");
+    int other;
+    char link[64];
+
+    CHECK_EQUAL(commit_text(fd, "content"), 0);
+    CHECK_EQUAL(pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    other = open(link, O_RDWR);
+    CHECK_EQUAL(filelock_acquire(other, F_WRLCK, 0), 0);
+    CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), -ETIMEDOUT);
+    CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), 0);
+    CHECK_EQUAL(filelock_release(other), 0);
+    CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
+    CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* nobody is at it: never plain */
+    (void)close(other);
+    (void)close(fd);
+}
+
+static void test_limits(void)
+{
+    struct store_payload payload = {"", IMAGE_NUMBER_MAX / 8, 0};
+    int fd = new_file("old");
+
+    CHECK_EQUAL(store_commit(fd, &payload, true), -EFBIG);
+    CHECK(holds_text(fd, "old"));
+    (void)close(fd);
+}
+
+static void test_plain_format(void)
+{
+    static const char *const texts[] = {"first", "", "a longer text than before", "short"};
+    int fd = new_file("old");
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct store_payload payload = {texts[i], strlen(texts[i]), crc32c(0, texts[i], strlen(texts[i]))};
+
+        CHECK_EQUAL(store_commit_plain(fd, &payload, true), 0);
+        CHECK_EQUAL(size_of(fd), strlen(texts[i]));
+        CHECK(holds_text(fd, texts[i]));
+    }
+    (void)close(fd);
+}
+
+int main(void)
+{
+    original_calls = store_calls;
+    test_contents();
+    test_steady_state();
+    test_no_sync();
+    test_shrink();
+    test_faults();
+    test_failing_flush();
+    test_hostile_files();
+    test_torn_twin();
+    test_lock();
+    test_reader_waits_for_a_writer();
+    test_limits();
+    test_plain_format();
+    test_huge();
+    return check_result();
+}
