@@ -14,16 +14,29 @@ static int set_lock(int fd, int type)
     return (int)store_calls.fcntl(fd, F_OFD_SETLK, (long)&lock);
 }
 
-int filelock_acquire(int fd, int type, int64_t timeout)
+static uint64_t set_signal_mask(uint64_t mask)
+{
+    uint64_t old = 0;
+
+    (void)sys_sigprocmask(&mask, &old);
+    return old;
+}
+
+int filelock_acquire(int fd, int type, int64_t timeout, uint64_t *mask)
 {
     int64_t deadline = 0;
     int64_t pause = FIRST_PAUSE;
 
     for (;;) {
-        int error = set_lock(fd, type);
+        int error;
 
-        if (error == -EINTR)
-            continue;
+        if (mask != NULL)
+            *mask = set_signal_mask(~UINT64_C(0));
+        error = (int)STORE_RETRY(set_lock(fd, type));
+        if (error == 0)
+            return 0;
+        if (mask != NULL)
+            (void)set_signal_mask(*mask);
         if (error != -EAGAIN && error != -EACCES)
             return error;
 
@@ -38,7 +51,11 @@ int filelock_acquire(int fd, int type, int64_t timeout)
     }
 }
 
-int filelock_release(int fd)
+int filelock_release(int fd, const uint64_t *mask)
 {
-    return set_lock(fd, F_UNLCK);
+    int error = set_lock(fd, F_UNLCK);
+
+    if (mask != NULL)
+        (void)set_signal_mask(*mask);
+    return error;
 }

@@ -13,10 +13,12 @@
  * Waits up to `timeout` nanoseconds, with growing pauses: a signal handler may run in between, and no signal
  * is used. Returns 0, -ETIMEDOUT, or what the kernel says (-ENOLCK, -EBADF, -EINVAL where it has no OFD
  * locks). A second lock on the same description replaces the first.
+ * With mask != NULL all signals are blocked in this thread while it has the lock, and *mask is what was
+ * blocked before: a handler that wanted the same lock would wait for the thread that it interrupts.
  */
-int filelock_acquire(int fd, int type, int64_t timeout);
+int filelock_acquire(int fd, int type, int64_t timeout, uint64_t *mask);
 
-/* Gives the lock back. Returns 0 or a negative errno. */
-int filelock_release(int fd);
+/* Gives the lock back, and the signals if `mask` is not NULL. Returns 0 or a negative errno. */
+int filelock_release(int fd, const uint64_t *mask);
 
 #endif

@@ -228,8 +228,6 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         (void)sys_close(inode);
         return error;
     }
-    session->committer = 0;
-    session->commit_again = 0;
     session->device = status.st_dev;
     session->number = status.st_ino;
     session->memory_number = 0;
@@ -241,7 +239,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
             SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
 
     if (writable && session_config->isolation == CONFIG_SESSION) {
-        error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout);
+        error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout, NULL);
         session->flags |= SESSION_LOCKED;
     }
     private = error == 0 ? descriptor_make_private(inode) : error;
@@ -379,50 +377,61 @@ static bool is_over(struct session *session)
     return answer == 1;
 }
 
+static bool take(struct session *session, int self, int *holder)
+{
+    *holder = 0;
+    return __atomic_compare_exchange_n(&session->committer, holder, self, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+
+static void release(struct session *session)
+{
+    __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
+}
+
 /*
- * Makes this thread the session's only committer in this process; waits for another one. False if the session
- * ended meanwhile, or if this is a signal handler inside a commit of the same thread: that commit is then
- * done once more by leave().
+ * Makes this thread the session's only committer in this process. False if the session ended meanwhile, whose
+ * slot may be another one's by now; or if another thread has it and `wait` is false, or this is a signal
+ * handler inside a commit of the same thread: then leave() tells the holder to look once more.
  */
-static bool enter(struct session *session, ino_t memory_number)
+static bool enter(struct session *session, ino_t memory_number, bool wait)
 {
     int self = sys_gettid();
+    int holder;
 
-    for (;;) {
-        int holder = 0;
-
-        if (__atomic_compare_exchange_n(&session->committer, &holder, self, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE))
-            break;
-        if (holder == self) {
-            __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
-            return false;
+    while (!take(session, self, &holder)) {
+        if (wait && holder != self) {
+            sys_sleep(COMMITTER_PAUSE);
+            continue;
         }
-        sys_sleep(COMMITTER_PAUSE);
+        __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
+        if (holder == self || !take(session, self, &holder))
+            return false;
+        break; /* it left before it could see the request */
     }
     if ((session->flags & SESSION_STRAY) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == LIVE &&
                                              session->memory_number == memory_number))
         return true;
-    __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
+    release(session);
     return false;
 }
 
 /* Returns true if the session is to be looked at again. */
 static bool leave(struct session *session)
 {
-    __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
+    release(session);
     return __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
-int session_settle(struct session *session)
+/* Only a committer may look at a session's descriptors: their numbers are somebody else's once it has ended. */
+static int settle(struct session *session, ino_t memory_number, bool wait)
 {
-    ino_t memory_number = session->memory_number;
     int error = 0;
 
     if (!(session->flags & SESSION_STRAY) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
-        if (!is_over(session) || !enter(session, memory_number))
+        if (!enter(session, memory_number, wait))
             return error;
         if (is_over(session)) {
             if (session->flags & SESSION_WRITABLE)
@@ -436,23 +445,34 @@ int session_settle(struct session *session)
     return error;
 }
 
+int session_settle(struct session *session)
+{
+    return settle(session, session->memory_number, true);
+}
+
+/* What every session is asked, and the first error. */
+struct round {
+    bool wait;
+    int error;
+};
+
 static int settle_one(struct session *session, void *context)
 {
-    int *first = context;
-    int error = session_settle(session);
+    struct round *round = context;
+    int error = settle(session, session->memory_number, round->wait);
 
-    if (*first == 0)
-        *first = error;
+    if (round->error == 0)
+        round->error = error;
     return 0;
 }
 
-int session_settle_all(void)
+int session_settle_all(bool wait)
 {
-    int first = 0;
+    struct round round = {.wait = wait};
 
     if (session_table_is_ours())
-        (void)session_for_each(settle_one, &first);
-    return first;
+        (void)session_for_each(settle_one, &round);
+    return round.error;
 }
 
 int session_sync(struct session *session)
@@ -460,33 +480,33 @@ int session_sync(struct session *session)
     ino_t memory_number = session->memory_number;
     int error;
 
-    if (!enter(session, memory_number))
+    if (!enter(session, memory_number, true))
         return 0;
     error = session_commit(session, false);
     (void)leave(session);
     /* the last descriptor may have gone meanwhile, in another thread or in a signal handler */
     if (error == 0)
-        error = session_settle(session);
+        error = settle(session, memory_number, true);
     return error;
 }
 
 static int sync_one(struct session *session, void *context)
 {
-    int *first = context;
+    struct round *round = context;
     int error = session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
 
-    if (*first == 0)
-        *first = error;
+    if (round->error == 0)
+        round->error = error;
     return 0;
 }
 
 int session_sync_all(void)
 {
-    int first = 0;
+    struct round round = {.wait = true};
 
     if (session_table_is_ours())
-        (void)session_for_each(sync_one, &first);
-    return first;
+        (void)session_for_each(sync_one, &round);
+    return round.error;
 }
 
 struct session_base session_get_base(const struct session *session)

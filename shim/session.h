@@ -101,9 +101,9 @@ struct session *session_of(const struct stat *status, struct session *stray);
  */
 int session_settle(struct session *session);
 
-/* session_settle() for every session of this process, after a call that may have closed any. Returns the
- * first error. */
-int session_settle_all(void);
+/* session_settle() for every session of this process, after a call that may have closed any. Without `wait`
+ * those that another thread is committing are left to it. Returns the first error. */
+int session_settle_all(bool wait);
 
 /* Commits what changed now, whoever has the session open: fsync(2). Errors as of session_settle(). */
 int session_sync(struct session *session);

@@ -245,6 +245,7 @@ static int commit_alone(struct session *session, bool exclusive)
     struct view view;
     bool keep_times;
     uint32_t crc;
+    uint64_t mask;
     int error = sys_fstat(session->memory, &memory);
 
     if (error == 0)
@@ -258,14 +259,14 @@ static int commit_alone(struct session *session, bool exclusive)
         goto out;
 
     if (!(session->flags & SESSION_LOCKED))
-        error = filelock_acquire(session->inode, F_WRLCK, session_config->lock_timeout);
+        error = filelock_acquire(session->inode, F_WRLCK, session_config->lock_timeout, &mask);
     if (error == 0) {
         keep_times = times_were_set(session, &memory, times);
         error = store(session, &view, crc, base);
         if (error == 0 && keep_times)
             (void)sys_utimensat(session->inode, NULL, times, 0);
         if (!(session->flags & SESSION_LOCKED))
-            (void)filelock_release(session->inode);
+            (void)filelock_release(session->inode, &mask);
     }
     if (error == 0) {
         session_set_base(session, (struct session_base){.size = view.size, .crc = crc});

@@ -225,6 +225,7 @@ static int find(struct attempt *attempt, struct store_wait wait)
 {
     int result = DAMAGED;
     int retries = wait.locked ? LOCKED_RETRIES : RETRIES;
+    uint64_t mask;
 
     for (int i = 0; i < retries; i++) {
         attempt->settle_for_plain = wait.locked && i == retries - 1;
@@ -237,10 +238,10 @@ static int find(struct attempt *attempt, struct store_wait wait)
     if (wait.locked)
         return -EIO;
 
-    result = filelock_acquire(attempt->inode, F_RDLCK, wait.timeout);
+    result = filelock_acquire(attempt->inode, F_RDLCK, wait.timeout, &mask);
     if (result == 0) {
         result = find(attempt, (struct store_wait){.locked = true});
-        (void)filelock_release(attempt->inode);
+        (void)filelock_release(attempt->inode, &mask);
     }
     return result;
 }

@@ -33,7 +33,7 @@ static __attribute__((noinline)) ssize_t write_shielded(int inode, const struct 
 
     if (payload->size <= IMAGE_PAGE) /* inside one page a write is not cut */
         return write_payload(inode, payload, 0);
-    (void)SYS_CALL(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &all_signals, &mask, sizeof mask, 0, 0);
+    (void)sys_sigprocmask(&all_signals, &mask);
     child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
     if (child == 0) {
         (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
@@ -46,7 +46,7 @@ static __attribute__((noinline)) ssize_t write_shielded(int inode, const struct 
             continue;
     else
         written = write_payload(inode, payload, 0);
-    (void)SYS_CALL(SYS_rt_sigprocmask, 2, &mask, 0, sizeof mask, 0, 0);
+    (void)sys_sigprocmask(&mask, NULL);
     return written;
 }
 

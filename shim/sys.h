@@ -186,6 +186,12 @@ static inline int sys_prlimit(int resource, const void *new_limit, void *old_lim
     return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);
 }
 
+/* SIG_SETMASK with the kernel's set of 64 signals; either may be NULL. */
+static inline int sys_sigprocmask(const uint64_t *mask, uint64_t *old)
+{
+    return (int)SYS_CALL(SYS_rt_sigprocmask, 2, mask, old, sizeof *mask, 0, 0);
+}
+
 static inline int sys_getpid(void)
 {
     return (int)SYS_CALL(SYS_getpid, 0, 0, 0, 0, 0, 0);

@@ -35,6 +35,10 @@ enum session_role shim_identify(int fd, struct session *stray, struct session **
 /* Flushes the streams that may sit on managed descriptors; before the last commits of exit(). */
 void shim_flush_streams(void);
 
+/* The libc's header promises that this parameter is not NULL, the compiler believes it; the kernel takes NULL in
+ * some places, and so do programs. */
+#define SHIM_MAY_BE_NULL(parameter) __asm__("" : "+r"(parameter))
+
 /* The exported boundary. */
 static inline int shim_result(long result)
 {

@@ -55,8 +55,7 @@ EXPORT int utimensat(int directory, const char *path, const struct timespec time
 {
     bool itself;
 
-    /* the header promises that path is not NULL; the kernel takes NULL, and so do programs */
-    __asm__("" : "+r"(path));
+    SHIM_MAY_BE_NULL(path);
     itself = path == NULL || ((flags & AT_EMPTY_PATH) && *path == '\0');
     if (!itself)
         return real_utimensat(directory, path, times, flags);

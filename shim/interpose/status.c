@@ -30,6 +30,7 @@ static int fix_descriptor(struct stat *status)
 
 static int fix(int result, int directory, const char *path, int flags, struct stat *status)
 {
+    SHIM_MAY_BE_NULL(path);
     if (result != 0)
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
@@ -141,6 +142,7 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
 {
     int result = real_statx(directory, path, flags, mask, status);
 
+    SHIM_MAY_BE_NULL(path);
     if (result != 0)
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))

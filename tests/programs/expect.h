@@ -87,6 +87,15 @@ static inline void expect_exit(pid_t child, int expected)
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
 }
 
+/* The number that the next open must give. */
+static inline int lowest_free(void)
+{
+    int fd = dup(0);
+
+    EXPECT(fd >= 0 && close(fd) == 0);
+    return fd;
+}
+
 /* True under the shim: then nothing is seen before the commit. */
 static inline bool is_wrapped(void)
 {

@@ -1,0 +1,87 @@
+#!/usr/bin/env bats
+# Every interposed call and where calls come from: C programs that pass with the shim and without it.
+
+load helpers
+
+setup() {
+    helpers_setup
+    chmod 755 "$BATS_TEST_TMPDIR" "$MANAGED"
+}
+
+# run_case PROGRAM CASE: once without the shim, once with it, each time on a file with two names that holds "old".
+run_case() {
+    local file=$MANAGED/$2 way before
+    for way in env wrapped; do
+        printf old >"$file"
+        ln "$file" "$file.link2"
+        before=$(stat -c '%i %h' "$file")
+        "$way" timeout 60 "$PROGRAMS/$1" "$2" "$file" || {
+            echo "$1 $2 failed: $way" >&2
+            return 1
+        }
+        [ "$1 $way" = 'calls_exit wrapped' ] && [ "$2" = return ] && assert_equal "$(payload "$file")" returned
+        assert_equal "$(stat -c '%i %h' "$file")" "$before" 'I3: inode and links'
+        rm "$file" "$file.link2"
+        assert_equal "$(ls "$MANAGED")" '' 'left behind'
+    done
+}
+
+run_all() {
+    local name
+    for name in $("$PROGRAMS/$1"); do
+        run_case "$1" "$name"
+    done
+}
+
+@test "every name of calls.def has a case" {
+    cd "$BATS_TEST_TMPDIR" || return
+    for program in "$PROGRAMS"/calls_*; do
+        [ "${program%.d}" != "$program" ] || "$program"
+    done | sort -u >have
+    assert_equal "$(comm -23 "$ROOT/build/exports.names" have)" ''
+}
+
+@test "what is exported is what calls.def says, and a libc has each of them" {
+    cd "$BATS_TEST_TMPDIR" || return
+    nm -D --defined-only "$ROOT/build/libatomshim.so" | awk '{ print $3 }' | LC_ALL=C sort >exports
+    assert_equal "$(cat exports)" "$(cat "$ROOT/build/exports.names")"
+    libc=$(ldd "$ROOT/build/libatomshim.so" | awk '/libc\.so/ { print $3 }')
+    nm -D --defined-only "$libc" | awk '{ sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u >libc
+    assert_equal "$(comm -23 exports libc)" ''
+}
+
+@test "the shim needs nothing but the C library" {
+    assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
+}
+
+@test "open and its siblings, creat, truncate" {
+    run_all calls_open
+}
+
+@test "streams" {
+    run_all calls_stream
+}
+
+@test "close, close_range, closefrom, dup2, dup3" {
+    run_all calls_close
+}
+
+@test "fsync, fdatasync, msync, munmap, copy_file_range, sendfile" {
+    run_all calls_sync
+}
+
+@test "the stat family" {
+    run_all calls_status
+}
+
+@test "fchmod, fchown, times, extended attributes" {
+    run_all calls_metadata
+}
+
+@test "I7 the ways to exit" {
+    run_all calls_exit
+}
+
+@test "I2 I7 forks, vfork, spawn, exec, passed descriptors, threads, handlers, small stacks" {
+    run_all situations
+}
