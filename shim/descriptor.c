@@ -90,7 +90,7 @@ void descriptor_keep_findable(int closed, int other)
     for (int i = 0; i < BASES; i++) {
         long number = closed == bases[i] ? sys_fcntl(other, F_DUPFD, closed) : -1;
 
-        if (number == closed)
+        if (number == closed && descriptor_is_private(closed))
             __atomic_store_n(&anchor, closed, __ATOMIC_RELEASE);
         else if (number >= 0)
             (void)sys_close((int)number);

@@ -7,7 +7,7 @@
  * A header is 128 bytes of printable ASCII that end in a newline:
  *
  *   #atomshim/1 generation=0000000000000000007 size=0000000000000000042 twin=0000000000000008192
- *   data=1c291ca3 head=9ae0daaf mark=+
+ *   data=1c291ca3 head=6a7d9e51 mark=+
  *
  * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image here
  * size        payload bytes that follow the header

@@ -123,7 +123,7 @@ struct session *session_enter(const struct session *found)
     if (session == NULL)
         return NULL;
     if (sys_fstat(found->memory, &status) == 0)
-        memory_device = status.st_dev;
+        SESSION_SET(memory_device, status.st_dev);
     *session = *found;
     session->flags &= ~(unsigned)SESSION_STRAY;
     session_publish(session);
@@ -164,6 +164,7 @@ static int make_memory(struct session *session, bool truncate)
     char name[64];
     char path[PROC_PATH_SIZE];
     int created;
+    int private;
     int fd = -1;
     int error = 0;
 
@@ -185,8 +186,8 @@ static int make_memory(struct session *session, bool truncate)
         goto out;
     base.size = image.size;
     base.crc = image.payload_crc;
-    session->memory_number = status.st_ino;
-    memory_device = status.st_dev;
+    SESSION_SET(session->memory_number, status.st_ino);
+    SESSION_SET(memory_device, status.st_dev);
     if (session->flags & SESSION_WRITABLE)
         (void)sys_utimensat(created, NULL, never, 0); /* any write sets it: see keep_times() */
     else
@@ -201,18 +202,35 @@ out:
     (void)sys_close(created);
     if (error != 0)
         return error;
-    session->memory = descriptor_make_private(fd);
-    if (session->memory < 0) {
+    private = descriptor_make_private(fd);
+    if (private < 0) {
         (void)sys_close(fd);
-        return session->memory;
+        return private;
     }
+    SESSION_SET(session->memory, private);
     session_set_base(session, base);
     return 0;
 }
 
+static bool wants_writing(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+static unsigned initial_flags(bool stray, int flags, bool created)
+{
+    unsigned result = stray ? SESSION_STRAY : 0u;
+
+    if (wants_writing(flags))
+        result |=
+            SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
+    if (wants_writing(flags) && session_config->isolation == CONFIG_SESSION)
+        result |= SESSION_LOCKED;
+    return result;
+}
+
 int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
 {
-    bool writable = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
     struct session *session = stray;
     struct stat status;
     int private;
@@ -228,26 +246,22 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         (void)sys_close(inode);
         return error;
     }
-    session->device = status.st_dev;
-    session->number = status.st_ino;
-    session->memory_number = 0;
-    session->memory = -1;
-    session->inode = inode;
-    session->flags = session == stray ? SESSION_STRAY : 0;
-    if (writable)
-        session->flags |=
-            SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
+    SESSION_SET(session->device, status.st_dev);
+    SESSION_SET(session->number, status.st_ino);
+    SESSION_SET(session->memory_number, 0);
+    SESSION_SET(session->memory, -1);
+    SESSION_SET(session->inode, inode);
+    SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
+    session->linked = false;
 
-    if (writable && session_config->isolation == CONFIG_SESSION) {
+    if (session->flags & SESSION_LOCKED)
         error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout, NULL);
-        session->flags |= SESSION_LOCKED;
-    }
     private = error == 0 ? descriptor_make_private(inode) : error;
     if (private < 0) {
         session_drop(session);
         return private;
     }
-    session->inode = private;
+    SESSION_SET(session->inode, private);
     error = make_memory(session, (flags & O_TRUNC) != 0);
     if (error != 0) {
         session_drop(session);
@@ -279,7 +293,7 @@ int session_hand_out(struct session *session, int flags)
 
 static int any_memory(struct session *session, void *context)
 {
-    *(int *)context = session->memory;
+    *(int *)context = SESSION_GET(session->memory);
     return 1;
 }
 
@@ -319,10 +333,10 @@ struct session *session_of(const struct stat *status, struct session *stray)
     unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
     int after = -1;
 
-    if (memory_device == 0 || status->st_dev != memory_device)
+    if (SESSION_GET(memory_device) == 0 || status->st_dev != SESSION_GET(memory_device))
         return NULL;
     for (unsigned i = 0; i < used; i++)
-        if (table[i].memory_number == status->st_ino &&
+        if (SESSION_GET(table[i].memory_number) == status->st_ino &&
             __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == LIVE)
             return &table[i];
     if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status->st_ino, &after, stray))
@@ -339,7 +353,8 @@ static int has_inode(struct session *session, void *context)
 {
     const struct inode_identity *identity = context;
 
-    return session->device == identity->device && session->number == identity->number;
+    return SESSION_GET(session->device) == identity->device &&
+           SESSION_GET(session->number) == identity->number;
 }
 
 enum session_role session_identify(int fd, struct session *stray, struct session **session)
@@ -363,7 +378,7 @@ static int count_if_ours(int fd, void *context)
     const struct session *session = context;
     struct stat status;
 
-    return sys_fstat(fd, &status) == 0 && status.st_dev == memory_device &&
+    return sys_fstat(fd, &status) == 0 && status.st_dev == SESSION_GET(memory_device) &&
            status.st_ino == session->memory_number && !descriptor_is_private(fd);
 }
 
@@ -375,6 +390,11 @@ static bool is_over(struct session *session)
     if (answer < 0)
         answer = descriptor_for_each(count_if_ours, session) == 0;
     return answer == 1;
+}
+
+static bool is_stray(const struct session *session)
+{
+    return session < table || session >= table + SESSIONS_MAX;
 }
 
 static bool take(struct session *session, int self, int *holder)
@@ -409,8 +429,8 @@ static bool enter(struct session *session, ino_t memory_number, bool wait)
             return false;
         break; /* it left before it could see the request */
     }
-    if ((session->flags & SESSION_STRAY) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == LIVE &&
-                                             session->memory_number == memory_number))
+    if (is_stray(session) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == LIVE &&
+                              SESSION_GET(session->memory_number) == memory_number))
         return true;
     release(session);
     return false;
@@ -428,7 +448,7 @@ static int settle(struct session *session, ino_t memory_number, bool wait)
 {
     int error = 0;
 
-    if (!(session->flags & SESSION_STRAY) && !session_table_is_ours())
+    if (!is_stray(session) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
         if (!enter(session, memory_number, wait))
@@ -447,7 +467,7 @@ static int settle(struct session *session, ino_t memory_number, bool wait)
 
 int session_settle(struct session *session)
 {
-    return settle(session, session->memory_number, true);
+    return settle(session, SESSION_GET(session->memory_number), true);
 }
 
 /* What every session is asked, and the first error. */
@@ -459,7 +479,7 @@ struct round {
 static int settle_one(struct session *session, void *context)
 {
     struct round *round = context;
-    int error = settle(session, session->memory_number, round->wait);
+    int error = settle(session, SESSION_GET(session->memory_number), round->wait);
 
     if (round->error == 0)
         round->error = error;
@@ -477,7 +497,7 @@ int session_settle_all(bool wait)
 
 int session_sync(struct session *session)
 {
-    ino_t memory_number = session->memory_number;
+    ino_t memory_number = SESSION_GET(session->memory_number);
     int error;
 
     if (!enter(session, memory_number, true))
@@ -493,7 +513,7 @@ int session_sync(struct session *session)
 static int sync_one(struct session *session, void *context)
 {
     struct round *round = context;
-    int error = session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
+    int error = SESSION_GET(session->flags) & SESSION_WRITABLE ? session_sync(session) : 0;
 
     if (round->error == 0)
         round->error = error;

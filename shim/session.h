@@ -43,10 +43,15 @@ enum session_flag {
     SESSION_STRAY = 16,  /* not in the table: see vfork above */
 };
 
+/* Other threads look at these while the slot changes hands; what they find counts only once enter() says so. */
+#define SESSION_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+
 struct session {
     int state;        /* atomic */
     int committer;    /* atomic: the thread that is at a commit, or 0 */
     int commit_again; /* atomic: a signal handler in that thread wanted another one */
+    bool linked;      /* the directory of a file that the session created is synced */
     unsigned flags;   /* enum session_flag */
     int inode;        /* private descriptor of the real inode */
     int memory;       /* private descriptor of the memfd */

@@ -270,9 +270,9 @@ static int commit_alone(struct session *session, bool exclusive)
     }
     if (error == 0) {
         session_set_base(session, (struct session_base){.size = view.size, .crc = crc});
-        if ((session->flags & SESSION_CREATED) && session_config->sync)
+        if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
             sync_directory(session);
-        session->flags &= ~(unsigned)SESSION_CREATED;
+        session->linked = true;
     } else
         report(session, &view, error);
 out:

@@ -35,7 +35,7 @@ struct lowest {
 static int find_lowest(struct session *session, void *context)
 {
     struct lowest *lowest = context;
-    const int numbers[] = {session->inode, session->memory};
+    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->memory)};
 
     for (int i = 0; i < 2; i++)
         if ((unsigned)numbers[i] >= lowest->from && (unsigned)numbers[i] < lowest->found)

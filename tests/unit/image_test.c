@@ -1,0 +1,149 @@
+/* image.h: what is written is what is read, byte for byte, and nothing else is taken for a header. */
+#include "check.h"
+
+#include "crc32c.h"
+#include "image.h"
+
+#include <stdlib.h>
+
+static const struct image_header example = {
+    .generation = 7, .size = 42, .twin = 8192, .payload_crc = 0x1c291ca3, .flushed = true};
+
+static bool same(const struct image_header *a, const struct image_header *b)
+{
+    return a->generation == b->generation && a->size == b->size && a->twin == b->twin &&
+           a->payload_crc == b->payload_crc && a->flushed == b->flushed;
+}
+
+static void test_known_bytes(void)
+{
+    char bytes[IMAGE_HEADER_SIZE + 1] = "";
+
+    image_encode_header(bytes, &example);
+    CHECK_STRING(bytes, "#atomshim/1 generation=0000000000000000007 size=0000000000000000042 "
+                        "twin=0000000000000008192 data=1c291ca3 head=6a7d9e51 mark=+\n");
+    image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
+    CHECK(memcmp(bytes, "#atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000004096 ", 76) ==
+          0);
+    CHECK_EQUAL(bytes[IMAGE_HEADER_SIZE - 1], '\n');
+}
+
+static void test_round_trip(void)
+{
+    static const struct image_header headers[] = {
+        {0},
+        {.generation = IMAGE_NUMBER_MAX - 1,
+         .size = IMAGE_NUMBER_MAX - 1,
+         .twin = IMAGE_NUMBER_MAX - IMAGE_PAGE,
+         .payload_crc = 0xffffffff,
+         .flushed = true},
+        {.generation = 1, .twin = IMAGE_PAGE},
+        {.size = 123456789, .payload_crc = 0x0000abcd},
+    };
+
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
+        char bytes[IMAGE_HEADER_SIZE];
+        struct image_header found;
+        struct image_footer footer = {headers[i].size, headers[i].twin != 0 ? headers[i].twin : IMAGE_PAGE};
+        struct image_footer found_footer;
+
+        image_encode_header(bytes, &headers[i]);
+        CHECK_EQUAL(image_decode_header(bytes, sizeof bytes, &found), IMAGE_VALID);
+        CHECK(same(&found, &headers[i]));
+        image_encode_footer(bytes, &footer);
+        CHECK_EQUAL(image_decode_footer(bytes, sizeof bytes, &found_footer), IMAGE_VALID);
+        CHECK(found_footer.plain_size == footer.plain_size && found_footer.twin == footer.twin);
+    }
+}
+
+/* Every byte changed to every other: no valid header but for the mark, which then says that nothing is sure. */
+static void test_every_flip(void)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    struct image_footer footer;
+
+    image_encode_header(bytes, &example);
+    for (int at = 0; at < IMAGE_HEADER_SIZE; at++)
+        for (int value = 1; value < 256; value++) {
+            bytes[at] ^= (char)value;
+            enum image_kind kind = image_decode_header(bytes, sizeof bytes, &header);
+            bytes[at] ^= (char)value;
+            if (at == IMAGE_MARK_OFFSET)
+                CHECK(kind == IMAGE_VALID && !header.flushed);
+            else
+                CHECK_EQUAL(kind, at < 12 ? IMAGE_ABSENT : IMAGE_TORN);
+        }
+    image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
+    for (int at = 0; at < IMAGE_HEADER_SIZE; at++)
+        for (int value = 1; value < 256; value++) {
+            bytes[at] ^= (char)value;
+            CHECK(image_decode_footer(bytes, sizeof bytes, &footer) != IMAGE_VALID);
+            bytes[at] ^= (char)value;
+        }
+}
+
+static void test_short_and_foreign(void)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    struct image_footer footer;
+
+    image_encode_header(bytes, &example);
+    for (size_t size = 0; size < IMAGE_HEADER_SIZE; size++)
+        CHECK_EQUAL(image_decode_header(bytes, size, &header), size < 12 ? IMAGE_ABSENT : IMAGE_TORN);
+    CHECK_EQUAL(image_decode_header("#!/bin/sh and so on", 19, &header), IMAGE_ABSENT);
+    CHECK(image_decode_footer(bytes, sizeof bytes, &footer) != IMAGE_VALID);
+    image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
+    CHECK(image_decode_header(bytes, sizeof bytes, &header) != IMAGE_VALID);
+}
+
+/* A header with a right CRC, but numbers that no commit writes. */
+static void check_refused(const char *field, const char *number)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    char head[16];
+    char *at;
+
+    image_encode_header(bytes, &example);
+    at = memmem(bytes, sizeof bytes, field, strlen(field));
+    memcpy(at + strlen(field), number, 19);
+    (void)snprintf(head, sizeof head, "%08x", crc32c(0, bytes, 106));
+    memcpy(bytes + 112, head, 8);
+    CHECK_EQUAL(image_decode_header(bytes, sizeof bytes, &header), IMAGE_TORN);
+}
+
+static void test_numbers(void)
+{
+    check_refused("generation=", "2305843009213693952");
+    check_refused("size=", "2305843009213693952");
+    check_refused("size=", "9999999999999999999");
+    check_refused("twin=", "2305843009213693952");
+    check_refused("twin=", "0000000000000004097");
+    check_refused("size=", "000000000000000001 ");
+    check_refused("size=", "-000000000000000001");
+}
+
+static void test_sizes(void)
+{
+    for (uint64_t length = 0; length < 100000; length += 997)
+        for (uint64_t twin = 0; twin < 3 * IMAGE_PAGE; twin += IMAGE_PAGE) {
+            CHECK(image_place_size(length) >= length);
+            CHECK_EQUAL(image_place_size(length) % IMAGE_PAGE, 0);
+            CHECK(image_size_possible(image_file_size(twin, length)));
+            CHECK(image_file_size(twin, length) >= twin + length + IMAGE_HEADER_SIZE);
+        }
+    CHECK(!image_size_possible(0) && !image_size_possible(4096) && image_size_possible(4096 + 128));
+}
+
+int main(void)
+{
+    test_known_bytes();
+    test_round_trip();
+    test_every_flip();
+    test_short_and_foreign();
+    test_numbers();
+    test_sizes();
+    return check_result();
+}

@@ -1,0 +1,224 @@
+/* pattern.h: a table, malformed lists, and a comparison with a matcher that is plain to see. */
+#include "check.h"
+
+#include "pattern.h"
+
+#include <stdlib.h>
+
+static const struct {
+    const char *patterns, *path;
+    bool matches;
+} table[] = {
+    {"/data/app.cfg", "/data/app.cfg", true},
+    {"/data/app.cfg", "/data/app.cfg2", false},
+    {"/data/app.cfg", "/other/data/app.cfg", false},
+    {"/data/*.cfg", "/data/app.cfg", true},
+    {"/data/*.cfg", "/data/.cfg", true},
+    {"/data/*.cfg", "/data/sub/app.cfg", false},
+    {"/data/?.cfg", "/data/a.cfg", true},
+    {"/data/?.cfg", "/data/ab.cfg", false},
+    {"/data?app.cfg", "/data/app.cfg", false},
+    {"/data/", "/data/app.cfg", true},
+    {"/data/", "/data/a/b/c", true},
+    {"/data/", "/data", false},
+    {"/data/", "/database/x", false},
+    {"/d*/", "/data/deep/x", true},
+    {"/d*/", "/x/data/y", false},
+    {"app.cfg", "/any/where/app.cfg", true},
+    {"app.cfg", "/any/where/my-app.cfg", false},
+    {"*.cfg", "/any/where/app.cfg", true},
+    {"*.cfg", "/any.cfg/where", false},
+    {"/etc/**", "/etc/a", true},
+    {"/etc/**", "/etc/a/b", true},
+    {"/etc/**.cfg", "/etc/a/b.cfg", true},
+    {"/etc/**/app.cfg", "/etc/app.cfg", true},
+    {"/etc/**/app.cfg", "/etc/a/b/app.cfg", true},
+    {"/etc/**/app.cfg", "/etc/a/my-app.cfg", false},
+    {"/**/x/**/y", "/x/y", true},
+    {"/**/x/**/y", "/a/x/b/c/y", true},
+    {"/**/x/**/y", "/a/xx/y", false},
+    {"**/app.cfg", "/app.cfg", true},
+    {"**/app.cfg", "/a/b/app.cfg", true},
+    {"/a/**b*c/d", "/a/x/b/bc/d", true},
+    {"/a/[a-c]", "/a/b", true},
+    {"/a/[a-c]", "/a/d", false},
+    {"/a/[!a-c]", "/a/d", true},
+    {"/a/[!a-c]", "/a/b", false},
+    {"/a[!x]b", "/a/b", false},
+    {"/a/[]]", "/a/]", true},
+    {"/a/[a-]", "/a/-", true},
+    {"/a/[\\]]", "/a/]", true},
+    {"/a/\\*", "/a/*", true},
+    {"/a/\\*", "/a/b", false},
+    {"/a\\:b", "/a:b", true},
+    {"/a\\:b", "/a", false},
+    {"/x:/y", "/y", true},
+    {":/x::/y:", "/x", true},
+    {"", "/x", false},
+    {"/data/:!/data/tmp/", "/data/x", true},
+    {"/data/:!/data/tmp/", "/data/tmp/x", false},
+    {"!/data/tmp/:/data/", "/data/tmp/x", false},
+    {"/data/:!*.bak", "/data/a.bak", false},
+    {"!/data/", "/other", false},
+    {"/", "/anything/at/all", true},
+    {"**", "/anything", true},
+    {"*", "/any/thing", true},
+};
+
+static const char *name_of(const char *path)
+{
+    return strrchr(path, '/') + 1;
+}
+
+static void test_table(void)
+{
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (pattern_match(table[i].patterns, table[i].path) != table[i].matches)
+            (void)fprintf(stderr, "'%s' and '%s':\n", table[i].patterns, table[i].path);
+        CHECK_EQUAL(pattern_match(table[i].patterns, table[i].path), table[i].matches);
+        if (table[i].matches)
+            CHECK(pattern_may_name(table[i].patterns, name_of(table[i].path)));
+    }
+}
+
+static void check_fault(const char *patterns, const char *item, const char *fault)
+{
+    const char *where = NULL;
+    size_t length = 0;
+    const char *found = pattern_check(patterns, &where, &length);
+
+    CHECK_STRING(found != NULL ? found : "good", fault);
+    if (where != NULL)
+        CHECK(strlen(item) == length && memcmp(where, item, length) == 0);
+}
+
+static void test_check(void)
+{
+    check_fault("/a:*.cfg:/b/:**/c:!/d", "", "good");
+    check_fault("", "", "good");
+    check_fault("/a:x/y:/b", "x/y", "a pattern with a '/' starts with '/' or with '**'");
+    check_fault("*/y", "*/y", "a pattern with a '/' starts with '/' or with '**'");
+    check_fault("/a:!", "!", "nothing behind '!'");
+    check_fault("/a/[bc", "/a/[bc", "a '[' without its ']'");
+    check_fault("/a/[b:c]", "/a/[b", "a '[' without its ']'");
+    check_fault("/a\\", "/a\\", "a '\\' at the end");
+}
+
+static void test_may_name(void)
+{
+    CHECK(!pattern_may_name("/data/app.cfg:*.ini", "app.conf"));
+    CHECK(pattern_may_name("/data/app.cfg:*.ini", "x.ini"));
+    CHECK(pattern_may_name("/data/:x", "anything"));
+    CHECK(!pattern_may_name("/data/**.cfg", "x.ini"));
+    CHECK(pattern_may_name("/data/x**.cfg", "y.cfg"));
+    CHECK(!pattern_may_name("!/data/", "x"));
+    CHECK(!pattern_may_name("", "x"));
+}
+
+/* The meaning, with as many calls as it takes. `start`: of the pattern. */
+static bool slow_match(const char *start, const char *p, bool tree, const char *text)
+{
+    const char *end;
+    bool inverted;
+    bool found = false;
+
+    if (*p == '\0')
+        return tree || *text == '\0';
+    if (p[0] == '*' && p[1] == '*') {
+        for (end = p; *end == '*'; end++)
+            continue;
+        if (p > start && p[-1] == '/' && *end == '/') { /* whole components, or none */
+            for (const char *t = text;; t++) {
+                if ((t == text || t[-1] == '/') && slow_match(start, end + 1, tree, t))
+                    return true;
+                if (*t == '\0')
+                    return false;
+            }
+        }
+        for (const char *t = text;; t++) {
+            if (slow_match(start, end, tree, t))
+                return true;
+            if (*t == '\0')
+                return false;
+        }
+    }
+    if (*p == '*') {
+        for (const char *t = text;; t++) {
+            if (slow_match(start, p + 1, tree, t))
+                return true;
+            if (*t == '\0' || *t == '/')
+                return false;
+        }
+    }
+    if (*text == '\0')
+        return false;
+    if (*p == '?')
+        return *text != '/' && slow_match(start, p + 1, tree, text + 1);
+    if (*p == '[') { /* only [ab] and [!ab] are made here */
+        inverted = p[1] == '!';
+        for (end = p + (inverted ? 2 : 1); *end != ']'; end++)
+            found = found || *end == *text;
+        return found != inverted && *text != '/' && slow_match(start, end + 1, tree, text + 1);
+    }
+    return *p == *text && slow_match(start, p + 1, tree, text + 1);
+}
+
+static void test_against_the_slow_one(void)
+{
+    static const char *const pieces[] = {"a", "b", "/", "*", "**", "/**/", "?", "[ab]", "[!a]", "*a", "/a"};
+    long matches = 0;
+
+    srand(7);
+    for (int i = 0; i < 300000; i++) {
+        char pattern[64] = "/";
+        char path[16] = "/";
+        int count = 1 + rand() % 6;
+        int length = 1 + rand() % 9;
+        bool tree;
+        bool expected;
+
+        for (int k = 0; k < count; k++)
+            (void)strcat(pattern, pieces[(size_t)rand() % (sizeof pieces / sizeof pieces[0])]);
+        for (int k = 1; k <= length; k++)
+            path[k] = "aab/"[rand() % 4];
+        if (path[length] == '/')
+            path[length] = 'b';
+        tree = pattern[strlen(pattern) - 1] == '/';
+        expected = slow_match(pattern, pattern, tree, path);
+        matches += expected;
+        if (pattern_match(pattern, path) != expected) {
+            (void)fprintf(stderr, "'%s' and '%s': expected %d\n", pattern, path, expected);
+            CHECK(false);
+        }
+        if (expected)
+            CHECK(pattern_may_name(pattern, name_of(path)));
+    }
+    CHECK(matches > 20000); /* else the comparison says little */
+}
+
+/* Backtracking that is not kept in bounds would not finish in a lifetime. */
+static void test_worst_case(void)
+{
+    static char pattern[8000] = "/**";
+    static char path[4001] = "/";
+
+    for (int i = 0; i < 1900; i++)
+        (void)strcpy(pattern + 3 + 4 * i, i % 3 == 2 ? "a**a" : "a*a*");
+    (void)strcat(pattern, "b");
+    memset(path + 1, 'a', sizeof path - 2);
+    CHECK(!pattern_match(pattern, path));
+    for (size_t i = 2; i < sizeof path - 1; i += 2)
+        path[i] = '/';
+    CHECK(!pattern_match(pattern, path));
+    CHECK(!pattern_match("/**/a/*/a/*/a/*/a/*/a/*/a/*/a/*/b", path));
+}
+
+int main(void)
+{
+    test_table();
+    test_check();
+    test_may_name();
+    test_against_the_slow_one();
+    test_worst_case();
+    return check_result();
+}

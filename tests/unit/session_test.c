@@ -1,0 +1,171 @@
+/*
+ * session.h without interposition, from many threads: sessions that begin, are looked for, and end at once, on
+ * files of their own and on one file. Raw calls, as the shim's own are: scripts/sanitize has TSan watch.
+ */
+#include "check.h"
+
+#include "session.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { WRITERS = 6, READERS = 3, ROUNDS = 150, SIZE = 6000 };
+
+static char directory[] = "session_test.XXXXXX";
+static const struct config config = {.lock_timeout = INT64_C(30000000000), .paths = ""};
+static int finished; /* atomic: writers that are done */
+
+static void name_of(int file, char name[64])
+{
+    (void)snprintf(name, 64, "%s/%d", directory, file);
+}
+
+static struct session *begin(int file, int flags)
+{
+    struct session *session = NULL;
+    char name[64];
+    int inode;
+
+    name_of(file, name);
+    inode = sys_openat(AT_FDCWD, name, (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR, 0);
+    if (inode < 0 || session_begin(inode, flags, false, NULL, &session) != 0)
+        abort();
+    return session;
+}
+
+/* What close() in interpose/close.c does. */
+static void finish(int fd)
+{
+    struct session stray;
+    struct session *session;
+
+    if (session_identify(fd, &stray, &session) != SESSION_PROGRAM)
+        abort();
+    if (sys_close(fd) != 0 || session_settle(session) != 0)
+        abort();
+}
+
+static void overwrite(int file, char letter)
+{
+    char bytes[SIZE];
+    struct session *session = begin(file, O_WRONLY | O_TRUNC);
+    int fd = session_hand_out(session, O_WRONLY);
+    int second;
+
+    memset(bytes, letter, sizeof bytes);
+    second = (int)sys_fcntl(fd, F_DUPFD, 0);
+    if (sys_write(fd, bytes, sizeof bytes) != (ssize_t)sizeof bytes)
+        abort();
+    finish(fd);
+    finish(second);
+}
+
+static bool is_one_image(int file)
+{
+    char bytes[SIZE];
+    struct session *session = begin(file, O_RDONLY);
+    int fd = session_hand_out(session, O_RDONLY);
+    ssize_t n = sys_read(fd, bytes, sizeof bytes);
+
+    finish(fd);
+    if (n != (ssize_t)sizeof bytes)
+        return false;
+    for (int i = 1; i < SIZE; i++)
+        if (bytes[i] != bytes[0])
+            return false;
+    return true;
+}
+
+static void *write_often(void *argument)
+{
+    int self = *(int *)argument;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        overwrite(0, (char)('a' + (self + i) % 26));
+        overwrite(self, (char)('a' + i % 26));
+        (void)session_settle_all(false);
+    }
+    (void)__atomic_add_fetch(&finished, 1, __ATOMIC_ACQ_REL);
+    return NULL;
+}
+
+static void *read_often(void *bad)
+{
+    while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < WRITERS)
+        if (!is_one_image(0))
+            ++*(int *)bad;
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    pthread_t threads[WRITERS + READERS];
+    int numbers[WRITERS];
+    int bad[READERS] = {0};
+
+    for (int i = 0; i < WRITERS; i++) {
+        numbers[i] = i + 1;
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, write_often, &numbers[i]), 0);
+    }
+    for (int i = 0; i < READERS; i++)
+        CHECK_EQUAL(pthread_create(&threads[WRITERS + i], NULL, read_often, &bad[i]), 0);
+    for (int i = 0; i < WRITERS + READERS; i++)
+        CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < READERS; i++)
+        CHECK_EQUAL(bad[i], 0);
+    for (int i = 0; i <= WRITERS; i++)
+        CHECK(is_one_image(i));
+    CHECK(!session_any()); /* no slot and no descriptor is left behind */
+    CHECK_EQUAL(fcntl(768, F_GETFD), -1);
+}
+
+/* One session that two threads sync while a third one closes it. */
+static void *sync_often(void *session)
+{
+    for (int i = 0; i < ROUNDS; i++)
+        CHECK_EQUAL(session_sync(session), 0);
+    return NULL;
+}
+
+static void test_sync(void)
+{
+    struct session *session = begin(0, O_RDWR);
+    int fd = session_hand_out(session, O_RDWR);
+    pthread_t threads[2];
+    char byte = 'A';
+
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, sync_often, session), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        byte = (char)('A' + i % 26);
+        CHECK_EQUAL(pwrite(fd, &byte, 1, i), 1);
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    finish(fd);
+    CHECK(!session_any());
+}
+
+int main(void)
+{
+    char name[64];
+
+    session_configure(&config);
+    if (mkdtemp(directory) == NULL)
+        abort();
+    for (int i = 0; i <= WRITERS; i++) {
+        name_of(i, name);
+        (void)close(open(name, O_RDWR | O_CREAT, 0600));
+        overwrite(i, 'x');
+    }
+    test_threads();
+    test_sync();
+    for (int i = 0; i <= WRITERS; i++) {
+        name_of(i, name);
+        CHECK_EQUAL(unlink(name), 0);
+    }
+    CHECK_EQUAL(rmdir(directory), 0);
+    return check_result();
+}
