@@ -28,6 +28,7 @@ CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 PROGRAMS = $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c)) \
 	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc))
 UNITS = $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/*.c))
+CAMPAIGNS = $(patsubst tests/campaigns/%.c,build/campaigns/%,$(wildcard tests/campaigns/*.c))
 C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
 .PHONY: all test check lint sanitize format bench install clean
@@ -61,6 +62,10 @@ build/unit/%: tests/unit/%.c $(CORE:%=build/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
 
+build/campaigns/%: tests/campaigns/%.c $(ENGINE:%=build/static/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
+
 build/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
@@ -74,7 +79,7 @@ test:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory check
 
-check: all $(PROGRAMS) $(UNITS)
+check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS)
 	bats $(BATS_FLAGS) tests
 
 lint:
@@ -104,4 +109,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d)
+-include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d build/campaigns/*.d)

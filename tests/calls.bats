@@ -46,8 +46,8 @@ run_all() {
     nm -D --defined-only "$ROOT/build/libatomshim.so" | awk '{ print $3 }' | LC_ALL=C sort >exports
     assert_equal "$(cat exports)" "$(cat "$ROOT/build/exports.names")"
     libc=$(ldd "$ROOT/build/libatomshim.so" | awk '/libc\.so/ { print $3 }')
-    nm -D --defined-only "$libc" | awk '{ sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u >libc
-    assert_equal "$(comm -23 exports libc)" ''
+    nm -D --defined-only "$libc" | awk '{ sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u >in-libc
+    assert_equal "$(comm -23 exports in-libc)" ''
 }
 
 @test "the shim needs nothing but the C library" {

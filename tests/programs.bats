@@ -1,5 +1,4 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016 # the quoted programs expand their variables themselves
 # Unmodified programs overwrite a hard-linked file. For each: the content is right through both names, the inode
 # and its link count stay (I3), one close makes exactly one commit, and until then every other reader gets the
 # old content (I2).

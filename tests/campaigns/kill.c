@@ -24,11 +24,14 @@ enum { LINE = 16 };
 
 static void fill(char *image, size_t size, unsigned round, unsigned sequence)
 {
-    for (size_t i = 0; i < size; i += LINE) {
-        char line[LINE + 1];
+    char line[LINE + 1];
+    size_t done = size < LINE ? size : LINE;
 
-        (void)snprintf(line, sizeof line, "%07u %07u\n", round % 10000000, sequence % 10000000);
-        memcpy(image + i, line, size - i < LINE ? size - i : LINE);
+    (void)snprintf(line, sizeof line, "%07u %07u\n", round % 10000000, sequence % 10000000);
+    memcpy(image, line, done);
+    for (size_t piece; done < size; done += piece) {
+        piece = done < size - done ? done : size - done;
+        memcpy(image + done, image, piece);
     }
 }
 
@@ -162,7 +165,7 @@ int main(int argc, char *argv[])
         if (!first && read(pipes[0], &byte, 1) == 1)
             acknowledged++;
         /* not to wait for something, but to hit any instant of the next few commits */
-        sys_sleep((int64_t)(random() % (first ? 3000 : 4000)) * 1000 + (int64_t)size / 8);
+        sys_sleep(random() % (4000000 + (long)size * 5));
         (void)kill(child, SIGKILL);
         (void)waitpid(child, &status, 0);
         acknowledged += count_acknowledged(pipes[0]);

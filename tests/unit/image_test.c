@@ -128,7 +128,7 @@ static void test_numbers(void)
 static void test_sizes(void)
 {
     for (uint64_t length = 0; length < 100000; length += 997)
-        for (uint64_t twin = 0; twin < 3 * IMAGE_PAGE; twin += IMAGE_PAGE) {
+        for (uint64_t twin = 0; twin <= (uint64_t)2 * IMAGE_PAGE; twin += IMAGE_PAGE) {
             CHECK(image_place_size(length) >= length);
             CHECK_EQUAL(image_place_size(length) % IMAGE_PAGE, 0);
             CHECK(image_size_possible(image_file_size(twin, length)));

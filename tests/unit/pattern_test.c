@@ -202,7 +202,7 @@ static void test_worst_case(void)
     static char pattern[8000] = "/**";
     static char path[4001] = "/";
 
-    for (int i = 0; i < 1900; i++)
+    for (size_t i = 0; i < 1900; i++)
         (void)strcpy(pattern + 3 + 4 * i, i % 3 == 2 ? "a**a" : "a*a*");
     (void)strcat(pattern, "b");
     memset(path + 1, 'a', sizeof path - 2);

@@ -264,8 +264,9 @@ static void replay_kills(const struct bytes *base, int from, int old)
     *state = *base;
     for (int i = 0; i < record.count; i++) {
         const struct operation *operation = &record.list[i];
+        bool dead = i < from;
 
-        if (i >= from && operation->kind == WRITE)
+        if (!dead && operation->kind == WRITE)
             for (uint64_t cut = 0; cut < operation->size; cut += SECTOR) {
                 *cut_state = *state;
                 apply_write(cut_state, operation, cut);
@@ -273,7 +274,7 @@ static void replay_kills(const struct bytes *base, int from, int old)
                 result.kills++;
             }
         apply(state, operation);
-        if (i >= from) {
+        if (!dead) {
             judge(state, i == record.count - 1 ? contents.count - 1 : old, "kill after", i, 0);
             result.kills++;
         }
