@@ -66,6 +66,10 @@ build/campaigns/%: tests/campaigns/%.c $(ENGINE:%=build/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
+build/bench/%: tests/bench/%.c $(ENGINE:%=build/static/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
+
 build/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
@@ -93,7 +97,9 @@ sanitize:
 format:
 	clang-format -i $(C_FILES)
 
-bench: all $(PROGRAMS)
+bench:
+	@scripts/bootstrap bench
+	@$(MAKE) --no-print-directory all build/bench/bench
 	scripts/bench
 
 # The .so is put in place by rename: a copy over a mapped file would crash every process that has it.
@@ -109,4 +115,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d build/campaigns/*.d)
+-include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d build/campaigns/*.d build/bench/*.d)

@@ -1,4 +1,4 @@
-/* Buffers for moving payloads, without malloc: anonymous mappings, one of which is kept for the next caller.
+/* Buffers for moving payloads, without malloc: anonymous mappings, two of which are kept for the next caller.
  */
 #ifndef ATOMSHIM_SCRATCH_H
 #define ATOMSHIM_SCRATCH_H

@@ -9,10 +9,11 @@
 #include <errno.h>
 
 enum {
-    RETRIES = 24,        /* attempts before a reader asks for the lock */
-    EAGER_RETRIES = 4,   /* of these without a pause */
-    RETRY_PAUSE = 20000, /* nanoseconds, growing linearly */
-    LOCKED_RETRIES = 3,  /* under the lock only a stranger can still be in the way */
+    RETRIES = 24,         /* attempts before a reader asks for the lock */
+    EAGER_RETRIES = 4,    /* of these without a pause */
+    RETRY_PAUSE = 20000,  /* nanoseconds, growing linearly */
+    LOCKED_RETRIES = 3,   /* under the lock only a stranger can still be in the way */
+    READ_CHUNK = 1 << 17, /* bytes that are read, summed and written while they are in the CPU's cache */
 };
 
 /* What one attempt to read may come to, besides 0 and a negative errno. */
@@ -73,11 +74,11 @@ static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t s
 {
     struct scratch scratch;
     uint64_t done = 0;
-    int error = scratch_take(&scratch, SCRATCH_CHUNK);
+    int error = scratch_take(&scratch, READ_CHUNK);
 
     *crc = 0;
     while (error == 0 && done < size) {
-        size_t chunk = size - done < SCRATCH_CHUNK ? (size_t)(size - done) : SCRATCH_CHUNK;
+        size_t chunk = size - done < READ_CHUNK ? (size_t)(size - done) : READ_CHUNK;
         ssize_t n = store_read_at(attempt->inode, scratch.bytes, chunk, offset + done);
 
         if (n < 0)
