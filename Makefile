@@ -33,6 +33,7 @@ C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
 .PHONY: all test check lint sanitize format bench install clean
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 all: build/libatomshim.so build/atomshim
 

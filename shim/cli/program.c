@@ -75,7 +75,8 @@ int program_find(const char *name, char path[PATH_MAX])
 
             if (error == 0)
                 return 0;
-            if (error == EACCES)
+            /* not a directory that may not be searched: shells say "not found" then, too */
+            if (error == EACCES && access(path, F_OK) == 0)
                 result = EACCES;
         }
         if (search[length] == '\0')
