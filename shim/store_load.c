@@ -134,6 +134,22 @@ static int try_image(const struct attempt *attempt, const struct image_header *h
     return 0;
 }
 
+/*
+ * The twin place held nothing better than the head. That says something about the twin only if the header at 0,
+ * which names its place, is still the one that was read: the twin may have moved meanwhile, and then the head's
+ * image, intact though it is, was dead before this reader began.
+ */
+static int confirm_head(const struct attempt *attempt, const struct image_header *head)
+{
+    struct image_header now;
+    int error;
+    enum image_kind kind = read_header(attempt->inode, 0, &now, &error);
+
+    if (error != 0)
+        return error;
+    return kind == IMAGE_VALID && now.generation == head->generation && now.twin == head->twin ? 0 : DAMAGED;
+}
+
 /* The header at 0 is valid: its image and the twin's are candidates, the higher generation first. */
 static int try_sized(const struct attempt *attempt, const struct image_header *head)
 {
@@ -155,6 +171,8 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
             continue;
         error = twin_now ? try_image(attempt, &twin, head->twin, head->twin)
                          : try_image(attempt, head, 0, head->twin);
+        if (error == 0 && !twin_now && (turn == 1 || !twin_fits))
+            error = confirm_head(attempt, head);
         if (error != DAMAGED)
             return error;
     }

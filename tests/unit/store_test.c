@@ -490,6 +490,73 @@ static void test_reader_waits_for_a_writer(void)
     (void)close(fd);
 }
 
+/* What writers do between two system calls of a reader. */
+static struct {
+    int fd;
+    int calls_left;
+    int commits;
+    size_t size; /* of each of them */
+} lapping;
+
+static int commit_letter(int fd, char letter, size_t size)
+{
+    char *bytes = malloc(size + 1);
+    int result;
+
+    memset(bytes, letter, size + 1);
+    result = commit_bytes(fd, bytes, size, true);
+    free(bytes);
+    return result;
+}
+
+static ssize_t lapping_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    if (--lapping.calls_left == 0) {
+        store_calls.pread = sys_pread;
+        for (int i = 0; i < lapping.commits; i++)
+            CHECK_EQUAL(commit_letter(lapping.fd, (char)('A' + i), lapping.size), 0);
+        store_calls.pread = lapping_pread;
+    }
+    return sys_pread(fd, buffer, size, offset);
+}
+
+/* I2: a reader that is lapped finds what was live when it began, or something newer; never an older image that
+ * is still complete in its place. */
+static void test_lapped_reader(void)
+{
+    static const size_t sizes[][3] = {/* older, live, then committed by those who lap */
+                                      {300, 500000, 10},    {500000, 300, 10},   {300, 500000, 600000},
+                                      {300, 300, 300},      {300, 300, 50000},   {50000, 300, 300},
+                                      {200000, 200000, 10}, {10, 900000, 900000}};
+    int target = memfd_create("target", 0);
+    struct store_image image;
+    char found;
+
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
+        for (size_t first = 0; first < 3;
+             first++) /* now the head, now the twin place, near or far, is live */
+            for (int commits = 1; commits <= 3; commits++)
+                for (int call = 1; call < 9; call++) {
+                    int fd = new_file("");
+
+                    if (first > 0)
+                        CHECK_EQUAL(commit_letter(fd, 'a', first == 1 ? 100 : 20000), 0);
+                    CHECK_EQUAL(commit_letter(fd, 'o', sizes[s][0]), 0);
+                    CHECK_EQUAL(commit_letter(fd, 'L', sizes[s][1]), 0);
+                    lapping.fd = fd;
+                    lapping.calls_left = call;
+                    lapping.commits = commits;
+                    lapping.size = sizes[s][2];
+                    store_calls.pread = lapping_pread;
+                    CHECK_EQUAL(store_load(fd, target, patient, &image), 0);
+                    store_calls = original_calls;
+                    CHECK_EQUAL(pread(target, &found, 1, 0), 1);
+                    CHECK(found == 'L' || (found >= 'A' && found < 'A' + commits));
+                    (void)close(fd);
+                }
+    (void)close(target);
+}
+
 static void test_limits(void)
 {
     struct store_payload payload = {"", IMAGE_NUMBER_MAX / 8, 0};
@@ -528,6 +595,7 @@ int main(void)
     test_torn_twin();
     test_lock();
     test_reader_waits_for_a_writer();
+    test_lapped_reader();
     test_limits();
     test_plain_format();
     test_huge();
