@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 
 static void check(void (*leave)(int status), bool buffered, const char *file)
 {
@@ -67,6 +68,23 @@ static void test_atexit(const char *file)
     expect_content(file, "at exit");
 }
 
+/* A private mapping outlives the close and hides that nobody else has the file open. */
+static void test_private_mapping(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        int fd = open(file, O_RDWR | O_TRUNC);
+
+        write_text(fd, "mapped");
+        EXPECT(mmap(NULL, 6, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+        EXPECT(close(fd) == 0);
+        exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "mapped");
+}
+
 /* main() returns with the file open; the caller looks. */
 static void test_return(const char *file)
 {
@@ -93,10 +111,9 @@ static void test_signal(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"_exit", test__exit},   {"_Exit", test__Exit},
-        {"exit", test_exit},     {"quick_exit", test_quick_exit},
-        {"atexit", test_atexit}, {"return", test_return},
-        {"signal", test_signal}, {NULL, NULL},
+        {"_exit", test__exit},           {"_Exit", test__Exit},   {"exit", test_exit},
+        {"quick_exit", test_quick_exit}, {"atexit", test_atexit}, {"private_mapping", test_private_mapping},
+        {"return", test_return},         {"signal", test_signal}, {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <ucontext.h>
 
@@ -39,27 +40,97 @@ static void test_fork(const char *file)
     expect_content(file, "child parent");
 }
 
+/* Are these bytes anywhere in the inode? Past the shim, whose calls may do what is tested. */
+static bool raw_file_holds(const char *file, const char *text)
+{
+    static char bytes[1 << 16];
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDONLY);
+    ssize_t n = read(fd, bytes, sizeof bytes);
+
+    EXPECT(syscall(SYS_close, fd) == 0);
+    return n > 0 && memmem(bytes, (size_t)n, text, strlen(text)) != NULL;
+}
+
 /* The parent closes first; the child is the last. */
 static void test_fork_last(const char *file)
 {
     int go[2];
+    int done[2];
     char byte;
     pid_t child;
     int fd = open(file, O_WRONLY | O_TRUNC);
 
-    EXPECT(pipe(go) == 0);
+    EXPECT(pipe(go) == 0 && pipe(done) == 0);
     child = fork();
     if (child == 0) {
         EXPECT(read(go[0], &byte, 1) == 1);
         write_text(fd, "by the child");
         EXPECT(close(fd) == 0);
+        EXPECT(raw_file_holds(file, "by the child")); /* it has committed itself, not left it to its parent */
+        EXPECT(write(done[1], "", 1) == 1);
+        EXPECT(read(go[0], &byte, 1) == 1);
         _exit(0);
     }
     EXPECT(close(fd) == 0);
     expect_content(file, is_wrapped() ? "old" : "");
     EXPECT(write(go[1], "", 1) == 1);
+    EXPECT(read(done[0], &byte, 1) == 1);
+    expect_content(file, "by the child"); /* its close returned, though it goes on living */
+    EXPECT(write(go[1], "", 1) == 1);
     expect_exit(child, 0);
-    expect_content(file, "by the child");
+}
+
+enum { SHARED_SIZE = 60000, SHARED_SYNCS = 60 };
+
+/* Processes that share one open file description, and sync it at once: each commit is whole. */
+static void test_fork_sync(const char *file)
+{
+    static char bytes[SHARED_SIZE];
+    int fd = open(file, O_RDWR | O_TRUNC);
+    pid_t children[3];
+
+    memset(bytes, 'x', sizeof bytes);
+    EXPECT(write(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes && fsync(fd) == 0);
+    for (int c = 0; c < 3; c++) {
+        children[c] = fork();
+        if (children[c] == 0) {
+            for (int i = 0; i < SHARED_SYNCS; i++) {
+                char letter = (char)('a' + i % 26);
+
+                EXPECT(pwrite(fd, &letter, 1, i * 3 + c) == 1);
+                EXPECT(fsync(fd) == 0);
+                EXPECT(content_of(file)[i * 3 + c] == letter); /* I4 */
+            }
+            _exit(0);
+        }
+    }
+    for (int alive = 3; alive > 0;) {
+        EXPECT(strlen(content_of(file)) == SHARED_SIZE);
+        while (alive > 0 && waitpid(children[alive - 1], NULL, WNOHANG) == children[alive - 1])
+            alive--;
+    }
+    EXPECT(close(fd) == 0);
+    for (int i = 0; i < SHARED_SYNCS * 3; i++)
+        EXPECT(content_of(file)[i] == 'a' + i / 3 % 26);
+}
+
+/* A new description of what was opened for reading only, by its name in /proc. */
+static void test_reopened(const char *file)
+{
+    char name[64];
+    int fd = open(file, O_RDONLY);
+    int again;
+
+    (void)snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    again = open(name, O_WRONLY);
+    if (again >= 0 && write(again, "new", 3) == 3) {
+        EXPECT(close(again) == 0 && close(fd) == 0);
+        expect_content(file, "new");
+        return;
+    }
+    EXPECT(is_wrapped()); /* refused aloud, not dropped silently */
+    EXPECT(close(fd) == 0);
+    expect_content(file, "old");
 }
 
 static void test_vfork(const char *file)
@@ -361,6 +432,8 @@ int main(int argc, char *argv[])
     static const struct test_case cases[] = {
         {"fork", test_fork},
         {"fork_last", test_fork_last},
+        {"fork_sync", test_fork_sync},
+        {"reopened", test_reopened},
         {"vfork", test_vfork},
         {"vfork_opens", test_vfork_opens},
         {"posix_spawn", test_posix_spawn},
