@@ -176,8 +176,10 @@ static int compare(const void *a, const void *b)
 
 static double median(int64_t *values, int count)
 {
+    int middle = count / 2;
+
     qsort(values, (size_t)count, sizeof *values, compare);
-    return (double)values[count / 2] / 1000;
+    return (double)values[middle] / 1000;
 }
 
 static void measure(const struct server *servers, size_t size)
