@@ -31,7 +31,7 @@ UNITS = $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/*.c))
 CAMPAIGNS = $(patsubst tests/campaigns/%.c,build/campaigns/%,$(wildcard tests/campaigns/*.c))
 C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all test check lint sanitize format bench install clean
+.PHONY: all test check campaigns lint sanitize format bench install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -86,6 +86,11 @@ test:
 
 check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS)
 	bats $(BATS_FLAGS) tests
+
+# The full size, hours; `make test` runs the CI size of each.
+campaigns: all $(PROGRAMS) $(CAMPAIGNS)
+	@scripts/bootstrap test
+	scripts/campaigns full
 
 lint:
 	@scripts/bootstrap lint

@@ -1,0 +1,18 @@
+#!/usr/bin/env bats
+# The CI size of every campaign; `make campaigns` runs the full ones. What each one proves stands in its head.
+
+load helpers
+
+setup() {
+    helpers_setup
+}
+
+campaign() { # NAME
+    run "$ROOT/tests/campaigns/$1" ci
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "I3 I4 I5 kill: SIGKILL at random instants on ext4, xfs, btrfs, tmpfs, overlayfs" {
+    campaign kill
+}

@@ -1,0 +1,126 @@
+# shellcheck shell=sh disable=SC2034 # what is unused here is for the campaigns
+# What the campaigns share. A campaign is a script tests/campaigns/NAME that takes a size, "ci" or "full", prints a
+# table with one row a case, and fails on one violation, or on a control that finds none. It begins with
+#
+#   . "$(dirname "$0")/lib.sh"
+#   campaign_begin "$@"
+#
+# and ends with campaign_end. Everything that it makes is below $WORK, which goes away with the mounts in it.
+
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+LIBRARY=$ROOT/build/libatomshim.so
+ATOMSHIM=$ROOT/build/atomshim
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL=C
+
+campaign_begin() { # SIZE
+    CAMPAIGN=$(basename "$0")
+    SIZE=${1:-}
+    case $SIZE in
+    ci | full) ;;
+    *)
+        echo "$CAMPAIGN: '$SIZE': accepted are ci and full" >&2
+        exit 2
+        ;;
+    esac
+    failures=0
+    MOUNTS=
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM
+    mkdir -p "$ROOT/build"
+    WORK=$(mktemp -d "$ROOT/build/$CAMPAIGN.XXXXXX")
+    printf '%s, %s size, Linux %s, %s CPUs\n' "$CAMPAIGN" "$SIZE" "$(uname -r)" "$(nproc)"
+    printf '%-58s %9s %10s\n' 'case' 'trials' 'violations'
+}
+
+clean_up() {
+    status=$?
+    trap - EXIT INT TERM
+    for mounted in $MOUNTS; do
+        umount "$mounted" 2>/dev/null || umount -l "$mounted"
+    done
+    rm -rf "$WORK"
+    exit "$status"
+}
+
+# The first at CI size, the second at full size.
+pick() { # CI FULL
+    [ "$SIZE" = ci ] && echo "$1" || echo "$2"
+}
+
+# One case: there must be no violation.
+row() { # CASE TRIALS VIOLATIONS
+    printf '%-58s %9s %10s\n' "$1" "$2" "$3"
+    if [ "$2" -eq 0 ] || [ "$3" -ne 0 ]; then
+        failures=$((failures + 1))
+    fi
+}
+
+# The same harness on something that is known to be wrong: it must find that.
+control() { # CASE TRIALS VIOLATIONS
+    printf '%-58s %9s %10s\n' "control: $1" "$2" "$3"
+    [ "$3" -ne 0 ] || failures=$((failures + 1))
+}
+
+skip() { # CASE WHY
+    printf '%-58s skipped: %s\n' "$1" "$2"
+}
+
+# Installs what scripts/bootstrap knows under this name, or says why not in $WHY.
+need() { # PURPOSE
+    WHY=$("$ROOT/scripts/bootstrap" "$1" 2>&1)
+}
+
+# Makes a file system of TYPE and mounts it on the new folder DIR: ext4, xfs, btrfs, tmpfs, overlay (over ext4).
+# Fails with the reason in $WHY where that cannot be done here.
+mount_new() { # TYPE DIR [MIB]
+    megabytes=${3:-400} # xfs wants 300
+    mkdir -p "$2"
+    if [ "$(id -u)" -ne 0 ]; then
+        WHY='mounting needs root'
+        return 1
+    fi
+    case $1 in
+    tmpfs)
+        WHY=$(mount -t tmpfs -o "size=${megabytes}m" tmpfs "$2" 2>&1) || return 1
+        ;;
+    overlay)
+        mount_new ext4 "$2.layers" "$megabytes" || return 1
+        mkdir "$2.layers/lower" "$2.layers/upper" "$2.layers/work"
+        WHY=$(mount -t overlay -o "lowerdir=$2.layers/lower,upperdir=$2.layers/upper,workdir=$2.layers/work" \
+            overlay "$2" 2>&1) || return 1
+        ;;
+    ext4 | xfs | btrfs)
+        need filesystems || return 1
+        truncate -s "${megabytes}M" "$2.disk"
+        WHY=$("mkfs.$1" -q "$2.disk" 2>&1) || return 1
+        WHY=$(mount -o loop "$2.disk" "$2" 2>&1) || return 1
+        ;;
+    *)
+        WHY="$1: accepted are ext4, xfs, btrfs, tmpfs and overlay"
+        return 1
+        ;;
+    esac
+    MOUNTS="$2 $MOUNTS"
+}
+
+# Takes away what mount_new made.
+unmount() { # DIR
+    for mounted in "$1" "$1.layers"; do
+        case " $MOUNTS " in
+        *" $mounted "*)
+            umount "$mounted"
+            MOUNTS=$(echo " $MOUNTS " | sed "s| $mounted | |")
+            ;;
+        esac
+        rm -f "$mounted.disk"
+    done
+}
+
+campaign_end() {
+    if [ "$failures" -ne 0 ]; then
+        echo "$CAMPAIGN: $failures cases failed"
+        exit 1
+    fi
+    echo "$CAMPAIGN: no violation"
+}
