@@ -18,7 +18,7 @@ SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noe
 	-Wl,--hash-style=both
 
 # The engine links into everything; the interposition only into the .so.
-ENGINE = crc32c image scratch filelock store_calls store_load store_commit store_plain
+ENGINE = crc32c image scratch descriptor filelock store_calls store_load store_commit store_plain
 SETTINGS = config pattern log
 SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(notdir $(wildcard shim/*.c)))) \
 	$(patsubst shim/%.c,%,$(wildcard shim/interpose/*.c))

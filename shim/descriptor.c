@@ -2,36 +2,39 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
-/*
- * Private descriptors start at the largest of these numbers that is at most three quarters of the soft limit.
- * Few candidates, so that one poll() probes them all.
- */
-static const int bases[] = {768, 192, 48, 12};
+enum {
+    HIGH = 768, /* private descriptors start here, or at three quarters of a low soft limit */
+    MARK = SIGURG,
+    WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
+};
 
-enum { BASES = sizeof bases / sizeof bases[0], MARK = SIGURG };
-
-/* The number that keeps us findable though its first owner was closed, or -1. */
-static int anchor = -1;
-
-const char *descriptor_path(char path[PROC_PATH_SIZE], int fd)
+static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int fd)
 {
     char digits[12];
     int count = 0;
-    size_t length = sizeof "/proc/self/fd/" - 1;
+    char *end = stpcpy(path, directory);
 
-    memcpy(path, "/proc/self/fd/", length);
     do
         digits[count++] = (char)('0' + fd % 10);
     while ((fd /= 10) != 0);
     while (count != 0)
-        path[length++] = digits[--count];
-    path[length] = '\0';
+        *end++ = digits[--count];
+    *end = '\0';
     return path;
+}
+
+const char *descriptor_path(char path[PROC_PATH_SIZE], int fd)
+{
+    return numbered_path(path, "/proc/self/fd/", fd);
+}
+
+const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd)
+{
+    return numbered_path(path, "/proc/self/fdinfo/", fd);
 }
 
 static int private_base(void)
@@ -39,10 +42,7 @@ static int private_base(void)
     struct rlimit limit = {.rlim_cur = 1024};
 
     (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
-    for (int i = 0; i < BASES; i++)
-        if ((rlim_t)bases[i] * 4 <= limit.rlim_cur * 3)
-            return bases[i];
-    return 3;
+    return limit.rlim_cur / 4 * 3 < HIGH ? (int)(limit.rlim_cur / 4 * 3) : HIGH;
 }
 
 int descriptor_make_private(int fd)
@@ -53,48 +53,19 @@ int descriptor_make_private(int fd)
         number = sys_fcntl(fd, F_DUPFD, 3);
     if (number < 0)
         return (int)number;
-    (void)sys_fcntl((int)number, F_SETSIG, MARK);
+    descriptor_mark((int)number);
     (void)sys_close(fd);
     return (int)number;
+}
+
+void descriptor_mark(int fd)
+{
+    (void)sys_fcntl(fd, F_SETSIG, MARK);
 }
 
 bool descriptor_is_private(int fd)
 {
     return sys_fcntl(fd, F_GETSIG, 0) == MARK;
-}
-
-bool descriptor_inherited_any(void)
-{
-    struct pollfd entries[BASES];
-    const struct timespec at_once = {0, 0};
-
-    for (int i = 0; i < BASES; i++)
-        entries[i] = (struct pollfd){.fd = bases[i], .events = 0};
-    if (sys_ppoll(entries, BASES, &at_once) < 0)
-        return true;
-    for (int i = 0; i < BASES; i++)
-        if (!(entries[i].revents & POLLNVAL))
-            return true;
-    return false;
-}
-
-void descriptor_keep_findable(int closed, int other)
-{
-    if (other < 0) {
-        int number = __atomic_exchange_n(&anchor, -1, __ATOMIC_ACQ_REL);
-
-        if (number >= 0)
-            (void)sys_close(number);
-        return;
-    }
-    for (int i = 0; i < BASES; i++) {
-        long number = closed == bases[i] ? sys_fcntl(other, F_DUPFD, closed) : -1;
-
-        if (number == closed && descriptor_is_private(closed))
-            __atomic_store_n(&anchor, closed, __ATOMIC_RELEASE);
-        else if (number >= 0)
-            (void)sys_close((int)number);
-    }
 }
 
 int descriptor_is_last(int private)
@@ -104,6 +75,7 @@ int descriptor_is_last(int private)
     /* taking a lease makes its break send us the mark's signal; it is held for one system call */
     if (result == 0) {
         (void)sys_fcntl(private, F_SETLEASE, F_UNLCK);
+        descriptor_mark(private); /* giving a lease back takes the mark away */
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;
@@ -122,6 +94,19 @@ static int parse_number(const char *name)
     return number;
 }
 
+/* The descriptor table is full, or there is no /proc. */
+static int walk(int (*visit)(int fd, void *context), void *context)
+{
+    struct rlimit limit = {.rlim_max = WALK_MAX};
+    int result = 0;
+
+    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
+    for (int fd = 0; result == 0 && fd < WALK_MAX && (rlim_t)fd < limit.rlim_max; fd++)
+        if (sys_fcntl(fd, F_GETFD, 0) >= 0)
+            result = visit(fd, context);
+    return result;
+}
+
 int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
 {
     _Alignas(struct dirent64) char buffer[512];
@@ -130,7 +115,7 @@ int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
     long size;
 
     if (directory < 0)
-        return directory;
+        return walk(visit, context);
     while (result == 0 && (size = sys_getdents(directory, buffer, sizeof buffer)) > 0)
         for (long at = 0; result == 0 && at < size;) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);

@@ -16,26 +16,20 @@ enum { PROC_PATH_SIZE = 32 };
 /* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
 const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
 
+/* Writes "/proc/self/fdinfo/N", where the kernel tells of the description's locks. */
+const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
+
 /*
  * Moves `fd` to a private number, not close-on-exec, marks its description, and closes `fd`.
  * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
  */
 int descriptor_make_private(int fd);
 
+/* Marks the description of `fd` as private and leaves it where it is. */
+void descriptor_mark(int fd);
+
 /* True if the description behind `fd` bears our mark. Not for O_PATH descriptors, which can bear none. */
 bool descriptor_is_private(int fd);
-
-/*
- * One system call that tells whether this process may have inherited private descriptors. False is certain as
- * long as descriptor_keep_findable() was called when one was closed; true means: look.
- */
-bool descriptor_inherited_any(void);
-
-/*
- * Called after a private descriptor was closed while `other`, a private one, stays open: makes sure that the
- * number that descriptor_inherited_any() probes is in use. other < 0: none is left, the number may go.
- */
-void descriptor_keep_findable(int closed, int other);
 
 /*
  * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file
@@ -46,7 +40,7 @@ void descriptor_keep_findable(int closed, int other);
 int descriptor_is_last(int private);
 
 /* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed
- * in `visit`. Returns what the last visit returned, or a negative errno if /proc/self/fd cannot be read. */
+ * in `visit`. Returns what the last visit returned. */
 int descriptor_for_each(int (*visit)(int fd, void *context), void *context);
 
 #endif

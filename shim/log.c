@@ -1,6 +1,7 @@
 #include "log.h"
 
 #include "scratch.h"
+#include "signals.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -130,6 +131,7 @@ static void end_line(struct output *output)
 
 static void write_line(const char *line, size_t length)
 {
+    struct signals_held held;
     int fd = 2;
 
     if (configured_file != NULL)
@@ -137,7 +139,9 @@ static void write_line(const char *line, size_t length)
             sys_openat(AT_FDCWD, configured_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
     if (fd < 0)
         fd = 2; /* better there than nowhere */
+    held = signals_hold(SIGPIPE);
     (void)sys_write(fd, line, length);
+    signals_release(&held);
     if (fd != 2)
         (void)sys_close(fd);
 }

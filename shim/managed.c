@@ -3,6 +3,7 @@
 #include "descriptor.h"
 #include "pattern.h"
 #include "scratch.h"
+#include "session.h"
 #include "store.h"
 
 #include <errno.h>
@@ -75,8 +76,11 @@ static bool is_managed(const struct config *config, int fd)
 {
     struct stat status;
 
-    if (sys_fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || is_kernel_file(fd))
+    /* a file without a name has none that could match: O_TMPFILE, deleted, a memfd of our own by /dev/stdout */
+    if (sys_fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink == 0 || is_kernel_file(fd))
         return false;
+    if (session_on(status.st_dev, status.st_ino) != NULL)
+        return true;
     if (path_matches(config, fd, NULL))
         return true;
     return status.st_nlink > 1 && image_size_possible((uint64_t)status.st_size) && carries_header(fd);
@@ -182,21 +186,26 @@ int managed_open(const struct config *config, int directory, const char *path, i
 }
 
 uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,
-                              mode_t mode, uint64_t file_size)
+                              const struct stat *status)
 {
+    uint64_t size = (uint64_t)status->st_size;
+    const struct store_wait wait = {.timeout = config->lock_timeout};
+    const struct session *session;
     struct store_image image;
     int fd;
 
-    if (!S_ISREG(mode) || !image_size_possible(file_size))
-        return file_size;
+    if (!S_ISREG(status->st_mode) || !image_size_possible(size))
+        return size;
+    session = session_on(status->st_dev, status->st_ino);
+    if (session != NULL) /* closing another descriptor would drop the program's POSIX locks */
+        return store_look(session->inode, wait, &image) == 0 ? image.size : size;
     fd = sys_openat(
         directory, path,
         O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0);
     if (fd < 0)
-        return file_size;
-    if (is_managed(config, fd) &&
-        store_look(fd, (struct store_wait){.timeout = config->lock_timeout}, &image) == 0)
-        file_size = image.size;
+        return size;
+    if (is_managed(config, fd) && store_look(fd, wait, &image) == 0)
+        size = image.size;
     (void)sys_close(fd);
-    return file_size;
+    return size;
 }

@@ -29,6 +29,6 @@ int managed_open(const struct config *config, int directory, const char *path, i
  * No system call unless st_size is one that a file in our format can have.
  */
 uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,
-                              mode_t mode, uint64_t file_size);
+                              const struct stat *status);
 
 #endif

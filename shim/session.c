@@ -28,9 +28,17 @@ static int *owner;
 
 const struct config *session_config;
 
+/* From here on a fork and a vfork can be told apart. */
 void session_configure(const struct config *config)
 {
+    int *page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     session_config = config;
+    if (sys_is_error(page))
+        return;
+    (void)sys_madvise(page, IMAGE_PAGE, MADV_WIPEONFORK);
+    *page = sys_getpid();
+    __atomic_store_n(&owner, page, __ATOMIC_RELEASE);
 }
 
 bool session_any(void)
@@ -39,10 +47,22 @@ bool session_any(void)
            __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
 }
 
-static void close_private(const struct session *session)
+static bool is_stray(const struct session *session)
 {
-    (void)sys_close(session->memory);
-    (void)sys_close(session->inode);
+    return session < table || session >= table + SESSIONS_MAX;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)sys_close(fd);
+}
+
+/* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
+static void close_private(struct session *session)
+{
+    close_if_open(__atomic_exchange_n(&session->memory, -1, __ATOMIC_ACQ_REL));
+    close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
 }
 
 /* In a forked child: slots that another thread of the parent was working on are nobody's now. */
@@ -78,24 +98,6 @@ bool session_table_is_ours(void)
     return known == process;
 }
 
-/* Before the first session: from here on a fork and a vfork can be told apart. */
-static int take_ownership(void)
-{
-    int *expected = NULL;
-    int *page;
-
-    if (__atomic_load_n(&owner, __ATOMIC_ACQUIRE) != NULL)
-        return 0;
-    page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sys_is_error(page))
-        return -ENOMEM;
-    (void)sys_madvise(page, IMAGE_PAGE, MADV_WIPEONFORK);
-    *page = sys_getpid();
-    if (!__atomic_compare_exchange_n(&owner, &expected, page, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        (void)sys_munmap(page, IMAGE_PAGE);
-    return 0;
-}
-
 /* A slot in state OPENING, or NULL if all are taken. */
 static struct session *claim(void)
 {
@@ -110,6 +112,7 @@ static struct session *claim(void)
                                                          __ATOMIC_ACQUIRE))
             continue;
         __atomic_add_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+        SESSION_SET(table[i].memory_number, 0);
         return &table[i];
     }
     return NULL;
@@ -117,15 +120,21 @@ static struct session *claim(void)
 
 struct session *session_enter(const struct session *found)
 {
-    struct session *session = take_ownership() == 0 ? claim() : NULL;
+    struct session *session = claim();
     struct stat status;
 
     if (session == NULL)
         return NULL;
     if (sys_fstat(found->memory, &status) == 0)
         SESSION_SET(memory_device, status.st_dev);
-    *session = *found;
-    session->flags &= ~(unsigned)SESSION_STRAY;
+    SESSION_SET(session->device, found->device);
+    SESSION_SET(session->number, found->number);
+    SESSION_SET(session->memory_number, found->memory_number);
+    SESSION_SET(session->memory, found->memory);
+    SESSION_SET(session->inode, found->inode);
+    SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
+    session->linked = false;
+    SESSION_SET(session->guard, -1);
     session_publish(session);
     return session;
 }
@@ -141,7 +150,8 @@ static char *append_hex(char *end, uint64_t value)
     return end;
 }
 
-/* "atomshim:FLAGS:DEVICE:NUMBER", all in hexadecimal: what session_search() needs after an exec. */
+/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an exec. INODE is the
+ * private descriptor of the inode: other sessions on it have a base of their own. */
 static void memory_name(char name[64], const struct session *session)
 {
     char *end = stpcpy(name, "atomshim:");
@@ -151,6 +161,8 @@ static void memory_name(char name[64], const struct session *session)
     end = append_hex(end, session->device);
     *end++ = ':';
     end = append_hex(end, session->number);
+    *end++ = ':';
+    end = append_hex(end, (uint64_t)session->inode);
     *end = '\0';
 }
 
@@ -212,6 +224,55 @@ out:
     return 0;
 }
 
+struct swap {
+    const struct session *session;
+    ino_t old_number;
+    int fresh; /* a descriptor of a new description, or -1 */
+};
+
+/* Puts the program's descriptor on the new memfd, at the same position. Those at one position are taken for copies. */
+static int swap_one(int fd, void *context)
+{
+    struct swap *swap = context;
+    const struct session *session = swap->session;
+    struct stat status;
+    char path[PROC_PATH_SIZE];
+    int64_t position;
+
+    if (sys_fstat(fd, &status) != 0 || status.st_dev != SESSION_GET(memory_device) ||
+        status.st_ino != swap->old_number || descriptor_is_private(fd))
+        return 0;
+    position = sys_lseek(fd, 0, SEEK_CUR);
+    if (swap->fresh < 0 || sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
+        if (swap->fresh >= 0)
+            (void)sys_close(swap->fresh);
+        swap->fresh = sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
+                                 (int)sys_fcntl(fd, F_GETFL, 0) & ~O_CREAT, 0);
+        if (swap->fresh < 0)
+            return swap->fresh;
+        (void)sys_lseek(swap->fresh, position, SEEK_SET);
+    }
+    return sys_dup3(swap->fresh, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -EBADF : 0;
+}
+
+int session_load_anew(struct session *session)
+{
+    struct swap swap = {.session = session, .old_number = session->memory_number, .fresh = -1};
+    int old_memory = session->memory;
+    int error;
+
+    if (is_stray(session) || !session_table_is_ours())
+        return 0;
+    error = make_memory(session, false);
+    if (error != 0)
+        return error;
+    error = descriptor_for_each(swap_one, &swap);
+    if (swap.fresh >= 0)
+        (void)sys_close(swap.fresh);
+    (void)sys_close(old_memory);
+    return error;
+}
+
 static bool wants_writing(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
@@ -229,15 +290,22 @@ static unsigned initial_flags(bool stray, int flags, bool created)
     return result;
 }
 
+/* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay where it is. */
+static int make_inode_private(int inode, const struct stat *status)
+{
+    if (session_on(status->st_dev, status->st_ino) == NULL || !filelock_is_posix_holder(inode))
+        return descriptor_make_private(inode);
+    descriptor_mark(inode);
+    return inode;
+}
+
 int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
 {
     struct session *session = stray;
     struct stat status;
     int private;
-    int error = take_ownership();
+    int error = sys_fstat(inode, &status);
 
-    if (error == 0)
-        error = sys_fstat(inode, &status);
     if (error == 0 && session_table_is_ours()) {
         session = claim();
         error = session == NULL ? -ENFILE : 0;
@@ -253,10 +321,15 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     SESSION_SET(session->inode, inode);
     SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
     session->linked = false;
+    SESSION_SET(session->guard, -1);
+    if (session == stray) {
+        session->committer = 0;
+        session->commit_again = 0;
+    }
 
     if (session->flags & SESSION_LOCKED)
-        error = filelock_acquire(inode, F_WRLCK, session_config->lock_timeout, NULL);
-    private = error == 0 ? descriptor_make_private(inode) : error;
+        error = filelock_keep(inode, session_config->lock_timeout);
+    private = error == 0 ? make_inode_private(inode, &status) : error;
     if (private < 0) {
         session_drop(session);
         return private;
@@ -291,29 +364,15 @@ int session_hand_out(struct session *session, int flags)
     return fd;
 }
 
-static int any_memory(struct session *session, void *context)
-{
-    *(int *)context = SESSION_GET(session->memory);
-    return 1;
-}
-
 void session_drop(struct session *session)
 {
-    int memory = session->memory;
-    int inode = session->inode;
-    int other = -1;
-
     if (session->flags & SESSION_STRAY) {
         close_private(session);
         return;
     }
     __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
-    (void)sys_close(memory);
-    (void)sys_close(inode);
+    close_private(session);
     __atomic_store_n(&session->state, FREE, __ATOMIC_RELEASE);
-    (void)session_for_each(any_memory, &other);
-    descriptor_keep_findable(inode, other);
-    descriptor_keep_findable(memory, other);
     __atomic_sub_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
 }
 
@@ -326,6 +385,30 @@ int session_for_each(int (*visit)(struct session *session, void *context), void 
         if (__atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == LIVE)
             result = visit(&table[i], context);
     return result;
+}
+
+struct inode_identity {
+    dev_t device;
+    ino_t number;
+    struct session *session;
+};
+
+static int has_inode(struct session *session, void *context)
+{
+    struct inode_identity *identity = context;
+
+    if (SESSION_GET(session->device) != identity->device || SESSION_GET(session->number) != identity->number)
+        return 0;
+    identity->session = session;
+    return 1;
+}
+
+struct session *session_on(dev_t device, ino_t number)
+{
+    struct inode_identity identity = {.device = device, .number = number};
+
+    (void)session_for_each(has_inode, &identity);
+    return identity.session;
 }
 
 struct session *session_of(const struct stat *status, struct session *stray)
@@ -344,19 +427,6 @@ struct session *session_of(const struct stat *status, struct session *stray)
     return NULL;
 }
 
-struct inode_identity {
-    dev_t device;
-    ino_t number;
-};
-
-static int has_inode(struct session *session, void *context)
-{
-    const struct inode_identity *identity = context;
-
-    return SESSION_GET(session->device) == identity->device &&
-           SESSION_GET(session->number) == identity->number;
-}
-
 enum session_role session_identify(int fd, struct session *stray, struct session **session)
 {
     struct stat status;
@@ -368,8 +438,8 @@ enum session_role session_identify(int fd, struct session *stray, struct session
     if (*session != NULL)
         return descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_PROGRAM;
 
-    struct inode_identity identity = {status.st_dev, status.st_ino};
-    bool suspect = session_for_each(has_inode, &identity) || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
+    bool suspect =
+        session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
     return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
 }
 
@@ -388,13 +458,8 @@ static bool is_over(struct session *session)
     int answer = descriptor_is_last(session->memory);
 
     if (answer < 0)
-        answer = descriptor_for_each(count_if_ours, session) == 0;
+        answer = descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
     return answer == 1;
-}
-
-static bool is_stray(const struct session *session)
-{
-    return session < table || session >= table + SESSIONS_MAX;
 }
 
 static bool take(struct session *session, int self, int *holder)
@@ -443,31 +508,45 @@ static bool leave(struct session *session)
     return __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
+/* The error of the commit that ended the session in another thread, once; for the one whose close it was. */
+static int take_last_error(struct session *session, ino_t memory_number)
+{
+    if (is_stray(session) || SESSION_GET(session->ended_number) != memory_number)
+        return 0;
+    return __atomic_exchange_n(&session->ended_error, 0, __ATOMIC_ACQ_REL);
+}
+
+static void end(struct session *session, int error)
+{
+    SESSION_SET(session->ended_error, error);
+    SESSION_SET(session->ended_number, session->memory_number);
+    __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
+    (void)leave(session);
+    session_drop(session);
+}
+
 /* Only a committer may look at a session's descriptors: their numbers are somebody else's once it has ended. */
 static int settle(struct session *session, ino_t memory_number, bool wait)
 {
-    int error = 0;
+    int error;
 
     if (!is_stray(session) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
         if (!enter(session, memory_number, wait))
-            return error;
+            return wait ? take_last_error(session, memory_number) : 0;
         if (is_over(session)) {
-            if (session->flags & SESSION_WRITABLE)
-                error = session_commit(session, true);
-            __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
-            (void)leave(session);
-            session_drop(session);
+            error = session->flags & SESSION_WRITABLE ? session_commit(session, true) : 0;
+            end(session, error);
             return error;
         }
     } while (leave(session));
-    return error;
+    return 0;
 }
 
-int session_settle(struct session *session)
+int session_settle(struct session *session, ino_t memory_number)
 {
-    return settle(session, SESSION_GET(session->memory_number), true);
+    return settle(session, memory_number, true);
 }
 
 /* What every session is asked, and the first error. */
@@ -500,6 +579,12 @@ int session_sync(struct session *session)
     ino_t memory_number = SESSION_GET(session->memory_number);
     int error;
 
+    if (!is_stray(session) && !session_table_is_ours()) {
+        struct session copy = *session; /* a vfork child: the table is its parent's */
+
+        copy.flags |= SESSION_STRAY;
+        return session_commit(&copy, false);
+    }
     if (!enter(session, memory_number, true))
         return 0;
     error = session_commit(session, false);
@@ -508,6 +593,48 @@ int session_sync(struct session *session)
     if (error == 0)
         error = settle(session, memory_number, true);
     return error;
+}
+
+int session_refresh(struct session *session)
+{
+    ino_t memory_number = SESSION_GET(session->memory_number);
+    int error;
+
+    if (!is_stray(session) && !session_table_is_ours())
+        return 0;
+    if (!enter(session, memory_number, true))
+        return 0;
+    error = session_reload(session);
+    if (leave(session))
+        (void)settle(session, memory_number, true);
+    return error;
+}
+
+void session_abandon_commit(struct session *session)
+{
+    if (__atomic_load_n(&session->committer, __ATOMIC_ACQUIRE) != sys_gettid())
+        return;
+    close_if_open(__atomic_exchange_n(&session->guard, -1, __ATOMIC_ACQ_REL));
+    release(session);
+}
+
+int session_move_private(struct session *session, int number)
+{
+    ino_t memory_number = SESSION_GET(session->memory_number);
+    int *slot;
+    long moved = 0;
+
+    if (!enter(session, memory_number, true))
+        return 0;
+    slot = session->inode == number ? &session->inode : session->memory == number ? &session->memory : NULL;
+    if (slot != NULL) {
+        moved = sys_fcntl(number, F_DUPFD, number + 1);
+        if (moved >= 0)
+            __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
+    }
+    if (leave(session))
+        (void)settle(session, memory_number, true);
+    return moved < 0 ? (int)moved : slot != NULL;
 }
 
 static int sync_one(struct session *session, void *context)

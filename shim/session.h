@@ -51,11 +51,14 @@ struct session {
     int state;        /* atomic */
     int committer;    /* atomic: the thread that is at a commit, or 0 */
     int commit_again; /* atomic: a signal handler in that thread wanted another one */
-    bool linked;      /* the directory of a file that the session created is synced */
-    unsigned flags;   /* enum session_flag */
-    int inode;        /* private descriptor of the real inode */
-    int memory;       /* private descriptor of the memfd */
-    dev_t device;     /* st_dev and st_ino of the real inode */
+    int guard;        /* the descriptor that keeps other processes' committers out, or -1 */
+    int ended_error; /* atomic: of the commit that ended the session `ended_number`, if nobody was told yet */
+    ino_t ended_number;
+    bool linked;    /* the directory of a file that the session created is synced */
+    unsigned flags; /* enum session_flag */
+    int inode;      /* private descriptor of the real inode */
+    int memory;     /* private descriptor of the memfd */
+    dev_t device;   /* st_dev and st_ino of the real inode */
     ino_t number;
     ino_t memory_number; /* st_ino of the memfd; all memfds share one st_dev */
 };
@@ -63,7 +66,7 @@ struct session {
 /* Sessions that this process may have. A larger number costs address space, no memory. */
 #define SESSIONS_MAX 8192
 
-/* Set once before the first session; the struct stays the caller's. */
+/* Once, before the first session. The struct stays the caller's. */
 void session_configure(const struct config *config);
 
 /* False as long as this process has no session: then every wrapper is its libc call and nothing else. */
@@ -100,11 +103,15 @@ enum session_role session_identify(int fd, struct session *stray, struct session
 /* The session that a memfd's status (fstat) belongs to, or NULL. */
 struct session *session_of(const struct stat *status, struct session *stray);
 
+/* A session of this process on the real inode with this identity, or NULL. */
+struct session *session_on(dev_t device, ino_t number);
+
 /*
- * To be called after the program closed a descriptor of the session: if it was the last anywhere, commits
- * what changed and ends the session. Returns 0, or the negative errno with which the commit failed.
+ * To be called after the program closed a descriptor of the session, whose `memory_number` was read before: if it was
+ * the last anywhere, commits what changed and ends the session. Returns 0, or the negative errno with which the commit
+ * failed, here or in a thread that came first.
  */
-int session_settle(struct session *session);
+int session_settle(struct session *session, ino_t memory_number);
 
 /* session_settle() for every session of this process, after a call that may have closed any. Without `wait`
  * those that another thread is committing are left to it. Returns the first error. */
@@ -112,6 +119,12 @@ int session_settle_all(bool wait);
 
 /* Commits what changed now, whoever has the session open: fsync(2). Errors as of session_settle(). */
 int session_sync(struct session *session);
+
+/*
+ * Loads what others have committed since into the session's memory, unless it holds changes of its own: to be called
+ * when the program has taken a lock. Returns 0, or a negative errno as of store_load(); the memory is as it was then.
+ */
+int session_refresh(struct session *session);
 
 /* session_sync() for every session. */
 int session_sync_all(void);
@@ -123,6 +136,15 @@ void session_adopt(void);
 /* The end of this process: closes the program's descriptors, commits where they were the last, gives the
  * private ones back. Nothing of the program may use them afterwards. */
 void session_finish(void);
+
+/* In the child of a fork: the table is this process's from now on. */
+#define session_after_fork() ((void)session_table_is_ours())
+
+/*
+ * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor of the session, it
+ * gets another number. Returns 1 if so, else 0, or -EMFILE.
+ */
+int session_move_private(struct session *session, int number);
 
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
 int session_for_each(int (*visit)(struct session *session, void *context), void *context);
@@ -150,6 +172,12 @@ void session_set_base(const struct session *session, struct session_base base);
  */
 int session_commit(struct session *session, bool exclusive);
 
+/* session_refresh(), with every other committer kept out. */
+int session_reload(struct session *session);
+
+/* Gives a session for reading a new memfd with what is live now, and the program's descriptors to that. */
+int session_load_anew(struct session *session);
+
 /* True in a process that may change the table: not in a vfork child. */
 bool session_table_is_ours(void);
 
@@ -161,6 +189,12 @@ struct session *session_enter(const struct session *found);
  * `memory_number`, or, with 0, of any whose private memfd descriptor is above *after, which is moved on.
  */
 bool session_search(ino_t memory_number, int *after, struct session *session);
+
+/* True if this process has a mapping of the session's memory. */
+bool session_is_mapped(const struct session *session);
+
+/* The process ends: takes the session from a commit of this very thread, which a signal handler left for good. */
+void session_abandon_commit(struct session *session);
 
 /* Replaces this process's shared mappings of the session's memory by ones through our private descriptor:
  * same pages, but no longer a hold on the program's description. Returns true if a private mapping is left.

@@ -29,22 +29,23 @@ static bool read_memory_name(int fd, struct session *session)
     char path[PROC_PATH_SIZE];
     char link[128];
     const char *at = link + sizeof MEMORY_PREFIX - 1;
-    uint64_t fields[3];
+    uint64_t fields[4];
     struct stat status;
     ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(path, fd), link, sizeof link - 1);
 
     if (n < (ssize_t)sizeof MEMORY_PREFIX || memcmp(link, MEMORY_PREFIX, sizeof MEMORY_PREFIX - 1) != 0)
         return false;
     link[n] = '\0';
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         at = parse_hex(at, &fields[i]);
-        at += i < 2 && *at == ':';
+        at += i < 3 && *at == ':';
     }
     if (sys_fstat(fd, &status) != 0)
         return false;
     session->flags = (unsigned)fields[0] | SESSION_STRAY;
     session->device = fields[1];
     session->number = fields[2];
+    session->inode = (int)fields[3];
     session->memory_number = status.st_ino;
     return true;
 }
@@ -74,8 +75,7 @@ static int claimed(struct session *session, void *context)
     return session->inode == *(int *)context;
 }
 
-/* Several sessions may be on one inode: any private descriptor of it that is nobody's yet will do, as long as
- * it can be written where it must. */
+/* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. */
 static int find_inode(int fd, void *context)
 {
     struct session *session = ((struct search *)context)->session;
@@ -102,7 +102,7 @@ bool session_search(ino_t memory_number, int *after, struct session *session)
         if (descriptor_for_each(find_memory, &search) != 1)
             return false;
         search.after = *after = session->memory;
-        if (descriptor_for_each(find_inode, &search) == 1)
+        if (find_inode(session->inode, &search) == 1 || descriptor_for_each(find_inode, &search) == 1)
             return true;
     }
 }
@@ -126,8 +126,6 @@ void session_adopt(void)
     struct session *session;
     int after = -1;
 
-    if (!descriptor_inherited_any())
-        return;
     while (session_search(0, &after, &found)) {
         if (session_for_each(same_memory, &found.memory_number) != 0) {
             (void)sys_close(found.memory); /* a second number of the same description */
@@ -141,9 +139,18 @@ void session_adopt(void)
         if (descriptor_for_each(is_program_descriptor, session) == 1)
             continue;
         /* none of its descriptors came through the exec */
-        (void)session_settle(session);
-        if (session_for_each(same_memory, &found.memory_number) != 0)
+        switch (descriptor_is_last(session->memory)) {
+        case 1:
+            (void)session_settle(session, found.memory_number);
+            break;
+        case 0:
             session_drop(session);
+            break;
+        default: /* a parent may have it: to commit now would show half of what it writes */
+            log_line(LOG_WARN,
+                     "inherited a file that this user cannot tell to be closed: not committed here");
+            session_drop(session);
+        }
     }
 }
 
@@ -265,6 +272,16 @@ struct session *session_mapped_at(const void *address)
     return search.session;
 }
 
+static int is_of(const struct mapping *mapping, void *context)
+{
+    return mapping->number == ((const struct session *)context)->memory_number;
+}
+
+bool session_is_mapped(const struct session *session)
+{
+    return for_each_mapping(is_of, (void *)session) == 1;
+}
+
 struct remap {
     const struct session *session;
     bool private_left;
@@ -310,11 +327,12 @@ static int finish_one(struct session *session, void *context)
     ino_t memory_number = session->memory_number;
 
     (void)context;
+    session_abandon_commit(session);
     /* a private mapping hides whether others have it open: better commit too early than not at all */
     if ((session->flags & SESSION_WRITABLE) && descriptor_is_last(session->memory) == 0 &&
         session_remap(session))
         (void)session_commit(session, false);
-    (void)session_settle(session);
+    (void)session_settle(session, memory_number);
     /* still there: another process has it open and will commit */
     if (session->memory_number == memory_number && session_for_each(same_memory, &memory_number) != 0)
         session_drop(session);
@@ -331,5 +349,5 @@ void session_finish(void)
         (void)session_for_each(finish_one, NULL);
     else
         while (session_search(0, &after, &stray))
-            (void)session_settle(&stray);
+            (void)session_settle(&stray, stray.memory_number);
 }

@@ -7,6 +7,7 @@
 #include "filelock.h"
 #include "log.h"
 #include "scratch.h"
+#include "signals.h"
 #include "store.h"
 
 #include <errno.h>
@@ -55,16 +56,32 @@ static void view_close(struct view *view)
         scratch_give(&view->scratch);
 }
 
-/* Under the lock: is the live payload still the one that this session began with? */
-static int live_is_base(const struct session *session, struct session_base base, bool *same)
+/* Is the live payload still the one that this session began with? */
+static int live_is_base(const struct session *session, struct session_base base, struct store_wait wait,
+                        bool *same)
 {
     struct store_image live;
-    int error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
+    int error = store_look(session->inode, wait, &live);
 
     if (error == 0 && live.kind == STORE_PLAIN && live.size == base.size)
-        error = store_load(session->inode, -1, (struct store_wait){.locked = true}, &live);
+        error = store_load(session->inode, -1, wait, &live);
     *same = error == 0 && live.size == base.size && live.payload_crc == base.crc;
     return error;
+}
+
+/* In the format that is wanted; but a file that is sized stays so: the safer format is not given up. */
+static int store_payload(const struct session *session, const struct store_payload *payload)
+{
+    struct store_image live;
+    int error;
+
+    if (session_config->format == CONFIG_SIZED)
+        return store_commit(session->inode, payload, session_config->sync);
+    error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
+    if (error != 0)
+        return error;
+    return live.kind == STORE_PLAIN ? store_commit_plain(session->inode, payload, session_config->sync)
+                                    : store_commit(session->inode, payload, session_config->sync);
 }
 
 /* Somebody committed since: what was appended goes to the end of what is live now. */
@@ -92,7 +109,7 @@ static int commit_merged(const struct session *session, const struct view *view,
     if (error != 0)
         return error;
     payload = (struct store_payload){merged.bytes, merged.size, crc32c(0, merged.bytes, merged.size)};
-    error = store_commit(session->inode, &payload, session_config->sync);
+    error = store_payload(session, &payload);
     view_close(&merged);
     return error;
 }
@@ -101,26 +118,18 @@ static int store(const struct session *session, const struct view *view, uint32_
                  struct session_base base)
 {
     struct store_payload payload = {view->bytes, view->size, crc};
-    struct store_image live;
     bool same = true;
     int error = 0;
 
     /* an append session whose old bytes are as they were: O_APPEND is a promise about the end of the file */
     if ((session->flags & SESSION_APPEND) && !base.force && view->size >= base.size &&
         crc32c(0, view->bytes, base.size) == base.crc)
-        error = live_is_base(session, base, &same);
+        error = live_is_base(session, base, (struct store_wait){.locked = true}, &same);
     if (error != 0)
         return error;
     if (!same)
         return commit_merged(session, view, base);
-    if (session_config->format == CONFIG_PLAIN) {
-        error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
-        if (error != 0)
-            return error;
-        if (live.kind == STORE_PLAIN) /* a file that is sized stays sized: the safer format is not given up */
-            return store_commit_plain(session->inode, &payload, session_config->sync);
-    }
-    return store_commit(session->inode, &payload, session_config->sync);
+    return store_payload(session, &payload);
 }
 
 /*
@@ -245,7 +254,7 @@ static int commit_alone(struct session *session, bool exclusive)
     struct view view;
     bool keep_times;
     uint32_t crc;
-    uint64_t mask;
+    struct filelock lock;
     int error = sys_fstat(session->memory, &memory);
 
     if (error == 0)
@@ -259,14 +268,14 @@ static int commit_alone(struct session *session, bool exclusive)
         goto out;
 
     if (!(session->flags & SESSION_LOCKED))
-        error = filelock_acquire(session->inode, F_WRLCK, session_config->lock_timeout, &mask);
+        error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
     if (error == 0) {
         keep_times = times_were_set(session, &memory, times);
         error = store(session, &view, crc, base);
         if (error == 0 && keep_times)
             (void)sys_utimensat(session->inode, NULL, times, 0);
         if (!(session->flags & SESSION_LOCKED))
-            (void)filelock_release(session->inode, &mask);
+            filelock_release(&lock);
     }
     if (error == 0) {
         session_set_base(session, (struct session_base){.size = view.size, .crc = crc});
@@ -280,18 +289,119 @@ out:
     return error;
 }
 
-int session_commit(struct session *session, bool exclusive)
+/* Writes what `from` holds over the session's memory. */
+static int replace_memory(const struct session *session, int from, const struct store_image *image)
+{
+    const struct timespec never[2] = {{0, 1}, {0, 1}};
+    struct view view;
+    int error = view_open(&view, from, image->size, true);
+
+    if (error != 0)
+        return error;
+    for (uint64_t done = 0; error == 0 && done < view.size;) {
+        ssize_t n = sys_pwrite(session->memory, (char *)view.bytes + done, view.size - done, done);
+
+        if (n > 0)
+            done += (uint64_t)n;
+        else if (n != -EINTR)
+            error = n < 0 ? (int)n : -ENOSPC;
+    }
+    if (error == 0)
+        error = sys_ftruncate(session->memory, view.size);
+    (void)sys_utimensat(session->memory, NULL, never, 0); /* see times_were_set() */
+    view_close(&view);
+    if (error == 0)
+        session_set_base(session, (struct session_base){.size = image->size, .crc = image->payload_crc});
+    return error;
+}
+
+static int is_unchanged(const struct session *session, struct session_base base, bool *unchanged)
+{
+    struct stat memory;
+    struct view view;
+    int error = sys_fstat(session->memory, &memory);
+
+    *unchanged = false;
+    if (error != 0 || base.force || (uint64_t)memory.st_size != base.size)
+        return error;
+    error = view_open(&view, session->memory, base.size, true);
+    if (error != 0)
+        return error;
+    *unchanged = view.size == base.size && crc32c(0, view.bytes, view.size) == base.crc;
+    view_close(&view);
+    return 0;
+}
+
+static int reload_alone(struct session *session)
+{
+    struct session_base base = session_get_base(session);
+    struct store_wait wait = {.timeout = session_config->lock_timeout};
+    struct store_image image;
+    bool same;
+    bool unchanged;
+    int memory;
+    int error = live_is_base(session, base, wait, &same);
+
+    if (error != 0 || same)
+        return error;
+    if (!(session->flags & SESSION_WRITABLE))
+        return session_load_anew(session);
+    error = is_unchanged(session, base, &unchanged);
+    if (error != 0 || !unchanged)
+        return error;
+    /* not straight into the session's memory: a load that fails leaves nothing of use */
+    memory = sys_memfd_create("atomshim-reload", MFD_CLOEXEC);
+    if (memory < 0)
+        return memory;
+    error = store_load(session->inode, memory, wait, &image);
+    if (error == 0)
+        error = replace_memory(session, memory, &image);
+    (void)sys_close(memory);
+    return error;
+}
+
+/*
+ * Processes that share the session by fork share its descriptions, and its lock: only a flock() on a fresh description
+ * of the memfd keeps their commits apart. A descriptor that cannot be had is done without.
+ */
+static int keep_others_out(struct session *session)
 {
     char path[PROC_PATH_SIZE];
     int guard = sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0);
-    int error;
 
-    /* processes that share the session by fork share its descriptions: only a fresh one keeps them apart */
-    if (guard >= 0)
-        while (sys_flock(guard, LOCK_EX) == -EINTR)
-            continue;
-    error = commit_alone(session, exclusive);
+    SESSION_SET(session->guard, guard);
+    return guard < 0 ? 0 : filelock_guard(guard, session_config->lock_timeout);
+}
+
+static void let_others_in(struct session *session)
+{
+    int guard = __atomic_exchange_n(&session->guard, -1, __ATOMIC_ACQ_REL);
+
     if (guard >= 0)
         (void)sys_close(guard);
+}
+
+int session_commit(struct session *session, bool exclusive)
+{
+    /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our doing */
+    struct signals_held held = signals_hold(SIGXFSZ);
+    int error = keep_others_out(session);
+
+    if (error == 0)
+        error = commit_alone(session, exclusive);
+    else
+        report(session, NULL, error);
+    let_others_in(session);
+    signals_release(&held);
+    return error;
+}
+
+int session_reload(struct session *session)
+{
+    int error = keep_others_out(session);
+
+    if (error == 0)
+        error = reload_alone(session);
+    let_others_in(session);
     return error;
 }

@@ -244,7 +244,7 @@ static int find(struct attempt *attempt, struct store_wait wait)
 {
     int result = DAMAGED;
     int retries = wait.locked ? LOCKED_RETRIES : RETRIES;
-    uint64_t mask;
+    struct filelock lock;
 
     for (int i = 0; i < retries; i++) {
         attempt->settle_for_plain = wait.locked && i == retries - 1;
@@ -257,10 +257,10 @@ static int find(struct attempt *attempt, struct store_wait wait)
     if (wait.locked)
         return -EIO;
 
-    result = filelock_acquire(attempt->inode, F_RDLCK, wait.timeout, &mask);
+    result = filelock_acquire(&lock, attempt->inode, F_RDLCK, wait.timeout);
     if (result == 0) {
         result = find(attempt, (struct store_wait){.locked = true});
-        (void)filelock_release(attempt->inode, &mask);
+        filelock_release(&lock);
     }
     return result;
 }

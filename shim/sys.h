@@ -176,11 +176,6 @@ static inline int sys_utimensat(int fd, const char *path, const struct timespec 
     return (int)SYS_CALL(SYS_utimensat, fd, path, times, flags, 0, 0);
 }
 
-static inline int sys_ppoll(void *entries, unsigned count, const struct timespec *timeout)
-{
-    return (int)SYS_CALL(SYS_ppoll, entries, count, timeout, 0, 0, 0);
-}
-
 static inline int sys_prlimit(int resource, const void *new_limit, void *old_limit)
 {
     return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);
@@ -190,6 +185,20 @@ static inline int sys_prlimit(int resource, const void *new_limit, void *old_lim
 static inline int sys_sigprocmask(const uint64_t *mask, uint64_t *old)
 {
     return (int)SYS_CALL(SYS_rt_sigprocmask, 2, mask, old, sizeof *mask, 0, 0);
+}
+
+/* Takes a pending, blocked signal of `mask` without waiting: its number, or -EAGAIN. */
+static inline int sys_take_signal(uint64_t mask)
+{
+    const struct timespec at_once = {0, 0};
+    return (int)SYS_CALL(SYS_rt_sigtimedwait, &mask, 0, &at_once, sizeof mask, 0, 0);
+}
+
+static inline bool sys_is_signal_pending(uint64_t mask)
+{
+    uint64_t pending = 0;
+    (void)SYS_CALL(SYS_rt_sigpending, &pending, sizeof pending, 0, 0, 0, 0);
+    return (pending & mask) != 0;
 }
 
 static inline int sys_getpid(void)

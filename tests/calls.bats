@@ -70,6 +70,10 @@ run_all() {
     run_all calls_sync
 }
 
+@test "fcntl, lockf and flock: they exclude other processes, and never our own commit" {
+    run_all calls_lock
+}
+
 @test "the stat family" {
     run_all calls_status
 }

@@ -296,6 +296,15 @@ second' 3 "$PROGRAMS/cxx_stream" "$file"
     "$PROGRAMS/cxx_stream" "$BATS_TEST_TMPDIR/plain"
 }
 
+@test "I2 I3 /dev/stdout opened anew writes into the same content, whatever the patterns" {
+    export ATOMSHIM_PATHS
+    for ATOMSHIM_PATHS in "$MANAGED/" '/**' '*'; do
+        LD_PRELOAD=$ROOT/build/libatomshim.so sh -c '{ echo first; echo second >>/dev/stdout; } >"$file"'
+        assert_equal "$(payload "$file")" 'first
+second' "$ATOMSHIM_PATHS"
+    done
+}
+
 @test "only regular files: FIFO, device, directory and /proc are passed through" {
     mkfifo "$MANAGED/fifo"
     wrapped sh -c 'echo through >"$0" & cat "$0"; wait' "$MANAGED/fifo" >"$seen"

@@ -55,10 +55,14 @@ static bool find_file(char path[PATH_MAX])
     if (known && snprintf(path, PATH_MAX, "%s/%s", directory, SHIM_NAME) < PATH_MAX &&
         access(path, F_OK) == 0)
         return true;
+    /* as PREFIX/bin/atomshim, wherever PREFIX was moved to */
+    if (known && snprintf(path, PATH_MAX, "%s/../lib/%s", directory, SHIM_NAME) < PATH_MAX &&
+        access(path, F_OK) == 0)
+        return true;
     (void)snprintf(path, PATH_MAX, "%s/%s", ATOMSHIM_LIBDIR, SHIM_NAME);
     if (access(path, F_OK) == 0)
         return true;
-    cli_complain("cannot find %s, neither in %s nor in %s", SHIM_NAME,
+    cli_complain("cannot find %s, neither in %s, its ../lib, nor in %s", SHIM_NAME,
                  known ? directory : "its own directory", ATOMSHIM_LIBDIR);
     return false;
 }

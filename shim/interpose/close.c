@@ -9,14 +9,16 @@ static int shim_close(int fd)
     struct session stray;
     struct session *session;
     enum session_role role = shim_identify(fd, &stray, &session);
+    ino_t memory_number;
 
     if (role == SESSION_NONE)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
+    memory_number = session->memory_number;
     if (real_close(fd) != 0)
         return -errno;
-    return session_settle(session);
+    return session_settle(session, memory_number);
 }
 
 EXPORT int close(int fd)
@@ -98,23 +100,9 @@ EXPORT void closefrom(int lowest)
 
 /* ---- dup2 and dup3 close what they replace ---- */
 
-/* Makes room where the program wants a descriptor of its own. */
 static int move_private(struct session *session, void *context)
 {
-    int number = *(int *)context;
-    int *slot = session->inode == number    ? &session->inode
-                : session->memory == number ? &session->memory
-                                            : NULL;
-    long moved;
-
-    if (slot == NULL)
-        return 0;
-    moved = sys_fcntl(number, F_DUPFD, number + 1);
-    if (moved < 0)
-        return (int)moved;
-    __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
-    descriptor_keep_findable(number, (int)moved);
-    return 1;
+    return session_move_private(session, *(int *)context);
 }
 
 /* SHIM_PASS, 0 with *replaced set, or a negative errno. */
@@ -133,15 +121,23 @@ static int before_replace(int from, int to, struct session *stray, struct sessio
     return role == SESSION_PROGRAM ? 0 : SHIM_PASS;
 }
 
+/* Like the kernel, dup2() and dup3() do not report the close; the log does. */
+static void after_replace(struct session *replaced, ino_t memory_number)
+{
+    if (memory_number != 0)
+        (void)session_settle(replaced, memory_number);
+}
+
 EXPORT int dup2(int from, int to)
 {
     struct session stray;
     struct session *replaced;
     int error = before_replace(from, to, &stray, &replaced);
+    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
     int result = error == 0 || error == SHIM_PASS ? real_dup2(from, to) : shim_result(error);
 
-    if (error == 0 && result >= 0)
-        (void)session_settle(replaced); /* like the kernel, dup2() does not report the close; the log does */
+    if (result >= 0)
+        after_replace(replaced, memory_number);
     return result;
 }
 
@@ -150,9 +146,10 @@ EXPORT int dup3(int from, int to, int flags)
     struct session stray;
     struct session *replaced;
     int error = before_replace(from, to, &stray, &replaced);
+    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
     int result = error == 0 || error == SHIM_PASS ? real_dup3(from, to, flags) : shim_result(error);
 
-    if (error == 0 && result >= 0)
-        (void)session_settle(replaced);
+    if (result >= 0)
+        after_replace(replaced, memory_number);
     return result;
 }

@@ -14,6 +14,7 @@ struct config shim_config = {.disabled = true, .paths = ""};
 static int set_up_state;
 static int set_up_thread;
 static bool managing;
+static bool constructed;
 
 extern int __cxa_atexit(void (*function)(void *), void *argument, void *library);
 
@@ -62,14 +63,15 @@ static char **copy_environment(void)
 
 /*
  * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs
- * between the libcs; only then has all of the program run that runs before the streams' own flush.
+ * between the libcs; only then has all of the program run that runs before the streams' own flush. Called by
+ * another library's constructor, before ours, it runs no destructor of ours.
  */
 static void at_exit(void *unused)
 {
     static int calls;
 
     (void)unused;
-    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) != 2 || !session_any())
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (constructed ? 2 : 1) || !session_any())
         return;
     shim_flush_streams();
     session_finish();
@@ -161,6 +163,7 @@ enum session_role shim_identify(int fd, struct session *stray, struct session **
 
 __attribute__((constructor)) static void constructor(void)
 {
+    constructed = true;
     (void)is_set_up();
 }
 

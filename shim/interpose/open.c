@@ -49,7 +49,7 @@ static int shim_truncate(const char *path, int64_t size)
         return result;
     }
     session_publish(session);
-    return session_settle(session);
+    return session_settle(session, session->memory_number);
 }
 
 /* open(2): the mode is there exactly when a file may be created */

@@ -2,16 +2,9 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-
-/* The oldest version of each: what this names is in every glibc since, in whichever library; musl ignores it.
- */
-#if defined(__x86_64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
-#elif defined(__aarch64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.17");
-#endif
 
 static int result_of(long result)
 {
@@ -171,6 +164,30 @@ static ssize_t raw_copy_file_range(int from, off64_t *from_offset, int to, off64
     return count_of(SYS_CALL(SYS_copy_file_range, from, from_offset, to, to_offset, size, flags));
 }
 
+static int raw_fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, command);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    return result_of(sys_fcntl(fd, command, (long)argument));
+}
+
+static int raw_lockf(int fd, int command, off_t size)
+{
+    (void)fd;
+    (void)command;
+    (void)size;
+    return result_of(-ENOSYS);
+}
+
+static int raw_flock(int fd, int operation)
+{
+    return result_of(sys_flock(fd, operation));
+}
+
 /* On 64-bit machines the kernel's struct stat is the libc's, and stat64 is the same. */
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one struct stat");
 
@@ -314,6 +331,11 @@ static ssize_t raw_flistxattr(int fd, char *list, size_t size)
 static int raw_fremovexattr(int fd, const char *name)
 {
     return result_of(SYS_CALL(SYS_fremovexattr, fd, name, 0, 0, 0, 0));
+}
+
+static pid_t raw_fork(void)
+{
+    return result_of(SYS_CALL(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0));
 }
 
 static void raw_exit(int status)

@@ -8,6 +8,13 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+/* The oldest version: every glibc since has it, in whichever library; musl ignores it. */
+#if defined(__x86_64__)
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+#elif defined(__aarch64__)
+__asm__(".symver dlsym, dlsym@GLIBC_2.17");
+#endif
+
 /* the export, and what it stands in front of */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \

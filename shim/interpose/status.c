@@ -9,8 +9,7 @@
 static int fix_path(int directory, const char *path, int flags, struct stat *status)
 {
     if (shim_enabled())
-        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status->st_mode,
-                                                      (uint64_t)status->st_size);
+        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status);
     return 0;
 }
 
@@ -141,14 +140,19 @@ static int fix_statx_descriptor(int flags, unsigned mask, struct statx *status)
 EXPORT int statx(int directory, const char *path, int flags, unsigned mask, struct statx *status)
 {
     int result = real_statx(directory, path, flags, mask, status);
+    struct stat known;
 
     SHIM_MAY_BE_NULL(path);
     if (result != 0)
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
         return fix_statx_descriptor(flags, mask, status);
-    if ((status->stx_mask & STATX_SIZE) && shim_enabled())
-        status->stx_size =
-            managed_payload_size(&shim_config, directory, path, flags, status->stx_mode, status->stx_size);
+    if (!(status->stx_mask & STATX_SIZE) || !shim_enabled())
+        return 0;
+    known = (struct stat){.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
+                          .st_ino = status->stx_ino,
+                          .st_mode = status->stx_mode,
+                          .st_size = (off_t)status->stx_size};
+    status->stx_size = managed_payload_size(&shim_config, directory, path, flags, &known);
     return 0;
 }

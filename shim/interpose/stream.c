@@ -7,26 +7,38 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Streams on managed descriptors: exit() flushes them before the last commit, libc does so only after it. */
+/* Streams: exit() flushes those on managed descriptors before the last commit, libc does so only after it. Each one is
+ * remembered, as dup2() may put a managed descriptor under any of them. */
 enum { STREAMS_MAX = 4096 };
 static FILE *streams[STREAMS_MAX];
+static int streams_used; /* entries from here on have never been used */
 static int streams_overflowed;
 
 static void remember(FILE *stream)
 {
+    if (stream == NULL || !shim_enabled())
+        return;
     for (int i = 0; i < STREAMS_MAX; i++) {
         FILE *expected = NULL;
+        int used = i;
 
-        if (streams[i] == stream || __atomic_compare_exchange_n(&streams[i], &expected, stream, false,
-                                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        if (__atomic_load_n(&streams[i], __ATOMIC_RELAXED) == stream)
             return;
+        if (!__atomic_compare_exchange_n(&streams[i], &expected, stream, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        (void)__atomic_compare_exchange_n(&streams_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED);
+        return;
     }
     __atomic_store_n(&streams_overflowed, 1, __ATOMIC_RELEASE);
 }
 
 static void forget(FILE *stream)
 {
-    for (int i = 0; i < STREAMS_MAX; i++)
+    int used = __atomic_load_n(&streams_used, __ATOMIC_ACQUIRE);
+
+    for (int i = 0; i < used; i++)
         if (__atomic_load_n(&streams[i], __ATOMIC_ACQUIRE) == stream)
             __atomic_store_n(&streams[i], NULL, __ATOMIC_RELEASE);
 }
@@ -59,10 +71,10 @@ void shim_flush_streams(void)
         (void)fflush(stdout);
     if (is_managed_stream(stderr))
         (void)fflush(stderr);
-    for (int i = 0; i < STREAMS_MAX; i++) {
+    for (int i = 0; i < __atomic_load_n(&streams_used, __ATOMIC_ACQUIRE); i++) {
         FILE *stream = __atomic_load_n(&streams[i], __ATOMIC_ACQUIRE);
 
-        if (stream != NULL)
+        if (stream != NULL && is_managed_stream(stream))
             (void)fflush(stream);
     }
 }
@@ -126,7 +138,8 @@ static FILE *publish_stream(struct session *session, FILE *stream)
     return stream;
 }
 
-static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const char *, const char *))
+/* `real` is dereferenced only once the set-up is sure to have found it. */
+static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
     struct second_open open;
     struct session stray;
@@ -134,18 +147,29 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const 
     int flags = shim_enabled() ? flags_of(mode) : -1;
     int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, &stray, &session);
 
-    if (result == SHIM_PASS)
-        return real(path, mode);
+    FILE *stream;
+
+    if (result == SHIM_PASS) {
+        stream = (*real)(path, mode);
+        remember(stream);
+        return stream;
+    }
     if (result < 0) {
         errno = -result;
         return NULL;
     }
     second_open(&open, session, mode);
-    return publish_stream(session, real(open.path, open.mode));
+    return publish_stream(session, (*real)(open.path, open.mode));
 }
 
-static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
-                          FILE *(*real)(const char *, const char *, FILE *))
+typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
+
+/*
+ * The old content is committed before the new file is loaded: they may be one. Between the two the stream is on
+ * /dev/null, at the same descriptor. Without a path the mode changes: only a session for reading that is to write needs
+ * a new one, on the same inode.
+ */
+static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freopen_function **real)
 {
     struct session old_stray;
     struct session new_stray;
@@ -153,66 +177,72 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream,
     struct session *session;
     struct second_open open;
     char proc_path[PROC_PATH_SIZE];
-    FILE *result;
     enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
+    ino_t memory_number = role == SESSION_PROGRAM ? old->memory_number : 0;
     int flags = shim_has_sessions() || shim_enabled() ? flags_of(mode) : -1;
+    FILE *result = NULL;
+    int kept = -1;
     int error = SHIM_PASS;
 
-    /* without a path the mode changes: a session for reading cannot begin to write */
+    forget(stream);
     if (path == NULL && role == SESSION_PROGRAM && !(old->flags & SESSION_WRITABLE) &&
-        (flags & O_ACCMODE) != O_RDONLY)
-        path = descriptor_path(proc_path, old->inode);
-    if (flags != -1 && path != NULL)
-        error = shim_begin(AT_FDCWD, path, flags, 0666, &new_stray, &session);
-
-    if (error == SHIM_PASS) {
-        result = real(path, mode, stream);
-        if (path != NULL || result == NULL)
-            forget(stream);
-    } else if (error < 0) {
-        forget(stream);
-        (void)real("/dev/null", "r", stream); /* the old stream is closed whatever happens, freopen(3) */
-        (void)real_fclose(stream);
-        errno = -error;
-        result = NULL;
-    } else {
-        forget(stream);
-        second_open(&open, session, mode);
-        result = publish_stream(session, real(open.path, open.mode, stream));
+        (flags & O_ACCMODE) != O_RDONLY) {
+        kept = (int)sys_fcntl(old->inode, F_DUPFD_CLOEXEC, 0);
+        path = descriptor_path(proc_path, kept);
     }
+    if (path != NULL && flags != -1) {
+        if (role == SESSION_PROGRAM && (*real)("/dev/null", "r", stream) == NULL)
+            goto out;
+        if (role == SESSION_PROGRAM)
+            (void)session_settle(old, memory_number);
+        error = shim_begin(AT_FDCWD, path, flags, 0666, &new_stray, &session);
+    }
+    if (error == SHIM_PASS) {
+        result = (*real)(path, mode, stream);
+        remember(result);
+    } else if (error == 0) {
+        second_open(&open, session, mode);
+        result = publish_stream(session, (*real)(open.path, open.mode, stream));
+    } else {
+        (void)(*real)("", "r",
+                      stream); /* fails, and leaves the stream as this libc does when freopen() fails */
+        errno = -error;
+    }
+out:
     if (role == SESSION_PROGRAM)
-        (void)session_settle(old);
+        (void)session_settle(old, memory_number);
+    if (kept >= 0)
+        (void)sys_close(kept);
     return result;
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, real_fopen);
+    return shim_fopen(path, mode, &real_fopen);
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, real_fopen64);
+    return shim_fopen(path, mode, &real_fopen64);
 }
 
 EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
-    return shim_freopen(path, mode, stream, real_freopen);
+    return shim_freopen(path, mode, stream, &real_freopen);
 }
 
 EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
 {
-    return shim_freopen(path, mode, stream, real_freopen64);
+    return shim_freopen(path, mode, stream, &real_freopen64);
 }
 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
-    struct session stray;
-    struct session *session;
-    FILE *stream = real_fdopen(fd, mode);
+    FILE *stream;
 
-    if (stream != NULL && shim_identify(fd, &stray, &session) == SESSION_PROGRAM)
-        remember(stream);
+    (void)shim_enabled(); /* finds real_fdopen */
+    stream = real_fdopen(fd, mode);
+    remember(stream);
     return stream;
 }
 
@@ -221,17 +251,19 @@ EXPORT int fclose(FILE *stream)
     struct session stray;
     struct session *session = NULL;
     enum session_role role = SESSION_NONE;
+    ino_t memory_number = 0;
     int result;
     int error;
 
-    if (shim_has_sessions()) {
+    if (shim_has_sessions())
         role = shim_identify(descriptor_of(stream), &stray, &session);
-        forget(stream);
-    }
+    if (role == SESSION_PROGRAM)
+        memory_number = session->memory_number;
+    forget(stream);
     result = real_fclose(stream);
     if (role != SESSION_PROGRAM)
         return result;
-    error = session_settle(session);
+    error = session_settle(session, memory_number);
     if (error == 0 || result != 0)
         return result;
     errno = -error;
@@ -241,8 +273,9 @@ EXPORT int fclose(FILE *stream)
 /* glibc flushes the streams and leaves their descriptors open: what is in them by then is committed. */
 EXPORT int fcloseall(void)
 {
+    bool any = shim_has_sessions();
     int result = real_fcloseall();
-    int error = shim_has_sessions() ? session_sync_all() : 0;
+    int error = any ? session_sync_all() : 0;
 
     if (error == 0 || result != 0)
         return result;

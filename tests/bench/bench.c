@@ -77,7 +77,7 @@ static void by_protocol(const char *file, size_t size)
 {
     struct store_payload payload = {image, size, crc32c(0, image, size)};
     int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    int error = fd < 0 ? -errno : filelock_acquire(fd, F_WRLCK, 1000000000, NULL);
+    int error = fd < 0 ? -errno : filelock_keep(fd, 1000000000);
 
     if (error == 0)
         error = store_commit(fd, &payload, true);

@@ -437,6 +437,8 @@ static void test_lock(void)
 {
     char name[] = "store_test.XXXXXX";
     int fd = mkstemp(name);
+    struct filelock lock;
+    struct filelock reader;
     int ready[2];
     char byte;
     pid_t child;
@@ -447,19 +449,19 @@ static void test_lock(void)
     if (child == 0) {
         int own = open(name, O_RDWR);
 
-        if (filelock_acquire(own, F_WRLCK, 0, NULL) != 0 || write(ready[1], "", 1) != 1)
+        if (filelock_keep(own, 0) != 0 || write(ready[1], "", 1) != 1)
             _exit(1);
         for (;;)
             (void)pause();
     }
     CHECK_EQUAL(read(ready[0], &byte, 1), 1);
     CHECK(holds_text(fd, "content"));
-    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, 0, NULL), -ETIMEDOUT);
-    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, 20000000, NULL), -ETIMEDOUT);
+    CHECK_EQUAL(filelock_acquire(&lock, fd, F_WRLCK, 0), -ETIMEDOUT);
+    CHECK_EQUAL(filelock_acquire(&lock, fd, F_WRLCK, 20000000), -ETIMEDOUT);
     CHECK_EQUAL(kill(child, SIGKILL), 0);
-    CHECK_EQUAL(filelock_acquire(fd, F_WRLCK, patient.timeout, NULL), 0);
-    CHECK_EQUAL(filelock_acquire(open(name, O_RDONLY), F_RDLCK, 0, NULL), -ETIMEDOUT);
-    CHECK_EQUAL(filelock_release(fd, NULL), 0);
+    CHECK_EQUAL(filelock_acquire(&lock, fd, F_WRLCK, patient.timeout), 0);
+    CHECK_EQUAL(filelock_acquire(&reader, open(name, O_RDONLY), F_RDLCK, 0), -ETIMEDOUT);
+    filelock_release(&lock);
     CHECK_EQUAL(waitpid(child, NULL, 0), child);
     CHECK_EQUAL(unlink(name), 0);
     (void)close(fd);
@@ -470,6 +472,7 @@ static void test_reader_waits_for_a_writer(void)
 {
     char bytes[IMAGE_HEADER_SIZE];
     struct store_image image;
+    struct filelock lock;
     int fd = new_file("");
     int other;
     char link[64];
@@ -479,11 +482,11 @@ static void test_reader_waits_for_a_writer(void)
     CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
     (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     other = open(link, O_RDWR);
-    CHECK_EQUAL(filelock_acquire(other, F_WRLCK, 0, NULL), 0);
+    CHECK_EQUAL(filelock_acquire(&lock, other, F_WRLCK, 0), 0);
     CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), -ETIMEDOUT);
     CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
     CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), 0);
-    CHECK_EQUAL(filelock_release(other, NULL), 0);
+    filelock_release(&lock);
     CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
     CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* nobody is at it: never plain */
     (void)close(other);

@@ -1,0 +1,27 @@
+/* A forked child has a table of its own, which a vfork child has not: only here can the two be told apart in time. */
+#include "interpose.h"
+
+EXPORT pid_t fork(void)
+{
+    pid_t child;
+
+    (void)shim_enabled(); /* finds real_fork */
+    child = real_fork();
+
+    if (child == 0)
+        session_after_fork();
+    return child;
+}
+
+/* Without the handlers of pthread_atfork(3). */
+EXPORT pid_t _Fork(void)
+{
+    pid_t child;
+
+    (void)shim_enabled();
+    child = real__Fork();
+
+    if (child == 0)
+        session_after_fork();
+    return child;
+}

@@ -1,0 +1,270 @@
+/* The calls of interpose/lock.c: a program's own locks exclude other processes, and do not keep its commit out. */
+#include "expect.h"
+
+#include <sys/file.h>
+
+enum { ROUNDS = 25, PROCESSES = 4 };
+
+static struct flock range(short type, off_t start, off_t length)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+}
+
+/* In another process: can `path` be locked there? Without the shim it is asked of the same inode. */
+static bool is_free(const char *path, short type, off_t start, off_t length)
+{
+    pid_t child = fork();
+    int status;
+
+    EXPECT(child >= 0);
+    if (child == 0) {
+        int fd = open(path, O_RDWR);
+        struct flock lock = range(type, start, length);
+
+        if (fd < 0)
+            _exit(2);
+        _exit(fcntl(fd, F_SETLK, &lock) == 0 ? 0 : errno == EAGAIN || errno == EACCES ? 1 : 3);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) < 2);
+    return WEXITSTATUS(status) == 0;
+}
+
+/* Read in another process: closing any descriptor of the file here would drop our POSIX locks, fcntl(2). */
+static void expect_content_elsewhere(const char *file, const char *content)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        expect_content(file, content);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+}
+
+/* `set`: F_SETLK or F_OFD_SETLK, by either name of the call. */
+static void check_fcntl(int (*control)(int fd, int command, ...), const char *file, int set, int get)
+{
+    int fd = open(file, O_RDWR);
+    struct flock lock = range(F_WRLCK, 0, 0);
+
+    EXPECT(control(fd, set, &lock) == 0);
+    EXPECT(!is_free(file, F_WRLCK, 0, 0) && !is_free(file, F_RDLCK, 7, 1));
+    EXPECT(pwrite(fd, "locked", 6, 0) == 6);
+    EXPECT(fsync(fd) == 0); /* a commit while the lock is held */
+    expect_content_elsewhere(file, "locked");
+    EXPECT(!is_free(file, F_WRLCK, 0, 0));
+    lock = range(F_RDLCK, 0, 0);
+    EXPECT(control(fd, get, &lock) == 0 && lock.l_type == F_UNLCK); /* our own is none in our way */
+    lock = range(F_UNLCK, 0, 0);
+    EXPECT(control(fd, set, &lock) == 0);
+    EXPECT(is_free(file, F_WRLCK, 0, 0));
+
+    /* two ranges, one for reading, are the same after a commit */
+    lock = range(F_WRLCK, 10, 5);
+    EXPECT(control(fd, set, &lock) == 0);
+    lock = range(F_RDLCK, 100, 10);
+    EXPECT(control(fd, set, &lock) == 0);
+    EXPECT(pwrite(fd, "RANGES", 6, 0) == 6 && fsync(fd) == 0);
+    expect_content_elsewhere(file, "RANGES");
+    EXPECT(is_free(file, F_WRLCK, 0, 10) && !is_free(file, F_RDLCK, 14, 1) && is_free(file, F_WRLCK, 15, 85));
+    EXPECT(is_free(file, F_RDLCK, 100, 10) && !is_free(file, F_WRLCK, 109, 1) &&
+           is_free(file, F_WRLCK, 110, 0));
+    EXPECT(pwrite(fd, "closed", 6, 0) == 6);
+    EXPECT(close(fd) == 0);
+    expect_content_elsewhere(file, "closed");
+    EXPECT(is_free(file, F_WRLCK, 0, 0));
+
+    /* where offsets count from */
+    fd = open(file, O_RDWR);
+    EXPECT(lseek(fd, 2, SEEK_SET) == 2);
+    lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_start = 1, .l_len = 1};
+    EXPECT(control(fd, set, &lock) == 0 && lock.l_start == 1 && lock.l_whence == SEEK_CUR);
+    EXPECT(!is_free(file, F_WRLCK, 3, 1) && is_free(file, F_WRLCK, 4, 1));
+    lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_END, .l_start = -1, .l_len = 1};
+    EXPECT(control(fd, set, &lock) == 0);
+    EXPECT(!is_free(file, F_WRLCK, 5, 1) && is_free(file, F_WRLCK, 4, 1) && is_free(file, F_WRLCK, 6, 1));
+    EXPECT(close(fd) == 0);
+
+    fd = open(file, O_RDONLY);
+    lock = range(F_WRLCK, 0, 0);
+    EXPECT_ERROR(control(fd, set, &lock), EBADF);
+    lock = range(F_RDLCK, 0, 0);
+    EXPECT(control(fd, set, &lock) == 0 && close(fd) == 0);
+    fd = open(file, O_WRONLY);
+    lock = range(F_RDLCK, 0, 0);
+    EXPECT_ERROR(control(fd, set, &lock), EBADF);
+    lock.l_whence = 9;
+    EXPECT_ERROR(control(fd, get, &lock), EINVAL);
+    EXPECT(control(fd, F_GETFL) == (O_WRONLY | (control(fd, F_GETFL) & ~O_ACCMODE)));
+    EXPECT(close(fd) == 0);
+    EXPECT_ERROR(control(fd, set, &lock), EBADF);
+}
+
+static void test_fcntl(const char *file)
+{
+    check_fcntl(fcntl, file, F_SETLK, F_GETLK);
+}
+
+static void test_fcntl64(const char *file)
+{
+    check_fcntl(fcntl64, file, F_SETLKW, F_GETLK);
+}
+
+static void test_ofd(const char *file)
+{
+    check_fcntl(fcntl, file, F_OFD_SETLK, F_OFD_GETLK);
+}
+
+static void check_lockf(int (*lock)(int fd, int command, off64_t size), const char *file)
+{
+    int fd = open(file, O_RDWR);
+    pid_t child;
+
+    EXPECT(lock(fd, F_LOCK, 0) == 0 && lock(fd, F_TEST, 0) == 0);
+    child = fork();
+    if (child == 0) {
+        int own = open(file, O_RDWR);
+
+        EXPECT_ERROR(lock(own, F_TLOCK, 1), EAGAIN);
+        EXPECT_ERROR(lock(own, F_TEST, 1), EACCES);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    write_text(fd, "new");
+    EXPECT(lseek(fd, 0, SEEK_SET) == 0);
+    EXPECT(lock(fd, F_ULOCK, 0) == 0);
+    expect_content(file, "new"); /* the unlock commits */
+    EXPECT(is_free(file, F_WRLCK, 0, 0));
+    EXPECT_ERROR(lock(fd, 9, 0), EINVAL);
+    EXPECT(close(fd) == 0);
+    EXPECT_ERROR(lock(fd, F_TLOCK, 0), EBADF);
+}
+
+static void test_lockf(const char *file)
+{
+    check_lockf(lockf, file);
+}
+
+static void test_lockf64(const char *file)
+{
+    check_lockf(lockf64, file);
+}
+
+static void test_flock(const char *file)
+{
+    int one = open(file, O_RDWR);
+    int two = open(file, O_RDONLY);
+
+    EXPECT(flock(one, LOCK_EX) == 0);
+    EXPECT_ERROR(flock(two, LOCK_SH | LOCK_NB), EWOULDBLOCK);
+    write_text(one, "new");
+    EXPECT(flock(one, LOCK_UN) == 0);
+    EXPECT(flock(two, LOCK_SH | LOCK_NB) == 0);
+    {
+        char bytes[4] = "";
+
+        EXPECT(read(two, bytes, 3) == 3 && strcmp(bytes, "new") == 0); /* though it was opened before */
+    }
+    EXPECT_ERROR(flock(one, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+    EXPECT(close(two) == 0);
+    EXPECT(flock(one, LOCK_EX | LOCK_NB) == 0);
+    EXPECT_ERROR(flock(one, 77), EINVAL);
+    EXPECT(close(one) == 0);
+    EXPECT_ERROR(flock(one, LOCK_EX), EBADF);
+}
+
+/* ---- what locks are for ---- */
+
+static void lock_by_fcntl(int fd, bool take)
+{
+    struct flock lock = range(take ? F_WRLCK : F_UNLCK, 0, 0);
+
+    EXPECT(fcntl(fd, F_SETLKW, &lock) == 0);
+}
+
+static void lock_by_ofd(int fd, bool take)
+{
+    struct flock lock = range(take ? F_WRLCK : F_UNLCK, 0, 0);
+
+    EXPECT(fcntl(fd, F_OFD_SETLKW, &lock) == 0);
+}
+
+static void lock_by_flock(int fd, bool take)
+{
+    EXPECT(flock(fd, take ? LOCK_EX : LOCK_UN) == 0);
+}
+
+/* Open for long, lock, read, add one, write, unlock: by several processes at once. */
+static void count(const char *file, void (*lock)(int fd, bool take), bool reopen)
+{
+    char text[16];
+    int fd = open(file, O_RDWR | O_TRUNC);
+
+    write_text(fd, "0000");
+    EXPECT(close(fd) == 0);
+    for (int i = 0; i < PROCESSES; i++)
+        if (fork() == 0) {
+            fd = open(file, O_RDWR);
+            for (int k = 0; k < ROUNDS; k++) {
+                char digits[5] = "";
+
+                lock(fd, true);
+                EXPECT(pread(fd, digits, 4, 0) == 4);
+                (void)snprintf(text, sizeof text, "%04d", atoi(digits) + 1);
+                EXPECT(pwrite(fd, text, 4, 0) == 4);
+                if (!reopen)
+                    lock(fd, false);
+                else {
+                    EXPECT(close(fd) == 0);
+                    fd = open(file, O_RDWR);
+                }
+            }
+            EXPECT(close(fd) == 0);
+            _exit(0);
+        }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+
+        EXPECT(wait(&status) > 0 && status == 0);
+    }
+    (void)snprintf(text, sizeof text, "%04d", PROCESSES * ROUNDS);
+    expect_content(file, text);
+}
+
+static void test_count(const char *file)
+{
+    for (int reopen = 0; reopen < 2; reopen++) {
+        count(file, lock_by_fcntl, reopen);
+        count(file, lock_by_ofd, reopen);
+        count(file, lock_by_flock, reopen);
+    }
+}
+
+/* A second open of the file, a stat, a look at it: none of them drops a POSIX lock. */
+static void test_still_locked(const char *file)
+{
+    int fd = open(file, O_RDWR);
+    struct flock lock = range(F_WRLCK, 0, 0);
+    struct stat status;
+    int second;
+
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+    EXPECT(pwrite(fd, "new", 3, 0) == 3 && fsync(fd) == 0);
+    second = open(file, O_RDONLY);
+    EXPECT(second >= 0 && stat(file, &status) == 0 && status.st_size == 3);
+    EXPECT(!is_free(file, F_WRLCK, 0, 0));
+    EXPECT(close(second) == 0); /* this does: fcntl(2) */
+    EXPECT(is_free(file, F_WRLCK, 0, 0));
+    EXPECT(close(fd) == 0);
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"fcntl", test_fcntl}, {"fcntl64", test_fcntl64},           {"ofd", test_ofd},
+        {"lockf", test_lockf}, {"lockf64", test_lockf64},           {"flock", test_flock},
+        {"count", test_count}, {"still_locked", test_still_locked}, {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}
