@@ -94,14 +94,12 @@ static int parse_number(const char *name)
     return number;
 }
 
-/* The descriptor table is full, or there is no /proc. */
+/* The descriptor table is full, or there is no /proc. A limit says nothing: it may have been lowered since. */
 static int walk(int (*visit)(int fd, void *context), void *context)
 {
-    struct rlimit limit = {.rlim_max = WALK_MAX};
     int result = 0;
 
-    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
-    for (int fd = 0; result == 0 && fd < WALK_MAX && (rlim_t)fd < limit.rlim_max; fd++)
+    for (int fd = 0; result == 0 && fd < WALK_MAX; fd++)
         if (sys_fcntl(fd, F_GETFD, 0) >= 0)
             result = visit(fd, context);
     return result;

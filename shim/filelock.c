@@ -295,6 +295,11 @@ int filelock_keep(int fd, int64_t timeout)
     return error;
 }
 
+void filelock_give_up(int fd)
+{
+    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, INT64_MAX);
+}
+
 bool filelock_is_posix_holder(int fd)
 {
     struct filelock lock = {.fd = fd};

@@ -53,6 +53,9 @@ int filelock_guard(int fd, int64_t timeout);
 /* Locks the whole file of `fd` exclusively until its description is closed. Errors as of filelock_acquire(). */
 int filelock_keep(int fd, int64_t timeout);
 
+/* Ends what filelock_keep() began, though the description stays open in other processes. */
+void filelock_give_up(int fd);
+
 /* True if this process holds a POSIX lock on the file of `fd`: closing any descriptor of it would drop that. */
 bool filelock_is_posix_holder(int fd);
 

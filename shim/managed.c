@@ -1,6 +1,7 @@
 #include "managed.h"
 
 #include "descriptor.h"
+#include "log.h"
 #include "pattern.h"
 #include "scratch.h"
 #include "session.h"
@@ -43,6 +44,9 @@ static bool path_matches(const struct config *config, int fd, const char *name)
         return false;
     path = scratch.bytes;
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
+    if (n < 0)
+        log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
+                 log_errno((int)n));
     if (n > 0 && n < PATH_MAX && path[0] == '/') {
         if (name != NULL && strlen(name) < PATH_MAX) {
             if (n > 1)
@@ -83,7 +87,7 @@ static bool is_managed(const struct config *config, int fd)
         return true;
     if (path_matches(config, fd, NULL))
         return true;
-    return status.st_nlink > 1 && image_size_possible((uint64_t)status.st_size) && carries_header(fd);
+    return image_size_possible((uint64_t)status.st_size) && carries_header(fd);
 }
 
 static const char *last_component(const char *path)
@@ -108,7 +112,7 @@ static bool is_candidate(const struct config *config, int directory, const char 
     if (!S_ISREG(status.st_mode))
         return false;
     return pattern_may_name(config->paths, last_component(path)) ||
-           (status.st_nlink > 1 && image_size_possible((uint64_t)status.st_size));
+           image_size_possible((uint64_t)status.st_size);
 }
 
 static bool wants_writing(int flags)

@@ -4,6 +4,7 @@
 #include "descriptor.h"
 #include "filelock.h"
 #include "log.h"
+#include "signals.h"
 #include "store.h"
 
 #include <errno.h>
@@ -65,18 +66,44 @@ static void close_private(struct session *session)
     close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
 }
 
-/* In a forked child: slots that another thread of the parent was working on are nobody's now. */
+/* Is this number still the descriptor that the slot means? */
+static bool is_inode_of(const struct session *session, int fd)
+{
+    struct stat status;
+
+    return fd >= 0 && sys_fstat(fd, &status) == 0 && status.st_dev == session->device &&
+           status.st_ino == session->number;
+}
+
+static bool is_memory_of(const struct session *session, int fd)
+{
+    struct stat status;
+
+    return fd >= 0 && sys_fstat(fd, &status) == 0 && status.st_dev == memory_device &&
+           status.st_ino == session->memory_number && descriptor_is_private(fd);
+}
+
+/*
+ * In a forked child. The kernel copied the descriptors a little before the memory, and other threads of the parent were
+ * at work meanwhile: a slot counts only if its numbers are what it says, and only those are closed.
+ */
 static void sweep_after_fork(void)
 {
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
+        bool has_inode = is_inode_of(session, session->inode);
+        bool has_memory = is_memory_of(session, session->memory);
 
         session->committer = 0;
-        if (session->state == OPENING || session->state == ENDING) {
-            close_private(session);
-            session->state = FREE;
-            sessions_live--;
-        }
+        close_if_open(is_memory_of(session, session->guard) ? session->guard : -1);
+        session->guard = -1;
+        if (session->state == FREE ||
+            (session->state == LIVE && has_inode && has_memory && descriptor_is_private(session->inode)))
+            continue;
+        close_if_open(has_memory ? session->memory : -1);
+        close_if_open(has_inode ? session->inode : -1);
+        session->state = FREE;
+        sessions_live--;
     }
 }
 
@@ -134,6 +161,7 @@ struct session *session_enter(const struct session *found)
     SESSION_SET(session->inode, found->inode);
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
     session->linked = false;
+    SESSION_SET(session->closed_here, false);
     SESSION_SET(session->guard, -1);
     session_publish(session);
     return session;
@@ -302,6 +330,7 @@ static int make_inode_private(int inode, const struct stat *status)
 int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
 {
     struct session *session = stray;
+    struct signals_held held;
     struct stat status;
     int private;
     int error = sys_fstat(inode, &status);
@@ -321,6 +350,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     SESSION_SET(session->inode, inode);
     SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
     session->linked = false;
+    SESSION_SET(session->closed_here, false);
     SESSION_SET(session->guard, -1);
     if (session == stray) {
         session->committer = 0;
@@ -335,7 +365,9 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         return private;
     }
     SESSION_SET(session->inode, private);
+    held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
     error = make_memory(session, (flags & O_TRUNC) != 0);
+    signals_release(&held);
     if (error != 0) {
         session_drop(session);
         return error;
@@ -518,6 +550,8 @@ static int take_last_error(struct session *session, ino_t memory_number)
 
 static void end(struct session *session, int error)
 {
+    if (session->flags & SESSION_LOCKED) /* a forked child may still have the description */
+        filelock_give_up(session->inode);
     SESSION_SET(session->ended_error, error);
     SESSION_SET(session->ended_number, session->memory_number);
     __atomic_store_n(&session->state, ENDING, __ATOMIC_RELEASE);
@@ -540,6 +574,7 @@ static int settle(struct session *session, ino_t memory_number, bool wait)
             end(session, error);
             return error;
         }
+        SESSION_SET(session->closed_here, true);
     } while (leave(session));
     return 0;
 }
@@ -552,26 +587,42 @@ int session_settle(struct session *session, ino_t memory_number)
 /* What every session is asked, and the first error. */
 struct round {
     bool wait;
+    bool closed_only;
     int error;
 };
 
 static int settle_one(struct session *session, void *context)
 {
     struct round *round = context;
-    int error = settle(session, SESSION_GET(session->memory_number), round->wait);
+    int error;
 
+    if (round->closed_only && !SESSION_GET(session->closed_here)) /* the program has it open */
+        return 0;
+    error = settle(session, SESSION_GET(session->memory_number), round->wait);
     if (round->error == 0)
         round->error = error;
     return 0;
 }
 
-int session_settle_all(bool wait)
+static int settle_each(struct round *round)
 {
-    struct round round = {.wait = wait};
-
     if (session_table_is_ours())
-        (void)session_for_each(settle_one, &round);
-    return round.error;
+        (void)session_for_each(settle_one, round);
+    return round->error;
+}
+
+int session_settle_closed(bool wait)
+{
+    struct round round = {.wait = wait, .closed_only = true};
+
+    return settle_each(&round);
+}
+
+int session_settle_all(void)
+{
+    struct round round = {.wait = true};
+
+    return settle_each(&round);
 }
 
 int session_sync(struct session *session)

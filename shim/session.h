@@ -54,7 +54,9 @@ struct session {
     int guard;        /* the descriptor that keeps other processes' committers out, or -1 */
     int ended_error; /* atomic: of the commit that ended the session `ended_number`, if nobody was told yet */
     ino_t ended_number;
-    bool linked;    /* the directory of a file that the session created is synced */
+    bool
+        closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
+    bool linked;     /* the directory of a file that the session created is synced */
     unsigned flags; /* enum session_flag */
     int inode;      /* private descriptor of the real inode */
     int memory;     /* private descriptor of the memfd */
@@ -113,9 +115,13 @@ struct session *session_on(dev_t device, ino_t number);
  */
 int session_settle(struct session *session, ino_t memory_number);
 
-/* session_settle() for every session of this process, after a call that may have closed any. Without `wait`
- * those that another thread is committing are left to it. Returns the first error. */
-int session_settle_all(bool wait);
+/* session_settle() for every session of this process of which a descriptor was closed before: what others closed since,
+ * or a mapping, may have been the last of it. Without `wait` those that another thread is committing are left to it.
+ * Returns the first error. */
+int session_settle_closed(bool wait);
+
+/* session_settle() for every session of this process, after a call that may have closed any. Returns the first error. */
+int session_settle_all(void);
 
 /* Commits what changed now, whoever has the session open: fsync(2). Errors as of session_settle(). */
 int session_sync(struct session *session);

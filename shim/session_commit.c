@@ -69,13 +69,26 @@ static int live_is_base(const struct session *session, struct session_base base,
     return error;
 }
 
+/* Would a reader take these plain bytes for ours? */
+static bool looks_sized(const struct store_payload *payload)
+{
+    const char *bytes = payload->bytes;
+    struct image_header header;
+    struct image_footer footer;
+
+    return image_decode_header(bytes, payload->size, &header) != IMAGE_ABSENT ||
+           (image_size_possible(payload->size) &&
+            image_decode_footer(bytes + payload->size - IMAGE_HEADER_SIZE, IMAGE_HEADER_SIZE, &footer) ==
+                IMAGE_VALID);
+}
+
 /* In the format that is wanted; but a file that is sized stays so: the safer format is not given up. */
 static int store_payload(const struct session *session, const struct store_payload *payload)
 {
     struct store_image live;
     int error;
 
-    if (session_config->format == CONFIG_SIZED)
+    if (session_config->format == CONFIG_SIZED || looks_sized(payload))
         return store_commit(session->inode, payload, session_config->sync);
     error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
     if (error != 0)
@@ -171,8 +184,10 @@ static void sync_directory(const struct session *session)
     if (slash != NULL) {
         slash[slash == (char *)scratch.bytes] = '\0';
         directory = sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-        if (directory < 0 || sys_fsync(directory) != 0)
-            (void)sys_fsync(session->inode);
+        if ((directory < 0 || sys_fsync(directory) != 0) && sys_fsync(session->inode) != 0)
+            log_line(LOG_WARN,
+                     "%s: this directory could not be synced: a power cut may take the new file's name",
+                     (char *)scratch.bytes);
         if (directory >= 0)
             (void)sys_close(directory);
     }
@@ -185,7 +200,7 @@ static int rescue(const struct view *view, char *path, size_t size)
 {
     static unsigned counter;
     const char *slash = strrchr(path, '/');
-    char name[256];
+    char name[200]; /* NAME_MAX with what is put behind it */
     uint64_t done = 0;
     int fd;
     int error = 0;
@@ -375,10 +390,13 @@ static int keep_others_out(struct session *session)
 
 static void let_others_in(struct session *session)
 {
-    int guard = __atomic_exchange_n(&session->guard, -1, __ATOMIC_ACQ_REL);
+    int guard = SESSION_GET(session->guard);
 
-    if (guard >= 0)
-        (void)sys_close(guard);
+    if (guard < 0)
+        return;
+    (void)sys_flock(guard, LOCK_UN); /* a child forked meanwhile has the description, too */
+    SESSION_SET(session->guard, -1);
+    (void)sys_close(guard);
 }
 
 int session_commit(struct session *session, bool exclusive)

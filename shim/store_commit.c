@@ -1,6 +1,7 @@
 /* The writing half of store.h. The caller holds the exclusive lock throughout. */
 #include "store.h"
 
+#include "scratch.h"
 #include "store_calls.h"
 
 #include <errno.h>
@@ -35,6 +36,49 @@ static int write_header(const struct commit *commit, uint64_t place, const struc
     n = STORE_RETRY(store_calls.pwrite(commit->inode, bytes, sizeof bytes, place));
     /* inside one page: there is no short write but that of a full disk */
     return n == sizeof bytes ? 0 : n < 0 ? (int)n : -ENOSPC;
+}
+
+/*
+ * Writes bytes of the file over themselves, so that the next flush covers them. Their writer died before its flush, or
+ * had it fail: then the kernel has reported the error once, calls the pages clean, and a flush alone would prove
+ * nothing.
+ */
+static int rewrite(const struct commit *commit, uint64_t offset, uint64_t length)
+{
+    struct scratch scratch;
+    int error = scratch_take(&scratch, SCRATCH_CHUNK);
+
+    for (uint64_t done = 0; error == 0 && done < length;) {
+        size_t chunk = length - done < SCRATCH_CHUNK ? (size_t)(length - done) : SCRATCH_CHUNK;
+        ssize_t n = store_read_at(commit->inode, scratch.bytes, chunk, offset + done);
+
+        if (n == (ssize_t)chunk)
+            n = STORE_RETRY(store_calls.pwrite(commit->inode, scratch.bytes, chunk, offset + done));
+        if (n <= 0)
+            error = n < 0 ? (int)n : -EIO;
+        else
+            done += (uint64_t)n;
+    }
+    scratch_give(&scratch);
+    return error;
+}
+
+static int rewrite_live(const struct commit *commit)
+{
+    return rewrite(commit, commit->live.place, image_length(commit->live.size));
+}
+
+/* I1, before the other place is written: the live image is on disk, and so is the header that leads to it. */
+static int settle_live(const struct commit *commit)
+{
+    int error = 0;
+
+    if (commit->live.flushed || !commit->sync)
+        return 0;
+    error = rewrite_live(commit);
+    if (error == 0 && commit->live.place != 0)
+        error = rewrite(commit, 0, IMAGE_HEADER_SIZE);
+    return error == 0 ? flush(commit) : error;
 }
 
 /* Header and payload in one pwritev; several only where the kernel stops short (2 GiB, a full disk). */
@@ -72,13 +116,17 @@ static int make_room(const struct commit *commit, uint64_t place)
     return size == commit->file_size ? 0 : (int)STORE_RETRY(store_calls.ftruncate(commit->inode, size));
 }
 
-/* Says in the page cache that the image is on disk. A mark that is lost only costs a flush. */
+/* In the page cache, no more: what is read after a power cut is on disk by definition. */
+static void set_mark(const struct commit *commit, uint64_t place, char mark)
+{
+    (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));
+}
+
+/* A mark that is lost costs the next commit a flush. */
 static void mark_flushed(const struct commit *commit, uint64_t place)
 {
-    static const char mark = IMAGE_MARK_FLUSHED;
-
     if (commit->sync)
-        (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));
+        set_mark(commit, place, IMAGE_MARK_FLUSHED);
 }
 
 static struct image_header new_header(const struct commit *commit, uint64_t twin)
@@ -151,8 +199,13 @@ static int relocate(const struct commit *commit, uint64_t place)
     return 0;
 
 fail_head:
+    /* Failed or not, the header may be on disk. Until the old one is there for certain the new place must stay what
+     * it is; without its mark the next commit sees to it. */
     head.twin = commit->live.twin;
-    (void)write_header(commit, 0, &head);
+    if (write_header(commit, 0, &head) != 0 || flush(commit) != 0) {
+        set_mark(commit, commit->live.place, IMAGE_MARK_NONE);
+        return error;
+    }
 fail:
     withdraw(commit, place, 0);
     return error;
@@ -173,11 +226,10 @@ static int first_commit(const struct commit *commit)
 
     if (place < image_place_size(commit->length))
         place = image_place_size(commit->length);
-    if (place < live->twin) /* an earlier first commit got as far as its footer */
-        place = live->twin;
+    /* an earlier one died: its remains, whatever its payload looks like, must not lie where our footer points */
+    if (live->twin != 0 && place < image_round_up(commit->file_size))
+        place = image_round_up(commit->file_size);
     end = image_file_size(place, commit->length) - IMAGE_HEADER_SIZE;
-    if (end < image_round_up(commit->file_size))
-        end = image_round_up(commit->file_size);
     head = (struct image_header){.twin = place};
     image_encode_footer(footer_bytes, &(struct image_footer){.plain_size = live->size, .twin = place});
 
@@ -202,9 +254,12 @@ static int first_commit(const struct commit *commit)
     return 0;
 
 fail_head:
+    /* Failed or not, the header may be on disk. Until the plain bytes are back for certain the image must stay: the
+     * content is the new one, complete, though its commit is reported as failed. */
     if (STORE_RETRY(store_calls.pwrite(commit->inode, plain_start, sizeof plain_start, 0)) !=
-        sizeof plain_start)
-        return error; /* the new image stays the content: complete, though its commit is reported as failed */
+            sizeof plain_start ||
+        flush(commit) != 0)
+        return error;
 fail:
     /* the cut takes footer and image away together: the plain bytes are all that remains */
     (void)STORE_RETRY(store_calls.ftruncate(commit->inode, live->size));
@@ -216,8 +271,10 @@ fail:
 static int finish_adoption(struct commit *commit)
 {
     struct image_header head = {.twin = commit->live.twin};
-    int error = flush(commit);
+    int error = rewrite_live(commit);
 
+    if (error == 0)
+        error = flush(commit);
     if (error == 0)
         error = write_header(commit, 0, &head);
     if (error == 0)
@@ -253,7 +310,8 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
 
     if (payload->size >= IMAGE_NUMBER_MAX / 8)
         return -EFBIG;
-    error = store_look(inode, (struct store_wait){.locked = true}, &commit.live);
+    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it since */
+    error = store_load(inode, -1, (struct store_wait){.locked = true}, &commit.live);
     if (error == 0)
         error = (int)STORE_RETRY(store_calls.fstat(inode, &status));
     if (error != 0)
@@ -268,9 +326,7 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
     if (commit.live.kind == STORE_PLAIN)
         return first_commit(&commit);
 
-    /* I1: its writer may have died between write and flush, or did not flush at all */
-    if (!commit.live.flushed)
-        error = flush(&commit);
+    error = settle_live(&commit);
     if (error != 0)
         return error;
     if (commit.live.place == 0)

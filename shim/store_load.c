@@ -135,11 +135,11 @@ static int try_image(const struct attempt *attempt, const struct image_header *h
 }
 
 /*
- * The twin place held nothing better than the head. That says something about the twin only if the header at 0,
- * which names its place, is still the one that was read: the twin may have moved meanwhile, and then the head's
- * image, intact though it is, was dead before this reader began.
+ * What was found counts only if the header at 0, which names the twin place, is still the one that was read: the twin may
+ * have moved meanwhile. Then the head's image, intact though it is, was dead before this reader began; and at the old
+ * twin place there may lie part of a newer payload, with an image in it that nobody committed.
  */
-static int confirm_head(const struct attempt *attempt, const struct image_header *head)
+static int confirm(const struct attempt *attempt, const struct image_header *head)
 {
     struct image_header now;
     int error;
@@ -147,7 +147,13 @@ static int confirm_head(const struct attempt *attempt, const struct image_header
 
     if (error != 0)
         return error;
-    return kind == IMAGE_VALID && now.generation == head->generation && now.twin == head->twin ? 0 : DAMAGED;
+    if (kind != IMAGE_VALID || now.twin != head->twin)
+        return DAMAGED;
+    /* a commit into the head place may have begun beside the twin's image */
+    return now.generation == head->generation ||
+                   (attempt->image->place != 0 && now.generation == attempt->image->generation + 1)
+               ? 0
+               : DAMAGED;
 }
 
 /* The header at 0 is valid: its image and the twin's are candidates, the higher generation first. */
@@ -171,8 +177,8 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
             continue;
         error = twin_now ? try_image(attempt, &twin, head->twin, head->twin)
                          : try_image(attempt, head, 0, head->twin);
-        if (error == 0 && !twin_now && (turn == 1 || !twin_fits))
-            error = confirm_head(attempt, head);
+        if (error == 0)
+            error = confirm(attempt, head);
         if (error != DAMAGED)
             return error;
     }

@@ -15,7 +15,7 @@ run_case() {
         printf old >"$file"
         ln "$file" "$file.link2"
         before=$(stat -c '%i %h' "$file")
-        "$way" timeout 60 "$PROGRAMS/$1" "$2" "$file" || {
+        "$way" timeout 300 "$PROGRAMS/$1" "$2" "$file" || {
             echo "$1 $2 failed: $way" >&2
             return 1
         }
@@ -35,7 +35,7 @@ run_all() {
 
 @test "every name of calls.def has a case" {
     cd "$BATS_TEST_TMPDIR" || return
-    for program in "$PROGRAMS"/calls_*; do
+    for program in "$PROGRAMS"/calls_* "$PROGRAMS"/trouble; do
         [ "${program%.d}" != "$program" ] || "$program"
     done | sort -u >have
     assert_equal "$(comm -23 "$ROOT/build/exports.names" have)" ''
@@ -84,6 +84,10 @@ run_all() {
 
 @test "I7 the ways to exit" {
     run_all calls_exit
+}
+
+@test "I2 I7 full tables, handlers that leave, threads that fork, numbers that move at exec, streams" {
+    run_all trouble
 }
 
 @test "I2 I7 forks, vfork, spawn, exec, passed descriptors, threads, handlers, small stacks" {

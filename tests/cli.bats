@@ -155,7 +155,7 @@ damage() { # both images of $file
     rm alone/libatomshim.so
     if [ ! -e /usr/local/lib/libatomshim.so ]; then
         run -126 alone/atomshim run --path /x true
-        only "atomshim: cannot find libatomshim.so, neither in $PWD/alone nor in /usr/local/lib"
+        only "atomshim: cannot find libatomshim.so, neither in $PWD/alone, its ../lib, nor in /usr/local/lib"
     fi
     echo no library >alone/libatomshim.so
     run -126 alone/atomshim run --path /x true

@@ -175,8 +175,8 @@ class Committer:
 
     def first_commit(self, plain, earlier_twin, payload):
         length = image_length(len(payload))
-        place = max(round_up(len(plain) * SECTOR), place_size(length), earlier_twin)
-        end = max(file_size(place, length) - SECTOR, round_up(self.f.size))
+        place = max(round_up(len(plain) * SECTOR), place_size(length), round_up(self.f.size) if earlier_twin else 0)
+        end = file_size(place, length) - SECTOR
         self.write(end, [('footer', len(plain), place)])
         self.flush()
         self.write(place, [header(1, payload, 0)] + payload)
@@ -185,7 +185,13 @@ class Committer:
         self.flush()
         self.mark(place)
 
+    def rewrite(self, place):
+        """an image over itself: its writer died, or its flush failed and would be called done by the next one"""
+        i = place // SECTOR
+        self.write(place, [self.f.read(k) for k in range(i, i + 1 + self.f.read(i)[2])])
+
     def finish_adoption(self, twin):
+        self.rewrite(twin)
         self.flush()
         self.write(0, [header(0, [], twin)])
         self.flush()
@@ -199,7 +205,10 @@ class Committer:
         if state == 'plain':
             self.first_commit(old, live, payload)
             return
-        if not live['flushed'] and self.marks:
+        if not live['flushed'] and self.marks and self.syncs:
+            self.rewrite(live['place'])
+            if live['place'] != 0:
+                self.write(0, [f.read(0)])
             self.flush()
         if live['place'] == 0:
             self.overwrite(live, live['twin'], payload)

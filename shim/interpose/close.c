@@ -68,7 +68,7 @@ static int shim_close_range(unsigned first, unsigned last, int flags)
         first = gap + 1;
     }
     if (!(flags & CLOSE_RANGE_CLOEXEC))
-        (void)session_settle_all(true); /* close_range() has no way to report; the log has it */
+        (void)session_settle_all(); /* close_range() has no way to report; the log has it */
     return 0;
 }
 
@@ -94,7 +94,7 @@ EXPORT void closefrom(int lowest)
     if (shim_close_range(lowest < 0 ? 0u : (unsigned)lowest, ~0u, 0) != 0) {
         /* before Linux 5.9 */
         (void)descriptor_for_each(close_if_above, &lowest);
-        (void)session_settle_all(true);
+        (void)session_settle_all();
     }
 }
 

@@ -19,7 +19,7 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, struct s
         return SHIM_PASS;
     if (result < 0)
         return result;
-    (void)session_settle_all(false); /* what children have closed since */
+    (void)session_settle_closed(false); /* what children have closed since */
     result = session_begin(inode, flags, created, stray, session);
     if (result == -EIO)
         log_line(LOG_ERROR, "%s: no valid image in this file", path);

@@ -45,7 +45,7 @@ EXPORT int munmap(void *address, size_t size)
     int result = real_munmap(address, size);
 
     if (result == 0 && shim_has_sessions())
-        (void)session_settle_all(true);
+        (void)session_settle_closed(false);
     return result;
 }
 

@@ -85,7 +85,7 @@ static void *write_often(void *argument)
     for (int i = 0; i < ROUNDS; i++) {
         overwrite(0, (char)('a' + (self + i) % 26));
         overwrite(self, (char)('a' + i % 26));
-        (void)session_settle_all(false);
+        (void)session_settle_closed(false);
     }
     (void)__atomic_add_fetch(&finished, 1, __ATOMIC_ACQ_REL);
     return NULL;

@@ -402,7 +402,14 @@ static void replay_power_cuts(const struct bytes *base, int from, int durable)
 
 /* ---- I1 on each write ---- */
 
-static void check_i1(const struct store_image *live, int from, bool sync)
+/* `before`: the file when the commit began. An image that is not known to be on disk is written over itself. */
+static bool writes_the_same(const struct operation *operation, const struct bytes *before)
+{
+    return operation->offset + operation->size <= before->size &&
+           memcmp(before->data + operation->offset, operation->data, operation->size) == 0;
+}
+
+static void check_i1(const struct store_image *live, const struct bytes *before, int from, bool sync)
 {
     uint64_t start = live->place;
     uint64_t end = live->kind == STORE_PLAIN ? live->size : start + image_length(live->size);
@@ -416,12 +423,12 @@ static void check_i1(const struct store_image *live, int from, bool sync)
             flushes++;
         if (operation->kind == TRUNCATE && operation->offset < end)
             CHECK(flushes >= 1 || !sync); /* the new image is on disk */
-        if (operation->kind != WRITE || mark)
+        if (operation->kind != WRITE || mark || writes_the_same(operation, before))
             continue;
         if (operation->offset < end && operation->offset + operation->size > start)
             CHECK(live->kind == STORE_PLAIN &&
                   (flushes >= 2 || !sync)); /* footer and new image are on disk */
-        if (live->kind == STORE_SIZED && sync && !live->flushed)
+        if (live->kind == STORE_SIZED && sync && !live->flushed && operation->size != IMAGE_HEADER_SIZE)
             CHECK(flushes >= 1);
     }
 }
@@ -452,6 +459,7 @@ static const struct scenario scenarios[] = {
     {"growth, twin live", 100, 1, {1000}, 15000},
     {"growth, head live", 100, 2, {1000, 1100}, 15000},
     {"growth twice, twin live", 100, 3, {1000, 1100, 9000}, 30000},
+    {"growth after an image that only fitted behind, twin live", 100, 3, {1000, 1100, 30000}, 12000},
     {"shrink, twin live", 100, 1, {20000}, 10},
     {"shrink, head live", 100, 2, {20000, 20000}, 10},
     {"shrink of a file far too large, twin live", 60000, 1, {60000}, 30},
@@ -493,7 +501,7 @@ static void one_commit(const struct scenario *scenario, bool sync)
     contents.list[contents.count++] = make_content(50, scenario->next);
     CHECK_EQUAL(commit(contents.list[contents.count - 1], sync), 0);
     if (!result.quiet)
-        check_i1(&live, 0, sync);
+        check_i1(&live, base, 0, sync);
     replay_kills(base, 0, 0);
     if (sync)
         replay_power_cuts(base, 0, 0);
@@ -539,7 +547,7 @@ static void commit_after_a_dead_one(const struct scenario *scenario, int dead_at
     contents.list[contents.count++] = make_content(60, scenario->next + 300);
     CHECK_EQUAL(commit(contents.list[contents.count - 1], true), 0);
     if (!mark)
-        check_i1(&live, from, true);
+        check_i1(&live, cache, from, true);
     replay_kills(base, from, old);
     replay_power_cuts(base, from, 0);
     free(base);
