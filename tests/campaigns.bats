@@ -16,3 +16,7 @@ campaign() { # NAME
 @test "I3 I4 I5 kill: SIGKILL at random instants on ext4, xfs, btrfs, tmpfs, overlayfs" {
     campaign kill
 }
+
+@test "I1 I2 I3 I5 I7 filesystems: the behaviour tests on each; overlayfs: lower, upper, hard links, copy-up" {
+    campaign filesystems
+}
