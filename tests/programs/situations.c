@@ -324,20 +324,35 @@ static void handler(int signal)
     errno = error;
 }
 
+/* One signal, some time into what comes next. One at a time: where a commit takes longer than the interval of a
+ * periodic timer, the program would do nothing but handle signals. */
+static void interrupt_soon(int turn)
+{
+    struct itimerval once = {{0, 0}, {0, 1 + turn * 37 % 500}};
+
+    EXPECT(setitimer(ITIMER_REAL, &once, NULL) == 0);
+}
+
+static void interrupt_no_more(void)
+{
+    struct itimerval never = {{0, 0}, {0, 0}};
+
+    EXPECT(setitimer(ITIMER_REAL, &never, NULL) == 0);
+}
+
 /* A handler that opens, writes and closes while the program is inside open, write or close. */
 static void test_handler(const char *file)
 {
-    struct itimerval often = {{0, 500}, {0, 500}};
-    struct itimerval never = {{0, 0}, {0, 0}};
     const char *own = sibling(file, ".own");
 
     handler_file = file;
     EXPECT(close(open(own, O_WRONLY | O_CREAT, 0600)) == 0);
     EXPECT(signal(SIGALRM, handler) != SIG_ERR);
-    EXPECT(setitimer(ITIMER_REAL, &often, NULL) == 0);
-    for (int i = 0; i < 300 || handled < 20; i++)
+    for (int i = 0; i < 300 || handled < 20; i++) {
+        interrupt_soon(i);
         overwrite(own, i % 2 == 0 ? "even" : "odd");
-    EXPECT(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    }
+    interrupt_no_more();
     expect_content(file, "by the handler");
     overwrite(own, "last");
     expect_content(own, "last");
@@ -347,15 +362,13 @@ static void test_handler(const char *file)
 /* In a handler while the program is inside calls on the very same file. */
 static void test_handler_same_file(const char *file)
 {
-    struct itimerval often = {{0, 500}, {0, 500}};
-    struct itimerval never = {{0, 0}, {0, 0}};
-
     handler_file = file;
     EXPECT(signal(SIGALRM, handler) != SIG_ERR);
-    EXPECT(setitimer(ITIMER_REAL, &often, NULL) == 0);
-    for (int i = 0; i < 300 || handled < 20; i++)
+    for (int i = 0; i < 300 || handled < 20; i++) {
+        interrupt_soon(i);
         overwrite(file, i % 2 == 0 ? "even" : "odd");
-    EXPECT(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    }
+    interrupt_no_more();
     overwrite(file, "last");
     expect_content(file, "last");
 }
