@@ -226,7 +226,8 @@ static size_t random_size(struct actor *actor)
     if (below(actor, 16) == 0)
         return 1 + below(actor, TINY);
     size = sizeof(struct image_start) << below(actor, 18);
-    return size + below(actor, size) < LARGEST ? size + below(actor, size) : LARGEST;
+    size += below(actor, size);
+    return size < LARGEST ? size : LARGEST;
 }
 
 /* Fixes the size where the numbers for tiny images are used up. */

@@ -30,8 +30,8 @@ enum { REPORTED = 10, WRITERS_MAX = 512 };
 struct operation {
     char kind;
     int64_t start, end;
-    uint64_t name; /* append: of the writer's first line; of a read its length */
-    uint64_t last; /* append: the last line; of a read its hash */
+    uint64_t name;     /* append: of the writer's first line; of a read its length */
+    uint64_t last;     /* append: the last line; of a read its hash */
     uint64_t from, to; /* append: where the lines of a commit are */
 };
 
