@@ -43,16 +43,16 @@ struct actor {
     const char *kind;
     const char *file;
     struct shared *shared;
-    unsigned id;
     uint64_t sequence;
     int64_t deadline;
-    bool writes;
-    bool alone; /* the only thread of its process */
     uint64_t random;
-    int log;
     char *bytes; /* room for an image and for a read */
     size_t room;
     pthread_t thread;
+    unsigned id;
+    int log;
+    bool writes;
+    bool alone; /* the only thread of its process */
 };
 
 /* What stands in a line of the log behind the times. */

@@ -318,7 +318,7 @@ static void check_reads(struct history *history, const struct content *content)
     for (size_t i = 0; i < history->count; i++)
         if (history->operations[i].kind == 'r')
             reads[count++] = &history->operations[i];
-    qsort(reads, count, sizeof *reads, by_length);
+    qsort(reads, count, sizeof(struct operation *), by_length);
     for (size_t i = 0; i < count; i++) {
         if (reads[i]->name > content->size) {
             violation(history, "longer than the final content", reads[i]);
@@ -357,6 +357,10 @@ int main(int argc, char *argv[])
     }
     for (int i = append ? 3 : 2; i < argc; i++)
         read_log(&history, argv[i], append);
+    if (history.operations == NULL) {
+        fprintf(stderr, "history_check: nothing in these logs\n");
+        return 2;
+    }
     if (append)
         check_appends(&history, argv[2]);
     else
