@@ -80,6 +80,31 @@ static void test_fork_last(const char *file)
     expect_exit(child, 0);
 }
 
+/* The child commits, the parent goes on as another program: nothing of the session comes along, no lock either. */
+static void test_fork_last_exec(const char *file)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    int go[2];
+    char byte;
+    pid_t child;
+
+    EXPECT(pipe2(go, O_CLOEXEC) == 0);
+    child = fork();
+    if (child == 0) {
+        EXPECT(read(go[0], &byte, 1) == 1);
+        write_text(fd, "by the child");
+        EXPECT(close(fd) == 0);
+        _exit(0);
+    }
+    EXPECT(close(fd) == 0 && write(go[1], "", 1) == 1);
+    expect_exit(child, 0);
+    /* no call in between that would find the session's end */
+    (void)execl("/bin/sh", "sh", "-c",
+                "for fd in /proc/$$/fd/*; do [ \"$(readlink $fd)\" != \"$0\" ] || exit 1; done", file,
+                (char *)NULL);
+    EXPECT(!"exec");
+}
+
 enum { SHARED_SIZE = 60000, SHARED_SYNCS = 60 };
 
 /* Processes that share one open file description, and sync it at once: each commit is whole. */
@@ -445,6 +470,7 @@ int main(int argc, char *argv[])
     static const struct test_case cases[] = {
         {"fork", test_fork},
         {"fork_last", test_fork_last},
+        {"fork_last_exec", test_fork_last_exec},
         {"fork_sync", test_fork_sync},
         {"reopened", test_reopened},
         {"vfork", test_vfork},
