@@ -202,6 +202,8 @@ static int try_plain(const struct attempt *attempt)
 
         if (n < 0)
             return (int)n;
+        if (n < IMAGE_HEADER_SIZE) /* a first commit failed and was undone meanwhile, perhaps not the last */
+            return CHANGED;
         if (image_decode_footer(bytes, (size_t)n, &footer) == IMAGE_VALID &&
             footer.plain_size <= footer.twin && footer.twin < file_size) {
             if (read_header(attempt->inode, footer.twin, &header, &error) == IMAGE_VALID &&

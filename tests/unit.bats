@@ -36,6 +36,10 @@ unit() {
     unit store_test
 }
 
+@test "I2 I5 store: hostile files by name, a file that changes under its reader" {
+    unit hostile_test
+}
+
 @test "I1 I2 I4 I5 store: every prefix of every commit, power cuts, controls" {
     unit store_crash_test
 }

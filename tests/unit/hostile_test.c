@@ -1,0 +1,345 @@
+/*
+ * Files that no commit of ours left, by name: each is plain content, one valid image, or EIO, whatever its numbers
+ * say; a reader asks for no more bytes than the file has; and a commit succeeds or leaves every byte alone (I5).
+ * tests/fuzz/reader.c looks for more of them.
+ */
+#include "check.h"
+
+#include "crc32c.h"
+#include "store.h"
+#include "store_calls.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { PARTS_MAX = 4, FILE_SIZE = 4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER };
+
+enum part_kind { END, HEADER, FOOTER, TEXT };
+
+/* What is written at `offset`. A header is followed by its payload, `text`. */
+struct part {
+    enum part_kind kind;
+    uint64_t offset;
+    const char *text;
+    uint64_t generation, twin;
+    uint64_t size; /* a footer's plain size; of a header, if not 0, instead of the text's */
+    bool bad_crc;  /* of the payload */
+    bool flushed;
+};
+
+/* A number of 19 digits that is near 2^63, and one that no sum of two of which overflows. */
+#define HUGE ((uint64_t)INT64_MAX - 4095)
+#define LARGEST (IMAGE_NUMBER_MAX - 1)
+
+#define IMAGE_AT(place, payload, number, other, ...)                                                         \
+    {                                                                                                        \
+        .kind = HEADER, .offset = (place), .text = (payload), .generation = (number), .twin = (other),       \
+        ##__VA_ARGS__                                                                                        \
+    }
+#define FOOTER_AT(place, other, plain)                                                                       \
+    {                                                                                                        \
+        .kind = FOOTER, .offset = (place), .text = "", .twin = (other), .size = (plain)                      \
+    }
+#define TEXT_AT(place, bytes)                                                                                \
+    {                                                                                                        \
+        .kind = TEXT, .offset = (place), .text = (bytes)                                                     \
+    }
+
+static const struct {
+    const char *name;
+    struct part parts[PARTS_MAX];
+    uint64_t file_size; /* 0: FILE_SIZE */
+    long result;
+    const char *content; /* NULL: all the bytes of the file */
+    long commit;         /* what a commit returns */
+} files[] = {
+    {"a payload size near 2^63", {IMAGE_AT(0, "x", 1, 8192, .size = HUGE)}, 0, -EIO, "", -EIO},
+    {"a generation near 2^63", {IMAGE_AT(0, "x", HUGE, 8192)}, 0, -EIO, "", -EIO},
+    {"a twin place near 2^63", {IMAGE_AT(0, "x", 1, HUGE + 4096 - 8192)}, 0, -EIO, "", -EIO},
+    {"the largest payload size", {IMAGE_AT(0, "x", 1, 8192, .size = LARGEST)}, 0, -EIO, "", -EIO},
+    {"the largest payload size, flushed",
+     {IMAGE_AT(0, "x", 1, 8192, .size = LARGEST, .flushed = true)},
+     0,
+     -EIO,
+     "",
+     -EIO},
+    {"the largest payload size in the twin place",
+     {IMAGE_AT(0, "old", 1, 8192), IMAGE_AT(8192, "x", 2, 0, .size = LARGEST)},
+     0,
+     0,
+     "old",
+     0},
+    {"the largest generation", {IMAGE_AT(0, "old", LARGEST, 8192)}, 0, 0, "old", -EFBIG},
+    {"a payload that ends one byte behind the file",
+     {IMAGE_AT(0, "old", 1, 8192), IMAGE_AT(8192, "x", 2, 0, .size = FILE_SIZE - 8192 - 127)},
+     0,
+     0,
+     "old",
+     0},
+    {"a twin place at 0", {IMAGE_AT(0, "x", 1, 0)}, 0, -EIO, "", -EIO},
+    {"a twin place inside the header", {IMAGE_AT(0, "x", 1, 64)}, 0, -EIO, "", -EIO},
+    {"a twin place inside the head's payload", {IMAGE_AT(0, "x", 1, 4096, .size = 5000)}, 0, -EIO, "", -EIO},
+    {"the same, with an image there",
+     {IMAGE_AT(0, "x", 9, 4096, .size = 5000), IMAGE_AT(4096, "twin", 1, 0)},
+     0,
+     0,
+     "twin",
+     0},
+    {"a payload that ends one byte inside the twin place",
+     {IMAGE_AT(0, "x", 1, 4096, .size = 3969)},
+     0,
+     -EIO,
+     "",
+     -EIO},
+    {"a twin place behind the file", {IMAGE_AT(0, "old", 1, 65536)}, 0, 0, "old", 0},
+    {"a twin place at the last header of the file",
+     {IMAGE_AT(0, "old", 1, 16384), IMAGE_AT(16384, "", 2, 0)},
+     0,
+     0,
+     "",
+     0},
+    {"a twin that names a twin", {IMAGE_AT(0, "old", 1, 8192), IMAGE_AT(8192, "x", 2, 4096)}, 0, 0, "old", 0},
+    {"a header that names itself by a twin's copy",
+     {IMAGE_AT(0, "old", 3, 8192), IMAGE_AT(8192, "x", 3, 8192)},
+     0,
+     0,
+     "old",
+     0},
+    {"a twin's header at 0", {IMAGE_AT(0, "x", 3, 0), IMAGE_AT(8192, "y", 3, 0)}, 0, -EIO, "", -EIO},
+    {"no image in either place", {IMAGE_AT(0, "", 0, 8192), IMAGE_AT(8192, "", 0, 0)}, 0, -EIO, "", -EIO},
+    {"an image whose CRC lies", {IMAGE_AT(0, "x", 1, 8192, .bad_crc = true)}, 0, -EIO, "", -EIO},
+    {"a newer image whose CRC lies",
+     {IMAGE_AT(0, "old", 1, 8192), IMAGE_AT(8192, "x", 2, 0, .bad_crc = true)},
+     0,
+     0,
+     "old",
+     0},
+    {"a header inside a payload",
+     {IMAGE_AT(0, "old", 1, 8192), IMAGE_AT(8192, "x", 2, 0, .bad_crc = true), IMAGE_AT(4096, "inner", 9, 0)},
+     0,
+     0,
+     "old",
+     0},
+    {"a header inside a plain file, not at its start",
+     {TEXT_AT(0, "text"), IMAGE_AT(4096, "inner", 9, 8192)},
+     0,
+     0,
+     NULL,
+     0},
+    {"a header that is cut off", {IMAGE_AT(0, "", 1, 8192)}, 100, -EIO, "", -EIO},
+    {"half a magic word", {TEXT_AT(0, "#atoms")}, 6, 0, "#atoms", 0},
+    {"a magic word and no more", {TEXT_AT(0, "#atomshim/1 ")}, 12, -EIO, "", -EIO},
+    {"a footer that counts more bytes than come before the twin place",
+     {TEXT_AT(0, "text"), FOOTER_AT(FILE_SIZE - 128, 8192, 8193)},
+     0,
+     0,
+     NULL,
+     0},
+    {"a footer that counts nearly 2^63 bytes",
+     {TEXT_AT(0, "text"), FOOTER_AT(FILE_SIZE - 128, 8192, HUGE)},
+     0,
+     0,
+     NULL,
+     0},
+    {"a footer whose twin place is behind the file",
+     {TEXT_AT(0, "text"), FOOTER_AT(FILE_SIZE - 128, 65536, 4)},
+     0,
+     0,
+     NULL,
+     0},
+    {"a footer whose twin place is the footer",
+     {TEXT_AT(0, "text"), FOOTER_AT(FILE_SIZE - 128, FILE_SIZE - 128, 4)},
+     0,
+     0,
+     "text",
+     0},
+    {"a footer whose twin place holds a longer image than the file",
+     {TEXT_AT(0, "text"), IMAGE_AT(8192, "x", 1, 0, .size = LARGEST), FOOTER_AT(FILE_SIZE - 128, 8192, 4)},
+     0,
+     0,
+     "text",
+     0},
+    {"a footer that is all there is", {FOOTER_AT(0, 4096, 0)}, 128, 0, NULL, 0},
+};
+
+static struct store_calls original_calls;
+static uint64_t bytes_read;
+
+static ssize_t counting_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    ssize_t n = sys_pread(fd, buffer, size, offset);
+
+    bytes_read += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+static void put(int fd, const void *bytes, size_t size, uint64_t offset)
+{
+    if (pwrite(fd, bytes, size, (off_t)offset) != (ssize_t)size)
+        abort();
+}
+
+/* The CRC of the text and the zeros behind it, where there can be so many. */
+static uint32_t crc_of(const struct part *part)
+{
+    static char bytes[FILE_SIZE];
+    size_t length = strlen(part->text);
+    uint64_t size = part->size != 0 && part->size < FILE_SIZE ? part->size : length;
+
+    memset(bytes, 0, sizeof bytes);
+    memcpy(bytes, part->text, length);
+    return crc32c(0, bytes, size) + part->bad_crc;
+}
+
+static void put_part(int fd, const struct part *part)
+{
+    char line[IMAGE_HEADER_SIZE];
+    size_t length = strlen(part->text);
+
+    if (part->kind == TEXT) {
+        put(fd, part->text, length, part->offset);
+    } else if (part->kind == FOOTER) {
+        image_encode_footer(line, &(struct image_footer){part->size, part->twin});
+        put(fd, line, sizeof line, part->offset);
+    } else {
+        image_encode_header(line, &(struct image_header){
+                                      .generation = part->generation,
+                                      .size = part->size != 0 ? part->size : length,
+                                      .twin = part->twin,
+                                      .payload_crc = crc_of(part),
+                                      .flushed = part->flushed,
+                                  });
+        put(fd, line, sizeof line, part->offset);
+        put(fd, part->text, length, part->offset + sizeof line);
+    }
+}
+
+static char *all_bytes(int fd, size_t *size)
+{
+    struct stat status;
+    char *bytes;
+
+    if (fstat(fd, &status) != 0)
+        abort();
+    *size = (size_t)status.st_size;
+    bytes = malloc(*size + 1);
+    if (bytes == NULL || pread(fd, bytes, *size, 0) != (ssize_t)*size)
+        abort();
+    return bytes;
+}
+
+static bool target_is(int target, const char *bytes, size_t size)
+{
+    size_t found_size;
+    char *found = all_bytes(target, &found_size);
+    bool same = found_size == size && memcmp(found, bytes, size) == 0;
+
+    free(found);
+    return same;
+}
+
+static void check_commit(int fd, int target, const char *before, size_t size, long expected)
+{
+    static const char text[] = "committed on top";
+    struct store_payload payload = {text, sizeof text, crc32c(0, text, sizeof text)};
+    struct store_image image;
+
+    CHECK_EQUAL(store_commit(fd, &payload, true), expected);
+    if (expected == 0) {
+        CHECK_EQUAL(store_load(fd, target, (struct store_wait){.locked = true}, &image), 0);
+        CHECK(target_is(target, text, sizeof text));
+    } else
+        CHECK(target_is(fd, before, size));
+}
+
+static void check_file(size_t i)
+{
+    int fd = memfd_create("hostile", MFD_CLOEXEC);
+    int target = memfd_create("target", MFD_CLOEXEC);
+    int failures = check_failures;
+    struct store_image image;
+    size_t size;
+    char *before;
+    const char *content = files[i].content;
+
+    if (fd < 0 || target < 0)
+        abort();
+    for (const struct part *part = files[i].parts; part < files[i].parts + PARTS_MAX && part->kind != END;
+         part++)
+        put_part(fd, part);
+    if (ftruncate(fd, (off_t)(files[i].file_size != 0 ? files[i].file_size : FILE_SIZE)) != 0)
+        abort();
+    before = all_bytes(fd, &size);
+
+    for (int locked = 0; locked < 2; locked++) {
+        bytes_read = 0;
+        store_calls.pread = counting_pread;
+        CHECK_EQUAL(
+            store_load(fd, target, (struct store_wait){.locked = locked, .timeout = 1000000000}, &image),
+            files[i].result);
+        store_calls = original_calls;
+        if (files[i].result == 0) {
+            CHECK(target_is(target, content != NULL ? content : before,
+                            content != NULL ? strlen(content) : size));
+            CHECK(bytes_read <= 2 * size + (size_t)8 * IMAGE_HEADER_SIZE);
+        }
+    }
+    check_commit(fd, target, before, size, files[i].commit);
+    if (check_failures != failures)
+        (void)fprintf(stderr, "  in: %s\n", files[i].name);
+    free(before);
+    (void)close(target);
+    (void)close(fd);
+}
+
+/* ---- a file that changes between two calls of a reader ---- */
+
+enum { PREPARED_SIZE = 16384 + IMAGE_HEADER_SIZE };
+
+static char footer[IMAGE_HEADER_SIZE];
+static int stats;
+
+/* The first commit that wrote the footer fails, and takes it away again... */
+static ssize_t footer_vanishes(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    if (offset == PREPARED_SIZE - IMAGE_HEADER_SIZE && stats == 1)
+        CHECK_EQUAL(ftruncate(fd, 3), 0);
+    return sys_pread(fd, buffer, size, offset);
+}
+
+/* ...and a second one begins. */
+static int footer_appears(int fd, struct stat *status)
+{
+    if (++stats == 2)
+        put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+    return sys_fstat(fd, status);
+}
+
+/* I2: the size of a file whose footer is not there is not its content's. */
+static void test_vanishing_footer(void)
+{
+    int fd = memfd_create("plain", MFD_CLOEXEC);
+    struct store_image image;
+
+    put(fd, "old", 3, 0);
+    image_encode_footer(footer, &(struct image_footer){3, 8192});
+    put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+    store_calls.pread = footer_vanishes;
+    store_calls.fstat = footer_appears;
+    CHECK_EQUAL(store_look(fd, (struct store_wait){.timeout = 1000000000}, &image), 0);
+    store_calls = original_calls;
+    CHECK(stats > 1);
+    CHECK_EQUAL(image.size, 3);
+    (void)close(fd);
+}
+
+int main(void)
+{
+    original_calls = store_calls;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        check_file(i);
+    test_vanishing_footer();
+    return check_result();
+}
