@@ -467,8 +467,9 @@ enum session_role session_identify(int fd, struct session *stray, struct session
     if (sys_fstat(fd, &status) != 0)
         return SESSION_NONE;
     *session = session_of(&status, stray);
-    if (*session != NULL)
-        return descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_PROGRAM;
+    if (*session != NULL) /* by its number, too: another process's lease may just have wiped the mark */
+        return fd == SESSION_GET((*session)->memory) || descriptor_is_private(fd) ? SESSION_PRIVATE
+                                                                                  : SESSION_PROGRAM;
 
     bool suspect =
         session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);

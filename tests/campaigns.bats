@@ -19,6 +19,12 @@ campaign() { # NAME
 
 @test "I1 I2 I3 I5 I7 filesystems: the behaviour tests on each; overlayfs: lower, upper, hard links, copy-up" {
     campaign filesystems
+}
+
 @test "I2 I4 history: readers, writers, appenders and counters at once, forks and execs; real-time order" {
     campaign history
+}
+
+@test "I1 I2 I4 I5 fuzz: hostile files, the protocol in any order, patterns, configuration" {
+    campaign fuzz
 }

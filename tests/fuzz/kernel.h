@@ -1,0 +1,59 @@
+/*
+ * A kernel for the engine under a fuzzer: every system call of the engine (sys.h, with ATOMSHIM_TEST_KERNEL) comes
+ * here. Two files in memory, a lock, a clock that only sleeping moves. So a run costs microseconds, whatever the
+ * engine sleeps; what it asks for is counted exactly; and a call that it has no business to make ends the run.
+ */
+#ifndef ATOMSHIM_FUZZ_KERNEL_H
+#define ATOMSHIM_FUZZ_KERNEL_H
+
+#include "sys.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    KERNEL_INODE = 100,       /* descriptor of the managed file */
+    KERNEL_TARGET = 101,      /* where a load copies to */
+    KERNEL_FILE_MAX = 400000, /* a file cannot grow beyond: EFBIG */
+};
+
+struct kernel_file {
+    uint64_t size;
+    char bytes[KERNEL_FILE_MAX];
+};
+
+struct kernel {
+    struct kernel_file *inode;
+    struct kernel_file *target;
+    uint64_t calls;      /* on the inode */
+    uint64_t bytes_read; /* from the inode */
+    uint64_t mapped;     /* bytes of the largest mapping asked for */
+    int64_t now;         /* the clock */
+    /*
+     * Called before each call on the inode. May change the file. What it returns is the call's result if it is
+     * not 0; a call that moves bytes moves at most *size of them.
+     */
+    long (*before)(long number, size_t *size);
+    /* Called after each change of the inode that the engine made. */
+    void (*changed)(long number, uint64_t offset, const char *bytes, uint64_t size);
+    /* Called for each lock: 0 or -EAGAIN. */
+    long (*lock)(int type);
+    void (*slept)(void);
+};
+
+extern struct kernel kernel;
+
+/* What must hold. A fuzzer's run ends at once where it does not. */
+#define REQUIRE(condition)                                                                                   \
+    ((condition) ? (void)0                                                                                   \
+                 : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), abort()))
+
+/* As if just started: no hooks, no counts; the files stay. */
+void kernel_reset(struct kernel_file *inode, struct kernel_file *target);
+
+/* What pwrite and ftruncate do. 0 or the count, or -EFBIG. */
+long kernel_write(struct kernel_file *file, const char *bytes, uint64_t size, uint64_t offset);
+long kernel_cut(struct kernel_file *file, uint64_t size);
+
+#endif
