@@ -13,6 +13,10 @@
  *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
  *                             image into a new twin place, then an empty header at 0 that names it
  *
+ *   Before a place is overwritten, settle_live() sees to it that the live image is on disk. A commit that fails goes back
+ *   (withdraw), but never takes away what the disk may already lead to: where the way back is not certain to be on disk,
+ *   the new image stays, complete.
+ *
  *   PLAIN      no header at 0, no valid footer: the payload is all bytes
  *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes
  *   ADOPTED    no header at 0, footer valid, valid image in the twin place: that image
@@ -81,7 +85,8 @@ struct store_payload {
 /*
  * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h) the
  * caller holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
- * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache.
+ * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache, unless the
+ * disk failed twice in a row: then it may be the new one, complete.
  * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX; -EIO: the file holds no valid image to
  * protect (see store_load) or the disk failed; else what pwrite, fdatasync or ftruncate returned.
  */
