@@ -17,14 +17,18 @@ campaign() { # NAME
     campaign kill
 }
 
-@test "I1 I2 I3 I5 I7 filesystems: the behaviour tests on each; overlayfs: lower, upper, hard links, copy-up" {
-    campaign filesystems
-}
-
 @test "I2 I4 history: readers, writers, appenders and counters at once, forks and execs; real-time order" {
     campaign history
 }
 
 @test "I1 I2 I4 I5 fuzz: hostile files, the protocol in any order, patterns, configuration" {
     campaign fuzz
+}
+
+@test "I1 I2 I3 I5 I7 filesystems: the behaviour tests on each; overlayfs: lower, upper, hard links, copy-up" {
+    campaign filesystems
+}
+
+@test "I2 I4 I5 cluster: two clients of a GlusterFS volume, and the death of one" {
+    campaign cluster
 }
