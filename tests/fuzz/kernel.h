@@ -37,8 +37,8 @@ struct kernel {
     long (*before)(long number, size_t *size);
     /* Called after each change of the inode that the engine made. */
     void (*changed)(long number, uint64_t offset, const char *bytes, uint64_t size);
-    /* Called for each lock: 0 or -EAGAIN. */
-    long (*lock)(int type);
+    int lock;              /* that the engine has: F_UNLCK, F_RDLCK or F_WRLCK */
+    bool (*is_held)(void); /* somebody else has it */
     void (*slept)(void);
 };
 

@@ -8,7 +8,7 @@
  *
  *   - a reader gets what was live when it began or what was committed since, never less, never an error
  *   - a commit that returned 0 is the content; one that failed is not; one that was killed is, or is not
- *   - no byte of the live image is written, but its mark
+ *   - no byte of the live image changes, but its mark
  *   - whatever happened, the next commit works
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
@@ -92,7 +92,7 @@ static struct {
 } writer;
 
 static struct {
-    bool active, has_lock;
+    bool active;
     int laps;
     uint32_t may_get;
     struct commit commit; /* whose pace it keeps */
@@ -175,7 +175,7 @@ static void record(long number, uint64_t offset, const char *bytes, uint64_t siz
         REQUIRE(offset >= end || writer.moved);
     else
         REQUIRE((size == 1 && offset == live->place + IMAGE_MARK_OFFSET) || offset + size <= live->place ||
-                offset >= end);
+                offset >= end || memcmp(bytes, file.bytes + offset, size) == 0);
 }
 
 static bool is_write(long number)
@@ -329,7 +329,7 @@ static void advance(void)
 {
     if (writer.busy)
         apply();
-    else if (writer.next < writer.end && reader.laps > 0 && !reader.has_lock) {
+    else if (writer.next < writer.end && reader.laps > 0 && kernel.lock == F_UNLCK) {
         reader.laps--;
         begin(*writer.next++);
     }
@@ -353,13 +353,9 @@ static long before_read(long number, size_t *size)
     return 0;
 }
 
-static long lock_for_reading(int type)
+static bool writer_has_lock(void)
 {
-    REQUIRE(type == F_RDLCK || type == F_UNLCK);
-    if (type == F_RDLCK && writer.busy)
-        return -EAGAIN;
-    reader.has_lock = type == F_RDLCK;
-    return 0;
+    return writer.busy;
 }
 
 static void read_beside(struct commit commit)
@@ -370,17 +366,16 @@ static void read_beside(struct commit commit)
 
     kernel_reset(&file, &target);
     kernel.before = before_read;
-    kernel.lock = lock_for_reading;
+    kernel.is_held = writer_has_lock;
     kernel.slept = advance;
     reader.active = true;
-    reader.has_lock = false;
     reader.commit = commit;
     reader.laps = commit.pace >> 5;
     reader.may_get = writer.may_be | (writer.busy ? bit(writer.content) : 0);
     REQUIRE((commit.flags & LOOK ? store_look(KERNEL_INODE, wait, &image)
                                  : store_load(KERNEL_INODE, copy ? KERNEL_TARGET : -1, wait, &image)) == 0);
     REQUIRE(contents_like(&image, reader.may_get, copy) != 0);
-    REQUIRE(!reader.has_lock);
+    REQUIRE(kernel.lock == F_UNLCK);
     reader.active = false;
     kernel_reset(&file, &target);
 }
