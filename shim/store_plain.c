@@ -83,12 +83,11 @@ int store_commit_plain(int inode, const struct store_payload *payload, bool sync
             return error;
         }
     }
-    if (is_one_call(payload, file_size))
+    if (!is_one_call(payload, file_size))
+        error = overwrite_shielded(inode, payload, file_size);
+    if (is_one_call(payload, file_size) ||
+        error == -EINTR) /* somebody killed the child alone, a filter perhaps */
         error = overwrite(inode, payload, file_size);
-    else
-        do
-            error = overwrite_shielded(inode, payload, file_size);
-        while (error == -EINTR); /* somebody killed the child alone */
     if (error == 0 && sync)
         error = (int)STORE_RETRY(store_calls.fdatasync(inode));
     return error;
