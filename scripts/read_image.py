@@ -11,14 +11,15 @@ def image(at):  # (generation, payload) of the complete image at this offset, if
     line = re.match(rb'(#atomshim/1 generation=(\d+) size=(\d+) twin=(\d+) data=(\w+)) head=(\w+) mark=', file[at:at + 128])
     if not line or crc32c(line[1]) != line[6]:
         return None, None
-    payload = file[at + 128:at + 128 + int(line[3])]
-    return (int(line[2]), payload) if int(line[2]) and crc32c(payload) == line[5] else None, int(line[4])
+    generation, size, twin = map(int, line.group(2, 3, 4))
+    payload, fits = file[at + 128:at + 128 + size], twin == 0 if at else 128 + size <= twin
+    return (generation, payload) if generation and fits and crc32c(payload) == line[5] else None, twin
 file = open(sys.argv[1], 'rb').read()
 head, twin = image(0)
 images = [head, image(twin)[0] if twin else None]
 if not file.startswith(b'#atomshim/1 '):  # a plain file, unless its first commit got as far as the image
     end = re.match(rb'(#atomshim/1-first-commit plain=(\d+) twin=(\d+) \.+)head=(\w+)\n', file[-128:])
-    end = end if end and crc32c(end[1]) == end[4] else None
-    images = [image(int(end[3]))[0], (0, file[:int(end[2])])] if end else [(0, file)]
+    begun = end and crc32c(end[1]) == end[4] and len(file) % 4096 == 128 and int(end[2]) <= int(end[3]) < len(file)
+    images = [image(int(end[3]))[0], (0, file[:int(end[2])])] if begun else [(0, file)]
 images = [i for i in images if i] or sys.exit(sys.argv[1] + ': no complete image')
 sys.stdout.buffer.write(max(images)[1])
