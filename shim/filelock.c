@@ -11,8 +11,17 @@
 enum {
     FIRST_PAUSE = 50 * 1000, /* nanoseconds */
     LONGEST_PAUSE = 20 * 1000 * 1000,
+    TURN_PAUSE = 1000 * 1000,
+    TURN_PAUSES = 20,
     TEXT_SIZE = 256, /* two lines of /proc/self/fdinfo */
 };
+
+/*
+ * The last byte that can be locked: whose turn it is. Nobody gets the whole file while another has this byte, and who
+ * has got the whole file gives this byte back at once. So a process that has waited for long can take its turn, and
+ * the one that locks again and again, with next to no time in between, cannot get past it.
+ */
+static const int64_t turn = INT64_MAX;
 
 /* The thread of this process that has a whole-file POSIX lock, which does not exclude the other threads: process and
  * thread in one word, so that a forked child does not wait for a thread that it has not. */
@@ -94,6 +103,8 @@ static int parse_lock(struct filelock *lock, char *line)
     for (at--; at > line && *at != ' '; at--)
         continue;
     (void)parse_number(at + 1, &start);
+    if (start == turn) /* no lock of the program's */
+        return 0;
     return keep(lock, start, end, type);
 }
 
@@ -198,6 +209,8 @@ static int try(struct filelock *lock, int type)
         return do_without(lock);
     lock->set = F_OFD_SETLK;
     error = set_lock(lock->fd, F_OFD_SETLK, type, 0, INT64_MAX);
+    if (error == 0 && lock->kept_count == 0)
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, INT64_MAX);
     return error == -EAGAIN || error == -EACCES ? try_posix(lock, type) : error;
 }
 
@@ -214,6 +227,7 @@ struct patience {
     int64_t timeout;
     int64_t deadline; /* 0: no attempt has failed yet */
     int64_t pause;
+    bool long_already;
 };
 
 /* Pauses, ever longer; -ETIMEDOUT when the time is over. */
@@ -230,7 +244,26 @@ static int wait_a_little(struct patience *patience)
     sys_sleep(patience->pause < patience->deadline - now ? patience->pause : patience->deadline - now);
     if (patience->pause < LONGEST_PAUSE)
         patience->pause *= 2;
+    else
+        patience->long_already = true;
     return 0;
+}
+
+/* try() for one who has waited for long. Signals are blocked here: the turn is not kept for more than a few pauses. */
+static int try_in_turn(struct filelock *lock, int type, struct patience *patience)
+{
+    int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, INT64_MAX);
+
+    if (error != 0)
+        return -EAGAIN;
+    patience->pause = FIRST_PAUSE;
+    for (int i = 0; i < TURN_PAUSES && (i == 0 || error == -EAGAIN); i++) {
+        sys_sleep(TURN_PAUSE);
+        error = try(lock, type);
+    }
+    if (error != 0 || lock->set != F_OFD_SETLK)
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, INT64_MAX);
+    return error;
 }
 
 int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
@@ -242,6 +275,8 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
     do {
         lock->mask = set_signal_mask(~UINT64_C(0));
         error = try(lock, type);
+        if (error == -EAGAIN && patience.long_already)
+            error = try_in_turn(lock, type, &patience);
         if (error == 0)
             return 0;
         (void)set_signal_mask(lock->mask);

@@ -467,6 +467,40 @@ static void test_lock(void)
     (void)close(fd);
 }
 
+/* A process that locks the file again as soon as it has given it back does not keep the others out for ever. */
+static void test_lock_turns(void)
+{
+    char name[] = "store_test.XXXXXX";
+    int fd = mkstemp(name);
+    struct filelock lock;
+    int ready[2];
+    char byte;
+    pid_t child;
+
+    if (pipe(ready) != 0 || (child = fork()) < 0)
+        abort();
+    if (child == 0) {
+        int own = open(name, O_RDWR);
+
+        for (bool first = true;; first = false) {
+            if (filelock_acquire(&lock, own, F_WRLCK, patient.timeout) != 0 ||
+                (first && write(ready[1], "", 1) != 1))
+                _exit(1);
+            sys_sleep(50000000); /* what a large commit takes */
+            filelock_release(&lock);
+        }
+    }
+    CHECK_EQUAL(read(ready[0], &byte, 1), 1);
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQUAL(filelock_acquire(&lock, fd, i % 2 == 0 ? F_WRLCK : F_RDLCK, patient.timeout), 0);
+        filelock_release(&lock);
+    }
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK_EQUAL(unlink(name), 0);
+    (void)close(fd);
+}
+
 /* A reader that finds a header being written waits for its writer, who holds the lock. */
 static void test_reader_waits_for_a_writer(void)
 {
@@ -597,6 +631,7 @@ int main(void)
     test_hostile_files();
     test_torn_twin();
     test_lock();
+    test_lock_turns();
     test_reader_waits_for_a_writer();
     test_lapped_reader();
     test_limits();
