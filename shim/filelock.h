@@ -37,8 +37,9 @@ struct filelock {
 /*
  * Locks the whole file of `fd`. `type` is F_WRLCK (fd must be writable) or F_RDLCK (fd must be readable).
  * Waits up to `timeout` nanoseconds, with growing pauses: a signal handler may run in between, and no signal
- * is used. Who has waited for long gets its turn, though others lock the file again and again. While the lock is held all signals are blocked in this thread: a handler that wanted the same lock
- * would wait for the thread that it interrupts. Returns 0 and fills *lock, or -ETIMEDOUT, or what the kernel
+ * is used. Who has waited for long gets its turn, though others lock the file again and again. While the lock is
+ * held all signals are blocked in this thread: a handler that wanted the same lock would wait for the thread that
+ * it interrupts. Returns 0 and fills *lock, or -ETIMEDOUT, or what the kernel
  * says (-ENOLCK, -EBADF, -EINVAL where it has no OFD locks); also -ENOLCK if the program holds more than
  * FILELOCK_RANGES ranges.
  */
