@@ -13,8 +13,24 @@
 #include <string.h>
 #include <sys/vfs.h>
 
+/*
+ * Errors that may be gone at the next call. They leave open whether the file is ours; were it taken for another's, the
+ * program would get the raw file and write over it. All others the program's own call meets as well, or they are lasting.
+ */
+static bool is_passing(int error)
+{
+    static const int errors[] = {EIO, ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE, ESTALE, ETIMEDOUT};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        if (error == -errors[i])
+            return true;
+    return false;
+}
+
+/* The following say 1 for yes and 0 for no, or return a negative errno that is_passing(). */
+
 /* The kernel's own file systems: their regular files are none. */
-static bool is_kernel_file(int fd)
+static int is_kernel_file(int fd)
 {
     static const unsigned magics[] = {
         PROC_SUPER_MAGIC, SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
@@ -23,28 +39,32 @@ static bool is_kernel_file(int fd)
     };
     struct statfs status;
 
-    if (sys_fstatfs(fd, &status) != 0)
-        return true;
+    int error = sys_fstatfs(fd, &status);
+
+    if (error != 0)
+        return is_passing(error) ? error : 1;
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
         if ((unsigned)status.f_type == magics[i])
-            return true;
-    return false;
+            return 1;
+    return 0;
 }
 
 /* Does the canonical path of `fd`, with "/name" behind it if name is not NULL, match? */
-static bool path_matches(const struct config *config, int fd, const char *name)
+static int path_matches(const struct config *config, int fd, const char *name)
 {
     char link[PROC_PATH_SIZE];
     struct scratch scratch;
     char *path;
     ssize_t n;
-    bool match = false;
+    int match = 0;
 
     if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0)
-        return false;
+        return -ENOMEM;
     path = scratch.bytes;
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
-    if (n < 0)
+    if (n < 0 && is_passing((int)n))
+        match = (int)n;
+    else if (n < 0)
         log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
                  log_errno((int)n));
     if (n > 0 && n < PATH_MAX && path[0] == '/') {
@@ -61,7 +81,7 @@ static bool path_matches(const struct config *config, int fd, const char *name)
 }
 
 /* `fd` may be an O_PATH descriptor. */
-static bool carries_header(int fd)
+static int carries_header(int fd)
 {
     char link[PROC_PATH_SIZE];
     char bytes[IMAGE_HEADER_SIZE];
@@ -70,24 +90,33 @@ static bool carries_header(int fd)
     ssize_t n;
 
     if (readable < 0)
-        return false;
+        return is_passing(readable) ? readable : 0;
     n = store_read_at(readable, bytes, sizeof bytes, 0);
     (void)sys_close(readable);
-    return n > 0 && image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
+    if (n < 0)
+        return is_passing((int)n) ? (int)n : 0;
+    return image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
 }
 
-static bool is_managed(const struct config *config, int fd)
+static int is_managed(const struct config *config, int fd)
 {
     struct stat status;
+    int result = sys_fstat(fd, &status);
 
+    if (result != 0)
+        return is_passing(result) ? result : 0;
     /* a file without a name has none that could match: O_TMPFILE, deleted, a memfd of our own by /dev/stdout */
-    if (sys_fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink == 0 || is_kernel_file(fd))
-        return false;
+    if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
+        return 0;
+    result = is_kernel_file(fd);
+    if (result != 0)
+        return result < 0 ? result : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
-        return true;
-    if (path_matches(config, fd, NULL))
-        return true;
-    return image_size_possible((uint64_t)status.st_size) && carries_header(fd);
+        return 1;
+    result = path_matches(config, fd, NULL);
+    if (result != 0)
+        return result;
+    return image_size_possible((uint64_t)status.st_size) ? carries_header(fd) : 0;
 }
 
 static const char *last_component(const char *path)
@@ -97,8 +126,8 @@ static const char *last_component(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* One lstat, which also tells that `path` is a string at all: false where the file cannot be managed. */
-static bool is_candidate(const struct config *config, int directory, const char *path, int flags)
+/* One lstat, which also tells that `path` is a string at all: no where the file cannot be managed. */
+static int is_candidate(const struct config *config, int directory, const char *path, int flags)
 {
     struct stat status;
     int error = sys_fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW);
@@ -106,11 +135,11 @@ static bool is_candidate(const struct config *config, int directory, const char 
     if (error == -ENOENT)
         return (flags & O_CREAT) && pattern_may_name(config->paths, last_component(path));
     if (error != 0)
-        return false;
+        return is_passing(error) ? error : 0;
     if (S_ISLNK(status.st_mode))
         return !(flags & O_NOFOLLOW);
     if (!S_ISREG(status.st_mode))
-        return false;
+        return 0;
     return pattern_may_name(config->paths, last_component(path)) ||
            image_size_possible((uint64_t)status.st_size);
 }
@@ -143,21 +172,26 @@ static int create(const struct config *config, int directory, const char *path, 
                   int *inode, bool *created)
 {
     int parent = open_parent(directory, path);
-    bool match;
+    int match;
 
     if (parent < 0)
-        return MANAGED_NO;
-    match = path_matches(config, parent, last_component(path)) && !is_kernel_file(parent);
+        return is_passing(parent) ? parent : MANAGED_NO;
+    match = path_matches(config, parent, last_component(path));
+    if (match > 0) {
+        match = is_kernel_file(parent);
+        match = match < 0 ? match : !match;
+    }
     (void)sys_close(parent);
-    if (!match)
-        return MANAGED_NO;
+    if (match <= 0)
+        return match < 0 ? match : MANAGED_NO;
     *inode = sys_openat(directory, path,
                         O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | (flags & (O_EXCL | O_NOFOLLOW)), mode);
     if (*inode < 0)
         return *inode;
-    if (!path_matches(config, *inode, NULL)) { /* a dangling symbolic link led elsewhere */
+    match = path_matches(config, *inode, NULL);
+    if (match <= 0) { /* 0: a dangling symbolic link led elsewhere */
         (void)sys_close(*inode);
-        return MANAGED_NO;
+        return match < 0 ? match : MANAGED_NO;
     }
     *created = true;
     return MANAGED_YES;
@@ -168,20 +202,21 @@ int managed_open(const struct config *config, int directory, const char *path, i
 {
     char link[PROC_PATH_SIZE];
     int probe;
+    int result;
 
     *created = false;
-    if ((flags & (O_PATH | O_DIRECTORY)) || !is_candidate(config, directory, path, flags))
-        return MANAGED_NO;
+    result = flags & (O_PATH | O_DIRECTORY) ? 0 : is_candidate(config, directory, path, flags);
+    if (result <= 0)
+        return result < 0 ? result : MANAGED_NO;
     probe = sys_openat(directory, path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW), 0);
     if (probe == -ENOENT && (flags & O_CREAT))
         return create(config, directory, path, flags, mode, inode, created);
-    if (probe == -EMFILE || probe == -ENFILE)
-        return probe;
     if (probe < 0)
-        return MANAGED_NO;
-    if (((flags & O_CREAT) && (flags & O_EXCL)) || !is_managed(config, probe)) {
+        return is_passing(probe) ? probe : MANAGED_NO;
+    result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, probe);
+    if (result <= 0) {
         (void)sys_close(probe);
-        return MANAGED_NO;
+        return result < 0 ? result : MANAGED_NO;
     }
     *inode = sys_openat(AT_FDCWD, descriptor_path(link, probe),
                         (wants_writing(flags) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0);
@@ -208,7 +243,7 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
         O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0);
     if (fd < 0)
         return size;
-    if (is_managed(config, fd) && store_look(fd, wait, &image) == 0)
+    if (is_managed(config, fd) > 0 && store_look(fd, wait, &image) == 0)
         size = image.size;
     (void)sys_close(fd);
     return size;
