@@ -194,9 +194,22 @@ static void sync_directory(const struct session *session)
     scratch_give(&scratch);
 }
 
+/* Writes a piece of the image into `fd`, from the view or, where there was no memory for one, through a little buffer.
+ * Returns the count, 0 at the end, or a negative errno. */
+static ssize_t rescue_piece(const struct session *session, const struct view *view, int fd, uint64_t done)
+{
+    char little[1024];
+    ssize_t n;
+
+    if (view != NULL)
+        return done == view->size ? 0 : sys_pwrite(fd, (char *)view->bytes + done, view->size - done, done);
+    n = sys_pread(session->memory, little, sizeof little, done);
+    return n > 0 ? sys_pwrite(fd, little, (size_t)n, done) : n;
+}
+
 /* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name.
  */
-static int rescue(const struct view *view, char *path, size_t size)
+static int rescue(const struct session *session, const struct view *view, char *path, size_t size)
 {
     static unsigned counter;
     const char *slash = strrchr(path, '/');
@@ -215,13 +228,12 @@ static int rescue(const struct view *view, char *path, size_t size)
     } while (fd == -EEXIST);
     if (fd < 0)
         return fd;
-    while (error == 0 && done < view->size) {
-        ssize_t n = sys_pwrite(fd, (char *)view->bytes + done, view->size - done, done);
-
+    for (ssize_t n = 1; error == 0 && n != 0;) {
+        n = rescue_piece(session, view, fd, done);
         if (n > 0)
             done += (uint64_t)n;
         else if (n != -EINTR)
-            error = n < 0 ? (int)n : -ENOSPC;
+            error = (int)n;
     }
     if (error == 0)
         error = sys_fsync(fd);
@@ -243,12 +255,12 @@ static void report(const struct session *session, const struct view *view, int f
     path = scratch.bytes;
     saved = path + PATH_MAX;
     (void)inode_path(session, path, PATH_MAX);
-    if (session_config->rescue_dir == NULL || view == NULL) {
+    if (session_config->rescue_dir == NULL) {
         log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
                  log_errno(failure));
     } else {
         memcpy(saved, path, PATH_MAX);
-        error = rescue(view, saved, PATH_MAX);
+        error = rescue(session, view, saved, PATH_MAX);
         if (error == 0)
             log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
                      log_errno(failure), saved);
