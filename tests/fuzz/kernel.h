@@ -13,9 +13,9 @@
 #include <stdlib.h>
 
 enum {
-    KERNEL_INODE = 100,       /* descriptor of the managed file */
-    KERNEL_TARGET = 101,      /* where a load copies to */
-    KERNEL_FILE_MAX = 400000, /* a file cannot grow beyond: EFBIG */
+    KERNEL_INODE = 100,        /* descriptor of the managed file */
+    KERNEL_TARGET = 101,       /* where a load copies to */
+    KERNEL_FILE_MAX = 4 << 20, /* a file cannot grow beyond: EFBIG */
 };
 
 struct kernel_file {
