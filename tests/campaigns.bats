@@ -32,3 +32,7 @@ campaign() { # NAME
 @test "I2 I4 I5 cluster: two clients of a GlusterFS volume, and the death of one" {
     campaign cluster
 }
+
+@test "I3 I5 I7 faults: each system call, each errno; full disks, a quota, RLIMIT_FSIZE" {
+    campaign faults
+}
