@@ -13,7 +13,7 @@ campaign() { # NAME
     [ "$status" -eq 0 ]
 }
 
-@test "I3 I4 I5 kill: SIGKILL at random instants on ext4, xfs, btrfs, tmpfs, overlayfs" {
+@test "I3 I4 I5 kill: SIGKILL, cgroup.kill, pid namespace; sized and plain; ext4, xfs, btrfs, tmpfs, overlayfs" {
     campaign kill
 }
 

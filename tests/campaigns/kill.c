@@ -1,17 +1,27 @@
 /*
  * SIGKILL at random instants of programs that overwrite a file under the shim.
  *
- *   kill LIBRARY FILE KILLS SIZE [first]
+ *   kill LIBRARY FILE KILLS SIZE [OPTION...]
  *
- * After each kill the file, read by the engine itself, must hold one complete image: the last one whose
- * close() had returned, or a later one (I4, I5), in the same inode (I3); and the next writer starts on top of
- * it. With "first" each round begins with a plain file, so that the kill hits its first commit. Prints "KILLS
- * kills, N torn, N lost, N old, N new" and exits 1 if anything was torn or lost.
+ * After each kill the file must hold one complete image: the last one whose close() had returned, or a later one
+ * (I4, I5), in the same inode (I3); and the next writer starts on top of it. Prints "KILLS kills, N torn, N lost,
+ * N old, N new" and exits 1 if anything was torn or lost. Options:
+ *
+ *   first          each round begins with a plain file, so that the kill hits its first commit
+ *   sizes          images of four sizes take turns: commits grow and shrink the file
+ *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
+ *                  the dead program still holds
+ *   naked          the program itself overwrites the file by one pwrite: a control, with ATOMSHIM_DISABLE=1
+ *   group          the kill goes to the program's process group
+ *   cgroup=DIR     to the cgroup DIR (cgroup.kill), which the program has joined
+ *   namespace      the program is process 1 of a pid namespace, which dies with it
  */
 #include "store.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,13 +30,15 @@
 #include <unistd.h>
 
 /* An image is its own check: every 16 bytes are the line "ROUND SEQUENCE\n". */
-enum { LINE = 16 };
+enum { LINE = 16, ARGUMENTS_MAX = 16 };
 
 struct campaign {
     char **argv;
+    int argc;
     const char *file;
     size_t size;
-    bool first; /* every round begins with a plain file */
+    bool first, sizes, plain, naked, group, namespace; /* the options of the same names */
+    const char *cgroup;
     char *image;
     char *expected;
     unsigned torn, lost, old, new;
@@ -51,39 +63,96 @@ static void fill(char *image, size_t size, unsigned round, unsigned sequence)
     }
 }
 
-/* The program that is killed: an ordinary one, which knows nothing of the shim. */
-static _Noreturn void write_for_ever(const char *file, size_t size, unsigned round)
+static size_t image_size(const struct campaign *campaign, unsigned sequence)
 {
-    char *image = malloc(size);
+    return campaign->sizes ? campaign->size - campaign->size / 4 * (sequence % 4) : campaign->size;
+}
+
+/* One pwrite of the whole image, as a program would that wants to be safe without the shim. */
+static bool overwrite_in_place(const char *file, const char *image, size_t size)
+{
+    int fd = open(file, O_WRONLY);
+
+    return fd >= 0 && pwrite(fd, image, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)size) == 0 &&
+           close(fd) == 0;
+}
+
+static bool overwrite(const char *file, const char *image, size_t size)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+
+    return fd >= 0 && write(fd, image, size / 2) >= 0 && write(fd, image + size / 2, size - size / 2) >= 0 &&
+           close(fd) == 0;
+}
+
+static void join_cgroup(const char *directory)
+{
+    char path[PATH_MAX];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/cgroup.procs", directory);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        fail(path);
+    (void)close(fd);
+}
+
+/* The program that is killed: an ordinary one, which knows nothing of the shim. */
+static _Noreturn void write_for_ever(const struct campaign *campaign, unsigned round)
+{
+    const char *file = campaign->file;
+    char *image = malloc(campaign->size);
 
     if (image == NULL || write(STDOUT_FILENO, "r", 1) != 1)
         fail("writer");
     for (unsigned sequence = 1;; sequence++) {
-        int fd = open(file, O_WRONLY | O_TRUNC);
+        size_t size = image_size(campaign, sequence);
 
         fill(image, size, round, sequence);
-        if (fd < 0 || write(fd, image, size / 2) < 0 || write(fd, image + size / 2, size - size / 2) < 0 ||
-            close(fd) != 0)
+        if (!(campaign->naked ? overwrite_in_place : overwrite)(file, image, size))
             fail(file);
         if (write(STDOUT_FILENO, "c", 1) != 1)
             fail("writer");
     }
 }
 
-static pid_t start_writer(char *const argv[], const char *round, int output)
+/* Runs this program again, as "kill --write ROUND ARGUMENT...", under the shim. */
+static pid_t start_writer(const struct campaign *campaign, const char *round, int output)
 {
-    pid_t child = fork();
+    char *arguments[ARGUMENTS_MAX + 3] = {campaign->argv[0], "--write", (char *)round};
+    pid_t child =
+        campaign->namespace ? (pid_t)SYS_CALL(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0, 0) : fork();
 
-    if (child == 0) {
-        char *arguments[] = {argv[0], "--write", argv[2], argv[4], (char *)round, NULL};
+    if (child != 0)
+        return child;
+    memcpy(arguments + 3, campaign->argv + 1, sizeof *arguments * (size_t)campaign->argc);
+    if (campaign->group)
+        (void)setpgid(0, 0);
+    if (campaign->cgroup != NULL)
+        join_cgroup(campaign->cgroup);
+    (void)dup2(output, STDOUT_FILENO);
+    (void)setenv("LD_PRELOAD", campaign->argv[1], 1);
+    (void)setenv("ATOMSHIM_PATHS", campaign->file, 1);
+    if (campaign->plain)
+        (void)setenv("ATOMSHIM_FORMAT", "plain", 1);
+    (void)execv("/proc/self/exe", arguments);
+    _exit(127);
+}
 
-        (void)dup2(output, STDOUT_FILENO);
-        (void)setenv("LD_PRELOAD", argv[1], 1);
-        (void)setenv("ATOMSHIM_PATHS", argv[2], 1);
-        (void)execv("/proc/self/exe", arguments);
-        _exit(127);
+static void kill_writer(const struct campaign *campaign, pid_t child)
+{
+    char path[PATH_MAX];
+    int fd;
+
+    if (campaign->cgroup == NULL) {
+        (void)kill(campaign->group ? -child : child, SIGKILL);
+        return;
     }
-    return child;
+    (void)snprintf(path, sizeof path, "%s/cgroup.kill", campaign->cgroup);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "1", 1) != 1)
+        fail(path);
+    (void)close(fd);
 }
 
 static unsigned count_acknowledged(int input)
@@ -98,26 +167,45 @@ static unsigned count_acknowledged(int input)
     return count;
 }
 
+/* The bytes of the file, up to one more than an image has; false if the engine finds no content. */
+static bool read_sized(const struct campaign *campaign, int fd, size_t *size)
+{
+    struct store_image found;
+    int memory = memfd_create("image", MFD_CLOEXEC);
+    bool good =
+        memory >= 0 && store_load(fd, memory, (struct store_wait){.timeout = 1000000000}, &found) == 0 &&
+        found.size <= campaign->size && pread(memory, campaign->image, found.size, 0) == (ssize_t)found.size;
+
+    *size = good ? (size_t)found.size : 0;
+    if (memory >= 0)
+        (void)close(memory);
+    return good;
+}
+
+static bool read_plain(const struct campaign *campaign, int fd, size_t *size)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    ssize_t n = fcntl(fd, F_OFD_SETLKW, &lock) == 0 ? pread(fd, campaign->image, campaign->size + 1, 0) : -1;
+
+    *size = n < 0 ? 0 : (size_t)n;
+    return n >= 0;
+}
+
 /* The round and sequence of the image in the file, or false if it is not a complete one. */
 static bool read_image(const struct campaign *campaign, unsigned *round, unsigned *sequence)
 {
-    struct store_image found;
-    size_t size = campaign->size;
-    int memory = memfd_create("image", MFD_CLOEXEC);
     int fd = open(campaign->file, O_RDONLY | O_CLOEXEC);
+    size_t size = 0;
     bool complete = false;
 
-    if (fd >= 0 && memory >= 0 &&
-        store_load(fd, memory, (struct store_wait){.timeout = 1000000000}, &found) == 0 &&
-        found.size == size && pread(memory, campaign->image, size, 0) == (ssize_t)size &&
-        sscanf(campaign->image, "%7u %7u\n", round, sequence) == 2) {
+    if (fd >= 0 && (campaign->plain || campaign->naked ? read_plain : read_sized)(campaign, fd, &size) &&
+        size >= LINE && sscanf(campaign->image, "%7u %7u\n", round, sequence) == 2 &&
+        size == image_size(campaign, *sequence)) {
         fill(campaign->expected, size, *round, *sequence);
         complete = memcmp(campaign->image, campaign->expected, size) == 0;
     }
     if (fd >= 0)
         (void)close(fd);
-    if (memory >= 0)
-        (void)close(memory);
     return complete;
 }
 
@@ -142,7 +230,7 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round)
     if (pipe2(pipes, O_CLOEXEC) != 0)
         fail("pipe");
     (void)snprintf(text, sizeof text, "%u", round);
-    child = start_writer(campaign->argv, text, pipes[1]);
+    child = start_writer(campaign, text, pipes[1]);
     (void)close(pipes[1]);
     if (child < 0 || read(pipes[0], &byte, 1) != 1)
         fail("the writer");
@@ -150,7 +238,7 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round)
         acknowledged++;
     /* not to wait for something, but to hit any instant of the next few commits */
     sys_sleep(random() % (4000000 + (long)campaign->size * 5));
-    (void)kill(child, SIGKILL);
+    kill_writer(campaign, child);
     if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status))
         fail("the writer ended by itself");
     acknowledged += count_acknowledged(pipes[0]);
@@ -181,24 +269,56 @@ static void run_round(struct campaign *campaign, unsigned round)
         campaign->lost++;
 }
 
+static bool parse_options(struct campaign *campaign)
+{
+    const struct {
+        const char *name;
+        bool *set;
+    } options[] = {
+        {"first", &campaign->first}, {"sizes", &campaign->sizes}, {"plain", &campaign->plain},
+        {"naked", &campaign->naked}, {"group", &campaign->group}, {"namespace", &campaign->namespace},
+    };
+
+    if (campaign->argc < 5 || campaign->argc > ARGUMENTS_MAX)
+        return false;
+    campaign->file = campaign->argv[2];
+    campaign->size = strtoul(campaign->argv[4], NULL, 10);
+    for (int i = 5; i < campaign->argc; i++) {
+        const char *word = campaign->argv[i];
+        bool known = strncmp(word, "cgroup=", 7) == 0;
+
+        if (known)
+            campaign->cgroup = word + 7;
+        for (size_t k = 0; k < sizeof options / sizeof *options; k++)
+            if (strcmp(word, options[k].name) == 0)
+                known = *options[k].set = true;
+        if (!known)
+            return false;
+    }
+    return campaign->size >= LINE;
+}
+
 int main(int argc, char *argv[])
 {
-    struct campaign campaign = {.argv = argv};
+    struct campaign campaign = {.argv = argv, .argc = argc};
     struct stat before;
     struct stat after;
+    const char *round_to_write = NULL;
     unsigned kills;
 
-    if (argc == 5 && strcmp(argv[1], "--write") == 0)
-        write_for_ever(argv[2], strtoul(argv[3], NULL, 10), (unsigned)strtoul(argv[4], NULL, 10));
-    if (argc < 5 || strtoul(argv[4], NULL, 10) == 0) {
-        fprintf(stderr, "usage: kill LIBRARY FILE KILLS SIZE [first]\n");
+    if (argc > 3 && strcmp(argv[1], "--write") == 0) {
+        round_to_write = argv[2];
+        campaign.argv = argv + 2;
+        campaign.argc = argc - 2;
+    }
+    if (!parse_options(&campaign)) {
+        fprintf(stderr, "usage: kill LIBRARY FILE KILLS SIZE [OPTION...]\n");
         return 2;
     }
-    campaign.file = argv[2];
+    if (round_to_write != NULL)
+        write_for_ever(&campaign, (unsigned)strtoul(round_to_write, NULL, 10));
     kills = (unsigned)strtoul(argv[3], NULL, 10);
-    campaign.size = strtoul(argv[4], NULL, 10);
-    campaign.first = argc > 5;
-    campaign.image = malloc(campaign.size);
+    campaign.image = malloc(campaign.size + 1);
     campaign.expected = malloc(campaign.size);
     if (campaign.image == NULL || campaign.expected == NULL)
         fail("memory");
