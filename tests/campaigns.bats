@@ -36,3 +36,7 @@ campaign() { # NAME
 @test "I3 I5 I7 faults: each system call, each errno; full disks, a quota, RLIMIT_FSIZE" {
     campaign faults
 }
+
+@test "I1 I3 I4 I5 power: crash images of ext4, xfs, btrfs from a recording of what reached the disk" {
+    campaign power
+}
