@@ -1,12 +1,15 @@
 /*
- * Programs for two clients of a cluster file system; they know nothing of the shim.
+ * Programs that write and read images which tell what they must be; they know nothing of the shim. What they are used
+ * for is said in the campaigns.
  *
- *   cluster write FILE WRITER COUNT SIZE   overwrites FILE with COUNT images, each of which tells writer and sequence;
- *                                          a line for each close() that returned 0
- *   cluster read FILE READS                reads FILE READS times: each must be one whole image (I2), and no writer's
- *                                          sequence may go back; ends with "READS reads, N torn, N back, N failed"
- *   cluster count FILE COUNT               adds 1 to the number in FILE, COUNT times
- *   cluster append FILE WRITER COUNT       appends COUNT lines "WRITER SEQUENCE"
+ *   images write FILE WRITER COUNT LEAST MOST  overwrites FILE with COUNT images of four sizes from LEAST to MOST, each
+ *                                          of which tells writer, sequence and size; a line for each close() that
+ *                                          returned 0
+ *   images read FILE READS [locked]        reads FILE READS times: each must be one whole image (I2), and no writer's
+ *                                          sequence may go back; ends with "READS reads, N torn, N back, N failed".
+ *                                          locked: holds a shared lock (fcntl) meanwhile
+ *   images count FILE COUNT                adds 1 to the number in FILE, COUNT times
+ *   images append FILE WRITER COUNT        appends COUNT lines "WRITER SEQUENCE"
  *
  * write, count and append exit 1 if a call failed; what was committed then is what their output says.
  */
@@ -43,10 +46,10 @@ static bool store(int fd, const char *bytes, size_t size)
     return stored;
 }
 
-static int write_images(const char *file, unsigned writer, unsigned long count, size_t size)
+static int write_images(const char *file, unsigned writer, unsigned long count, size_t least, size_t most)
 {
     for (unsigned long sequence = 1; sequence <= count; sequence++) {
-        size_t now = size - (size - LINE) / 4 * (sequence % 4); /* sizes differ: places grow and move */
+        size_t now = most - (most - least) / 3 * (sequence % 4); /* sizes differ: places grow and move */
 
         fill(image, now, writer, sequence);
         if (!store(open(file, O_WRONLY | O_TRUNC), image, now)) {
@@ -59,20 +62,21 @@ static int write_images(const char *file, unsigned writer, unsigned long count, 
     return 0;
 }
 
-static ssize_t load(const char *file)
+static ssize_t load(const char *file, bool locked)
 {
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
     int fd = open(file, O_RDONLY);
     ssize_t done = 0;
-    ssize_t n = fd < 0 ? -1 : 0;
+    ssize_t n = fd < 0 || (locked && fcntl(fd, F_OFD_SETLKW, &lock) != 0) ? -1 : 0;
 
-    while (fd >= 0 && (n = read(fd, image + done, sizeof image - (size_t)done)) > 0)
+    while (n >= 0 && (n = read(fd, image + done, sizeof image - (size_t)done)) > 0)
         done += n;
     if (fd >= 0)
         (void)close(fd);
     return n < 0 ? n : done;
 }
 
-static int read_images(const char *file, unsigned long reads)
+static int read_images(const char *file, unsigned long reads, bool locked)
 {
     unsigned long seen[WRITERS] = {0};
     unsigned long torn = 0;
@@ -80,7 +84,7 @@ static int read_images(const char *file, unsigned long reads)
     unsigned long failed = 0;
 
     for (unsigned long i = 0; i < reads; i++) {
-        ssize_t size = load(file);
+        ssize_t size = load(file, locked);
         unsigned writer = 0;
         unsigned long sequence = 0;
 
@@ -144,17 +148,18 @@ int main(int argc, char *argv[])
     const char *what = argc > 3 ? argv[1] : "";
     unsigned long number = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
     unsigned long count = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
-    size_t size = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
+    size_t least = argc > 6 ? strtoul(argv[5], NULL, 10) : 0;
+    size_t most = argc > 6 ? strtoul(argv[6], NULL, 10) : 0;
 
-    if (strcmp(what, "write") == 0 && number < WRITERS && size >= LINE && size <= LARGEST)
-        return write_images(argv[2], (unsigned)number, count, size);
+    if (strcmp(what, "write") == 0 && number < WRITERS && least >= LINE && least <= most && most <= LARGEST)
+        return write_images(argv[2], (unsigned)number, count, least, most);
     if (strcmp(what, "read") == 0)
-        return read_images(argv[2], number);
+        return read_images(argv[2], number, argc > 4);
     if (strcmp(what, "count") == 0)
         return count_up(argv[2], number);
     if (strcmp(what, "append") == 0 && argc == 5)
         return append_lines(argv[2], (unsigned)number, count);
-    fprintf(stderr, "usage: cluster write FILE WRITER COUNT SIZE | read FILE READS | count FILE COUNT |\n"
-                    "       append FILE WRITER COUNT\n");
+    fprintf(stderr, "usage: images write FILE WRITER COUNT LEAST MOST | read FILE READS [locked] |\n"
+                    "       count FILE COUNT | append FILE WRITER COUNT\n");
     return 2;
 }
