@@ -221,6 +221,8 @@ static int make_memory(struct session *session, bool truncate)
                                                .timeout = session_config->lock_timeout},
                            &image);
     if (error == 0)
+        session_tell_edits(session, &image);
+    if (error == 0)
         error = sys_fstat(created, &status);
     if (error != 0)
         goto out;

@@ -196,6 +196,15 @@ struct session *session_enter(const struct session *found);
  */
 bool session_search(ino_t memory_number, int *after, struct session *session);
 
+/* The path of the real inode, for messages and for its directory; /proc says so if it has none any more. Returns its
+ * length. */
+size_t session_path(const struct session *session, char *path, size_t size);
+
+/* Log what programs without the shim did: to the file that the image was found in; to the name that it had. */
+struct store_image;
+void session_tell_edits(const struct session *session, const struct store_image *image);
+void session_tell_nameless(const struct session *session);
+
 /* True if this process has a mapping of the session's memory. */
 bool session_is_mapped(const struct session *session);
 

@@ -65,6 +65,8 @@ static int live_is_base(const struct session *session, struct session_base base,
 
     if (error == 0 && live.kind == STORE_PLAIN && live.size == base.size)
         error = store_load(session->inode, -1, wait, &live);
+    if (error == 0)
+        session_tell_edits(session, &live);
     *same = error == 0 && live.size == base.size && live.payload_crc == base.crc;
     return error;
 }
@@ -160,8 +162,7 @@ static bool times_were_set(const struct session *session, const struct stat *mem
     return memory->st_mtim.tv_sec == inode.st_mtim.tv_sec && memory->st_mtim.tv_nsec == inode.st_mtim.tv_nsec;
 }
 
-/* The path of the real inode, for messages and for its directory. Empty if it has none. */
-static size_t inode_path(const struct session *session, char *path, size_t size)
+size_t session_path(const struct session *session, char *path, size_t size)
 {
     char link[PROC_PATH_SIZE];
     ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, session->inode), path, size - 1);
@@ -179,7 +180,7 @@ static void sync_directory(const struct session *session)
 
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return;
-    (void)inode_path(session, scratch.bytes, PATH_MAX);
+    (void)session_path(session, scratch.bytes, PATH_MAX);
     slash = strrchr(scratch.bytes, '/');
     if (slash != NULL) {
         slash[slash == (char *)scratch.bytes] = '\0';
@@ -254,7 +255,7 @@ static void report(const struct session *session, const struct view *view, int f
     }
     path = scratch.bytes;
     saved = path + PATH_MAX;
-    (void)inode_path(session, path, PATH_MAX);
+    (void)session_path(session, path, PATH_MAX);
     if (session_config->rescue_dir == NULL) {
         log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
                  log_errno(failure));
@@ -309,6 +310,7 @@ static int commit_alone(struct session *session, bool exclusive)
         if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
             sync_directory(session);
         session->linked = true;
+        session_tell_nameless(session);
     } else
         report(session, &view, error);
 out:

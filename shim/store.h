@@ -52,6 +52,8 @@ struct store_image {
     uint32_t payload_crc; /* CRC-32C; set only if the payload was read, or the file is sized */
     bool flushed;         /* the image's mark: it is known to be on disk */
     bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
+    bool edited;          /* there was a later image, complete on disk, which somebody else has damaged */
+    bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
 };
 
 /* How a reader gets past writers. */

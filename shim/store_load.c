@@ -163,6 +163,7 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
     int error;
     bool head_fits = head->generation != 0 && image_length(head->size) <= head->twin;
     bool twin_fits;
+    bool edited = false;
 
     if (head->twin == 0)
         return DAMAGED;
@@ -179,8 +180,14 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
                          : try_image(attempt, head, 0, head->twin);
         if (error == 0)
             error = confirm(attempt, head);
+        if (error == 0) {
+            attempt->image->edited = edited;
+            attempt->image->resized = !image_size_possible((uint64_t)attempt->status.st_size);
+        }
         if (error != DAMAGED)
             return error;
+        /* no crash does that: the mark is set when the image is on disk */
+        edited = twin_now ? twin.flushed : head->flushed;
     }
     return DAMAGED;
 }

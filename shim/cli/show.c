@@ -224,13 +224,18 @@ static int verify(const char *name)
     if (file.damaged) {
         inspect_reason(&file, reason, sizeof reason);
         cli_print("%s: damaged: %s", name, reason);
+    } else if (file.image.edited) {
+        cli_print("%s: damaged: the content is generation %" PRIu64
+                  ", the later one was edited (head: %s, twin: %s)",
+                  name, file.image.generation, file.head.fault != NULL ? file.head.fault : "complete",
+                  file.twin.fault != NULL ? file.twin.fault : "complete");
     } else if (file.image.kind == STORE_SIZED)
         cli_print("%s: good, sized, generation %" PRIu64 ", %" PRIu64 " bytes", name, file.image.generation,
                   file.image.size);
     else
         cli_print("%s: good, plain, %" PRIu64 " bytes", name, file.image.size);
     inspect_end(&file);
-    return file.damaged ? CLI_BAD : CLI_GOOD;
+    return file.damaged || file.image.edited ? CLI_BAD : CLI_GOOD;
 }
 
 static int for_each_file(int argc, char *argv[], const char *help, int (*show)(const char *name))
