@@ -39,6 +39,8 @@ campaign() { # NAME
 
 @test "I1 I3 I4 I5 power: crash images of ext4, xfs, btrfs from a recording of what reached the disk" {
     campaign power
+}
+
 @test "I2 I3 plain: what readers see of plain commits; with a lock whole images" {
     campaign plain
 }

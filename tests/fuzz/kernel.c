@@ -110,6 +110,7 @@ static long call_inode(long number, long b, long c, long d)
     long result = 0;
 
     kernel.calls++;
+    kernel.lock_calls += number == SYS_fcntl;
     if (kernel.before != NULL)
         result = kernel.before(number, &size);
     if (result != 0)

@@ -26,7 +26,9 @@ struct kernel_file {
 struct kernel {
     struct kernel_file *inode;
     struct kernel_file *target;
-    uint64_t calls;      /* on the inode */
+    uint64_t calls; /* on the inode */
+    uint64_t
+        lock_calls; /* those of them that are about the lock: waiting for it takes as many as it takes time */
     uint64_t bytes_read; /* from the inode */
     uint64_t mapped;     /* bytes of the largest mapping asked for */
     int64_t now;         /* the clock */
