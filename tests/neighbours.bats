@@ -107,6 +107,7 @@ open(os.environ["go"]).close()' "$1" "$2" "${3-}" 3>&- &
     [ "$(id -u)" -ne 0 ] || user=65534
     for lock in 'posix write' 'ofd write' "posix read $user" "ofd read $user"; do
         make_file head
+        # shellcheck disable=SC2086 # a list of words
         hold $lock
         ATOMSHIM_LOCK_TIMEOUT=0.2 run -0 wrapped "$PROGRAMS/failing" "$file" 5000 close
         assert_equal "$output" ETIMEDOUT "$lock"
