@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sys/resource.h>
 
 enum {
     /* A file is far too large when it has this many times the size that its image asks for. */
@@ -301,6 +302,15 @@ static uint64_t new_twin(const struct commit *commit)
     return 0;
 }
 
+/* RLIMIT_FSIZE cuts a write short where the limit is. The header at 0, cut, would hide both images and could not be
+ * mended any more; behind it a cut does no harm. */
+static bool may_write_header(void)
+{
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+
+    return sys_prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
+}
+
 int store_commit(int inode, const struct store_payload *payload, bool sync)
 {
     struct commit commit = {
@@ -308,7 +318,7 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
     struct stat status;
     int error;
 
-    if (payload->size >= IMAGE_NUMBER_MAX / 8)
+    if (payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
         return -EFBIG;
     /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it since */
     error = store_load(inode, -1, (struct store_wait){.locked = true}, &commit.live);

@@ -10,8 +10,10 @@
 #include "store_calls.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PARTS_MAX = 4, FILE_SIZE = 4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER };
@@ -335,11 +337,44 @@ static void test_vanishing_footer(void)
     (void)close(fd);
 }
 
+/* I5: a limit inside the header, at which the kernel would cut it. SIGXFSZ is ignored, as session_commit.c holds it. */
+static void test_size_limits(void)
+{
+    static const char text[] = "new";
+    struct store_payload payload = {text, sizeof text, crc32c(0, text, sizeof text)};
+    struct rlimit before;
+
+    CHECK_EQUAL(getrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    for (rlim_t bytes = 0; bytes <= (rlim_t)2 * IMAGE_HEADER_SIZE; bytes += 10)
+        for (int live_in_twin = 0; live_in_twin < 2; live_in_twin++) {
+            struct rlimit limit = {bytes, before.rlim_max};
+            int fd = memfd_create("limited", MFD_CLOEXEC);
+            struct store_image old;
+            struct store_image image = {0};
+            int result;
+
+            for (int i = 0; i < 3 - live_in_twin; i++)
+                CHECK_EQUAL(store_commit(fd, &(struct store_payload){"old", 3, crc32c(0, "old", 3)}, true),
+                            0);
+            CHECK_EQUAL(store_look(fd, (struct store_wait){.locked = true}, &old), 0);
+            CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &limit), 0);
+            result = store_commit(fd, &payload, true);
+            CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &before), 0);
+            CHECK(result == 0 || result == -EFBIG);
+            CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.locked = true}, &image), 0);
+            CHECK_EQUAL(image.generation, old.generation + (result == 0));
+            CHECK_EQUAL(store_commit(fd, &payload, true), 0);
+            (void)close(fd);
+        }
+}
+
 int main(void)
 {
     original_calls = store_calls;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         check_file(i);
     test_vanishing_footer();
+    test_size_limits();
     return check_result();
 }
