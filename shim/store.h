@@ -89,8 +89,9 @@ struct store_payload {
  * caller holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
  * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache, unless the
  * disk failed twice in a row: then it may be the new one, complete.
- * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way; -EIO: the file holds no valid image to
- * protect (see store_load) or the disk failed; else what pwrite, fdatasync or ftruncate returned.
+ * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way; -EIO: the
+ * file holds no valid image to protect (see store_load) or the disk failed; else what pwrite, fdatasync or
+ * ftruncate returned.
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
