@@ -141,3 +141,29 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
         state = prepare();
     return state == 2 ? crc32c_instruction(crc, bytes, size) : crc32c_portable(crc, bytes, size);
 }
+
+/* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the coefficient of x^0. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+
+    for (; a != 0; a <<= 1) {
+        if (a & UINT32_C(1) << 31)
+            product ^= b;
+        b = ROW1(b);
+    }
+    return product;
+}
+
+uint32_t crc32c_zeros(uint32_t crc, uint64_t size)
+{
+    uint32_t power = UINT32_C(1) << 23; /* x^8: one zero byte, then two, four, eight */
+
+    crc = ~crc;
+    for (; size != 0; size >>= 1) {
+        if (size & 1)
+            crc = multiply(crc, power);
+        power = multiply(power, power);
+    }
+    return ~crc;
+}

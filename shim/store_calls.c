@@ -8,5 +8,6 @@ struct store_calls store_calls = {
     .ftruncate = sys_ftruncate,
     .fallocate = sys_fallocate,
     .fstat = sys_fstat,
+    .lseek = sys_lseek,
     .fcntl = sys_fcntl,
 };

@@ -17,6 +17,7 @@ struct store_calls {
     int (*ftruncate)(int fd, uint64_t size);
     int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t size);
     int (*fstat)(int fd, struct stat *status);
+    int64_t (*lseek)(int fd, int64_t offset, int whence);
     long (*fcntl)(int fd, int command, long argument);
 };
 

@@ -7,6 +7,8 @@
 #include "store_calls.h"
 
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 enum {
     RETRIES = 24,         /* attempts before a reader asks for the lock */
@@ -66,8 +68,26 @@ static int write_all(int target, const char *bytes, size_t size, uint64_t offset
     return 0;
 }
 
+static bool is_zero(const char *bytes, size_t size)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* Where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is none. */
+static uint64_t end_of_hole(int inode, uint64_t offset, uint64_t end)
+{
+    int64_t position = store_calls.lseek(inode, 0, SEEK_CUR); /* the caller's: see session_get_base() */
+    int64_t data = store_calls.lseek(inode, (int64_t)offset, SEEK_DATA);
+
+    (void)store_calls.lseek(inode, position, SEEK_SET);
+    if (data == -ENXIO || (data >= 0 && (uint64_t)data > end))
+        return end;
+    return data < (int64_t)offset ? offset : (uint64_t)data;
+}
+
 /*
  * Reads `size` bytes at `offset`, copies them to the target if there is one, and computes their CRC.
+ * Holes cost neither time nor memory: their size is whatever somebody says.
  * Returns 0, CHANGED if the file ends early, or a negative errno.
  */
 static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc)
@@ -77,19 +97,24 @@ static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t s
     int error = scratch_take(&scratch, READ_CHUNK);
 
     *crc = 0;
+    if (error == 0 && attempt->depth == COPY)
+        error = sys_ftruncate(attempt->target, 0); /* zeros are not written */
     while (error == 0 && done < size) {
         size_t chunk = size - done < READ_CHUNK ? (size_t)(size - done) : READ_CHUNK;
         ssize_t n = store_read_at(attempt->inode, scratch.bytes, chunk, offset + done);
+        uint64_t hole = 0;
 
         if (n < 0)
             error = (int)n;
         else if ((size_t)n < chunk)
             error = CHANGED;
+        else if (is_zero(scratch.bytes, chunk))
+            hole = end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
         else if (attempt->depth == COPY)
             error = write_all(attempt->target, scratch.bytes, chunk, done);
         if (error == 0)
-            *crc = crc32c(*crc, scratch.bytes, chunk);
-        done += chunk;
+            *crc = crc32c_zeros(crc32c(*crc, scratch.bytes, chunk), hole);
+        done += chunk + hole;
     }
     if (error == 0 && attempt->depth == COPY)
         error = sys_ftruncate(attempt->target, size);

@@ -59,9 +59,22 @@ static void test_against_each_other(void)
     free(bytes);
 }
 
+static void test_zeros(void)
+{
+    enum { LARGE = 5000 };
+    static const unsigned char zeros[LARGE];
+    uint32_t before = crc32c(0, "123456789", 9);
+
+    for (size_t size = 0; size < LARGE; size++)
+        CHECK_EQUAL(crc32c_zeros(before, size), crc32c_portable(before, zeros, size));
+    CHECK_EQUAL(crc32c_zeros(crc32c_zeros(before, UINT64_MAX / 3), UINT64_MAX / 3 * 2),
+                crc32c_zeros(before, UINT64_MAX));
+}
+
 int main(void)
 {
     test_published();
+    test_zeros();
     test_against_each_other();
     return check_result();
 }

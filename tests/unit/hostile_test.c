@@ -369,6 +369,54 @@ static void test_size_limits(void)
         }
 }
 
+static void check_sparse(int fd, uint64_t size, uint32_t crc)
+{
+    int target = memfd_create("target", MFD_CLOEXEC);
+    struct store_image image = {0};
+    struct stat status;
+    char found[3];
+
+    put(target, "what an earlier attempt left", 28, 0);
+    CHECK_EQUAL(lseek(fd, 4711, SEEK_SET), 4711);
+    CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);
+    CHECK_EQUAL(image.size, size);
+    CHECK_EQUAL(image.payload_crc, crc);
+    CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 4711); /* it is the session's */
+    CHECK_EQUAL(fstat(target, &status), 0);
+    CHECK_EQUAL(status.st_size, size);
+    CHECK(status.st_blocks < 1000);
+    CHECK_EQUAL(pread(target, found, 3, (off_t)size - 3), 3);
+    CHECK(memcmp(found, "end", 3) == 0);
+    CHECK_EQUAL(pread(target, found, 3, 0), 3);
+    CHECK(memcmp(found, "\0\0\0", 3) == 0);
+    (void)close(target);
+}
+
+/* A file of holes is loaded in no time, into a memory file of holes. */
+static void test_holes(void)
+{
+    const uint64_t size = (uint64_t)1 << 50;
+    int fd = memfd_create("sparse", MFD_CLOEXEC);
+    uint32_t crc = crc32c(crc32c_zeros(0, size - 3), "end", 3);
+    struct image_header head = {.generation = 7, .size = size, .twin = size + 8192, .payload_crc = crc};
+    char bytes[IMAGE_HEADER_SIZE];
+    struct store_image image;
+
+    put(fd, "end", 3, size - 3);
+    check_sparse(fd, size, crc);
+
+    CHECK_EQUAL(ftruncate(fd, 0), 0);
+    image_encode_header(bytes, &head);
+    put(fd, bytes, sizeof bytes, 0);
+    put(fd, "end", 3, IMAGE_HEADER_SIZE + size - 3);
+    CHECK_EQUAL(ftruncate(fd, (off_t)image_file_size(head.twin, 100)), 0);
+    check_sparse(fd, size, crc);
+
+    put(fd, "n", 1, IMAGE_HEADER_SIZE + size / 2);
+    CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 1000000000}, &image), -EIO);
+    (void)close(fd);
+}
+
 int main(void)
 {
     original_calls = store_calls;
@@ -376,5 +424,6 @@ int main(void)
         check_file(i);
     test_vanishing_footer();
     test_size_limits();
+    test_holes();
     return check_result();
 }
