@@ -232,6 +232,7 @@ static struct line *find_lines(struct history *history, const struct content *co
     struct line *lines = calloc(content->size + 1, sizeof *lines); /* untouched pages cost nothing */
     const struct operation nowhere = {.kind = '?'};
     char line[LINE_MAX_SIZE];
+    char number[64]; /* sscanf() goes to the end of the string that it is given, each time */
     size_t length;
 
     if (lines == NULL)
@@ -244,7 +245,8 @@ static struct line *find_lines(struct history *history, const struct content *co
         uint64_t sequence = 0;
 
         length = newline != NULL ? (size_t)(newline - start) + 1 : (size_t)(content->size - at);
-        if (sscanf(start, "%u %" SCNu64 " ", &writer, &sequence) != 2 || writer >= WRITERS_MAX ||
+        (void)snprintf(number, sizeof number, "%.*s", length < sizeof number ? (int)length : 63, start);
+        if (sscanf(number, "%u %" SCNu64 " ", &writer, &sequence) != 2 || writer >= WRITERS_MAX ||
             make_line(line, writer, sequence) != length || memcmp(line, start, length) != 0) {
             violation(history, "a line that nobody wrote", &nowhere);
             continue;
