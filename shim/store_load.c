@@ -77,8 +77,10 @@ static bool is_zero(const char *bytes, size_t size)
 static uint64_t end_of_hole(int inode, uint64_t offset, uint64_t end)
 {
     int64_t position = store_calls.lseek(inode, 0, SEEK_CUR); /* the caller's: see session_get_base() */
-    int64_t data = store_calls.lseek(inode, (int64_t)offset, SEEK_DATA);
+    int64_t data = position < 0 ? position : store_calls.lseek(inode, (int64_t)offset, SEEK_DATA);
 
+    if (position < 0)
+        return offset;
     (void)store_calls.lseek(inode, position, SEEK_SET);
     if (data == -ENXIO || (data >= 0 && (uint64_t)data > end))
         return end;
@@ -109,7 +111,8 @@ static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t s
         else if ((size_t)n < chunk)
             error = CHANGED;
         else if (is_zero(scratch.bytes, chunk))
-            hole = end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
+            hole =
+                end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
         else if (attempt->depth == COPY)
             error = write_all(attempt->target, scratch.bytes, chunk, done);
         if (error == 0)

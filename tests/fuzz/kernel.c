@@ -83,6 +83,14 @@ static long cut_inode(uint64_t size)
     return error;
 }
 
+/* As the worst file system could: all that is zero is a hole. */
+static long find_data(uint64_t offset)
+{
+    while (offset < kernel.inode->size && kernel.inode->bytes[offset] == 0)
+        offset++;
+    return offset < kernel.inode->size ? (long)offset : -ENXIO;
+}
+
 /* One whole-file lock, others' or ours: nobody else is in this process. The last byte is the turn (filelock.c), which
  * nobody disputes. */
 static long lock_file(long command, struct flock *lock)
@@ -133,6 +141,8 @@ static long call_inode(long number, long b, long c, long d)
         if (kernel.changed != NULL)
             kernel.changed(number, 0, NULL, 0);
         return 0;
+    case SYS_lseek:
+        return c == SEEK_DATA ? find_data((uint64_t)b) : 0;
     case SYS_fcntl:
         return lock_file(b, (struct flock *)c);
     default:
