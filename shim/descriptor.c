@@ -1,10 +1,8 @@
 #include "descriptor.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum {
     HIGH = 768, /* private descriptors start here, or at three quarters of a low soft limit */
@@ -79,6 +77,30 @@ int descriptor_is_last(int private)
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;
+}
+
+bool descriptor_raise_limit(struct rlimit *before)
+{
+    struct rlimit raised;
+
+    if (sys_prlimit(RLIMIT_NOFILE, NULL, before) != 0 || before->rlim_cur >= before->rlim_max)
+        return false;
+    raised = (struct rlimit){before->rlim_max, before->rlim_max};
+    return sys_prlimit(RLIMIT_NOFILE, &raised, NULL) == 0;
+}
+
+void descriptor_restore_limit(const struct rlimit *before)
+{
+    (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
+}
+
+bool descriptor_is_one_free(void)
+{
+    int fd = sys_openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
+
+    if (fd >= 0)
+        (void)sys_close(fd);
+    return fd >= 0;
 }
 
 /* "123" to 123, "." to -1 */

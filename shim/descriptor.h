@@ -11,6 +11,9 @@
 
 #include "sys.h"
 
+#include <errno.h>
+#include <sys/resource.h>
+
 enum { PROC_PATH_SIZE = 32 };
 
 /* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
@@ -38,6 +41,29 @@ bool descriptor_is_private(int fd);
  * negative errno where this kernel, file or user cannot have leases.
  */
 int descriptor_is_last(int private);
+
+/*
+ * The program's table is full but for what the program itself asked for: what we need besides must not be what fails.
+ * Raises the soft RLIMIT_NOFILE to the hard one; to be followed soon by descriptor_restore_limit(). Returns false if
+ * that cannot be. Another thread may get a number beyond the limit meanwhile.
+ */
+bool descriptor_raise_limit(struct rlimit *before);
+void descriptor_restore_limit(const struct rlimit *before);
+
+/* Has the program a number left? */
+bool descriptor_is_one_free(void);
+
+/* The result of `call`, made once more with a raised limit if it failed with -EMFILE. */
+#define DESCRIPTOR_INSIST(call)                                                                              \
+    ({                                                                                                       \
+        struct rlimit insist_before;                                                                         \
+        int insist_result = (call);                                                                          \
+        if (insist_result == -EMFILE && descriptor_raise_limit(&insist_before)) {                            \
+            insist_result = (call);                                                                          \
+            descriptor_restore_limit(&insist_before);                                                        \
+        }                                                                                                    \
+        insist_result;                                                                                       \
+    })
 
 /* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed
  * in `visit`. Returns what the last visit returned. */

@@ -86,7 +86,8 @@ static int carries_header(int fd)
     char link[PROC_PATH_SIZE];
     char bytes[IMAGE_HEADER_SIZE];
     struct image_header header;
-    int readable = sys_openat(AT_FDCWD, descriptor_path(link, fd), O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+    int readable = DESCRIPTOR_INSIST(
+        sys_openat(AT_FDCWD, descriptor_path(link, fd), O_RDONLY | O_CLOEXEC | O_NOCTTY, 0));
     ssize_t n;
 
     if (readable < 0)
@@ -238,9 +239,9 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
     session = session_on(status->st_dev, status->st_ino);
     if (session != NULL) /* closing another descriptor would drop the program's POSIX locks */
         return store_look(session->inode, wait, &image) == 0 ? image.size : size;
-    fd = sys_openat(
+    fd = DESCRIPTOR_INSIST(sys_openat(
         directory, path,
-        O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0);
+        O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0));
     if (fd < 0)
         return size;
     if (is_managed(config, fd) > 0 && store_look(fd, wait, &image) == 0)

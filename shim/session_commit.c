@@ -107,7 +107,7 @@ static int commit_merged(const struct session *session, const struct view *view,
     struct store_payload payload;
     struct view merged;
     ssize_t n;
-    int memory = sys_memfd_create("atomshim-merge", MFD_CLOEXEC);
+    int memory = DESCRIPTOR_INSIST(sys_memfd_create("atomshim-merge", MFD_CLOEXEC));
     int error;
 
     if (memory < 0)
@@ -184,7 +184,8 @@ static void sync_directory(const struct session *session)
     slash = strrchr(scratch.bytes, '/');
     if (slash != NULL) {
         slash[slash == (char *)scratch.bytes] = '\0';
-        directory = sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        directory =
+            DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
         if ((directory < 0 || sys_fsync(directory) != 0) && sys_fsync(session->inode) != 0)
             log_line(LOG_WARN,
                      "%s: this directory could not be synced: a power cut may take the new file's name",
@@ -225,7 +226,8 @@ static int rescue(const struct session *session, const struct view *view, char *
 
         (void)log_format(path, size, "%s/%s.atomshim-%d-%u", session_config->rescue_dir, name, sys_getpid(),
                          number);
-        fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        fd = DESCRIPTOR_INSIST(
+            sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     } while (fd == -EEXIST);
     if (fd < 0)
         return fd;
@@ -379,7 +381,7 @@ static int reload_alone(struct session *session)
     if (error != 0 || !unchanged)
         return error;
     /* not straight into the session's memory: a load that fails leaves nothing of use */
-    memory = sys_memfd_create("atomshim-reload", MFD_CLOEXEC);
+    memory = DESCRIPTOR_INSIST(sys_memfd_create("atomshim-reload", MFD_CLOEXEC));
     if (memory < 0)
         return memory;
     error = store_load(session->inode, memory, wait, &image);
@@ -396,7 +398,8 @@ static int reload_alone(struct session *session)
 static int keep_others_out(struct session *session)
 {
     char path[PROC_PATH_SIZE];
-    int guard = sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0);
+    int guard = DESCRIPTOR_INSIST(
+        sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0));
 
     SESSION_SET(session->guard, guard);
     return guard < 0 ? 0 : filelock_guard(guard, session_config->lock_timeout);

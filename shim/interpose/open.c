@@ -1,26 +1,43 @@
 #include "interpose.h"
 
+#include "descriptor.h"
 #include "log.h"
 #include "managed.h"
 
 #include <stdarg.h>
 
-int shim_begin(int directory, const char *path, int flags, mode_t mode, struct session *stray,
-               struct session **session)
+/* *created: by this attempt, or by an earlier one. */
+static int begin(int directory, const char *path, int flags, mode_t mode, bool *created,
+                 struct session *stray, struct session **session)
 {
-    bool created;
+    bool before = *created;
     int inode;
-    int result;
+    int result =
+        managed_open(&shim_config, directory, path, before ? flags & ~O_EXCL : flags, mode, &inode, created);
 
-    if (!shim_enabled())
-        return SHIM_PASS;
-    result = managed_open(&shim_config, directory, path, flags, mode, &inode, &created);
+    *created |= before;
     if (result == MANAGED_NO)
         return SHIM_PASS;
     if (result < 0)
         return result;
     (void)session_settle_closed(false); /* what children have closed since */
-    result = session_begin(inode, flags, created, stray, session);
+    return session_begin(inode, flags, *created, stray, session);
+}
+
+int shim_begin(int directory, const char *path, int flags, mode_t mode, struct session *stray,
+               struct session **session)
+{
+    bool created = false;
+    struct rlimit limit;
+    int result;
+
+    if (!shim_enabled())
+        return SHIM_PASS;
+    result = begin(directory, path, flags, mode, &created, stray, session);
+    if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
+        result = begin(directory, path, flags, mode, &created, stray, session);
+        descriptor_restore_limit(&limit);
+    }
     if (result == -EIO)
         log_line(LOG_ERROR, "%s: no valid image in this file", path);
     return result;

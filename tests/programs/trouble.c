@@ -42,6 +42,14 @@ static void test__Fork(const char *file)
     check_fork(_Fork, file);
 }
 
+static void append(const char *file, const char *text)
+{
+    int fd = open(file, O_WRONLY | O_APPEND);
+
+    write_text(fd, text);
+    EXPECT(close(fd) == 0);
+}
+
 /* The exit commits though no descriptor is free to look into /proc/self/fd. */
 static void test_full_table(const char *file)
 {
@@ -61,6 +69,54 @@ static void test_full_table(const char *file)
     }
     expect_exit(child, 0);
     expect_content(file, "full");
+}
+
+/* One number is free, and one open takes it; what the shim needs besides is its own affair. */
+static void test_one_number_left(const char *file)
+{
+    const char *created = sibling(file, ".created");
+    pid_t child = fork();
+
+    if (child == 0) {
+        struct rlimit limit = {64, 1024};
+        struct stat status;
+        int last = 0;
+        int fd;
+        pid_t writer;
+
+        EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        for (fd = dup(0); fd >= 0; fd = dup(0))
+            last = fd;
+        EXPECT_ERROR(open(created, O_WRONLY | O_CREAT, 0600), EMFILE);
+        EXPECT_ERROR(stat(created, &status), ENOENT);
+        EXPECT_ERROR(open(file, O_RDONLY), EMFILE);
+        EXPECT(close(last) == 0);
+
+        fd = open(file, O_WRONLY | O_APPEND);
+        EXPECT(fd == last);
+        writer = fork();
+        if (writer == 0) {
+            EXPECT(close(0) == 0);
+            append(file, " other");
+            _exit(0);
+        }
+        expect_exit(writer, 0);
+        EXPECT(stat(file, &status) == 0 && status.st_size == 9);
+        write_text(fd, " appended");
+        EXPECT(close(fd) == 0);
+        expect_content(file, "old other appended");
+
+        fd = open(created, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        EXPECT(fd == last);
+        write_text(fd, "new");
+        EXPECT(close(fd) == 0);
+        expect_content(created, "new");
+        EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 64);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "old other appended");
+    EXPECT(unlink(created) == 0);
 }
 
 /* ---- a handler leaves close() for good, while it waits for another process's lock ---- */
@@ -200,14 +256,6 @@ static void test_exec_high_numbers(const char *file)
     }
 }
 
-static void append(const char *file, const char *text)
-{
-    int fd = open(file, O_WRONLY | O_APPEND);
-
-    write_text(fd, text);
-    EXPECT(close(fd) == 0);
-}
-
 /* Two sessions on one file go through an exec: each one's idea of what it began with stays its own. */
 static void test_exec_two_appenders(const char *file)
 {
@@ -290,6 +338,7 @@ int main(int argc, char *argv[])
         {"fork", test_fork},
         {"_Fork", test__Fork},
         {"full_table", test_full_table},
+        {"one_number_left", test_one_number_left},
         {"handler_exits", test_handler_exits},
         {"fork_of_threads", test_fork_of_threads},
         {"exec_high_numbers", test_exec_high_numbers},
