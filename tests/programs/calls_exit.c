@@ -85,6 +85,23 @@ static void test_private_mapping(const char *file)
     expect_content(file, "mapped");
 }
 
+/* What is left mapped is committed, too. */
+static void test_shared_mapping(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        int fd = open(file, O_RDWR);
+        char *bytes = mmap(NULL, 3, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+        EXPECT(bytes != MAP_FAILED && close(fd) == 0);
+        bytes[0] = 'X';
+        exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "Xld");
+}
+
 /* main() returns with the file open; the caller looks. */
 static void test_return(const char *file)
 {
@@ -111,9 +128,16 @@ static void test_signal(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"_exit", test__exit},           {"_Exit", test__Exit},   {"exit", test_exit},
-        {"quick_exit", test_quick_exit}, {"atexit", test_atexit}, {"private_mapping", test_private_mapping},
-        {"return", test_return},         {"signal", test_signal}, {NULL, NULL},
+        {"_exit", test__exit},
+        {"_Exit", test__Exit},
+        {"exit", test_exit},
+        {"quick_exit", test_quick_exit},
+        {"atexit", test_atexit},
+        {"private_mapping", test_private_mapping},
+        {"shared_mapping", test_shared_mapping},
+        {"return", test_return},
+        {"signal", test_signal},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

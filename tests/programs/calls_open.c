@@ -12,20 +12,6 @@ extern int __openat64_2(int directory, const char *path, int flags);
 
 typedef int opener(const char *path, int flags, mode_t mode);
 
-/* The *at calls are tried with a directory and a name, too. */
-static int split(const char *path, const char **name)
-{
-    const char *slash = path != (const char *)1 ? strrchr(path, '/') : NULL;
-    char directory[PATH_MAX];
-
-    *name = path;
-    if (slash == NULL || strlen(path) >= PATH_MAX)
-        return AT_FDCWD;
-    (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path), path);
-    *name = slash + 1;
-    return open(directory, O_RDONLY | O_DIRECTORY);
-}
-
 static bool is_split(int directory)
 {
     return directory >= 0 || directory == AT_FDCWD;
@@ -58,18 +44,18 @@ static int by_open64(const char *path, int flags, mode_t mode)
     return open64(path, flags, mode);
 }
 
-static int by_openat(const char *path, int flags, mode_t mode)
-{
-    const char *name;
-    int directory = split(path, &name);
-
-    return is_split(directory) ? finish_at(openat(directory, name, flags, mode), directory) : -1;
-}
-
-static int by_openat64(const char *path, int flags, mode_t mode)
-{
-    return openat64(AT_FDCWD, path, flags, mode);
-}
+#define BY_DIRECTORY(by, call, ...)                                                                          \
+    static int by(const char *path, int flags, mode_t mode)                                                  \
+    {                                                                                                        \
+        const char *name;                                                                                    \
+        int directory = split(path, &name);                                                                  \
+        (void)mode;                                                                                          \
+        return is_split(directory) ? finish_at(call(directory, name, flags, ##__VA_ARGS__), directory) : -1; \
+    }
+BY_DIRECTORY(by_openat, openat, mode)
+BY_DIRECTORY(by_openat64, openat64, mode)
+BY_DIRECTORY(in_directory_2, __openat_2)
+BY_DIRECTORY(in_directory64_2, __openat64_2)
 
 static int by_open_2(const char *path, int flags, mode_t mode)
 {
@@ -83,12 +69,12 @@ static int by_open64_2(const char *path, int flags, mode_t mode)
 
 static int by_openat_2(const char *path, int flags, mode_t mode)
 {
-    return flags & O_CREAT ? open(path, flags, mode) : __openat_2(AT_FDCWD, path, flags);
+    return flags & O_CREAT ? open(path, flags, mode) : in_directory_2(path, flags, 0);
 }
 
 static int by_openat64_2(const char *path, int flags, mode_t mode)
 {
-    return flags & O_CREAT ? open(path, flags, mode) : __openat64_2(AT_FDCWD, path, flags);
+    return flags & O_CREAT ? open(path, flags, mode) : in_directory64_2(path, flags, 0);
 }
 
 static void check_writing(opener *open_file, const char *file)
@@ -103,6 +89,7 @@ static void check_writing(opener *open_file, const char *file)
     expect_content(file, is_wrapped() ? "old" : "new");
     EXPECT_ERROR(read(fd, (char[1]){0}, 1), EBADF);
     EXPECT(close(fd) == 0);
+    expect_stored(file, "new");
     expect_content(file, "new");
 
     fd = open_file(file, O_RDWR | O_CLOEXEC, 0);

@@ -57,37 +57,50 @@ static int old_at(const char *name, int directory, const char *file, void *statu
     return call(1, directory, file, status, flags);
 }
 
+/* With a directory and a name. */
+#define STATUS_AT(name, type, by_path, by_fd)                                                                \
+    static int name(const char *file, int fd, struct facts *facts)                                           \
+    {                                                                                                        \
+        type status;                                                                                         \
+        const char *base = NULL;                                                                             \
+        int directory = file != NULL ? split(file, &base) : -1;                                              \
+        int result = file != NULL ? (by_path) : (by_fd);                                                     \
+        int error = errno;                                                                                   \
+        if (directory >= 0)                                                                                  \
+            EXPECT(close(directory) == 0);                                                                   \
+        errno = error;                                                                                       \
+        (void)fd;                                                                                            \
+        if (result == 0)                                                                                     \
+            *facts = FACTS(status);                                                                          \
+        return result;                                                                                       \
+    }
+
 STATUS(by_stat, struct stat, stat(file, &status), fstat(fd, &status))
 STATUS(by_stat64, struct stat64, stat64(file, &status), fstat64(fd, &status))
 STATUS(by_lstat, struct stat, lstat(file, &status), fstat(fd, &status))
 STATUS(by_lstat64, struct stat64, lstat64(file, &status), fstat64(fd, &status))
-STATUS(by_fstatat, struct stat, fstatat(AT_FDCWD, file, &status, 0), fstatat(fd, "", &status, AT_EMPTY_PATH))
-STATUS(by_fstatat64, struct stat64, fstatat64(AT_FDCWD, file, &status, 0),
-       fstatat64(fd, "", &status, AT_EMPTY_PATH))
+STATUS_AT(by_fstatat, struct stat, fstatat(directory, base, &status, 0),
+          fstatat(fd, "", &status, AT_EMPTY_PATH))
+STATUS_AT(by_fstatat64, struct stat64, fstatat64(directory, base, &status, 0),
+          fstatat64(fd, "", &status, AT_EMPTY_PATH))
 STATUS(by_xstat, struct stat, old_path("__xstat", file, &status), old_fd("__fxstat", fd, &status))
 STATUS(by_xstat64, struct stat64, old_path("__xstat64", file, &status), old_fd("__fxstat64", fd, &status))
 STATUS(by_lxstat, struct stat, old_path("__lxstat", file, &status), old_fd("__fxstat", fd, &status))
 STATUS(by_lxstat64, struct stat64, old_path("__lxstat64", file, &status), old_fd("__fxstat64", fd, &status))
-STATUS(by_fxstatat, struct stat, old_at("__fxstatat", AT_FDCWD, file, &status, 0),
-       old_at("__fxstatat", fd, "", &status, AT_EMPTY_PATH))
-STATUS(by_fxstatat64, struct stat64, old_at("__fxstatat64", AT_FDCWD, file, &status, 0),
-       old_at("__fxstatat64", fd, "", &status, AT_EMPTY_PATH))
+STATUS_AT(by_fxstatat, struct stat, old_at("__fxstatat", directory, base, &status, 0),
+          old_at("__fxstatat", fd, "", &status, AT_EMPTY_PATH))
+STATUS_AT(by_fxstatat64, struct stat64, old_at("__fxstatat64", directory, base, &status, 0),
+          old_at("__fxstatat64", fd, "", &status, AT_EMPTY_PATH))
 
-static int by_statx(const char *file, int fd, struct facts *facts)
-{
-    struct statx status;
-    int result = file != NULL ? statx(AT_FDCWD, file, 0, STATX_BASIC_STATS, &status)
-                              : statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status);
-
-    if (result == 0)
-        *facts = (struct facts){makedev(status.stx_dev_major, status.stx_dev_minor),
-                                status.stx_ino,
-                                status.stx_nlink,
-                                status.stx_size,
-                                status.stx_mode,
-                                status.stx_uid};
-    return result;
-}
+#undef FACTS
+#define FACTS(status)                                                                                        \
+    (struct facts)                                                                                           \
+    {                                                                                                        \
+        makedev((status).stx_dev_major, (status).stx_dev_minor), (status).stx_ino, (status).stx_nlink,       \
+            (status).stx_size, (status).stx_mode, (status).stx_uid                                           \
+    }
+STATUS_AT(by_statx, struct statx, statx(directory, base, 0, STATX_BASIC_STATS, &status),
+          statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status))
 
 static bool same(struct facts a, struct facts b)
 {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,6 +73,23 @@ static inline void expect_content(const char *file, const char *content)
     }
 }
 
+/*
+ * The bytes lie in the file now: looked at without an open that the shim sees, which would look after what is left to
+ * commit. Only for texts that no earlier image had.
+ */
+static inline void expect_stored(const char *file, const char *text)
+{
+    static char bytes[1 << 17];
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDONLY);
+    ssize_t n = read(fd, bytes, sizeof bytes);
+
+    EXPECT(n >= 0 && syscall(SYS_close, fd) == 0);
+    if (memmem(bytes, (size_t)n, text, strlen(text)) == NULL) {
+        dprintf(2, "%s: '%s' is not in it yet\n", file, text);
+        _exit(1);
+    }
+}
+
 static inline void write_text(int fd, const char *text)
 {
     EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
@@ -85,6 +103,20 @@ static inline void expect_exit(pid_t child, int expected)
     EXPECT(child > 0);
     EXPECT(waitpid(child, &status, 0) == child);
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
+}
+
+/* The *at calls are tried with a directory and a name: returns the one, to be closed, or AT_FDCWD. */
+static inline int split(const char *path, const char **name)
+{
+    const char *slash = path != (const char *)1 ? strrchr(path, '/') : NULL;
+    char directory[PATH_MAX];
+
+    *name = path;
+    if (slash == NULL || slash == path || strlen(path) >= PATH_MAX)
+        return AT_FDCWD;
+    (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path), path);
+    *name = slash + 1;
+    return open(directory, O_RDONLY | O_DIRECTORY);
 }
 
 /* The number that the next open must give. */
