@@ -5,7 +5,8 @@ load helpers
 
 setup() {
     helpers_setup
-    chmod 755 "$BATS_TEST_TMPDIR" "$MANAGED"
+    # some cases become another user
+    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
 }
 
 # run_case PROGRAM CASE: once without the shim, once with it, each time on a file with two names that holds "old".

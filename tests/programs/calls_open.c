@@ -215,9 +215,15 @@ static void check_errors(opener *open_file, const char *file)
     EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     expect_content(file, "by link");
 
-    EXPECT(chmod(file, 0444) == 0);
+    EXPECT(chmod(file, 0200) == 0);
     if (geteuid() == 0)
-        EXPECT(seteuid(65534) == 0);
+        EXPECT(chown(file, OTHER_USER, (gid_t)-1) == 0 && seteuid(OTHER_USER) == 0);
+    if (euidaccess(file, F_OK) != 0) /* the folders above are closed to others */
+        return;
+    fd = open_file(file, O_WRONLY,
+                   0); /* README.md, Limits: who cannot read a file cannot find its live image */
+    EXPECT(is_wrapped() ? fd == -1 && errno == EACCES : close(fd) == 0);
+    EXPECT(chmod(file, 0444) == 0);
     EXPECT_ERROR(open_file(file, O_WRONLY, 0), EACCES);
     EXPECT_ERROR(open_file(file, O_WRONLY | O_TRUNC, 0), EACCES);
     if (getuid() == 0) /* the folder is root's then */
@@ -303,7 +309,7 @@ static void check_truncate(int (*cut)(const char *path, off_t size), const char 
     EXPECT(close(fd) == 0);
     EXPECT(chmod(file, 0444) == 0);
     if (geteuid() == 0)
-        EXPECT(seteuid(65534) == 0);
+        EXPECT(seteuid(OTHER_USER) == 0);
     EXPECT_ERROR(cut(file, 0), EACCES);
 }
 

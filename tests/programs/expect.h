@@ -18,6 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* nobody, wherever there is one by name */
+enum { OTHER_USER = 65534 };
+
 struct test_case {
     const char *name;
     void (*run)(const char *file);

@@ -465,6 +465,53 @@ static void test_append(const char *file)
     EXPECT(strlen(content_of(file)) == 11 + 100);
 }
 
+/* A user that the kernel gives no lease on what another one opened: each process commits at its own last close. */
+static void change_user(const char *file)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    int closed[2];
+    char byte;
+    pid_t child;
+
+    write_text(fd, "by root");
+    EXPECT(pipe(closed) == 0 && setuid(OTHER_USER) == 0);
+    if (access(file, R_OK) != 0) { /* the folders above are closed to others */
+        EXPECT(close(fd) == 0);
+        _exit(77);
+    }
+    write_text(fd, ", by nobody");
+    child = fork();
+    if (child == 0) {
+        EXPECT(read(closed[0], &byte, 1) == 1);
+        write_text(fd, ", by a child");
+        EXPECT(close(fd) == 0);
+        expect_stored(file, "by root, by nobody, by a child");
+        _exit(0);
+    }
+    EXPECT(close(fd) == 0);
+    expect_stored(file, "by root, by nobody");
+    EXPECT(write(closed[1], "", 1) == 1);
+    expect_exit(child, 0);
+    _exit(0);
+}
+
+static void test_changed_user(const char *file)
+{
+    int status;
+    pid_t child;
+
+    if (getuid() != 0)
+        return;
+    child = fork();
+    if (child == 0)
+        change_user(file);
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        return;
+    EXPECT(WEXITSTATUS(status) == 0);
+    expect_content(file, "by root, by nobody, by a child");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -484,6 +531,7 @@ int main(int argc, char *argv[])
         {"handler_same_file", test_handler_same_file},
         {"small_stack", test_small_stack},
         {"append", test_append},
+        {"changed_user", test_changed_user},
         {NULL, NULL},
     };
 
