@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # Unmodified programs overwrite a hard-linked file. For each: the content is right through both names, the inode
 # and its link count stay (I3), one close makes exactly one commit, and until then every other reader gets the
-# old content (I2).
+# old content (I2): one looks when all is written and the commit is due, where it says `saw` also in the middle.
 
 load helpers
 
@@ -10,20 +10,35 @@ setup() {
     file=$MANAGED/file
     other=$MANAGED/other
     seen=$BATS_TEST_TMPDIR/seen # what another reader saw in the middle; not managed
+    old=$BATS_TEST_TMPDIR/content-before
     printf 'old\n' >"$file"
     ln "$file" "$other"
     before_inode=$(inode "$file")
-    export file other seen
+    export file other seen old
+    export -f look assert_equal atomshim payload generation wrapped
 }
 
-# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what it left.
+# What others see, with the shim and without, while a commit waits.
+look() {
+    diff "$old" <(payload "$file") && diff "$old" <(payload "$other") && diff "$old" <(wrapped cat "$other") &&
+        assert_equal "$(generation "$file")" "$before" 'generation before the commit'
+}
+
+# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what others see until its first commit, and
+# what it left.
 expect() {
     local content=$1 commits=$2 before
     shift 2
     before=$(generation "$file")
-    wrapped "$@"
-    assert_equal "$(payload "$file")" "$content" 'content'
-    assert_equal "$(wrapped cat "$other")" "$content" 'content through the other name'
+    if [ "$commits" -eq 0 ]; then
+        wrapped "$@"
+    else
+        payload "$file" >"$old"
+        export before
+        "$PROGRAMS/at_commit" "$file" look bash -c 'wrapped "$@"' - "$@"
+    fi
+    assert_equal "$(payload "$file" | tr '\0' @)" "$content" 'content' # the shell has no zeros
+    assert_equal "$(wrapped cat "$other" | tr '\0' @)" "$content" 'content through the other name'
     assert_equal "$(inode "$file") $(stat -c %h "$file")" "$before_inode 2" 'inode and links'
     assert_equal "$(wrapped stat -c %s "$file")" "$(payload "$file" | wc -c)" 'size'
     assert_equal "$(generation "$file")" "$((before + commits))" 'generation'
@@ -33,6 +48,15 @@ expect() {
 saw() {
     assert_equal "$(cat "$seen")" "$1" 'seen by another reader before the close'
     rm -f "$seen"
+}
+
+# feed COMMAND: the shell command overwrites the file with what it reads. In the middle, when it has read more than a pipe
+# and a buffer hold, another reader looks.
+feed() {
+    local before
+    before=$(payload "$file")
+    expect "$(seq 60002)" 1 sh -c '{ seq 60000; cat "$file" >"$seen"; seq 60001 60002; } | '"$1"
+    saw "$before"
 }
 
 for_each_shell() {
@@ -93,7 +117,9 @@ y" 1 "$1" -c 'exec 3>"$file"; echo x >&3; cat "$file" >"$seen"; echo y >&3; exec
 
 jobs() {
     expect "background $1" 1 "$1" -c '{ cat "$file" >"$seen"; echo background '"$1"'; } >"$file" & wait'
+    saw "$2"
     expect "piped $1" 1 "$1" -c 'echo piped '"$1"' | cat >"$file"'
+    feed 'exec '"$1"' -c "exec cat >\"\$file\""'
     expect "here $1" 1 "$1" -c "cat <<END >\"\$file\"
 here $1
 END"
@@ -101,7 +127,8 @@ END"
 }
 
 @test "I2 I3 dash and bash: background jobs, pipelines, here-documents, exec" {
-    for_each_shell jobs
+    jobs dash old
+    jobs bash 'exec dash'
 }
 
 @test "I2 I3 tee" {
@@ -109,6 +136,7 @@ END"
     saw old
     expect 'from tee
 more' 1 sh -c 'echo more | tee -a "$file" >/dev/null'
+    feed 'tee "$file" >/dev/null'
 }
 
 @test "I2 I3 dd, conv=notrunc with seek too" {
@@ -116,6 +144,7 @@ more' 1 sh -c 'echo more | tee -a "$file" >/dev/null'
     expect '0123ab6789' 1 sh -c 'printf ab | dd of="$file" conv=notrunc bs=1 seek=4 status=none'
     expect '0123ab6789cd' 1 sh -c 'printf cd | dd of="$file" oflag=append conv=notrunc status=none'
     expect 'synced' 1 sh -c 'printf synced | dd of="$file" conv=fsync status=none' # the fsync; the close finds no change
+    feed 'dd of="$file" status=none'
 }
 
 @test "I2 I3 cp, cp -p keeps the times, cat" {
@@ -127,6 +156,7 @@ more' 1 sh -c 'echo more | tee -a "$file" >/dev/null'
     assert_equal "$(stat -c %Y "$file")" "$(stat -c %Y "$source")" 'modification time'
     expect 'copied
 copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
+    feed 'cp /dev/stdin "$file"'
 }
 
 @test "cp and cat out of a managed file give the payload" {
@@ -136,12 +166,20 @@ copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
     assert_equal "$(cat "$target")" payload
 }
 
-@test "install makes a new file that is managed" {
+@test "install makes a new file that is managed, and leaves the other names of the old one, as without the shim" {
     echo 'installed' >"$BATS_TEST_TMPDIR/source"
     wrapped install -m 640 "$BATS_TEST_TMPDIR/source" "$MANAGED/new"
     assert_equal "$(payload "$MANAGED/new")" installed
     assert_equal "$(generation "$MANAGED/new")" 1
     assert_equal "$(stat -c %a "$MANAGED/new")" 640
+    for way in env wrapped; do
+        ln -f "$other" "$file"
+        "$way" install -m 640 "$BATS_TEST_TMPDIR/source" "$file"
+        assert_equal "$(payload "$file")" installed "$way"
+        assert_equal "$(cat "$other")" old "the other name, $way"
+        assert_equal "$(inode "$other") $(stat -c %h "$other" "$file" | xargs)" "$before_inode 1 1" "$way"
+    done
+    assert_equal "$(generation "$file")" 1
 }
 
 @test "I2 I3 sort -o onto its own input" {
@@ -151,13 +189,13 @@ copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
     expect '1
 2
 3' 1 sort -o "$file" "$file"
+    feed 'sort -n -o "$file"'
 }
 
 @test "I2 I3 truncate: shorter, longer, to nothing" {
     expect '0123456789' 1 sh -c 'printf 0123456789 >"$file"'
     expect '0123' 1 truncate -s 4 "$file"
-    wrapped truncate -s 8 "$file"
-    assert_equal "$(payload "$file" | od -An -c | tr -d ' ')" '0123\0\0\0\0'
+    expect 0123@@@@ 1 truncate -s 8 "$file"
     expect '' 1 truncate -s 0 "$file"
 }
 
@@ -165,6 +203,7 @@ copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
     expect awk 1 awk 'BEGIN { print "awk" > ENVIRON["file"] }'
     expect 'awk
 more' 1 awk 'BEGIN { print "more" >> ENVIRON["file"]; close(ENVIRON["file"]) }'
+    feed "awk '{ print > ENVIRON[\"file\"] }'"
 }
 
 @test "I2 I3 ed" {
@@ -174,6 +213,8 @@ old' 1 sh -c 'printf "%s\n" 1i new . w q | ed -s "$file"'
 
 @test "I2 I3 vim in Ex mode with backupcopy=yes" {
     expect 'vim' 1 vim -u NONE -es -c 'set backupcopy=yes nofsync' -c '%s/old/vim/' -c wq "$file"
+    # by default it calls fsync(), which commits; the close finds no change
+    expect 'synced' 1 vim -u NONE -es -c 'set backupcopy=yes' -c '%s/vim/synced/' -c wq "$file"
 }
 
 @test "I2 I3 python3: w, a, r+, x, unbuffered" {
@@ -195,8 +236,15 @@ with open(os.environ["file"], "wb", buffering=0) as f:
 try: open(os.environ["file"], "x")
 except FileExistsError: pass
 else: raise SystemExit("x opened an existing file")'
-    wrapped python3 -c 'import os; open(os.environ["file"] + ".x", "x").write("exclusive")'
+    wrapped python3 -c 'import os
+with open(os.environ["file"] + ".x", "x") as f:
+    f.write("exclusive")
+    f.flush()
+    open(os.environ["seen"], "w").write("<" + open(os.environ["file"] + ".x").read() + ">")'
+    saw '<>'
     assert_equal "$(payload "$file.x")" exclusive
+    assert_equal "$(generation "$file.x")" 1
+    feed 'python3 -c "import os, shutil, sys; shutil.copyfileobj(sys.stdin, open(os.environ[\"file\"], \"w\"))"'
 }
 
 @test "a session opened O_RDWR whose bytes did not change commits nothing" {
@@ -216,14 +264,18 @@ m[0:3] = b"MAP"
 open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
 m.close()'
     saw old
-    run -137 wrapped python3 -c 'import mmap, os
+    # committed by msync, and nothing after it
+    expect 'map' 1 python3 -c 'import mmap, os
+if os.fork() > 0:
+    raise SystemExit(os.wait()[1] != 9)
 f = open(os.environ["file"], "r+b")
 m = mmap.mmap(f.fileno(), 3)
 m[0:3] = b"map"
+open(os.environ["seen"], "w").write(open(os.environ["file"]).read())
 m.flush()
 m[0:3] = b"???"
 os.kill(os.getpid(), 9)'
-    assert_equal "$(payload "$file")" map 'committed by msync'
+    saw MAP
 }
 
 @test "I2 I3 python3: os.sendfile into and out of a managed file" {
@@ -281,19 +333,30 @@ f.close()'
     expect perl 1 perl -e 'open(F, ">", $ENV{file}) or die; print F "perl"; close F or die'
     expect 'perl at exit' 1 perl -e 'open(F, ">>", $ENV{file}) or die; print F " at exit"'
     expect 'Perl at exit' 1 perl -e 'open(F, "+<", $ENV{file}) or die; print F "P"; close F or die'
+    feed "perl -e 'open(F, \">\", \$ENV{file}) or die; print F while <STDIN>'"
 }
 
 @test "I2 I3 node: fs.writeFileSync and streams" {
     expect node 1 node -e 'require("fs").writeFileSync(process.env.file, "node")'
     expect 'stream end' 1 node -e 'const s = require("fs").createWriteStream(process.env.file)
-s.write("stream"); s.end(" end")'
+s.write("stream", () => {
+    require("child_process").execSync("cat \"$file\" >\"$seen\"")
+    s.end(" end")
+})'
+    saw node
     expect 'stream end!' 1 node -e 'require("fs").appendFileSync(process.env.file, "!")'
+    feed "node -e 'process.stdin.pipe(require(\"fs\").createWriteStream(process.env.file))'"
 }
 
 @test "I2 I3 a C++ fstream" {
+    expect 'first line' 1 "$PROGRAMS/cxx_stream" out "$file"
+    expect 'first line
+second' 1 "$PROGRAMS/cxx_stream" app "$file"
     expect 'first LINE
-second' 3 "$PROGRAMS/cxx_stream" "$file"
-    "$PROGRAMS/cxx_stream" "$BATS_TEST_TMPDIR/plain"
+second' 1 "$PROGRAMS/cxx_stream" both "$file"
+    for how in out app both; do
+        "$PROGRAMS/cxx_stream" $how "$BATS_TEST_TMPDIR/plain"
+    done
 }
 
 @test "I2 I3 /dev/stdout opened anew writes into the same content, whatever the patterns" {
