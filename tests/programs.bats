@@ -416,3 +416,22 @@ second' "$ATOMSHIM_PATHS"
     assert_equal "$(payload "$file")" good
     expect 'next' 1 sh -c 'echo next >"$file"'
 }
+
+@test "I7 a killed child that shared the file: a parent that closed it commits what there is at its next open, or at exit" {
+    local parent='import os
+file, r, w = os.environ["file"], *os.pipe()
+fd = os.open(file, os.O_WRONLY | os.O_TRUNC)
+if os.fork() == 0:
+    os.close(w)
+    os.read(r, 1) # until the parent has closed the file
+    os.write(fd, b"by the child " + os.environ["what"].encode())
+    os.kill(os.getpid(), 9)
+os.close(fd)
+os.close(w)
+assert os.wait()[1] == 9
+'
+    what=1 expect old 0 sh -c 'python3 -c "$0"; [ $? -eq 137 ]' "${parent}os.kill(os.getpid(), 9)"
+    what=2 expect 'by the child 2' 1 sh -c 'python3 -c "$0"; [ $? -eq 137 ]' "${parent}os.open(file + '.x', os.O_CREAT)
+os.kill(os.getpid(), 9)"
+    what=3 expect 'by the child 3' 1 python3 -c "$parent"
+}
