@@ -47,7 +47,7 @@ assert f.read(4) == b"old\0" and f.seek(-4, 2) == int(sys.argv[2]) - 4 and f.rea
     [[ $output != *' 0 bad' ]]
 }
 
-# campaign NAME ARG...: its last line says what it found.
+# kill_campaign KILLS SIZE [OPTION]: its last line says what it found. It fails unless old and new images were found.
 kill_campaign() {
     run -0 "$ROOT/build/campaigns/kill" "$ROOT/build/libatomshim.so" "$file" "$@"
     echo "$output"
@@ -62,10 +62,10 @@ kill_campaign() {
     kill_campaign 500 4194304
 }
 
-@test "I4 I5 kill -9 while the file is adopted, 200 times at 64 KiB and 50 times at 4 MiB" {
-    kill_campaign 200 65536 first
+@test "I4 I5 kill -9 while the file is adopted, 400 times at 64 KiB and 100 times at 4 MiB, and commits on top" {
+    kill_campaign 400 65536 first
     rm "$file"
-    kill_campaign 50 4194304 first
+    kill_campaign 100 4194304 first
 }
 
 @test "I5 control: without the shim a kill leaves torn files" {

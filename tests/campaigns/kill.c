@@ -5,9 +5,11 @@
  *
  * After each kill the file must hold one complete image: the last one whose close() had returned, or a later one
  * (I4, I5), in the same inode (I3); and the next writer starts on top of it. Prints "KILLS kills, N torn, N lost,
- * N old, N new" and exits 1 if anything was torn or lost. Options:
+ * N old, N new": what there was after the kills that hit a commit. Exits 1 if anything was torn or lost, 2 if many
+ * kills found only one of old and new: then they proved nothing. Options:
  *
- *   first          each round begins with a plain file, so that the kill hits its first commit
+ *   first          the kill hits the first commit into a plain file; another writer, which is killed, too, commits on
+ *                  top of what it left
  *   sizes          images of four sizes take turns: commits grow and shrink the file
  *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
  *                  the dead program still holds
@@ -30,7 +32,7 @@
 #include <unistd.h>
 
 /* An image is its own check: every 16 bytes are the line "ROUND SEQUENCE\n". */
-enum { LINE = 16, ARGUMENTS_MAX = 16 };
+enum { LINE = 16, ARGUMENTS_MAX = 16, MANY = 100 };
 
 struct campaign {
     char **argv;
@@ -41,6 +43,7 @@ struct campaign {
     const char *cgroup;
     char *image;
     char *expected;
+    long window; /* nanoseconds: of a few commits; with `first`, of one, which is learnt */
     unsigned torn, lost, old, new;
 };
 
@@ -68,13 +71,19 @@ static size_t image_size(const struct campaign *campaign, unsigned sequence)
     return campaign->sizes ? campaign->size - campaign->size / 4 * (sequence % 4) : campaign->size;
 }
 
+/* Tells the parent: 'r' ready, 'b' a commit begins, 'c' it has returned. */
+static bool tell(char what)
+{
+    return write(STDOUT_FILENO, &what, 1) == 1;
+}
+
 /* One pwrite of the whole image, as a program would that wants to be safe without the shim. */
 static bool overwrite_in_place(const char *file, const char *image, size_t size)
 {
     int fd = open(file, O_WRONLY);
 
-    return fd >= 0 && pwrite(fd, image, size, 0) == (ssize_t)size && ftruncate(fd, (off_t)size) == 0 &&
-           close(fd) == 0;
+    return fd >= 0 && tell('b') && pwrite(fd, image, size, 0) == (ssize_t)size &&
+           ftruncate(fd, (off_t)size) == 0 && close(fd) == 0;
 }
 
 static bool overwrite(const char *file, const char *image, size_t size)
@@ -82,7 +91,7 @@ static bool overwrite(const char *file, const char *image, size_t size)
     int fd = open(file, O_WRONLY | O_TRUNC);
 
     return fd >= 0 && write(fd, image, size / 2) >= 0 && write(fd, image + size / 2, size - size / 2) >= 0 &&
-           close(fd) == 0;
+           tell('b') && close(fd) == 0;
 }
 
 static void join_cgroup(const char *directory)
@@ -103,7 +112,7 @@ static _Noreturn void write_for_ever(const struct campaign *campaign, unsigned r
     const char *file = campaign->file;
     char *image = malloc(campaign->size);
 
-    if (image == NULL || write(STDOUT_FILENO, "r", 1) != 1)
+    if (image == NULL || !tell('r'))
         fail("writer");
     for (unsigned sequence = 1;; sequence++) {
         size_t size = image_size(campaign, sequence);
@@ -111,7 +120,7 @@ static _Noreturn void write_for_ever(const struct campaign *campaign, unsigned r
         fill(image, size, round, sequence);
         if (!(campaign->naked ? overwrite_in_place : overwrite)(file, image, size))
             fail(file);
-        if (write(STDOUT_FILENO, "c", 1) != 1)
+        if (!tell('c'))
             fail("writer");
     }
 }
@@ -155,15 +164,16 @@ static void kill_writer(const struct campaign *campaign, pid_t child)
     (void)close(fd);
 }
 
-static unsigned count_acknowledged(int input)
+/* Listens to a writer until it has told `last`, or with 0 to its end; returns how many commits have returned. */
+static unsigned listen_to(int input, char last)
 {
-    char buffer[4096];
     unsigned count = 0;
-    ssize_t n;
+    char told = 1;
 
-    while ((n = read(input, buffer, sizeof buffer)) > 0)
-        for (ssize_t i = 0; i < n; i++)
-            count += buffer[i] == 'c';
+    while (told != last && read(input, &told, 1) == 1)
+        count += told == 'c';
+    if (last != 0 && told != last)
+        fail("the writer");
     return count;
 }
 
@@ -217,12 +227,12 @@ static void make_plain(const char *file, const char *image, size_t size)
         fail(file);
 }
 
-/* Starts a writer and kills it; returns how many of its commits were acknowledged before it died. */
-static unsigned kill_a_writer(const struct campaign *campaign, unsigned round)
+/* Starts a writer and kills it `delay` nanoseconds after it began its first commit or, else, a later one; returns how
+ * many of its commits were acknowledged before it died. */
+static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, bool first, long delay)
 {
     unsigned acknowledged = 0;
     char text[16];
-    char byte = 0;
     int pipes[2];
     int status;
     pid_t child;
@@ -232,41 +242,59 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round)
     (void)snprintf(text, sizeof text, "%u", round);
     child = start_writer(campaign, text, pipes[1]);
     (void)close(pipes[1]);
-    if (child < 0 || read(pipes[0], &byte, 1) != 1)
+    if (child < 0)
         fail("the writer");
-    if (!campaign->first && read(pipes[0], &byte, 1) == 1)
-        acknowledged++;
-    /* not to wait for something, but to hit any instant of the next few commits */
-    sys_sleep(random() % (4000000 + (long)campaign->size * 5));
+    if (!first)
+        acknowledged = listen_to(pipes[0], 'c');
+    (void)listen_to(pipes[0], 'b');
+    sys_sleep(delay); /* not to wait for something, but to hit any instant */
     kill_writer(campaign, child);
     if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status))
         fail("the writer ended by itself");
-    acknowledged += count_acknowledged(pipes[0]);
+    acknowledged += listen_to(pipes[0], 0);
     (void)close(pipes[0]);
     return acknowledged;
 }
 
-static void run_round(struct campaign *campaign, unsigned round)
+/* What the kill in this round left; `counts` if that is one of the campaign's outcomes. */
+static void check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
 {
-    unsigned acknowledged;
     unsigned found_round = 0;
     unsigned found = 0;
 
-    if (campaign->first) {
-        fill(campaign->image, campaign->size, round - 1, 0);
-        make_plain(campaign->file, campaign->image, campaign->size);
-    }
-    acknowledged = kill_a_writer(campaign, round);
-    if (!read_image(campaign, &found_round, &found)) {
+    if (!read_image(campaign, &found_round, &found))
         campaign->torn++;
-        return;
-    }
-    if (found_round == round && found >= acknowledged && found <= acknowledged + 1)
-        found > acknowledged ? campaign->new ++ : campaign->old++;
-    else if (acknowledged == 0 && found_round == round - 1)
-        campaign->old++;
+    else if (found_round == round && found == acknowledged + 1)
+        campaign->new += counts;
+    else if (acknowledged == 0 ? found_round == round - 1 : found_round == round && found == acknowledged)
+        campaign->old += counts;
     else
         campaign->lost++;
+}
+
+static void run_round(struct campaign *campaign, unsigned round, bool counts)
+{
+    check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
+}
+
+/* A plain file, a kill of the first commit into it, and a writer that goes on with what that left. Every other kill
+ * comes at about the end of the commit: the time between the new image and the return of close() is short. */
+static void run_first(struct campaign *campaign, unsigned round)
+{
+    bool at_end = round % 4 == 0;
+    long window = campaign->window;
+    long delay = at_end ? window - window / 8 + random() % (window / 4) : random() % window;
+    unsigned acknowledged;
+
+    fill(campaign->image, campaign->size, round - 1, 0);
+    make_plain(campaign->file, campaign->image, campaign->size);
+    acknowledged = kill_a_writer(campaign, round, true, delay);
+    if (acknowledged > 0)
+        campaign->window -= window / 4;
+    else if (at_end)
+        campaign->window += window / 8;
+    check(campaign, round, acknowledged, acknowledged == 0);
+    run_round(campaign, round + 1, false);
 }
 
 static bool parse_options(struct campaign *campaign)
@@ -327,9 +355,14 @@ int main(int argc, char *argv[])
     if (stat(campaign.file, &before) != 0)
         fail(campaign.file);
 
+    campaign.window = 4000000 + (long)campaign.size * 5;
     srandom((unsigned)getpid());
-    for (unsigned round = 1; round <= kills; round++)
-        run_round(&campaign, round);
+    for (unsigned round = 1; round <= kills; round++) {
+        if (campaign.first)
+            run_first(&campaign, 2 * round);
+        else
+            run_round(&campaign, round, true);
+    }
     if (stat(campaign.file, &after) != 0 || before.st_ino != after.st_ino)
         campaign.lost++;
     printf("%zu bytes%s: %u kills, %u torn, %u lost, %u old, %u new\n", campaign.size,
@@ -337,5 +370,11 @@ int main(int argc, char *argv[])
            campaign.new);
     free(campaign.image);
     free(campaign.expected);
-    return campaign.torn + campaign.lost != 0;
+    if (campaign.torn + campaign.lost != 0)
+        return 1;
+    if (kills >= MANY && !campaign.naked && (campaign.old == 0 || campaign.new == 0)) {
+        fprintf(stderr, "kill: this proves nothing: all kills hit one side of the commit\n");
+        return 2;
+    }
+    return 0;
 }
