@@ -49,8 +49,9 @@ assert f.read(4) == b"old\0" and f.seek(-4, 2) == int(sys.argv[2]) - 4 and f.rea
 
 # kill_campaign KILLS SIZE [OPTION]: its last line says what it found. It fails unless old and new images were found.
 kill_campaign() {
-    run -0 "$ROOT/build/campaigns/kill" "$ROOT/build/libatomshim.so" "$file" "$@"
+    run "$ROOT/build/campaigns/kill" "$ROOT/build/libatomshim.so" "$file" "$@"
     echo "$output"
+    [ "$status" -eq 0 ]
     [[ $output == *' 0 torn, 0 lost, '* ]]
 }
 

@@ -256,25 +256,28 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, b
     return acknowledged;
 }
 
-/* What the kill in this round left; `counts` if that is one of the campaign's outcomes. */
-static void check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
+/* What the kill in this round left; `counts` if that is one of the campaign's outcomes. False: no image. */
+static bool check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
 {
     unsigned found_round = 0;
     unsigned found = 0;
 
-    if (!read_image(campaign, &found_round, &found))
+    if (!read_image(campaign, &found_round, &found)) {
         campaign->torn++;
-    else if (found_round == round && found == acknowledged + 1)
+        return false;
+    }
+    if (found_round == round && found == acknowledged + 1)
         campaign->new += counts;
     else if (acknowledged == 0 ? found_round == round - 1 : found_round == round && found == acknowledged)
         campaign->old += counts;
     else
         campaign->lost++;
+    return true;
 }
 
 static void run_round(struct campaign *campaign, unsigned round, bool counts)
 {
-    check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
+    (void)check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
 }
 
 /* A plain file, a kill of the first commit into it, and a writer that goes on with what that left. Every other kill
@@ -293,8 +296,8 @@ static void run_first(struct campaign *campaign, unsigned round)
         campaign->window -= window / 4;
     else if (at_end)
         campaign->window += window / 8;
-    check(campaign, round, acknowledged, acknowledged == 0);
-    run_round(campaign, round + 1, false);
+    if (check(campaign, round, acknowledged, acknowledged == 0))
+        run_round(campaign, round + 1, false);
 }
 
 static bool parse_options(struct campaign *campaign)
