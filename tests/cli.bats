@@ -127,13 +127,57 @@ damage() { # both images of $file
     [[ $output == *'its interpreter /no/such/interpreter: No such file or directory'* ]]
 }
 
-@test "run: a set-id program is refused" {
+# refused REASON STATUS: ./program is not run, and this is said; with --force it is started all the same, and ends so.
+refused() {
+    cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" .
+    run -126 "${as_user[@]}" ./atomshim run --path /x ./program
+    only "atomshim: ./program: the shim would not load: $1 (--force runs it nevertheless)"
+    run -"$2" "${as_user[@]}" ./atomshim run --path /x --force ./program
+    assert_equal "${lines[0]}" "atomshim: warning: ./program: the shim may not load: $1"
+}
+
+secure='it is set-user-id, set-group-id or has file capabilities, so its loader ignores LD_PRELOAD'
+
+@test "run: a set-user-id or set-group-id program is refused" {
     [ "$(id -u)" -eq 0 ] || skip 'needs root'
-    cp /bin/true suid
-    chown 12345 suid
-    chmod 4755 suid
-    run -126 managed_run ./suid
-    [[ $output == *'set-'*'secure'* || $output == *'set-'*'LD_PRELOAD'* ]]
+    cp /bin/true program
+    chown 12345:12345 program
+    for mode in 4755 2755; do
+        chmod $mode program
+        refused "$secure" 0
+    done
+    chmod 755 program
+    run -0 managed_run ./program
+}
+
+@test "run: a program with file capabilities is refused to a user; to root they give nothing" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    PATH=$PATH:/usr/sbin:/sbin
+    cp /bin/true program
+    chmod 755 "$BATS_RUN_TMPDIR" "$BATS_TEST_TMPDIR"
+    as_user=(setpriv --reuid 65534 --clear-groups)
+    setcap cap_net_raw+ep program || skip 'no file capabilities here'
+    run -0 managed_run ./program
+    refused "$secure" 0
+    setcap -r program
+    run -0 "${as_user[@]}" ./atomshim run --path /x ./program
+}
+
+@test "run: a program for another machine is refused" {
+    cp /bin/true program
+    printf '\363\0' | dd of=program bs=1 seek=18 conv=notrunc status=none # e_machine: RISC-V
+    machine=$(od -An -tu2 -j18 -N2 "$ROOT/build/libatomshim.so" | tr -d ' ')
+    run -126 managed_run ./program
+    only "atomshim: ./program: the shim would not load: it is for another machine (ELF machine 243, the shim is for \
+$machine) (--force runs it nevertheless)"
+}
+
+@test "run: a program whose loader does not exist is refused" {
+    cp /bin/true program
+    at=$(LC_ALL=C grep -abo '/ld-linux[^/]*\.so' program | head -n 1 | cut -d: -f1)
+    printf /no-linux | dd of=program bs=1 seek="$at" conv=notrunc status=none
+    loader=$(LC_ALL=C grep -ao '/[a-z0-9/]*/no-linux[-a-z0-9_]*\.so\.[0-9]*' program)
+    refused "it needs the loader $loader: No such file or directory" 127
 }
 
 @test "run: not found, not executable, a directory" {
@@ -179,6 +223,12 @@ atomshim
 
 root/usr/lib:
 libatomshim.so'
+    # the command that was installed uses the library that was installed with it
+    echo old >"$file"
+    run -0 root/usr/bin/atomshim run --path "$MANAGED/" sh -c 'echo new >"$file"; printenv LD_PRELOAD'
+    assert_equal "$(realpath "$output")" "$PWD/root/usr/lib/libatomshim.so"
+    assert_equal "$(payload "$file")" new
+    assert_equal "$(generation "$file")" 1
 }
 
 # ---- cat, info, verify ----

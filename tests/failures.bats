@@ -13,6 +13,7 @@ setup() {
 }
 
 teardown() {
+    [ -z "${holder-}" ] || kill "$holder" 2>/dev/null || true # it is there if the test failed
     umount "$MANAGED" 2>/dev/null || true
 }
 
@@ -117,14 +118,15 @@ with open(os.environ["file"], "wb") as f: f.write(bytes(3000000))'
     python3 -c 'import fcntl, os, sys
 f = open(os.environ["file"], "r+b")
 fcntl.lockf(f, fcntl.LOCK_EX)
-open(sys.argv[1], "w").close()
-open(sys.argv[2]).close()' "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/done" &
-    : <"$BATS_TEST_TMPDIR/ready"
+print(file=open(sys.argv[1], "w"))
+open(sys.argv[2]).close()' "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/done" 3>&- &
+    holder=$!
+    read -r -t 60 _ <>"$BATS_TEST_TMPDIR/ready"
     ATOMSHIM_LOCK_TIMEOUT=0.05 run -0 wrapped "$PROGRAMS/failing" "$file" 10 close
     assert_equal "$output" ETIMEDOUT
     assert_equal "$(wrapped cat "$file")" old
     : >"$BATS_TEST_TMPDIR/done"
-    wait
+    wait "$holder"
     run -0 wrapped "$PROGRAMS/failing" "$file" 10 close
     assert_equal "$output" ok
 }

@@ -50,8 +50,8 @@ saw() {
     rm -f "$seen"
 }
 
-# feed COMMAND: the shell command overwrites the file with what it reads. In the middle, when it has read more than a pipe
-# and a buffer hold, another reader looks.
+# feed COMMAND: the shell command overwrites the file with what it reads. In the middle, when it has read more than a
+# pipe and a buffer hold, another reader looks.
 feed() {
     local before
     before=$(payload "$file")
@@ -417,7 +417,7 @@ second' "$ATOMSHIM_PATHS"
     expect 'next' 1 sh -c 'echo next >"$file"'
 }
 
-@test "I7 a killed child that shared the file: a parent that closed it commits what there is at its next open, or at exit" {
+@test "I7 a killed child that shared the file: a parent that closed it commits at its next open, or at exit" {
     local parent='import os
 file, r, w = os.environ["file"], *os.pipe()
 fd = os.open(file, os.O_WRONLY | os.O_TRUNC)
