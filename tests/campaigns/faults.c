@@ -851,8 +851,9 @@ static void inject(bool full)
                 continue;
             if (!is_lasting(errors[e]))
                 try(&(struct trial){&calls[i], errors[e], false});
-            /* fcntl is many calls under one name: they do not fail together */
-            if (is_lasting(errors[e]) || (full && strcmp(calls[i].name, "fcntl") != 0))
+            /* fcntl is many calls under one name: they do not fail together; and signals come to an end */
+            if (is_lasting(errors[e]) ||
+                (full && strcmp(calls[i].name, "fcntl") != 0 && strcmp(errors[e], "EINTR") != 0))
                 try(&(struct trial){&calls[i], errors[e], true});
         }
     }
