@@ -135,6 +135,8 @@ static int is_candidate(const struct config *config, int directory, const char *
 
     if (error == -ENOENT)
         return (flags & O_CREAT) && pattern_may_name(config->paths, last_component(path));
+    if (error == -EACCES) /* a security module may forbid to look and let it be opened */
+        return 1;
     if (error != 0)
         return is_passing(error) ? error : 0;
     if (S_ISLNK(status.st_mode))
@@ -213,7 +215,7 @@ int managed_open(const struct config *config, int directory, const char *path, i
     if (probe == -ENOENT && (flags & O_CREAT))
         return create(config, directory, path, flags, mode, inode, created);
     if (probe < 0)
-        return is_passing(probe) ? probe : MANAGED_NO;
+        return is_passing(probe) || probe == -EACCES ? probe : MANAGED_NO;
     result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, probe);
     if (result <= 0) {
         (void)sys_close(probe);

@@ -55,6 +55,29 @@ run_all() {
     assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
 }
 
+# system_calls LIBRARY TURNS SCRIPT: how many a shell makes that goes TURNS times through SCRIPT.
+system_calls() {
+    LD_PRELOAD=$1 ATOMSHIM_PATHS=$MANAGED/app.cfg strace -f -qq -o "$BATS_TEST_TMPDIR/trace" dash -c "i=0; while [ \$i -lt $2 ]; do $3; i=\$((i + 1)); done" \
+        <"$BATS_TEST_TMPDIR/outside" >/dev/null
+    wc -l <"$BATS_TEST_TMPDIR/trace"
+}
+
+# more SCRIPT: how many more in 100 turns with the shim than without it.
+more() {
+    local shim=$ROOT/build/libatomshim.so
+    echo $(($(system_calls "$shim" 110 "$1") - $(system_calls "$shim" 10 "$1") - (\
+        $(system_calls '' 110 "$1") - $(system_calls '' 10 "$1"))))
+}
+
+@test "I6 what is not managed costs one system call at open, and none at stat, read, write, dup2 and close" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    echo content >outside
+    assert_equal "$(more ': <outside')" 100 'open, dup2, close'
+    assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
+    assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+}
+
 @test "open and its siblings, creat, truncate" {
     run_all calls_open
 }

@@ -39,7 +39,7 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, struct s
         descriptor_restore_limit(&limit);
     }
     if (result == -EIO)
-        log_line(LOG_ERROR, "%s: no valid image in this file", path);
+        log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk fails (EIO)", path);
     return result;
 }
 

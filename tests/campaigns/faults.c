@@ -335,8 +335,9 @@ static const char *const problem_names[PROBLEMS] = {"crashed",
 
 struct call {
     char name[24];
-    int number;  /* of the calls of that name, from the start of the process */
-    bool memory; /* on a descriptor of a memfd, which has no disk that fails */
+    int number;           /* of the calls of that name, from the start of the process */
+    bool memory;          /* on a descriptor of a memfd, which has no disk that fails */
+    bool creates, writes; /* of an open */
 };
 
 struct trial {
@@ -748,6 +749,8 @@ static int find_calls(struct call *found)
         (void)snprintf(all[count].name, sizeof all[0].name, "%.*s", (int)(end - name), name);
         end += 1 + strspn(end + 1, "0123456789");
         all[count].memory = strncmp(end, "</memfd:", 8) == 0;
+        all[count].creates = strstr(end, "O_CREAT") != NULL;
+        all[count].writes = strstr(end, "O_WRONLY") != NULL || strstr(end, "O_RDWR") != NULL;
         all[count].number = count_calls(all, count, all[count].name) + 1;
         if (strcmp(all[count].name, "getppid") == 0)
             marks++;
@@ -822,6 +825,16 @@ static bool is_lasting(const char *error)
     return false;
 }
 
+/* Only what creates a file needs room, and only what writes minds a disk that is read-only. */
+static bool is_possible(const struct call *call, const char *error)
+{
+    if (strcmp(call->name, "open") != 0 && strcmp(call->name, "openat") != 0)
+        return true;
+    if (strcmp(error, "ENOSPC") == 0 || strcmp(error, "EDQUOT") == 0)
+        return call->creates;
+    return strcmp(error, "EROFS") != 0 || call->creates || call->writes;
+}
+
 /* At least 1. */
 static int count_errors(const char *const *errors)
 {
@@ -848,6 +861,8 @@ static void inject(bool full)
         for (int e = 0; e < ERRORS_MAX && errors[e] != NULL; e++) {
             /* at CI size one errno for each call, another one for the next */
             if (!full && e != i % count_errors(errors))
+                continue;
+            if (!is_possible(&calls[i], errors[e]))
                 continue;
             if (!is_lasting(errors[e]))
                 try(&(struct trial){&calls[i], errors[e], false});
