@@ -69,7 +69,7 @@ int store_commit_plain(int inode, const struct store_payload *payload, bool sync
 {
     struct stat status;
     uint64_t file_size;
-    int error = store_calls.fstat(inode, &status);
+    int error = (int)STORE_RETRY(store_calls.fstat(inode, &status));
 
     if (error != 0)
         return error;
@@ -79,7 +79,7 @@ int store_commit_plain(int inode, const struct store_payload *payload, bool sync
         error = (int)STORE_RETRY(
             store_calls.fallocate(inode, FALLOC_FL_KEEP_SIZE, file_size, payload->size - file_size));
         if (error != 0 && error != -EOPNOTSUPP && error != -ENOSYS) {
-            (void)store_calls.ftruncate(inode, file_size); /* ext4 keeps what it got */
+            (void)STORE_RETRY(store_calls.ftruncate(inode, file_size)); /* ext4 keeps what it got */
             return error;
         }
     }
