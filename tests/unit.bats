@@ -32,8 +32,19 @@ unit() {
     unit crc32c_test
 }
 
-@test "I1 I2 I5 store: commits, a fault at every system call, hostile files, locks, over 2 GiB" {
+@test "I1 I2 I5 store: commits, hostile files, locks, lapped readers" {
     unit store_test
+}
+
+@test "I2 store: an image of over 2 GiB" {
+    run unit store_test huge
+    [ "$status" -ne 77 ] || skip "$output"
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "I3 I4 I5 store: a fault and a kill at every system call, from every state, both formats" {
+    unit store_fault_test
 }
 
 @test "I2 I5 store: hostile files by name, a file that changes under its reader" {

@@ -1,0 +1,360 @@
+/*
+ * Every system call of a commit, its lock's included, fails, is cut short, is interrupted, or is the last one of a
+ * process that is killed: from every state that a commit may start from, in both formats.
+ */
+#include "store_faults.h"
+
+#include "filelock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+
+enum format { SIZED, PLAIN };
+
+/* How the scenario's last commit ended. */
+enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, BEFORES };
+
+static const char *const before_names[] = {"", ", not flushed", ", after one that died at its footer",
+                                           ", after one that died at its image"};
+
+/* Where a commit starts, and what it commits. */
+static struct {
+    const char *name;
+    const char *more;
+    enum format format;
+    bool cut_to_plain; /* a commit that fails takes away what a dead one left */
+    struct bytes *file, *old, *next;
+} from;
+
+static const char file_name[] = "store_fault_test.file";
+static int work_file;
+static long runs;
+
+/* What a child tells that may be killed. */
+static struct told {
+    int result;
+    bool returned;
+} * told;
+
+/* ---- one commit ---- */
+
+/* As the shim does it: under the lock. */
+static int commit(int fd, const struct bytes *bytes, bool sync)
+{
+    struct store_payload payload = payload_of(bytes->data, bytes->size);
+    struct filelock lock;
+    int result = filelock_acquire(&lock, fd, F_WRLCK, patient.timeout);
+
+    if (result != 0)
+        return result;
+    result = from.format == SIZED ? store_commit(fd, &payload, sync) : store_commit_plain(fd, &payload, sync);
+    told->result = result;
+    told->returned = true;
+    filelock_release(&lock);
+    return result;
+}
+
+/* The commit of a process of its own, with whatever befalls it there. True if it was killed. */
+static bool commit_in_child(enum fault_kind kind, enum call only, int at, const struct bytes *bytes,
+                            bool sync)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child < 0)
+        abort();
+    if (child == 0) { /* locks belong to the description: one of its own */
+        int fd = open(file_name, O_RDWR);
+
+        watch_calls();
+        fault.kind = kind;
+        fault.only = only;
+        fault.at = at;
+        (void)commit(fd, bytes, sync);
+        _exit(fd < 0);
+    }
+    if (waitpid(child, &status, 0) != child)
+        abort();
+    CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+    return WIFSIGNALED(status);
+}
+
+/* ---- where it starts ---- */
+
+static void begin(const struct scenario *scenario, enum before before)
+{
+    from.name = scenario->name;
+    from.more = before_names[before];
+    from.format = SIZED;
+    from.cut_to_plain = before == DIED_AFTER_FOOTER;
+    from.file = new_bytes();
+    from.old = make_content(LETTERS, 1, scenario->plain);
+    from.next = make_content(LETTERS, 50, scenario->next);
+    put_file(work_file, from.old);
+    for (int i = 0; i < scenario->commits; i++) {
+        free(from.old);
+        from.old = make_content(LETTERS, (unsigned)i + 2, scenario->sizes[i]);
+        CHECK_EQUAL(commit(work_file, from.old, before != UNFLUSHED), 0);
+    }
+    if (before == DIED_AFTER_FOOTER || before == DIED_AFTER_IMAGE) {
+        struct bytes *dead = make_content(LETTERS, 40, scenario->next + 20000);
+
+        CHECK(commit_in_child(KILL_BEFORE, FDATASYNC, before == DIED_AFTER_FOOTER ? 1 : 2, dead, true));
+        if (before == DIED_AFTER_IMAGE) {
+            free(from.old);
+            from.old = dead;
+        } else
+            free(dead);
+        CHECK_EQUAL(look(work_file).adopted, before == DIED_AFTER_IMAGE);
+        CHECK(look(work_file).twin != 0);
+    }
+    CHECK(holds(work_file, from.old->data, from.old->size));
+    get_file(work_file, from.file);
+}
+
+static void begin_plain(uint64_t size, uint64_t next)
+{
+    from.name = "plain";
+    from.more = "";
+    from.format = PLAIN;
+    from.cut_to_plain = false;
+    from.file = make_content(LETTERS, 1, size);
+    from.old = make_content(LETTERS, 1, size);
+    from.next = make_content(LETTERS, 50, next);
+}
+
+static void end(void)
+{
+    free(from.file);
+    free(from.old);
+    free(from.next);
+}
+
+/* Each start once; `test` is one of the functions below. */
+static void for_each_start(void (*test)(void))
+{
+    static const uint64_t plain[][2] = {{0, 5},       {300, 500},    {500, 300},    {300, 0},     {0, 0},
+                                        {9000, 9000}, {20000, 5000}, {5000, 20000}, {300, 20000}, {9000, 0}};
+
+    for (size_t i = 0; i < SCENARIOS; i++)
+        for (enum before before = 0; before < BEFORES; before++) {
+            if (before != DONE && (before == UNFLUSHED) != (scenarios[i].commits != 0))
+                continue;
+            begin(&scenarios[i], before);
+            test();
+            end();
+        }
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+        begin_plain(plain[i][0], plain[i][1]);
+        test();
+        end();
+    }
+}
+
+static bool holds_bytes(const struct bytes *bytes)
+{
+    return holds(work_file, bytes->data, bytes->size);
+}
+
+/* The next commit works, whatever happened. `before`: how many checks had failed. */
+static void check_next_commit(const char *what, int at, bool sync, int before)
+{
+    static const char text[] = "committed once more";
+    static struct bytes next = {.size = sizeof text};
+
+    memcpy(next.data, text, sizeof text);
+    CHECK_EQUAL(commit(work_file, &next, true), 0);
+    CHECK(holds_bytes(&next));
+    if (check_failures != before)
+        (void)fprintf(stderr, "  %s%s, %s at call %d, %s\n", from.name, from.more, what, at,
+                      sync ? "sync" : "no sync");
+    runs++;
+}
+
+/* ---- faults ---- */
+
+/* I5: what failed is not seen; a commit that says 0 is the content (a mark or a cut may fail silently). */
+static void check_fault_of_sized(int result, bool once)
+{
+    if (result == 0) {
+        CHECK(holds_bytes(from.next));
+        return;
+    }
+    CHECK(holds_bytes(from.old) || (!once && holds_bytes(from.next))); /* nothing can be undone any more */
+    if (once && !from.cut_to_plain && fault.hit != FTRUNCATE)
+        CHECK_EQUAL(size_of(work_file), from.file->size);
+}
+
+/* What was overwritten cannot come back, and what failed before that changed nothing. */
+static void check_fault_of_plain(int result)
+{
+    if (result == 0 || fault.hit == FDATASYNC)
+        CHECK(holds_bytes(from.next));
+    else if (fault.hit != FTRUNCATE || from.next->size == 0)
+        CHECK(holds_bytes(from.old));
+}
+
+/* False if the commit is over before the `at`th call. */
+static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
+{
+    int before = check_failures;
+    bool no_failure = error == -EINTR || error == 0;
+    sigset_t mask;
+    int result;
+
+    put_file(work_file, from.file);
+    watch_calls();
+    fault.kind = kind;
+    fault.error = error;
+    fault.at = at;
+    result = commit(work_file, from.next, sync);
+    unwatch_calls();
+    filelock_give_up(work_file); /* if that is what failed, it looks like a lock of the program's */
+    if (fault.seen < at) {
+        CHECK_EQUAL(result, 0);
+        return false;
+    }
+    if (no_failure || result != 0)
+        CHECK_EQUAL(result, no_failure ? 0 : error);
+    CHECK_EQUAL(sigprocmask(SIG_BLOCK, NULL, &mask), 0);
+    CHECK(!sigismember(&mask, SIGTERM));
+    if (from.format == SIZED)
+        check_fault_of_sized(result, kind != FAIL_ON);
+    else
+        check_fault_of_plain(result);
+    check_next_commit(kind == FAIL      ? "a failure"
+                      : kind == FAIL_ON ? "failures"
+                                        : "a short call",
+                      at, sync, before);
+    return true;
+}
+
+static void fail_every_call(void)
+{
+    static const struct {
+        enum fault_kind kind;
+        int error;
+    } faults[] = {{FAIL, -EIO},   {FAIL_ON, -EIO}, {FAIL, -ENOSPC},  {FAIL_ON, -ENOSPC},
+                  {FAIL, -EINTR}, {SHORT, 0},      {SHORT_HEADER, 0}};
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        for (int sync = 0; sync <= 1; sync++)
+            for (int at = 1; check_fault(faults[i].kind, faults[i].error, at, sync); at++)
+                continue;
+}
+
+static void test_faults(void)
+{
+    runs = 0;
+    for_each_start(fail_every_call);
+    for (enum call call = ANY_CALL + 1; call < CALLS; call++)
+        CHECK(fault_hits[call] > 20);
+    (void)printf("%ld commits with a fault\n", runs);
+    CHECK(runs > 5000);
+}
+
+/* ---- kills ---- */
+
+static ino_t number_of(const char *name, nlink_t *links)
+{
+    struct stat status;
+
+    CHECK_EQUAL(stat(name, &status), 0);
+    *links = status.st_nlink;
+    return status.st_ino;
+}
+
+/* False if the commit was over before the `at`th call. */
+static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
+{
+    int before = check_failures;
+    struct filelock lock;
+    nlink_t links;
+    ino_t number = number_of(file_name, &links);
+
+    put_file(work_file, from.file);
+    told->returned = false;
+    if (!commit_in_child(kind, only, at, from.next, sync))
+        return false;
+
+    /* the lock ends with the last process that is at it: the child that writes a plain file outlives its parent */
+    CHECK_EQUAL(filelock_acquire(&lock, work_file, F_WRLCK, patient.timeout), 0);
+    filelock_release(&lock);
+    if (told->returned) { /* I4 */
+        CHECK_EQUAL(told->result, 0);
+        CHECK(holds_bytes(from.next));
+    } else
+        CHECK(holds_bytes(from.old) || holds_bytes(from.next)); /* I5 */
+    CHECK_EQUAL(number_of(file_name, &links), number);          /* I3 */
+    CHECK_EQUAL(links, 1);
+    check_next_commit(kind == KILL_BEFORE   ? "killed before"
+                      : kind == KILL_MIDDLE ? "killed in the middle"
+                                            : "killed after",
+                      at, sync, before);
+    return true;
+}
+
+static void kill_at_every_call(void)
+{
+    /* no kill stops the kernel inside one page */
+    bool cuttable = from.format == SIZED || from.next->size > IMAGE_PAGE;
+
+    for (int sync = 0; sync <= 1; sync++) {
+        for (int at = 1; check_kill(KILL_BEFORE, ANY_CALL, at, sync); at++)
+            continue;
+        for (int at = 1; check_kill(KILL_AFTER, ANY_CALL, at, sync); at++)
+            continue;
+        for (int at = 1; cuttable && check_kill(KILL_MIDDLE, PWRITEV, at, sync); at++)
+            continue;
+    }
+}
+
+static void test_kills(void)
+{
+    runs = 0;
+    for_each_start(kill_at_every_call);
+    (void)printf("%ld commits killed\n", runs);
+    CHECK(runs > 2000);
+}
+
+/* Somebody kills the child that writes a plain file, and not us: we write ourselves. */
+static void kill_shield(void)
+{
+    int before = check_failures;
+
+    if (from.format != PLAIN)
+        return;
+    for (int at = 1; at < 10; at++) {
+        put_file(work_file, from.file);
+        watch_calls();
+        fault.kind = KILL_SHIELD;
+        fault.at = at;
+        CHECK_EQUAL(commit(work_file, from.next, true), 0);
+        unwatch_calls();
+        CHECK(holds_bytes(from.next));
+        check_next_commit("its child killed", at, true, before);
+    }
+}
+
+/* What is on disk is the business of other tests. */
+static int no_flush(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+int main(void)
+{
+    store_calls.fdatasync = no_flush;
+    original_calls = store_calls;
+    told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    work_file = open(file_name, O_RDWR | O_CREAT | O_TRUNC, 0666);
+    if (told == MAP_FAILED || work_file < 0)
+        abort();
+    test_faults();
+    test_kills();
+    for_each_start(kill_shield);
+    CHECK_EQUAL(unlink(file_name), 0);
+    return check_result();
+}

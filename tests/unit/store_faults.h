@@ -1,0 +1,177 @@
+/* The table of the store's system calls with a counter, and a fault or a kill at the Nth of them. */
+#ifndef ATOMSHIM_STORE_FAULTS_H
+#define ATOMSHIM_STORE_FAULTS_H
+
+#include "store_files.h"
+
+#include <signal.h>
+
+enum call { ANY_CALL, PREAD, PWRITE, PWRITEV, FDATASYNC, FTRUNCATE, FALLOCATE, FSTAT, FCNTL, CALLS };
+
+enum fault_kind {
+    NO_FAULT,
+    FAIL,         /* returns `error` */
+    FAIL_ON,      /* so do all that follow and write */
+    SHORT,        /* moves half of the bytes */
+    SHORT_HEADER, /* ends a write inside the first piece */
+    KILL_BEFORE,
+    KILL_MIDDLE, /* when half of the bytes are written, but not within a header */
+    KILL_AFTER,
+    KILL_SHIELD, /* the child that writes, not the process that commits */
+};
+
+static struct {
+    enum fault_kind kind;
+    int at;         /* the first is 1 */
+    enum call only; /* what is counted for `at` */
+    int error;      /* of FAIL */
+    bool no_flush;  /* every flush fails with EIO */
+    pid_t process;  /* whom a kill hits */
+    int seen;       /* calls so far */
+    int counted;    /* of them for `at` */
+    int counts[CALLS];
+    bool now; /* the call that is being made is the one */
+    enum call hit;
+} fault;
+
+/* Faults that hit, by the call that they hit. */
+static long fault_hits[CALLS];
+
+/* 0: go on. */
+static inline int tick(enum call call)
+{
+    bool counts = fault.only == ANY_CALL || fault.only == call;
+    bool writes = call != PREAD && call != FSTAT && call != FCNTL;
+
+    fault.seen++;
+    fault.counts[call]++;
+    fault.counted += counts;
+    fault.now = fault.kind != NO_FAULT && counts && fault.counted == fault.at;
+    if (fault.now) {
+        fault.hit = call;
+        fault_hits[call]++;
+    }
+    if (fault.now && fault.kind == KILL_BEFORE)
+        (void)kill(fault.process, SIGKILL);
+    if (fault.now && fault.kind == KILL_SHIELD && getpid() != fault.process)
+        (void)kill(getpid(), SIGKILL);
+    if (fault.kind == FAIL || fault.kind == FAIL_ON)
+        return fault.now || (fault.kind == FAIL_ON && fault.counted > fault.at && writes) ? fault.error : 0;
+    return 0;
+}
+
+static inline long done(long result)
+{
+    if (fault.now && fault.kind == KILL_AFTER)
+        (void)kill(fault.process, SIGKILL);
+    return result;
+}
+
+static inline ssize_t faulty_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    int error = tick(PREAD);
+    bool cut = fault.now && fault.kind == SHORT;
+
+    return error != 0 ? error : done(sys_pread(fd, buffer, cut ? (size + 1) / 2 : size, offset));
+}
+
+static inline ssize_t faulty_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    int error = tick(PWRITE);
+
+    return error != 0 ? error : done(sys_pwrite(fd, buffer, size, offset));
+}
+
+/* Writes no more than `size` bytes of the pieces. */
+static inline ssize_t write_part(int fd, const struct iovec *pieces, size_t size, uint64_t offset)
+{
+    size_t first = size < pieces[0].iov_len ? size : pieces[0].iov_len;
+    ssize_t n = sys_pwrite(fd, pieces[0].iov_base, first, offset);
+
+    if (n == (ssize_t)first && first < size)
+        n += sys_pwrite(fd, pieces[1].iov_base, size - first, offset + first);
+    return n;
+}
+
+static inline ssize_t faulty_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
+{
+    int error = tick(PWRITEV);
+    size_t size = 0;
+
+    for (int i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    if (error != 0)
+        return error;
+    if (fault.now && fault.kind == SHORT_HEADER)
+        return write_part(fd, pieces, (pieces[0].iov_len + 1) / 2, offset);
+    if (fault.now && fault.kind == SHORT)
+        return write_part(fd, pieces, (size + 1) / 2, offset);
+    if (fault.now && fault.kind == KILL_MIDDLE) {
+        /* a header is inside one page, and no kill cuts there */
+        size_t cut = size / 2 > IMAGE_HEADER_SIZE ? size / 2 : IMAGE_HEADER_SIZE;
+        ssize_t n = write_part(fd, pieces, cut, offset);
+
+        (void)kill(fault.process, SIGKILL);
+        return n;
+    }
+    return done(sys_pwritev(fd, pieces, count, offset));
+}
+
+static inline int faulty_fdatasync(int fd)
+{
+    int error = tick(FDATASYNC);
+
+    (void)fd;
+    return fault.no_flush ? -EIO : error != 0 ? error : (int)done(0);
+}
+
+static inline int faulty_ftruncate(int fd, uint64_t size)
+{
+    int error = tick(FTRUNCATE);
+
+    return error != 0 ? error : (int)done(sys_ftruncate(fd, size));
+}
+
+static inline int faulty_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+{
+    int error = tick(FALLOCATE);
+
+    return error != 0 ? error : (int)done(sys_fallocate(fd, mode, offset, size));
+}
+
+static inline int faulty_fstat(int fd, struct stat *status)
+{
+    int error = tick(FSTAT);
+
+    return error != 0 ? error : (int)done(sys_fstat(fd, status));
+}
+
+static inline long faulty_fcntl(int fd, int command, long argument)
+{
+    int error = tick(FCNTL);
+
+    return error != 0 ? error : done(sys_fcntl(fd, command, argument));
+}
+
+static inline void watch_calls(void)
+{
+    memset(&fault, 0, sizeof fault);
+    fault.process = getpid();
+    store_calls = (struct store_calls){
+        .pread = faulty_pread,
+        .pwrite = faulty_pwrite,
+        .pwritev = faulty_pwritev,
+        .fdatasync = faulty_fdatasync,
+        .ftruncate = faulty_ftruncate,
+        .fallocate = faulty_fallocate,
+        .fstat = faulty_fstat,
+        .fcntl = faulty_fcntl,
+    };
+}
+
+static inline void unwatch_calls(void)
+{
+    store_calls = original_calls;
+}
+
+#endif
