@@ -51,7 +51,7 @@ unit() {
     unit hostile_test
 }
 
-@test "I1 I2 I4 I5 store: every prefix of every commit, power cuts, controls" {
+@test "I1 I2 I4 I5 store: every prefix of every commit, power cuts, payloads that look like images, controls" {
     unit store_crash_test
 }
 

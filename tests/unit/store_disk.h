@@ -1,0 +1,582 @@
+/*
+ * A recorder of what commits do to a file, a disk that may lose power or fail, and a judge of the states that this leads
+ * to: in each a reader must find an image that it may find (I2, I4, I5), and the next commit must work.
+ *
+ * The disk: a power cut keeps, of what was written since the last flush, any subset of the sectors, each in any version
+ * that it had, and any size that the file had; but no size without the data that extended the file to it (store.h,
+ * ASSUMED). A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
+ * So what they hold stays uncertain, whatever is flushed later, until they are written and flushed again. The kernel may
+ * also drop such a page and read it back from the disk.
+ */
+#ifndef ATOMSHIM_STORE_DISK_H
+#define ATOMSHIM_STORE_DISK_H
+
+#include "store_files.h"
+
+#include <errno.h>
+
+enum {
+    SECTOR = 512,
+    OPERATIONS_MAX = 256,
+    CONTENTS_MAX = 6,
+    RANDOM_SUBSETS = 12,
+    SECTORS_MAX = FILE_MAX / SECTOR,
+    PAGES_MAX = FILE_MAX / IMAGE_PAGE,
+    SEEN_MAX = 1 << 20,
+};
+
+enum kind {
+    WRITE,
+    TRUNCATE,
+    FLUSH,
+    FAILED_FLUSH,
+    DROP,  /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a seed */
+    REPORT /* what may be read from now on, `offset` */
+};
+
+struct operation {
+    enum kind kind;
+    uint64_t offset; /* of a write; the new size of a truncation */
+    uint64_t size;
+    char *data;
+};
+
+/* What commits did to their file, and which of their calls fail. */
+static struct {
+    struct operation list[OPERATIONS_MAX];
+    int count;
+    int calls;    /* those that write, since prepare_fault() */
+    int fail_at;  /* the first is 1; 0: none */
+    bool fail_on; /* and all that follow */
+    int failures;
+    /* controls */
+    bool forget_flushes;
+    bool lie;           /* a flush that fails says that it did not */
+    bool skip_rewrites; /* bytes that the file has are not written again */
+    bool skip_way_back; /* after a failure, no flush is done */
+} record;
+
+/* What may be read: contents[0] is the oldest. Sets of them are bits. */
+static struct {
+    struct bytes *list[CONTENTS_MAX];
+    int count;
+    enum filling filling;
+} contents;
+
+static struct {
+    long kills, cuts, judged, violations;
+    bool quiet; /* a control: violations are counted, not reported */
+    const char *name;
+} result;
+
+static int work_file;
+static int target_file;
+
+static inline unsigned one(int content)
+{
+    return 1U << content;
+}
+
+/* That content and all that are newer. */
+static inline unsigned since(int content)
+{
+    return one(contents.count) - one(content);
+}
+
+/* ---- recording ---- */
+
+static inline struct operation *add(enum kind kind, uint64_t offset, uint64_t size)
+{
+    struct operation *operation = &record.list[record.count++];
+
+    if (record.count > OPERATIONS_MAX)
+        abort();
+    *operation = (struct operation){.kind = kind, .offset = offset, .size = size};
+    return operation;
+}
+
+static inline void prepare_fault(int at, bool on)
+{
+    record.calls = record.failures = 0;
+    record.fail_at = at;
+    record.fail_on = on;
+}
+
+static inline bool fails_now(void)
+{
+    record.calls++;
+    if (record.fail_at == 0 || record.calls < record.fail_at ||
+        (record.calls > record.fail_at && !record.fail_on))
+        return false;
+    record.failures++;
+    return true;
+}
+
+/* Of one that fails, half is written before. */
+static inline ssize_t recording_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
+{
+    struct operation *operation;
+    bool fails = fails_now();
+    uint64_t size = 0;
+    ssize_t n;
+
+    for (int i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    operation = add(WRITE, offset, size);
+    operation->data = malloc(size + 1);
+    if (operation->data == NULL)
+        abort();
+    size = 0;
+    for (int i = 0; i < count; i++) {
+        memcpy(operation->data + size, pieces[i].iov_base, pieces[i].iov_len);
+        size += pieces[i].iov_len;
+    }
+    if (fails)
+        operation->size = size / 2 / SECTOR * SECTOR;
+    n = original_calls.pwrite(fd, operation->data, operation->size, offset);
+    return fails ? -EIO : n;
+}
+
+static inline ssize_t recording_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+    char there[1 << 12];
+
+    if (record.skip_rewrites && size <= sizeof there &&
+        original_calls.pread(fd, there, size, offset) == (ssize_t)size && memcmp(there, buffer, size) == 0)
+        return (ssize_t)size;
+    return recording_pwritev(fd, &(struct iovec){(void *)buffer, size}, 1, offset);
+}
+
+static inline int recording_ftruncate(int fd, uint64_t size)
+{
+    if (fails_now())
+        return -EIO;
+    (void)add(TRUNCATE, size, 0);
+    return original_calls.ftruncate(fd, size);
+}
+
+static inline int recording_fdatasync(int fd)
+{
+    bool way_back = record.failures != 0;
+    bool fails = fails_now();
+
+    (void)fd;
+    if (record.forget_flushes || (record.skip_way_back && way_back))
+        return 0;
+    (void)add(fails ? FAILED_FLUSH : FLUSH, 0, 0);
+    return fails && !record.lie ? -EIO : 0;
+}
+
+static inline void forget_record(void)
+{
+    for (int i = 0; i < record.count; i++)
+        free(record.list[i].data);
+    record.count = 0;
+}
+
+static inline void start_recording(void)
+{
+    original_calls = store_calls;
+    original_calls.fdatasync = recording_fdatasync;
+    store_calls.pwrite = recording_pwrite;
+    store_calls.pwritev = recording_pwritev;
+    store_calls.ftruncate = recording_ftruncate;
+    store_calls.fdatasync = recording_fdatasync;
+    work_file = memfd_create("work", 0);
+    target_file = memfd_create("target", 0);
+    srand(1);
+}
+
+/* ---- files ---- */
+
+static inline int commit(int content, bool sync)
+{
+    return commit_bytes(work_file, contents.list[content]->data, contents.list[content]->size, sync);
+}
+
+static inline int add_content(unsigned seed, uint64_t size)
+{
+    if (contents.count == CONTENTS_MAX)
+        abort();
+    contents.list[contents.count] = make_content(contents.filling, seed, size);
+    return contents.count++;
+}
+
+/* A plain file that began with a header, or ended with a footer, would be none: that is how a file of ours is known. */
+static inline int add_plain(uint64_t size)
+{
+    struct bytes *letters = make_content(LETTERS, 1, size);
+    struct bytes *plain = contents.list[add_content(1, size)];
+    uint64_t end = size < IMAGE_HEADER_SIZE ? size : IMAGE_HEADER_SIZE;
+
+    memcpy(plain->data, letters->data, end);
+    memcpy(plain->data + size - end, letters->data, end);
+    free(letters);
+    return contents.count - 1;
+}
+
+/* Brings the work file there, on disk; contents.list[0] is what it holds. */
+static inline void set_up(const struct scenario *scenario, bool sync, struct bytes *base)
+{
+    result.name = scenario->name;
+    prepare_fault(0, false);
+    contents.count = 0;
+    put_file(work_file, contents.list[add_plain(scenario->plain)]);
+    for (int i = 0; i < scenario->commits; i++) {
+        free(contents.list[--contents.count]);
+        CHECK_EQUAL(commit(add_content((unsigned)i + 2, scenario->sizes[i]), sync), 0);
+        forget_record();
+    }
+    get_file(work_file, base);
+}
+
+static inline void tear_down(void)
+{
+    while (contents.count > 0)
+        free(contents.list[--contents.count]);
+    forget_record();
+}
+
+static inline void copy_bytes(struct bytes *to, const struct bytes *from)
+{
+    memcpy(to->data, from->data, from->size);
+    if (to->size > from->size)
+        memset(to->data + from->size, 0, to->size - from->size);
+    to->size = from->size;
+}
+
+static inline void resize(struct bytes *bytes, uint64_t size)
+{
+    if (size > FILE_MAX)
+        abort();
+    if (size < bytes->size)
+        memset(bytes->data + size, 0, bytes->size - size);
+    bytes->size = size;
+}
+
+/* Applies a write of which only the first `cut` bytes got through. */
+static inline void apply_write(struct bytes *bytes, const struct operation *operation, uint64_t cut)
+{
+    if (cut == 0)
+        return;
+    if (operation->offset + cut > bytes->size)
+        resize(bytes, operation->offset + cut);
+    memcpy(bytes->data + operation->offset, operation->data, cut);
+}
+
+static inline void apply(struct bytes *bytes, const struct operation *operation)
+{
+    if (operation->kind == WRITE)
+        apply_write(bytes, operation, operation->size);
+    else if (operation->kind == TRUNCATE)
+        resize(bytes, operation->offset);
+}
+
+/* ---- judging a state ---- */
+
+static inline void violation(const char *what, const char *state, int operation, uint64_t where)
+{
+    result.violations++;
+    if (result.quiet)
+        return;
+    (void)fprintf(stderr, "%s: %s: %s, operation %d, %llu\n", result.name, what, state, operation,
+                  (unsigned long long)where);
+    check_failed(__FILE__, __LINE__, what, operation, (long long)where);
+}
+
+/* The contents that a reader finds in the work file: one, or several that are equal. 0: none of them. */
+static inline unsigned read_state(void)
+{
+    static struct bytes found;
+    struct store_image image;
+    unsigned equal = 0;
+
+    if (store_load(work_file, target_file, (struct store_wait){.locked = true}, &image) != 0)
+        return 0;
+    get_file(target_file, &found);
+    for (int i = 0; i < contents.count; i++)
+        if (same_bytes(&found, contents.list[i]))
+            equal |= one(i);
+    return equal;
+}
+
+/* States that were judged already, for these contents. */
+static uint64_t seen[SEEN_MAX];
+
+static inline void forget_seen(void)
+{
+    memset(seen, 0, sizeof seen);
+}
+
+static inline bool is_new(const struct bytes *state, unsigned allowed)
+{
+    uint32_t salt[2] = {allowed, (uint32_t)state->size};
+    uint32_t low = crc32c(crc32c(0, salt, sizeof salt), state->data, state->size);
+    uint64_t sum = low;
+
+    for (uint64_t i = 0; i < state->size; i += sizeof sum) { /* the bytes behind the end are 0 */
+        uint64_t word;
+
+        memcpy(&word, state->data + i, sizeof word);
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        sum ^= sum >> 29;
+    }
+    sum |= 1;
+    for (size_t at = low % SEEN_MAX, i = 0; i < 64; i++, at = (at + 1) % SEEN_MAX) {
+        if (seen[at] == sum)
+            return false;
+        if (seen[at] == 0) {
+            seen[at] = sum;
+            break;
+        }
+    }
+    return true;
+}
+
+/* `allowed`: the contents that may be read. */
+static inline void judge(const struct bytes *state, unsigned allowed, const char *kind, int operation,
+                         uint64_t where)
+{
+    static const char text[] = "committed on top";
+    struct store_calls recording = store_calls;
+    unsigned found;
+
+    if (!is_new(state, allowed))
+        return;
+    result.judged++;
+    put_file(work_file, state);
+    found = read_state();
+    if ((found & allowed) == 0) {
+        violation(found == 0 ? "none of the images (I2)"
+                             : "a commit is lost, or one that failed is not (I4, I5)",
+                  kind, operation, where);
+        return;
+    }
+    store_calls = original_calls;
+    store_calls.fdatasync = sys_fdatasync;
+    if (commit_text(work_file, text) != 0)
+        violation("the next commit failed", kind, operation, where);
+    else if (!holds_text(work_file, text))
+        violation("the next commit is not the content", kind, operation, where);
+    store_calls = recording;
+}
+
+/* ---- power cuts: subsets of what is not flushed ---- */
+
+struct version {
+    char data[SECTOR];
+    int sector;
+    bool extends; /* the write made the file longer */
+};
+
+/* What the disk has, and what it may have besides. */
+static struct {
+    struct bytes disk;
+    struct bytes cache;
+    struct version versions[4 * SECTORS_MAX];
+    int count;
+    bool dirty[PAGES_MAX + 1]; /* the next flush writes them */
+    bool cut[PAGES_MAX + 1];   /* so it does after a truncation, failure or not */
+    uint64_t sizes[OPERATIONS_MAX];
+    int size_count;
+} power;
+
+static inline int page_of(const struct version *version)
+{
+    return version->sector / (IMAGE_PAGE / SECTOR);
+}
+
+static inline void copy_page(struct bytes *to, const struct bytes *from, int page)
+{
+    uint64_t start = (uint64_t)page * IMAGE_PAGE;
+    uint64_t end = start + IMAGE_PAGE < to->size ? start + IMAGE_PAGE : to->size;
+
+    if (start < end)
+        memcpy(to->data + start, from->data + start, end - start);
+}
+
+/* Forgets the versions of the pages that are `settled`, or behind the end. */
+static inline void drop_versions(const bool *settled)
+{
+    int kept = 0;
+
+    for (int i = 0; i < power.count; i++)
+        if (!settled[page_of(&power.versions[i])] &&
+            (uint64_t)power.versions[i].sector * SECTOR < power.cache.size)
+            power.versions[kept++] = power.versions[i];
+    power.count = kept;
+}
+
+static inline void power_flush(void)
+{
+    resize(&power.disk, power.cache.size);
+    for (int page = 0; page < PAGES_MAX; page++) {
+        power.dirty[page] |= power.cut[page];
+        if (power.dirty[page])
+            copy_page(&power.disk, &power.cache, page);
+    }
+    drop_versions(power.dirty);
+    memset(power.dirty, 0, sizeof power.dirty);
+    memset(power.cut, 0, sizeof power.cut);
+    power.size_count = 1;
+    power.sizes[0] = power.cache.size;
+}
+
+static inline void power_fail_flush(void)
+{
+    memset(power.dirty, 0, sizeof power.dirty);
+    for (int i = 0; i < power.count; i++)
+        power.versions[i].extends = false;
+}
+
+static inline void power_drop(uint32_t seed)
+{
+    static bool dropped[PAGES_MAX + 1];
+
+    memset(dropped, 0, sizeof dropped);
+    for (int i = 0; i < power.count; i++) {
+        const struct version *version = &power.versions[i];
+        int page = page_of(version);
+        uint64_t start = (uint64_t)version->sector * SECTOR;
+
+        if (power.dirty[page] || power.cut[page])
+            continue;
+        dropped[page] = true;
+        if (seed != 0 && crc32c(seed, &i, sizeof i) % 2 == 0 && start + SECTOR <= power.disk.size)
+            memcpy(power.disk.data + start, version->data, SECTOR);
+    }
+    for (int page = 0; page < PAGES_MAX; page++)
+        if (dropped[page])
+            copy_page(&power.cache, &power.disk, page);
+    drop_versions(dropped);
+}
+
+static inline void power_start(const struct bytes *base)
+{
+    copy_bytes(&power.cache, base);
+    copy_bytes(&power.disk, base);
+    power.count = 0;
+    power_flush();
+}
+
+static inline void power_write(const struct operation *operation, uint64_t before)
+{
+    uint64_t end = operation->offset + operation->size;
+
+    for (uint64_t sector = operation->offset / SECTOR; sector * SECTOR < end; sector++) {
+        struct version *version = &power.versions[power.count++];
+
+        if (power.count == sizeof power.versions / sizeof power.versions[0])
+            abort();
+        memcpy(version->data, power.cache.data + sector * SECTOR, SECTOR);
+        version->sector = (int)sector;
+        version->extends = (sector + 1) * SECTOR > before;
+        power.dirty[page_of(version)] = true;
+    }
+}
+
+static inline void power_apply(const struct operation *operation)
+{
+    uint64_t before = power.cache.size;
+
+    apply(&power.cache, operation);
+    if (power.cache.size != before)
+        power.sizes[power.size_count++] = power.cache.size;
+    for (uint64_t page = power.cache.size / IMAGE_PAGE; power.cache.size < before && page < PAGES_MAX; page++)
+        power.cut[page] = true;
+    if (operation->kind == FLUSH)
+        power_flush();
+    else if (operation->kind == FAILED_FLUSH)
+        power_fail_flush();
+    else if (operation->kind == DROP)
+        power_drop((uint32_t)operation->offset);
+    else if (operation->kind == WRITE)
+        power_write(operation, before);
+}
+
+enum subset { NONE, ALL, ALL_BUT, ALONE, RANDOM };
+
+static inline bool keeps(enum subset subset, int chosen, int i)
+{
+    switch (subset) {
+    case NONE:
+        return false;
+    case ALL:
+        return true;
+    case ALL_BUT:
+        return i != chosen;
+    case ALONE:
+        return i == chosen;
+    default:
+        return rand() % 4 >= chosen % 4;
+    }
+}
+
+static inline void cut_power(enum subset subset, int chosen, uint64_t size, unsigned allowed, int operation)
+{
+    static struct bytes state;
+
+    copy_bytes(&state, &power.disk);
+    resize(&state, size);
+    for (int i = 0; i < power.count; i++) {
+        const struct version *version = &power.versions[i];
+        uint64_t start = (uint64_t)version->sector * SECTOR;
+
+        if (start >= size || !(keeps(subset, chosen, i) || version->extends))
+            continue;
+        memcpy(state.data + start, version->data, size - start < SECTOR ? size - start : SECTOR);
+    }
+    result.cuts++;
+    judge(&state, allowed, "power cut", operation, (uint64_t)subset * 1000 + (uint64_t)chosen);
+}
+
+static inline void cut_power_here(unsigned allowed, int operation)
+{
+    for (int s = 0; s < power.size_count; s++) {
+        uint64_t size = power.sizes[s];
+
+        cut_power(NONE, 0, size, allowed, operation);
+        cut_power(ALL, 0, size, allowed, operation);
+        for (int i = 0; i < power.count; i++) {
+            cut_power(ALL_BUT, i, size, allowed, operation);
+            cut_power(ALONE, i, size, allowed, operation);
+        }
+        for (int i = 0; i < RANDOM_SUBSETS && power.count > 1; i++)
+            cut_power(RANDOM, i, size, allowed, operation);
+    }
+}
+
+/* Cuts the power after each operation from `from` on. `allowed`: until the first report, also after a power cut. */
+static inline void replay_power_cuts(const struct bytes *base, int from, unsigned allowed)
+{
+    power_start(base);
+    for (int i = 0; i < record.count; i++) {
+        const struct operation *operation = &record.list[i];
+
+        power_apply(operation);
+        if (operation->kind == REPORT)
+            allowed = (unsigned)operation->offset;
+        if (i < from)
+            continue;
+        if (operation->kind == REPORT || operation->kind == DROP)
+            judge(&power.cache, allowed, "no power cut", i, 0);
+        cut_power_here(allowed, i);
+    }
+}
+
+/* ---- results ---- */
+
+static inline void start(bool quiet)
+{
+    forget_seen();
+    result.kills = result.cuts = result.judged = result.violations = 0;
+    result.quiet = quiet;
+}
+
+static inline void report(const char *name)
+{
+    (void)printf("%-62s %6ld kills %8ld power cuts %7ld different states %5ld violations\n", name,
+                 result.kills, result.cuts, result.judged, result.violations);
+}
+
+#endif
