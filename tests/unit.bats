@@ -55,6 +55,10 @@ unit() {
     unit store_crash_test
 }
 
+@test "I2 I4 I5 store: failing calls, then a kill, then a power cut, on a disk that loses what it could not write" {
+    unit store_disk_fault_test
+}
+
 @test "I2 I3 sessions: threads open, write and close at once" {
     unit session_test
 }

@@ -149,7 +149,8 @@ static inline ssize_t recording_pwrite(int fd, const void *buffer, size_t size, 
 
 static inline int recording_ftruncate(int fd, uint64_t size)
 {
-    if (fails_now())
+    if (fails_now() &&
+        record.calls == record.fail_at) /* a disk that goes on to fail does not hinder what needs none */
         return -EIO;
     (void)add(TRUNCATE, size, 0);
     return original_calls.ftruncate(fd, size);
@@ -310,19 +311,12 @@ static inline void forget_seen(void)
 
 static inline bool is_new(const struct bytes *state, unsigned allowed)
 {
-    uint32_t salt[2] = {allowed, (uint32_t)state->size};
-    uint32_t low = crc32c(crc32c(0, salt, sizeof salt), state->data, state->size);
-    uint64_t sum = low;
+    uint64_t half = state->size / 2;
+    uint64_t sum = crc32c(allowed, state->data, half) |
+                   (uint64_t)crc32c((uint32_t)state->size, state->data + half, state->size - half) << 32;
 
-    for (uint64_t i = 0; i < state->size; i += sizeof sum) { /* the bytes behind the end are 0 */
-        uint64_t word;
-
-        memcpy(&word, state->data + i, sizeof word);
-        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        sum ^= sum >> 29;
-    }
-    sum |= 1;
-    for (size_t at = low % SEEN_MAX, i = 0; i < 64; i++, at = (at + 1) % SEEN_MAX) {
+    sum += sum == 0;
+    for (size_t at = sum % SEEN_MAX, i = 0; i < 64; i++, at = (at + 1) % SEEN_MAX) {
         if (seen[at] == sum)
             return false;
         if (seen[at] == 0) {
@@ -395,14 +389,13 @@ static inline void copy_page(struct bytes *to, const struct bytes *from, int pag
         memcpy(to->data + start, from->data + start, end - start);
 }
 
-/* Forgets the versions of the pages that are `settled`, or behind the end. */
+/* Forgets the versions of the pages that are `settled`. */
 static inline void drop_versions(const bool *settled)
 {
     int kept = 0;
 
     for (int i = 0; i < power.count; i++)
-        if (!settled[page_of(&power.versions[i])] &&
-            (uint64_t)power.versions[i].sector * SECTOR < power.cache.size)
+        if (!settled[page_of(&power.versions[i])])
             power.versions[kept++] = power.versions[i];
     power.count = kept;
 }
@@ -411,39 +404,34 @@ static inline void power_flush(void)
 {
     resize(&power.disk, power.cache.size);
     for (int page = 0; page < PAGES_MAX; page++) {
-        power.dirty[page] |= power.cut[page];
+        power.dirty[page] |= power.cut[page] || (uint64_t)page * IMAGE_PAGE >= power.cache.size;
         if (power.dirty[page])
             copy_page(&power.disk, &power.cache, page);
     }
     drop_versions(power.dirty);
     memset(power.dirty, 0, sizeof power.dirty);
     memset(power.cut, 0, sizeof power.cut);
+    for (int i = 0; i < power.count; i++) /* the size is on disk, whatever became of the data */
+        power.versions[i].extends = false;
     power.size_count = 1;
     power.sizes[0] = power.cache.size;
-}
-
-static inline void power_fail_flush(void)
-{
-    memset(power.dirty, 0, sizeof power.dirty);
-    for (int i = 0; i < power.count; i++)
-        power.versions[i].extends = false;
 }
 
 static inline void power_drop(uint32_t seed)
 {
     static bool dropped[PAGES_MAX + 1];
 
-    memset(dropped, 0, sizeof dropped);
+    for (int page = 0; page < PAGES_MAX; page++)
+        dropped[page] = !power.dirty[page] && !power.cut[page];
+    for (int i = 0; i < power.count; i++) /* if that is not on disk, neither is the size */
+        if (power.versions[i].extends)
+            dropped[page_of(&power.versions[i])] = false;
     for (int i = 0; i < power.count; i++) {
-        const struct version *version = &power.versions[i];
-        int page = page_of(version);
-        uint64_t start = (uint64_t)version->sector * SECTOR;
+        uint64_t start = (uint64_t)power.versions[i].sector * SECTOR;
 
-        if (power.dirty[page] || power.cut[page])
-            continue;
-        dropped[page] = true;
-        if (seed != 0 && crc32c(seed, &i, sizeof i) % 2 == 0 && start + SECTOR <= power.disk.size)
-            memcpy(power.disk.data + start, version->data, SECTOR);
+        if (dropped[page_of(&power.versions[i])] && seed != 0 && crc32c(seed, &i, sizeof i) % 2 == 0 &&
+            start + SECTOR <= power.disk.size)
+            memcpy(power.disk.data + start, power.versions[i].data, SECTOR);
     }
     for (int page = 0; page < PAGES_MAX; page++)
         if (dropped[page])
@@ -487,7 +475,7 @@ static inline void power_apply(const struct operation *operation)
     if (operation->kind == FLUSH)
         power_flush();
     else if (operation->kind == FAILED_FLUSH)
-        power_fail_flush();
+        memset(power.dirty, 0, sizeof power.dirty);
     else if (operation->kind == DROP)
         power_drop((uint32_t)operation->offset);
     else if (operation->kind == WRITE)
