@@ -316,7 +316,7 @@ static inline bool is_new(const struct bytes *state, unsigned allowed)
                    (uint64_t)crc32c((uint32_t)state->size, state->data + half, state->size - half) << 32;
 
     sum += sum == 0;
-    for (size_t at = sum % SEEN_MAX, i = 0; i < 64; i++, at = (at + 1) % SEEN_MAX) {
+    for (size_t at = (sum ^ sum >> 32) % SEEN_MAX, i = 0; i < 64; i++, at = (at + 1) % SEEN_MAX) {
         if (seen[at] == sum)
             return false;
         if (seen[at] == 0) {

@@ -306,8 +306,16 @@ static struct {
     int fd;
     int calls_left;
     int commits;
-    size_t size; /* of each of them */
+    size_t size;       /* of each of them */
+    const char *plain; /* a commit in the plain format instead */
 } lapping;
+
+static int commit_plain_text(int fd, const char *text)
+{
+    struct store_payload payload = payload_of(text, strlen(text));
+
+    return store_commit_plain(fd, &payload, true);
+}
 
 /* The letter, then headers of twins, wherever a place may come to lie: a reader that takes one finds an empty image. */
 static int commit_letter(int fd, char letter, size_t size)
@@ -329,6 +337,8 @@ static ssize_t lapping_pread(int fd, void *buffer, size_t size, uint64_t offset)
 {
     if (--lapping.calls_left == 0) {
         store_calls.pread = sys_pread;
+        if (lapping.plain != NULL)
+            CHECK_EQUAL(commit_plain_text(lapping.fd, lapping.plain), 0);
         for (int i = 0; i < lapping.commits; i++)
             CHECK_EQUAL(commit_letter(lapping.fd, (char)('A' + i), lapping.size), 0);
         store_calls.pread = lapping_pread;
@@ -373,6 +383,34 @@ static void test_lapped_reader(void)
     (void)close(target);
 }
 
+/* A plain file whose size changes while it is read is read again: the old or the new content, no part of it. */
+static void test_lapped_reader_of_plain(void)
+{
+    static const char *const texts[][2] = {
+        {"old", "a longer text"}, {"a longer text", "new"}, {"", "new"}, {"old", ""}};
+    int target = memfd_create("target", 0);
+    struct store_image image;
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        for (int call = 1; call < 6; call++) {
+            char found[32] = "";
+            int fd = new_file(texts[i][0]);
+
+            memset(&lapping, 0, sizeof lapping);
+            lapping.fd = fd;
+            lapping.calls_left = call;
+            lapping.plain = texts[i][1];
+            store_calls.pread = lapping_pread;
+            CHECK_EQUAL(store_load(fd, target, patient, &image), 0);
+            store_calls = original_calls;
+            CHECK(pread(target, found, sizeof found - 1, 0) == (ssize_t)image.size);
+            CHECK(strcmp(found, texts[i][0]) == 0 || strcmp(found, texts[i][1]) == 0);
+            (void)close(fd);
+        }
+    memset(&lapping, 0, sizeof lapping);
+    (void)close(target);
+}
+
 static void test_limits(void)
 {
     struct store_payload payload = {"", IMAGE_NUMBER_MAX / 8, 0};
@@ -389,12 +427,37 @@ static void test_plain_format(void)
     int fd = new_file("old");
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        struct store_payload payload = {texts[i], strlen(texts[i]), crc32c(0, texts[i], strlen(texts[i]))};
-
-        CHECK_EQUAL(store_commit_plain(fd, &payload, true), 0);
+        CHECK_EQUAL(commit_plain_text(fd, texts[i]), 0);
         CHECK_EQUAL(size_of(fd), strlen(texts[i]));
         CHECK(holds_text(fd, texts[i]));
     }
+    (void)close(fd);
+}
+
+static int reserve_then_fail(int fd, int mode, uint64_t offset, uint64_t size)
+{
+    (void)sys_fallocate(fd, mode, offset, size);
+    return -ENOSPC;
+}
+
+/* What was reserved before the disk was full is given back. */
+static void test_plain_full_disk(void)
+{
+    char *large = pattern_bytes(500000, 'L');
+    struct store_payload payload = payload_of(large, 500000);
+    struct stat before;
+    struct stat after;
+    int fd = new_file("old");
+
+    CHECK_EQUAL(fsync(fd), 0); /* now it has its block */
+    CHECK_EQUAL(fstat(fd, &before), 0);
+    store_calls.fallocate = reserve_then_fail;
+    CHECK_EQUAL(store_commit_plain(fd, &payload, true), -ENOSPC);
+    store_calls = original_calls;
+    CHECK_EQUAL(fstat(fd, &after), 0);
+    CHECK_EQUAL(after.st_blocks, before.st_blocks);
+    CHECK(holds_text(fd, "old"));
+    free(large);
     (void)close(fd);
 }
 
@@ -414,7 +477,9 @@ int main(int argc, char **argv)
     test_lock_turns();
     test_reader_waits_for_a_writer();
     test_lapped_reader();
+    test_lapped_reader_of_plain();
     test_limits();
     test_plain_format();
+    test_plain_full_disk();
     return check_result();
 }
