@@ -211,7 +211,7 @@ static inline int add_plain(uint64_t size)
     uint64_t end = size < IMAGE_HEADER_SIZE ? size : IMAGE_HEADER_SIZE;
 
     memcpy(plain->data, letters->data, end);
-    memcpy(plain->data + size - end, letters->data, end);
+    memcpy(plain->data + (size - end), letters->data, end);
     free(letters);
     return contents.count - 1;
 }

@@ -73,12 +73,13 @@ static bool explore(const struct scenario *scenario, struct fate fate)
     if (there) {
         prepare_fault(0, false);
         drop_pages(fate.drop, &base);
-        from = fate.kill_at < 0 ? 0 : record.count + 1 + fate.kill_at;
-        allowed = commit_and_report(add_content(60, scenario->next + 300), allowed);
-        there = fate.kill_at < 0 || from < record.count - 1;
+        if (fate.kill_at >= 0)
+            from = record.count + 1 + fate.kill_at;
+        (void)commit_and_report(add_content(60, scenario->next + 300), allowed);
+        there = from < record.count - 1;
     }
-    if (there && fate.kill_at >= 0) { /* the second died: nothing is known of it */
-        allowed = (unsigned)record.list[from - 1 - fate.kill_at].offset;
+    if (there && fate.kill_at >= 0) {
+        allowed |= one(2); /* the second died: nothing is known of its content */
         die_at(from, &base);
         prepare_fault(rand() % 12, rand() % 4 == 0);
         allowed = commit_and_report(add_content(70, scenario->next / 2 + 200), allowed);

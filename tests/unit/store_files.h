@@ -156,7 +156,7 @@ static inline struct bytes *make_content(enum filling filling, unsigned seed, ui
         header.twin = 0;
         header.generation++;
         image_encode_header(bytes->data + start + IMAGE_PAGE, &header);
-        image_encode_footer(bytes->data + size - IMAGE_HEADER_SIZE, &footer);
+        image_encode_footer(bytes->data + (size - IMAGE_HEADER_SIZE), &footer);
     }
     return bytes;
 }

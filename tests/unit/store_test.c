@@ -37,6 +37,29 @@ static void test_contents(void)
     (void)close(fd);
 }
 
+/* The content is what was committed, though that is a managed file as it lies on the disk: another one, or the same. */
+static void test_file_in_file(void)
+{
+    static const char *const texts[] = {"inner", "inner, once more", "in"};
+    struct bytes *raw = new_bytes();
+    int inner = new_file("plain");
+    int outer = new_file("plain");
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        CHECK_EQUAL(commit_text(inner, texts[i]), 0);
+        get_file(inner, raw);
+        CHECK_EQUAL(commit_bytes(outer, raw->data, raw->size, true), 0);
+        CHECK(holds(outer, raw->data, raw->size));
+        CHECK_EQUAL(commit_bytes(inner, raw->data, raw->size, true), 0);
+        CHECK(holds(inner, raw->data, raw->size));
+    }
+    CHECK_EQUAL(commit_text(outer, "small"), 0);
+    CHECK(holds_text(outer, "small"));
+    free(raw);
+    (void)close(inner);
+    (void)close(outer);
+}
+
 /* One image written, one flush, one byte of mark; the size of the file and its places stay. */
 static void test_steady_state(void)
 {
@@ -467,6 +490,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "huge") == 0)
         return test_huge();
     test_contents();
+    test_file_in_file();
     test_steady_state();
     test_no_sync();
     test_shrink();
