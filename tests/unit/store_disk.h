@@ -41,13 +41,16 @@ struct operation {
     char *data;
 };
 
+/* Which calls fail after the first one that did. */
+enum after { NO_MORE, ALL_CALLS, FLUSHES };
+
 /* What commits did to their file, and which of their calls fail. */
 static struct {
     struct operation list[OPERATIONS_MAX];
     int count;
-    int calls;    /* those that write, since prepare_fault() */
-    int fail_at;  /* the first is 1; 0: none */
-    bool fail_on; /* and all that follow */
+    int calls;   /* those that write, since prepare_fault() */
+    int fail_at; /* the first is 1; 0: none */
+    enum after after;
     int failures;
     /* controls */
     bool forget_flushes;
@@ -95,18 +98,22 @@ static inline struct operation *add(enum kind kind, uint64_t offset, uint64_t si
     return operation;
 }
 
-static inline void prepare_fault(int at, bool on)
+static inline void prepare_fault(int at, enum after after)
 {
     record.calls = record.failures = 0;
     record.fail_at = at;
-    record.fail_on = on;
+    record.after = after;
 }
 
-static inline bool fails_now(void)
+static inline bool fails_now(enum kind kind)
 {
+    bool later;
+
     record.calls++;
-    if (record.fail_at == 0 || record.calls < record.fail_at ||
-        (record.calls > record.fail_at && !record.fail_on))
+    /* a disk that goes on to fail does not hinder what needs none */
+    later = record.fail_at != 0 && record.calls > record.fail_at && kind != TRUNCATE &&
+            (record.after == ALL_CALLS || (record.after == FLUSHES && kind == FLUSH));
+    if (record.calls != record.fail_at && !later)
         return false;
     record.failures++;
     return true;
@@ -116,7 +123,7 @@ static inline bool fails_now(void)
 static inline ssize_t recording_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
 {
     struct operation *operation;
-    bool fails = fails_now();
+    bool fails = fails_now(WRITE);
     uint64_t size = 0;
     ssize_t n;
 
@@ -149,8 +156,7 @@ static inline ssize_t recording_pwrite(int fd, const void *buffer, size_t size, 
 
 static inline int recording_ftruncate(int fd, uint64_t size)
 {
-    if (fails_now() &&
-        record.calls == record.fail_at) /* a disk that goes on to fail does not hinder what needs none */
+    if (fails_now(TRUNCATE))
         return -EIO;
     (void)add(TRUNCATE, size, 0);
     return original_calls.ftruncate(fd, size);
@@ -159,7 +165,7 @@ static inline int recording_ftruncate(int fd, uint64_t size)
 static inline int recording_fdatasync(int fd)
 {
     bool way_back = record.failures != 0;
-    bool fails = fails_now();
+    bool fails = fails_now(FLUSH);
 
     (void)fd;
     if (record.forget_flushes || (record.skip_way_back && way_back))
@@ -220,7 +226,7 @@ static inline int add_plain(uint64_t size)
 static inline void set_up(const struct scenario *scenario, bool sync, struct bytes *base)
 {
     result.name = scenario->name;
-    prepare_fault(0, false);
+    prepare_fault(0, NO_MORE);
     contents.count = 0;
     put_file(work_file, contents.list[add_plain(scenario->plain)]);
     for (int i = 0; i < scenario->commits; i++) {

@@ -10,13 +10,13 @@
 /* What befalls the three commits. */
 struct fate {
     int fail_at; /* the first one's call, from 1 */
-    bool fail_on;
+    enum after after;
     int drop;    /* 0: the clean pages stay in the cache after that */
     int kill_at; /* the second one's call, from 0; -1: it is not killed, and there is no third */
 };
 
 /* Of the fates with a kill, one out of so many, by chance. With an argument: all. */
-static int thinning = 8;
+static int thinning = 12;
 static long commits;
 
 /*
@@ -67,11 +67,11 @@ static bool explore(const struct scenario *scenario, struct fate fate)
     bool there;
 
     set_up(scenario, true, &base);
-    prepare_fault(fate.fail_at, fate.fail_on);
+    prepare_fault(fate.fail_at, fate.after);
     allowed = commit_and_report(add_content(40, scenario->next), one(0));
     there = record.failures != 0;
     if (there) {
-        prepare_fault(0, false);
+        prepare_fault(0, NO_MORE);
         drop_pages(fate.drop, &base);
         if (fate.kill_at >= 0)
             from = record.count + 1 + fate.kill_at;
@@ -81,9 +81,9 @@ static bool explore(const struct scenario *scenario, struct fate fate)
     if (there && fate.kill_at >= 0) {
         allowed |= one(2); /* the second died: nothing is known of its content */
         die_at(from, &base);
-        prepare_fault(rand() % 12, rand() % 4 == 0);
+        prepare_fault(rand() % 12, (enum after)(rand() % 3));
         allowed = commit_and_report(add_content(70, scenario->next / 2 + 200), allowed);
-        prepare_fault(0, false);
+        prepare_fault(0, NO_MORE);
         drop_pages(rand() % 4, &base);
         (void)commit_and_report(add_content(80, 2 * scenario->next + 10), allowed);
     }
@@ -100,9 +100,9 @@ static void explore_all(const struct scenario *scenario)
 
     forget_seen();
     for (bool there = true; there; fate.fail_at++)
-        for (int mode = 0; mode < 2 * 3; mode++) {
-            fate.fail_on = mode % 2 == 1;
-            fate.drop = mode / 2;
+        for (int mode = 0; mode < 3 * 3; mode++) {
+            fate.after = (enum after)(mode % 3);
+            fate.drop = mode / 3;
             fate.kill_at = -1;
             there = explore(scenario, fate);
             for (fate.kill_at = rand() % thinning; there && explore(scenario, fate);
