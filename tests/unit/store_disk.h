@@ -367,6 +367,7 @@ struct version {
     char data[SECTOR];
     int sector;
     bool extends; /* the write made the file longer */
+    int cut_by;   /* the first size that is that of a later truncation; 0: none */
 };
 
 /* What the disk has, and what it may have besides. */
@@ -375,9 +376,10 @@ static struct {
     struct bytes cache;
     struct version versions[4 * SECTORS_MAX];
     int count;
-    bool dirty[PAGES_MAX + 1]; /* the next flush writes them */
-    bool cut[PAGES_MAX + 1];   /* so it does after a truncation, failure or not */
-    uint64_t sizes[OPERATIONS_MAX];
+    bool dirty[PAGES_MAX + 1];       /* the next flush writes them */
+    bool cut[PAGES_MAX + 1];         /* so it does after a truncation, failure or not */
+    uint64_t sizes[OPERATIONS_MAX];  /* since the last flush; a later one implies the earlier ones */
+    uint64_t lowest[OPERATIONS_MAX]; /* of them up to this one: what the disk had beyond is gone */
     int size_count;
 } power;
 
@@ -420,7 +422,7 @@ static inline void power_flush(void)
     for (int i = 0; i < power.count; i++) /* the size is on disk, whatever became of the data */
         power.versions[i].extends = false;
     power.size_count = 1;
-    power.sizes[0] = power.cache.size;
+    power.sizes[0] = power.lowest[0] = power.cache.size;
 }
 
 static inline void power_drop(uint32_t seed)
@@ -465,8 +467,26 @@ static inline void power_write(const struct operation *operation, uint64_t befor
         memcpy(version->data, power.cache.data + sector * SECTOR, SECTOR);
         version->sector = (int)sector;
         version->extends = (sector + 1) * SECTOR > before;
+        version->cut_by = 0;
         power.dirty[page_of(version)] = true;
     }
+}
+
+static inline void power_truncate(uint64_t size)
+{
+    for (uint64_t page = size / IMAGE_PAGE; page < PAGES_MAX; page++)
+        power.cut[page] = true;
+    for (int i = 0; i < power.count; i++)
+        if ((uint64_t)power.versions[i].sector * SECTOR >= size && power.versions[i].cut_by == 0)
+            power.versions[i].cut_by = power.size_count;
+}
+
+static inline void power_resize(uint64_t size)
+{
+    uint64_t lowest = power.lowest[power.size_count - 1];
+
+    power.sizes[power.size_count] = size;
+    power.lowest[power.size_count++] = size < lowest ? size : lowest;
 }
 
 static inline void power_apply(const struct operation *operation)
@@ -474,10 +494,10 @@ static inline void power_apply(const struct operation *operation)
     uint64_t before = power.cache.size;
 
     apply(&power.cache, operation);
+    if (power.cache.size < before)
+        power_truncate(power.cache.size);
     if (power.cache.size != before)
-        power.sizes[power.size_count++] = power.cache.size;
-    for (uint64_t page = power.cache.size / IMAGE_PAGE; power.cache.size < before && page < PAGES_MAX; page++)
-        power.cut[page] = true;
+        power_resize(power.cache.size);
     if (operation->kind == FLUSH)
         power_flush();
     else if (operation->kind == FAILED_FLUSH)
@@ -506,16 +526,21 @@ static inline bool keeps(enum subset subset, int chosen, int i)
     }
 }
 
-static inline void cut_power(enum subset subset, int chosen, uint64_t size, unsigned allowed, int operation)
+static inline void cut_power(enum subset subset, int chosen, int size_kept, unsigned allowed, int operation)
 {
     static struct bytes state;
+    uint64_t size = power.sizes[size_kept];
 
     copy_bytes(&state, &power.disk);
+    if (state.size > power.lowest[size_kept])
+        resize(&state, power.lowest[size_kept]);
     resize(&state, size);
     for (int i = 0; i < power.count; i++) {
         const struct version *version = &power.versions[i];
         uint64_t start = (uint64_t)version->sector * SECTOR;
 
+        if (version->cut_by != 0 && version->cut_by <= size_kept)
+            continue;
         if (start >= size || !(keeps(subset, chosen, i) || version->extends))
             continue;
         memcpy(state.data + start, version->data, size - start < SECTOR ? size - start : SECTOR);
@@ -527,16 +552,14 @@ static inline void cut_power(enum subset subset, int chosen, uint64_t size, unsi
 static inline void cut_power_here(unsigned allowed, int operation)
 {
     for (int s = 0; s < power.size_count; s++) {
-        uint64_t size = power.sizes[s];
-
-        cut_power(NONE, 0, size, allowed, operation);
-        cut_power(ALL, 0, size, allowed, operation);
+        cut_power(NONE, 0, s, allowed, operation);
+        cut_power(ALL, 0, s, allowed, operation);
         for (int i = 0; i < power.count; i++) {
-            cut_power(ALL_BUT, i, size, allowed, operation);
-            cut_power(ALONE, i, size, allowed, operation);
+            cut_power(ALL_BUT, i, s, allowed, operation);
+            cut_power(ALONE, i, s, allowed, operation);
         }
         for (int i = 0; i < RANDOM_SUBSETS && power.count > 1; i++)
-            cut_power(RANDOM, i, size, allowed, operation);
+            cut_power(RANDOM, i, s, allowed, operation);
     }
 }
 
