@@ -9,7 +9,7 @@ setup() {
 }
 
 unit() {
-    "$ROOT/build/unit/$1"
+    "$ROOT/build/unit/$1" "${@:2}"
 }
 
 @test "configuration: every variable, every bad value" {

@@ -450,7 +450,10 @@ static void test_plain_format(void)
     int fd = new_file("old");
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        watch_calls();
         CHECK_EQUAL(commit_plain_text(fd, texts[i]), 0);
+        CHECK_EQUAL(fault.counts[FDATASYNC], 1);
+        unwatch_calls();
         CHECK_EQUAL(size_of(fd), strlen(texts[i]));
         CHECK(holds_text(fd, texts[i]));
     }
