@@ -68,6 +68,7 @@ static bool commit_in_child(enum fault_kind kind, enum call only, int at, const 
         int fd = open(file_name, O_RDWR);
 
         watch_calls();
+        fault.process = setpgid(0, 0) == 0 ? -getpid() : getpid(); /* its whole group */
         fault.kind = kind;
         fault.only = only;
         fault.at = at;
