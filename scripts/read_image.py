@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Prints what a file managed by atomshim contains; a plain file as it is. usage: read_image.py FILE"""
-import re, sys
+import re, sys  # prints what a file managed by atomshim contains; a plain file as it is. usage: read_image.py FILE
 def crc32c(data, crc=0xffffffff):  # RFC 3720, appendix B.4
     for byte in data:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
     return b'%08x' % (crc ^ 0xffffffff)
+def mixed(data):  # words of 8 bytes, the last one filled up with zeros, multiplied
+    words = [data[i:i + 8] for i in range(0, len(data), 8)]
+    return b''.join((int.from_bytes(w, 'little') * 0x9e3779b97f4a7c15 % 2**64).to_bytes(8, 'little') for w in words)
 def image(at):  # (generation, payload) of the complete image at this offset, if there is one, and its header's twin=
     line = re.match(rb'(#atomshim/1 generation=(\d+) size=(\d+) twin=(\d+) data=(\w+)) head=(\w+) mark=', file[at:at + 128])
-    if not line or crc32c(line[1]) != line[6]:
-        return None, None
+    if not line or crc32c(line[1]) != line[6]: return None, None
     generation, size, twin = map(int, line.group(2, 3, 4))
     payload, fits = file[at + 128:at + 128 + size], twin == 0 if at else 128 + size <= twin
-    return (generation, payload) if generation and fits and crc32c(payload) == line[5] else None, twin
+    return (generation, payload) if generation and fits and crc32c(mixed(payload)) == line[5] else None, twin
 file = open(sys.argv[1], 'rb').read()
-head, twin = image(0)
-images = [head, image(twin)[0] if twin else None]
+images = [image(0)[0], image(image(0)[1])[0] if image(0)[1] else None]
 if not file.startswith(b'#atomshim/1 '):  # a plain file, unless its first commit got as far as the image
     end = re.match(rb'(#atomshim/1-first-commit plain=(\d+) twin=(\d+) \.+)head=(\w+)\n', file[-128:])
     begun = end and crc32c(end[1]) == end[4] and len(file) % 4096 == 128 and int(end[2]) <= int(end[3]) < len(file)

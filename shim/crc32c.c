@@ -1,5 +1,6 @@
 #include "crc32c.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* The reversed Castagnoli polynomial. */
@@ -26,6 +27,25 @@ uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size)
         crc = (crc >> 4) ^ nibble[crc & 15];
     }
     return ~crc;
+}
+
+uint32_t crc32c_mixed_portable(uint32_t crc, const void *bytes, size_t size)
+{
+    const uint8_t *p = bytes;
+
+    for (size_t count; size != 0; size -= count, p += count) {
+        uint64_t word = 0;
+        uint8_t mixed[8];
+
+        count = size < 8 ? size : 8;
+        for (size_t i = 0; i < count; i++)
+            word |= (uint64_t)p[i] << (8 * i);
+        word *= CRC32C_MULTIPLIER;
+        for (size_t i = 0; i < 8; i++)
+            mixed[i] = (uint8_t)(word >> (8 * i));
+        crc = crc32c_portable(crc, mixed, 8);
+    }
+    return crc;
 }
 
 #if defined(__x86_64__)
@@ -102,44 +122,67 @@ static int prepare(void)
     return 2;
 }
 
-static inline uint64_t load_word(const uint8_t *p)
+/* What goes into the CRC for the `size` bytes at p, 8 at most. */
+static inline uint64_t load_word(const uint8_t *p, size_t size, uint64_t multiplier)
 {
-    uint64_t word;
+    uint64_t word = 0;
 
-    memcpy(&word, p, sizeof word);
-    return word;
+    memcpy(&word, p, size);
+    return word * multiplier;
 }
 
-INSTRUCTION_TARGET static uint32_t crc32c_instruction(uint32_t crc, const uint8_t *p, size_t size)
+INSTRUCTION_TARGET static inline __attribute__((always_inline)) uint32_t
+sum_words(uint32_t crc, const uint8_t **p, size_t *size, uint64_t multiplier)
 {
-    crc = ~crc;
-    while (size >= 3 * LANE) {
+    while (*size >= 3 * LANE) {
         uint32_t second = 0;
         uint32_t third = 0;
 
         for (size_t i = 0; i < LANE; i += 8) {
-            crc = INSTRUCTION_8(crc, load_word(p + i));
-            second = INSTRUCTION_8(second, load_word(p + LANE + i));
-            third = INSTRUCTION_8(third, load_word(p + 2 * LANE + i));
+            crc = INSTRUCTION_8(crc, load_word(*p + i, 8, multiplier));
+            second = INSTRUCTION_8(second, load_word(*p + LANE + i, 8, multiplier));
+            third = INSTRUCTION_8(third, load_word(*p + 2 * LANE + i, 8, multiplier));
         }
         crc = shift_lane(shift_lane(crc) ^ second) ^ third;
-        p += 3 * LANE;
-        size -= 3 * LANE;
+        *p += 3 * LANE;
+        *size -= 3 * LANE;
     }
-    for (; size >= 8; size -= 8, p += 8)
-        crc = INSTRUCTION_8(crc, load_word(p));
+    for (; *size >= 8; *size -= 8, *p += 8)
+        crc = INSTRUCTION_8(crc, load_word(*p, 8, multiplier));
+    return crc;
+}
+
+INSTRUCTION_TARGET static uint32_t crc32c_instruction(uint32_t crc, const uint8_t *p, size_t size)
+{
+    crc = sum_words(~crc, &p, &size, 1);
     for (; size != 0; size--)
         crc = INSTRUCTION_1(crc, *p++);
     return ~crc;
 }
 
-uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
+INSTRUCTION_TARGET static uint32_t mixed_instruction(uint32_t crc, const uint8_t *p, size_t size)
+{
+    crc = sum_words(~crc, &p, &size, CRC32C_MULTIPLIER);
+    if (size != 0)
+        crc = INSTRUCTION_8(crc, load_word(p, size, CRC32C_MULTIPLIER));
+    return ~crc;
+}
+
+static bool has_instruction(void)
 {
     int state = __atomic_load_n(&instruction_state, __ATOMIC_ACQUIRE);
 
-    if (state == 0)
-        state = prepare();
-    return state == 2 ? crc32c_instruction(crc, bytes, size) : crc32c_portable(crc, bytes, size);
+    return (state == 0 ? prepare() : state) == 2;
+}
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
+{
+    return has_instruction() ? crc32c_instruction(crc, bytes, size) : crc32c_portable(crc, bytes, size);
+}
+
+uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
+{
+    return has_instruction() ? mixed_instruction(crc, bytes, size) : crc32c_mixed_portable(crc, bytes, size);
 }
 
 /* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the coefficient of x^0. */

@@ -123,7 +123,7 @@ static int commit_merged(const struct session *session, const struct view *view,
     (void)sys_close(memory);
     if (error != 0)
         return error;
-    payload = (struct store_payload){merged.bytes, merged.size, crc32c(0, merged.bytes, merged.size)};
+    payload = (struct store_payload){merged.bytes, merged.size, crc32c_mixed(0, merged.bytes, merged.size)};
     error = store_payload(session, &payload);
     view_close(&merged);
     return error;
@@ -138,7 +138,7 @@ static int store(const struct session *session, const struct view *view, uint32_
 
     /* an append session whose old bytes are as they were: O_APPEND is a promise about the end of the file */
     if ((session->flags & SESSION_APPEND) && !base.force && view->size >= base.size &&
-        crc32c(0, view->bytes, base.size) == base.crc)
+        crc32c_mixed(0, view->bytes, base.size) == base.crc)
         error = live_is_base(session, base, (struct store_wait){.locked = true}, &same);
     if (error != 0)
         return error;
@@ -293,7 +293,7 @@ static int commit_alone(struct session *session, bool exclusive)
         report(session, NULL, error);
         return error;
     }
-    crc = crc32c(0, view.bytes, view.size);
+    crc = crc32c_mixed(0, view.bytes, view.size);
     if (!base.force && view.size == base.size && crc == base.crc)
         goto out;
 
@@ -358,7 +358,7 @@ static int is_unchanged(const struct session *session, struct session_base base,
     error = view_open(&view, session->memory, base.size, true);
     if (error != 0)
         return error;
-    *unchanged = view.size == base.size && crc32c(0, view.bytes, view.size) == base.crc;
+    *unchanged = view.size == base.size && crc32c_mixed(0, view.bytes, view.size) == base.crc;
     view_close(&view);
     return 0;
 }

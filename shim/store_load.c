@@ -18,6 +18,8 @@ enum {
     READ_CHUNK = 1 << 17, /* bytes that are read, summed and written while they are in the CPU's cache */
 };
 
+#define WORD_MASK UINT64_C(7) /* of the words that crc32c_mixed() sums */
+
 /* What one attempt to read may come to, besides 0 and a negative errno. */
 enum {
     CHANGED = 1, /* a plain file changed while it was read */
@@ -115,8 +117,10 @@ static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t s
                 end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
         else if (attempt->depth == COPY)
             error = write_all(attempt->target, scratch.bytes, chunk, done);
+        if (done + chunk + hole < size)
+            hole &= ~WORD_MASK;
         if (error == 0)
-            *crc = crc32c_zeros(crc32c(*crc, scratch.bytes, chunk), hole);
+            *crc = crc32c_zeros(crc32c_mixed(*crc, scratch.bytes, chunk), (hole + WORD_MASK) & ~WORD_MASK);
         done += chunk + hole;
     }
     if (error == 0 && attempt->depth == COPY)

@@ -254,6 +254,25 @@ with open(os.environ["file"] + ".x", "x") as f:
 f = open(os.environ["file"], "r+"); f.write("some"); f.close()'
 }
 
+@test "I2 I7 a record that ends in its own CRC-32C: a change is a change, though the CRC of the whole stays" {
+    run -0 python3 -c 'import os, struct
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+for n in b"12":
+    data = bytes([n]) * 100
+    open(os.environ["seen"] + "%c" % n, "wb").write(data + struct.pack("<I", crc32c(data)))
+assert len({crc32c(open(os.environ["seen"] + n, "rb").read()) for n in "12"}) == 1'
+    expect "$(cat "$seen"1)" 1 cp "$seen"1 "$file"
+    expect "$(cat "$seen"2)" 1 dd if="$seen"2 of="$file" conv=notrunc status=none
+    run -0 python3 "$ROOT/scripts/read_image.py" "$file"
+    assert_equal "$output" "$(cat "$seen"2)"
+}
+
 @test "I2 I3 python3: mmap outlives the close: munmap commits, msync does too" {
     expect 'MAP' 1 python3 -c 'import mmap, os
 f = open(os.environ["file"], "r+b")

@@ -73,7 +73,7 @@ static int check_payload(const struct inspect_file *file, struct inspect_place *
         ssize_t n = store_read_at(file->fd, scratch.bytes, chunk, offset + IMAGE_HEADER_SIZE + done);
 
         if (n > 0)
-            crc = crc32c(crc, scratch.bytes, (size_t)n);
+            crc = crc32c_mixed(crc, scratch.bytes, (size_t)n);
         if (n < (ssize_t)chunk) {
             error = n < 0 ? (int)n : 0;
             break;

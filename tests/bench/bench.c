@@ -75,7 +75,7 @@ static void by_rename(const char *file, size_t size)
 /* The store alone: the image is in memory already, no program is involved. */
 static void by_protocol(const char *file, size_t size)
 {
-    struct store_payload payload = {image, size, crc32c(0, image, size)};
+    struct store_payload payload = {image, size, crc32c_mixed(0, image, size)};
     int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     int error = fd < 0 ? -errno : filelock_keep(fd, 1000000000);
 

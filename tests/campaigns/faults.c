@@ -406,7 +406,7 @@ static char *load(const char *path, size_t *size)
 static void commit(int fd, char letter, size_t size)
 {
     char *bytes = letters(letter, size);
-    struct store_payload payload = {bytes, size, crc32c(0, bytes, size)};
+    struct store_payload payload = {bytes, size, crc32c_mixed(0, bytes, size)};
 
     if (store_commit(fd, &payload, true) != 0)
         fail("commit");

@@ -110,7 +110,8 @@ static uint32_t bit(int content)
 static struct store_payload fill(int content)
 {
     memset(payload_bytes, content, sizes[content]);
-    return (struct store_payload){payload_bytes, sizes[content], crc32c(0, payload_bytes, sizes[content])};
+    return (struct store_payload){payload_bytes, sizes[content],
+                                  crc32c_mixed(0, payload_bytes, sizes[content])};
 }
 
 static bool is_content(const struct store_image *image, int content, bool copied)

@@ -90,7 +90,7 @@ static bool complete(const struct kernel_file *file, const struct image_header *
     if (header->generation == 0 || place + image_length(header->size) > file->size)
         return false;
     return (trust_mark && header->flushed) ||
-           crc32c(0, file->bytes + place + IMAGE_HEADER_SIZE, header->size) == header->payload_crc;
+           crc32c_mixed(0, file->bytes + place + IMAGE_HEADER_SIZE, header->size) == header->payload_crc;
 }
 
 static enum image_kind header_at(const struct kernel_file *file, uint64_t place, struct image_header *header)
@@ -139,7 +139,7 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
         plain.image.size = footer.plain_size;
         plain.image.twin = footer.twin;
     }
-    plain.image.payload_crc = trust_mark ? 0 : crc32c(0, file->bytes, plain.image.size);
+    plain.image.payload_crc = trust_mark ? 0 : crc32c_mixed(0, file->bytes, plain.image.size);
     return plain;
 }
 
@@ -374,7 +374,7 @@ static void check_changed(int result, const struct store_image *image, enum way 
     if (way != COPY)
         return;
     REQUIRE(target.size == image->size);
-    REQUIRE(crc32c(0, target.bytes, target.size) == image->payload_crc);
+    REQUIRE(crc32c_mixed(0, target.bytes, target.size) == image->payload_crc);
     REQUIRE(image->kind == STORE_SIZED || had_bytes(target.size));
 }
 
@@ -432,7 +432,7 @@ static void check_commit(void)
     int result;
 
     memset(bytes, 'c', sizeof bytes);
-    payload.crc = crc32c(0, bytes, payload.size);
+    payload.crc = crc32c_mixed(0, bytes, payload.size);
     run.committing = true;
     run.live = seen.image;
     if (seen.result == 0)
@@ -451,7 +451,7 @@ static void check_commit(void)
     } else {
         REQUIRE(result == -EFBIG);
         REQUIRE(now.result == 0 && now.image.size == seen.image.size &&
-                crc32c(0, now.bytes, now.image.size) == crc32c(0, seen.bytes, seen.image.size));
+                crc32c_mixed(0, now.bytes, now.image.size) == crc32c_mixed(0, seen.bytes, seen.image.size));
     }
 }
 
@@ -508,7 +508,7 @@ static void stamp_header(char *file, size_t size, size_t place, const struct ima
     if (place + IMAGE_HEADER_SIZE > size)
         return;
     if (header.size <= size - place - IMAGE_HEADER_SIZE)
-        header.payload_crc = crc32c(0, file + place + IMAGE_HEADER_SIZE, header.size);
+        header.payload_crc = crc32c_mixed(0, file + place + IMAGE_HEADER_SIZE, header.size);
     image_encode_header(file + place, &header);
 }
 
@@ -652,7 +652,7 @@ static int commit_letter(char letter, uint64_t size, bool sync)
     struct store_payload payload = {bytes, size, 0};
 
     memset(bytes, letter, sizeof bytes);
-    payload.crc = crc32c(0, bytes, size);
+    payload.crc = crc32c_mixed(0, bytes, size);
     return store_commit(KERNEL_INODE, &payload, sync);
 }
 

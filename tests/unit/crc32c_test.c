@@ -59,14 +59,51 @@ static void test_against_each_other(void)
     free(bytes);
 }
 
+/* Records of one size, each ending in its own CRC-32C, have the same one as a whole; their checksums differ. */
+static void test_mixed(void)
+{
+    enum { LARGE = 20000, RECORD = 100 };
+    unsigned char *bytes = malloc(LARGE);
+    uint32_t sums[2];
+    uint32_t crcs[2];
+
+    check_value("", 0, crc32c_mixed(0, "", 0));
+    for (int i = 0; i < LARGE; i++)
+        bytes[i] = (unsigned char)rand();
+    for (size_t offset = 0; offset < 9; offset++)
+        for (size_t size = 0; size < LARGE - 9; size += size < 600 ? 1 : 397)
+            CHECK_EQUAL(crc32c_mixed(0, bytes + offset, size),
+                        crc32c_mixed_portable(0, bytes + offset, size));
+    for (size_t cut = 0; cut <= LARGE; cut += 1000)
+        CHECK_EQUAL(crc32c_mixed(crc32c_mixed(0, bytes, cut), bytes + cut, LARGE - cut),
+                    crc32c_mixed_portable(0, bytes, LARGE));
+    CHECK_EQUAL(crc32c_mixed(5, "\1", 1), crc32c(5, "\x15\x7c\x4a\x7f\xb9\x79\x37\x9e", 8));
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t own;
+
+        bytes[7] = (unsigned char)i;
+        own = crc32c(0, bytes, RECORD);
+        memcpy(bytes + RECORD, &own, sizeof own);
+        crcs[i] = crc32c(0, bytes, RECORD + sizeof own);
+        sums[i] = crc32c_mixed(0, bytes, RECORD + sizeof own);
+    }
+    CHECK_EQUAL(crcs[0], crcs[1]);
+    CHECK(sums[0] != sums[1]);
+    free(bytes);
+}
+
 static void test_zeros(void)
 {
     enum { LARGE = 5000 };
     static const unsigned char zeros[LARGE];
     uint32_t before = crc32c(0, "123456789", 9);
 
-    for (size_t size = 0; size < LARGE; size++)
+    for (size_t size = 0; size < LARGE; size++) {
         CHECK_EQUAL(crc32c_zeros(before, size), crc32c_portable(before, zeros, size));
+        if (size % 8 == 0)
+            CHECK_EQUAL(crc32c_zeros(before, size), crc32c_mixed_portable(before, zeros, size));
+    }
     CHECK_EQUAL(crc32c_zeros(crc32c_zeros(before, UINT64_MAX / 3), UINT64_MAX / 3 * 2),
                 crc32c_zeros(before, UINT64_MAX));
 }
@@ -74,6 +111,7 @@ static void test_zeros(void)
 int main(void)
 {
     test_published();
+    test_mixed();
     test_zeros();
     test_against_each_other();
     return check_result();
