@@ -5,7 +5,9 @@
 #include <string.h>
 
 enum {
-    HIGH = 768, /* private descriptors start here, or at three quarters of a low soft limit */
+    HIGH =
+        768, /* private descriptors start here, or at three quarters of a low limit, if they cannot lie beyond it */
+    LOW_LIMIT = 4096,
     MARK = SIGURG,
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
@@ -35,20 +37,42 @@ const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd)
     return numbered_path(path, "/proc/self/fdinfo/", fd);
 }
 
-static int private_base(void)
+bool descriptor_raise_limit(struct rlimit *before)
 {
-    struct rlimit limit = {.rlim_cur = 1024};
+    struct rlimit raised;
 
-    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
-    return limit.rlim_cur / 4 * 3 < HIGH ? (int)(limit.rlim_cur / 4 * 3) : HIGH;
+    if (sys_prlimit(RLIMIT_NOFILE, NULL, before) != 0 || before->rlim_cur >= before->rlim_max)
+        return false;
+    raised = (struct rlimit){before->rlim_max, before->rlim_max};
+    return sys_prlimit(RLIMIT_NOFILE, &raised, NULL) == 0;
+}
+
+void descriptor_restore_limit(const struct rlimit *before)
+{
+    (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
+}
+
+/*
+ * Where private numbers begin. Beyond the program's own limit where that is possible, so that they take none of its
+ * numbers; but not beyond a large one, which nobody reaches and which would make the kernel's table large.
+ */
+static int private_base(const struct rlimit *limit)
+{
+    if (limit->rlim_cur <= LOW_LIMIT && limit->rlim_cur < limit->rlim_max)
+        return (int)limit->rlim_cur;
+    return limit->rlim_cur / 4 * 3 < HIGH ? (int)(limit->rlim_cur / 4 * 3) : HIGH;
 }
 
 int descriptor_make_private(int fd)
 {
-    long number = sys_fcntl(fd, F_DUPFD, private_base());
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+    bool raised = descriptor_raise_limit(&limit);
+    long number = sys_fcntl(fd, F_DUPFD, private_base(&limit));
 
     if (number == -EMFILE || number == -EINVAL)
         number = sys_fcntl(fd, F_DUPFD, 3);
+    if (raised)
+        descriptor_restore_limit(&limit);
     if (number < 0)
         return (int)number;
     descriptor_mark((int)number);
@@ -77,21 +101,6 @@ int descriptor_is_last(int private)
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;
-}
-
-bool descriptor_raise_limit(struct rlimit *before)
-{
-    struct rlimit raised;
-
-    if (sys_prlimit(RLIMIT_NOFILE, NULL, before) != 0 || before->rlim_cur >= before->rlim_max)
-        return false;
-    raised = (struct rlimit){before->rlim_max, before->rlim_max};
-    return sys_prlimit(RLIMIT_NOFILE, &raised, NULL) == 0;
-}
-
-void descriptor_restore_limit(const struct rlimit *before)
-{
-    (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
 }
 
 bool descriptor_is_one_free(void)

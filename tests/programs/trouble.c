@@ -119,6 +119,39 @@ static void test_one_number_left(const char *file)
     EXPECT(unlink(created) == 0);
 }
 
+static int count_free(void)
+{
+    int taken[64];
+    int count = 0;
+
+    while ((taken[count] = dup(0)) >= 0)
+        count++;
+    EXPECT(errno == EMFILE);
+    for (int i = 0; i < count; i++)
+        EXPECT(close(taken[i]) == 0);
+    return count;
+}
+
+/* Files that are open take one number each, as without the shim. */
+static void test_all_numbers_left(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        struct rlimit limit = {64, 1024};
+        int before;
+
+        EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        before = count_free();
+        for (int i = 0; i < 20; i++)
+            EXPECT(open(file, O_RDWR) >= 0);
+        EXPECT(count_free() == before - 20);
+        EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 64);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+}
+
 /* ---- a handler leaves close() for good, while it waits for another process's lock ---- */
 
 static int release_pipe[2];
@@ -339,6 +372,7 @@ int main(int argc, char *argv[])
         {"_Fork", test__Fork},
         {"full_table", test_full_table},
         {"one_number_left", test_one_number_left},
+        {"all_numbers_left", test_all_numbers_left},
         {"handler_exits", test_handler_exits},
         {"fork_of_threads", test_fork_of_threads},
         {"exec_high_numbers", test_exec_high_numbers},
