@@ -5,26 +5,25 @@
 
 #include <sys/sysmacros.h>
 
-/* After a successful stat of a path. */
-static int fix_path(int directory, const char *path, int flags, struct stat *status)
-{
-    if (shim_enabled())
-        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status);
-    return 0;
-}
-
-/* After a successful stat of a descriptor. */
-static int fix_descriptor(struct stat *status)
+/* If it is a session's memfd: the real inode's status. */
+static bool fix_memory(struct stat *status)
 {
     struct session stray;
     struct session *session = shim_has_sessions() ? session_of(status, &stray) : NULL;
     off_t size = status->st_size;
 
     if (session == NULL)
-        return 0;
+        return false;
     if (sys_fstat(session->inode, status) == 0)
         status->st_size = size;
-    return 0;
+    return true;
+}
+
+/* After a successful stat of a path, which may be /dev/stdin or the like. */
+static void fix_path(int directory, const char *path, int flags, struct stat *status)
+{
+    if (shim_enabled() && !fix_memory(status))
+        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status);
 }
 
 static int fix(int result, int directory, const char *path, int flags, struct stat *status)
@@ -33,8 +32,10 @@ static int fix(int result, int directory, const char *path, int flags, struct st
     if (result != 0)
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
-        return fix_descriptor(status);
-    return fix_path(directory, path, flags, status);
+        (void)fix_memory(status);
+    else
+        fix_path(directory, path, flags, status);
+    return 0;
 }
 
 EXPORT int stat(const char *path, struct stat *status)
@@ -120,8 +121,8 @@ EXPORT int __fxstatat64(int version, int directory, const char *path, struct sta
                (struct stat *)status);
 }
 
-/* A session's statx is asked of its inode, with its memfd's size put in. */
-static int fix_statx_descriptor(int flags, unsigned mask, struct statx *status)
+/* A session's statx is asked of its inode, with its memfd's size put in. Returns false if it is not a session's. */
+static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int *result)
 {
     struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                        .st_ino = status->stx_ino};
@@ -130,11 +131,11 @@ static int fix_statx_descriptor(int flags, unsigned mask, struct statx *status)
     uint64_t size = status->stx_size;
 
     if (session == NULL)
-        return 0;
-    if (real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status) != 0)
-        return -1;
-    status->stx_size = size;
-    return 0;
+        return false;
+    *result = real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
+    if (*result == 0)
+        status->stx_size = size;
+    return true;
 }
 
 EXPORT int statx(int directory, const char *path, int flags, unsigned mask, struct statx *status)
@@ -143,11 +144,10 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
     struct stat known;
 
     SHIM_MAY_BE_NULL(path);
-    if (result != 0)
+    if (result != 0 || fix_statx_memory(flags, mask, status, &result))
         return result;
-    if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
-        return fix_statx_descriptor(flags, mask, status);
-    if (!(status->stx_mask & STATX_SIZE) || !shim_enabled())
+    if (((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0')) || !(status->stx_mask & STATX_SIZE) ||
+        !shim_enabled())
         return 0;
     known = (struct stat){.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                           .st_ino = status->stx_ino,

@@ -138,6 +138,15 @@ static void check(status_call *call, bool follows, const char *file)
     EXPECT(same(facts, before));
     EXPECT(close(fd) == 0);
 
+    if (follows) { /* as cp does with /dev/stdin */
+        char own[64];
+
+        fd = open(file, O_RDONLY);
+        (void)snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
+        EXPECT(call(own, -1, &facts) == 0);
+        EXPECT(same(facts, before));
+        EXPECT(close(fd) == 0);
+    }
     EXPECT(symlink(file, link) == 0);
     EXPECT(call(link, -1, &facts) == 0);
     EXPECT(follows ? same(facts, before) : S_ISLNK(facts.mode));
