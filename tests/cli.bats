@@ -102,6 +102,24 @@ damage() { # both images of $file
     [ ! -e ran ]
 }
 
+@test "run: a pattern through a symbolic link matches nothing, and that is said" {
+    local real link pattern
+    real=$(realpath "$BATS_TEST_TMPDIR")/real
+    link=${real%/real}/link
+    mkdir "$real"
+    : >"$real/app.cfg"
+    ln -s real "$link"
+    for pattern in "$link/" "$link/app.cfg" "$link/*.cfg"; do
+        run -0 --separate-stderr atomshim run --path "$real/x:$pattern" --path app.cfg -- echo ran
+        assert_equal "$output" ran
+        [[ $stderr == "atomshim: warning: $pattern matches nothing: $link"*" is $real"*', and files are matched by their canonical path' ]]
+    done
+    for pattern in "$real/" "$real/app.cfg" "$real/*.cfg" "$link-not-there/" app.cfg '**/link/'; do
+        run -0 --separate-stderr atomshim run --path "$pattern" -- echo ran
+        assert_equal "$output$stderr" ran "$pattern"
+    done
+}
+
 @test "run: a program that cannot load the shim is refused with the reason; --force runs it" {
     run -126 managed_run "$ROOT/build/atomshim" --version
     only "atomshim: $ROOT/build/atomshim: the shim would not load: it is statically linked (--force runs it nevertheless)"

@@ -175,12 +175,58 @@ static bool takes_in(const char *paths)
     return false;
 }
 
+/* How much of a pattern, up to its ':', is a path as it stands: all, or the folder in front of the first special
+ * character, or nothing. */
+static size_t plain_part(const char *pattern, size_t length)
+{
+    size_t plain = strcspn(pattern, "*?[\\");
+
+    if (*pattern != '/')
+        return 0;
+    if (plain < length)
+        while (pattern[plain - 1] != '/')
+            plain--;
+    else
+        plain = length;
+    while (plain > 1 && pattern[plain - 1] == '/')
+        plain--;
+    return plain;
+}
+
+/* A pattern that leads through a symbolic link matches no file: their paths are canonical. */
+static void warn_of_links(const char *paths)
+{
+    char plain[PATH_MAX];
+    char canonical[PATH_MAX];
+    size_t length;
+
+    for (; *paths != '\0'; paths += length + (paths[length] == ':')) {
+        size_t size;
+
+        for (length = 0; paths[length] != '\0' && paths[length] != ':'; length++)
+            length += paths[length] == '\\' && paths[length + 1] != '\0';
+        size = plain_part(paths, length);
+        if (size == 0 || size >= sizeof plain)
+            continue;
+        memcpy(plain, paths, size);
+        plain[size] = '\0';
+        if (realpath(plain, canonical) != NULL && strcmp(plain, canonical) != 0)
+            cli_complain(
+                "warning: %.*s matches nothing: %s is %s, and files are matched by their canonical path",
+                (int)length, paths, plain, canonical);
+    }
+}
+
 static bool check_config(struct config *config)
 {
     if (config_parse(config, environ, report, NULL) != 0)
         return false;
-    if (config->disabled || takes_in(config->paths))
+    if (config->disabled)
         return true;
+    if (takes_in(config->paths)) {
+        warn_of_links(config->paths);
+        return true;
+    }
     cli_complain("run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
     return false;
 }
