@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 #include <sys/resource.h>
 
 enum {
+    ATTEMPTS = 4, /* at a commit that somebody without the lock undoes at once */
+    UNDONE = 1,   /* what one of them returns then, besides 0 and a negative errno */
     /* A file is far too large when it has this many times the size that its image asks for. */
     TOO_LARGE = 8,
 };
@@ -21,6 +24,7 @@ struct commit {
     struct store_image live;
     uint64_t length;    /* of the new image */
     uint64_t file_size; /* before the commit */
+    bool undone;        /* the attempt before this one did not last */
 };
 
 static int flush(const struct commit *commit)
@@ -53,10 +57,14 @@ static int rewrite(const struct commit *commit, uint64_t offset, uint64_t length
         size_t chunk = length - done < SCRATCH_CHUNK ? (size_t)(length - done) : SCRATCH_CHUNK;
         ssize_t n = store_read_at(commit->inode, scratch.bytes, chunk, offset + done);
 
-        if (n == (ssize_t)chunk)
+        if (n >= 0 && n < (ssize_t)chunk) {
+            error = UNDONE; /* somebody has just cut the file off */
+            break;
+        }
+        if (n > 0)
             n = STORE_RETRY(store_calls.pwrite(commit->inode, scratch.bytes, chunk, offset + done));
         if (n <= 0)
-            error = n < 0 ? (int)n : -EIO;
+            error = n < 0 ? (int)n : -ENOSPC;
         else
             done += (uint64_t)n;
     }
@@ -140,6 +148,17 @@ static struct image_header new_header(const struct commit *commit, uint64_t twin
     };
 }
 
+/* Of the image that is live, as it stands in its place. */
+static struct image_header live_header(const struct commit *commit, uint64_t twin)
+{
+    return (struct image_header){
+        .generation = commit->live.generation,
+        .size = commit->live.size,
+        .twin = twin,
+        .payload_crc = commit->live.payload_crc,
+    };
+}
+
 /*
  * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name. After a
  * failed fdatasync the page cache would else show a state that the disk does not have.
@@ -154,21 +173,50 @@ static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
     (void)flush(commit);
 }
 
+/* Is the header still what was written there? What cannot be read is taken for good: it was flushed. */
+static bool is_in_place(const struct commit *commit, uint64_t place, const struct image_header *header)
+{
+    char wanted[IMAGE_HEADER_SIZE];
+    char found[IMAGE_HEADER_SIZE];
+    ssize_t n = store_read_at(commit->inode, found, sizeof found, place);
+
+    image_encode_header(wanted, header);
+    wanted[IMAGE_MARK_OFFSET] = found[IMAGE_MARK_OFFSET];
+    return n < 0 || (n == sizeof found && memcmp(found, wanted, sizeof found) == 0);
+}
+
+/*
+ * A program that knows of no lock may have overwritten the file, or cut it off, at any moment of the commit. Whatever it
+ * wrote has gone where a program's bytes go that another one overwrites, if ours are there in the end; that they are
+ * is looked at before a header at 0 leads to them, and once more when all is done.
+ */
+static bool is_undone(const struct commit *commit, uint64_t place, const struct image_header *header)
+{
+    struct stat status;
+
+    return !is_in_place(commit, place, header) ||
+           (STORE_RETRY(store_calls.fstat(commit->inode, &status)) == 0 &&
+            (uint64_t)status.st_size < place + image_length(header->size));
+}
+
 /* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not live. */
 static int overwrite(const struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, place == 0 ? commit->live.twin : 0);
+    struct image_header head;
     int error = make_room(commit, place);
 
     if (error == 0)
         error = write_image(commit, place, &header);
     if (error == 0)
         error = flush(commit);
-    if (error == 0)
-        mark_flushed(commit, place);
-    else
+    if (error != 0) {
         withdraw(commit, place, commit->live.twin);
-    return error;
+        return error;
+    }
+    mark_flushed(commit, place);
+    head = live_header(commit, commit->live.twin);
+    return is_undone(commit, place, &header) || (place != 0 && !is_in_place(commit, 0, &head)) ? UNDONE : 0;
 }
 
 /*
@@ -187,6 +235,8 @@ static int relocate(const struct commit *commit, uint64_t place)
         error = flush(commit);
     if (error != 0)
         goto fail;
+    if (is_undone(commit, place, &header))
+        return UNDONE;
 
     error = write_header(commit, 0, &head);
     if (error == 0)
@@ -197,7 +247,7 @@ static int relocate(const struct commit *commit, uint64_t place)
     mark_flushed(commit, place);
     if (place < commit->live.place) /* the old image lies behind the new one: give its blocks back */
         (void)STORE_RETRY(store_calls.ftruncate(commit->inode, image_file_size(place, commit->length)));
-    return 0;
+    return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
 
 fail_head:
     /* Failed or not, the header may be on disk. Until the old one is there for certain the new place must stay what
@@ -245,6 +295,8 @@ static int first_commit(const struct commit *commit)
         error = flush(commit);
     if (error != 0)
         goto fail;
+    if (is_undone(commit, place, &header))
+        return UNDONE;
 
     error = write_header(commit, 0, &head);
     if (error == 0)
@@ -252,7 +304,7 @@ static int first_commit(const struct commit *commit)
     if (error != 0)
         goto fail_head;
     mark_flushed(commit, place);
-    return 0;
+    return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
 
 fail_head:
     /* Failed or not, the header may be on disk. Until the plain bytes are back for certain the image must stay: the
@@ -272,10 +324,13 @@ fail:
 static int finish_adoption(struct commit *commit)
 {
     struct image_header head = {.twin = commit->live.twin};
+    struct image_header live = live_header(commit, 0);
     int error = rewrite_live(commit);
 
     if (error == 0)
         error = flush(commit);
+    if (error == 0 && is_undone(commit, commit->live.place, &live))
+        error = UNDONE;
     if (error == 0)
         error = write_header(commit, 0, &head);
     if (error == 0)
@@ -311,37 +366,70 @@ static bool may_write_header(void)
     return sys_prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
 }
 
+/* The header at 0 leads to an image that is not there, and has none of its own: a stranger cut the file off between two
+ * steps of ours. */
+static bool is_hollow(const struct commit *commit)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header head;
+    struct image_header twin;
+    ssize_t n = store_read_at(commit->inode, bytes, sizeof bytes, 0);
+
+    if (n < 0 || image_decode_header(bytes, (size_t)n, &head) != IMAGE_VALID || head.generation != 0)
+        return false;
+    n = store_read_at(commit->inode, bytes, sizeof bytes, head.twin);
+    return n >= 0 && image_decode_header(bytes, (size_t)n, &twin) != IMAGE_VALID;
+}
+
+/* One attempt. Returns 0, UNDONE or a negative errno. */
+static int attempt(struct commit *commit)
+{
+    struct stat status;
+    int error;
+
+    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it since */
+    error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
+    if (error == -EIO && commit->undone && is_hollow(commit)) {
+        error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
+        commit->live = (struct store_image){.kind = STORE_PLAIN};
+    }
+    if (error == 0)
+        error = (int)STORE_RETRY(store_calls.fstat(commit->inode, &status));
+    if (error != 0)
+        return error;
+    commit->file_size = (uint64_t)status.st_size;
+    if (commit->file_size >= IMAGE_NUMBER_MAX / 8 || commit->live.generation + 1 >= IMAGE_NUMBER_MAX)
+        return -EFBIG;
+    if (commit->live.adopted)
+        error = finish_adoption(commit);
+    if (error != 0)
+        return error;
+    if (commit->live.kind == STORE_PLAIN)
+        return first_commit(commit);
+
+    error = settle_live(commit);
+    if (error != 0)
+        return error;
+    if (commit->live.place == 0)
+        return overwrite(commit, commit->live.twin);
+
+    uint64_t place = new_twin(commit);
+    return place != 0 ? relocate(commit, place) : overwrite(commit, 0);
+}
+
 int store_commit(int inode, const struct store_payload *payload, bool sync)
 {
     struct commit commit = {
         .inode = inode, .sync = sync, .payload = payload, .length = image_length(payload->size)};
-    struct stat status;
     int error;
 
     if (payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
         return -EFBIG;
-    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it since */
-    error = store_load(inode, -1, (struct store_wait){.locked = true}, &commit.live);
-    if (error == 0)
-        error = (int)STORE_RETRY(store_calls.fstat(inode, &status));
-    if (error != 0)
-        return error;
-    commit.file_size = (uint64_t)status.st_size;
-    if (commit.file_size >= IMAGE_NUMBER_MAX / 8 || commit.live.generation + 1 >= IMAGE_NUMBER_MAX)
-        return -EFBIG;
-    if (commit.live.adopted)
-        error = finish_adoption(&commit);
-    if (error != 0)
-        return error;
-    if (commit.live.kind == STORE_PLAIN)
-        return first_commit(&commit);
-
-    error = settle_live(&commit);
-    if (error != 0)
-        return error;
-    if (commit.live.place == 0)
-        return overwrite(&commit, commit.live.twin);
-
-    uint64_t place = new_twin(&commit);
-    return place != 0 ? relocate(&commit, place) : overwrite(&commit, 0);
+    for (int i = 0; i < ATTEMPTS; i++) {
+        error = attempt(&commit);
+        if (error != UNDONE)
+            return error;
+        commit.undone = true;
+    }
+    return -EIO;
 }

@@ -6,7 +6,7 @@
 
 #include <signal.h>
 
-enum call { ANY_CALL, PREAD, PWRITE, PWRITEV, FDATASYNC, FTRUNCATE, FALLOCATE, FSTAT, FCNTL, CALLS };
+enum call { ANY_CALL, PREAD, PWRITE, PWRITEV, FDATASYNC, FTRUNCATE, FALLOCATE, FSTAT, LSEEK, FCNTL, CALLS };
 
 enum fault_kind {
     NO_FAULT,
@@ -17,6 +17,7 @@ enum fault_kind {
     KILL_BEFORE,
     KILL_MIDDLE, /* when half of the bytes are written, but not within a header */
     KILL_AFTER,
+    STRANGER,    /* the call is made, after fault.stranger() */
     KILL_SHIELD, /* the child that writes, not the process that commits */
 };
 
@@ -27,8 +28,9 @@ static struct {
     int error;      /* of FAIL */
     bool no_flush;  /* every flush fails with EIO */
     pid_t process;  /* whom a kill hits */
-    int seen;       /* calls so far */
-    int counted;    /* of them for `at` */
+    void (*stranger)(int fd);
+    int seen;    /* calls so far */
+    int counted; /* of them for `at` */
     int counts[CALLS];
     bool now; /* the call that is being made is the one */
     enum call hit;
@@ -38,10 +40,10 @@ static struct {
 static long fault_hits[CALLS];
 
 /* 0: go on. */
-static inline int tick(enum call call)
+static inline int tick(int fd, enum call call)
 {
     bool counts = fault.only == ANY_CALL || fault.only == call;
-    bool writes = call != PREAD && call != FSTAT && call != FCNTL;
+    bool writes = call != PREAD && call != FSTAT && call != LSEEK && call != FCNTL;
 
     fault.seen++;
     fault.counts[call]++;
@@ -53,6 +55,8 @@ static inline int tick(enum call call)
     }
     if (fault.now && fault.kind == KILL_BEFORE)
         (void)kill(fault.process, SIGKILL);
+    if (fault.now && fault.kind == STRANGER)
+        fault.stranger(fd);
     if (fault.now && fault.kind == KILL_SHIELD && getpid() != fault.process)
         (void)kill(getpid(), SIGKILL);
     if (fault.kind == FAIL || fault.kind == FAIL_ON)
@@ -69,7 +73,7 @@ static inline long done(long result)
 
 static inline ssize_t faulty_pread(int fd, void *buffer, size_t size, uint64_t offset)
 {
-    int error = tick(PREAD);
+    int error = tick(fd, PREAD);
     bool cut = fault.now && fault.kind == SHORT;
 
     return error != 0 ? error : done(sys_pread(fd, buffer, cut ? (size + 1) / 2 : size, offset));
@@ -77,7 +81,7 @@ static inline ssize_t faulty_pread(int fd, void *buffer, size_t size, uint64_t o
 
 static inline ssize_t faulty_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
-    int error = tick(PWRITE);
+    int error = tick(fd, PWRITE);
 
     return error != 0 ? error : done(sys_pwrite(fd, buffer, size, offset));
 }
@@ -95,7 +99,7 @@ static inline ssize_t write_part(int fd, const struct iovec *pieces, size_t size
 
 static inline ssize_t faulty_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
 {
-    int error = tick(PWRITEV);
+    int error = tick(fd, PWRITEV);
     size_t size = 0;
 
     for (int i = 0; i < count; i++)
@@ -119,7 +123,7 @@ static inline ssize_t faulty_pwritev(int fd, const struct iovec *pieces, int cou
 
 static inline int faulty_fdatasync(int fd)
 {
-    int error = tick(FDATASYNC);
+    int error = tick(fd, FDATASYNC);
 
     (void)fd;
     return fault.no_flush ? -EIO : error != 0 ? error : (int)done(0);
@@ -127,28 +131,35 @@ static inline int faulty_fdatasync(int fd)
 
 static inline int faulty_ftruncate(int fd, uint64_t size)
 {
-    int error = tick(FTRUNCATE);
+    int error = tick(fd, FTRUNCATE);
 
     return error != 0 ? error : (int)done(sys_ftruncate(fd, size));
 }
 
 static inline int faulty_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
 {
-    int error = tick(FALLOCATE);
+    int error = tick(fd, FALLOCATE);
 
     return error != 0 ? error : (int)done(sys_fallocate(fd, mode, offset, size));
 }
 
 static inline int faulty_fstat(int fd, struct stat *status)
 {
-    int error = tick(FSTAT);
+    int error = tick(fd, FSTAT);
 
     return error != 0 ? error : (int)done(sys_fstat(fd, status));
 }
 
+static inline int64_t faulty_lseek(int fd, int64_t offset, int whence)
+{
+    int error = tick(fd, LSEEK);
+
+    return error != 0 ? error : done(sys_lseek(fd, offset, whence));
+}
+
 static inline long faulty_fcntl(int fd, int command, long argument)
 {
-    int error = tick(FCNTL);
+    int error = tick(fd, FCNTL);
 
     return error != 0 ? error : done(sys_fcntl(fd, command, argument));
 }
@@ -165,6 +176,7 @@ static inline void watch_calls(void)
         .ftruncate = faulty_ftruncate,
         .fallocate = faulty_fallocate,
         .fstat = faulty_fstat,
+        .lseek = faulty_lseek,
         .fcntl = faulty_fcntl,
     };
 }
