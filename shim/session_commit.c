@@ -275,6 +275,14 @@ static void report(const struct session *session, const struct view *view, int f
     scratch_give(&scratch);
 }
 
+/* Without a look at more than there is: the program may have a file of holes open, and not have touched it. */
+static bool is_unchanged(const struct session *session, struct session_base base, uint64_t size)
+{
+    uint32_t crc;
+
+    return !base.force && size == base.size && store_sum(session->memory, size, &crc) == 0 && crc == base.crc;
+}
+
 /* With the other committers of this session kept out. */
 static int commit_alone(struct session *session, bool exclusive)
 {
@@ -287,6 +295,9 @@ static int commit_alone(struct session *session, bool exclusive)
     struct filelock lock;
     int error = sys_fstat(session->memory, &memory);
 
+    if (error == 0 && memory.st_size > (off_t)SCRATCH_CHUNK &&
+        is_unchanged(session, base, (uint64_t)memory.st_size))
+        return 0;
     if (error == 0)
         error = view_open(&view, session->memory, (uint64_t)memory.st_size, exclusive);
     if (error != 0) {
@@ -346,30 +357,13 @@ static int replace_memory(const struct session *session, int from, const struct 
     return error;
 }
 
-static int is_unchanged(const struct session *session, struct session_base base, bool *unchanged)
-{
-    struct stat memory;
-    struct view view;
-    int error = sys_fstat(session->memory, &memory);
-
-    *unchanged = false;
-    if (error != 0 || base.force || (uint64_t)memory.st_size != base.size)
-        return error;
-    error = view_open(&view, session->memory, base.size, true);
-    if (error != 0)
-        return error;
-    *unchanged = view.size == base.size && crc32c_mixed(0, view.bytes, view.size) == base.crc;
-    view_close(&view);
-    return 0;
-}
-
 static int reload_alone(struct session *session)
 {
     struct session_base base = session_get_base(session);
     struct store_wait wait = {.timeout = session_config->lock_timeout};
     struct store_image image;
+    struct stat status;
     bool same;
-    bool unchanged;
     int memory;
     int error = live_is_base(session, base, wait, &same);
 
@@ -377,8 +371,8 @@ static int reload_alone(struct session *session)
         return error;
     if (!(session->flags & SESSION_WRITABLE))
         return session_load_anew(session);
-    error = is_unchanged(session, base, &unchanged);
-    if (error != 0 || !unchanged)
+    error = sys_fstat(session->memory, &status);
+    if (error != 0 || !is_unchanged(session, base, (uint64_t)status.st_size))
         return error;
     /* not straight into the session's memory: a load that fails leaves nothing of use */
     memory = DESCRIPTOR_INSIST(sys_memfd_create("atomshim-reload", MFD_CLOEXEC));
@@ -393,16 +387,19 @@ static int reload_alone(struct session *session)
 
 /*
  * Processes that share the session by fork share its descriptions, and its lock: only a flock() on a fresh description
- * of the memfd keeps their commits apart. A descriptor that cannot be had is done without.
+ * of the memfd keeps their commits apart. With no number left for that only an `exclusive` commit goes on: the others
+ * have the same to commit then. Where /proc is gone (chroot) it is done without.
  */
-static int keep_others_out(struct session *session)
+static int keep_others_out(struct session *session, bool exclusive)
 {
     char path[PROC_PATH_SIZE];
     int guard = DESCRIPTOR_INSIST(
         sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0));
 
     SESSION_SET(session->guard, guard);
-    return guard < 0 ? 0 : filelock_guard(guard, session_config->lock_timeout);
+    if (guard < 0)
+        return !exclusive && (guard == -EMFILE || guard == -ENFILE) ? guard : 0;
+    return filelock_guard(guard, session_config->lock_timeout);
 }
 
 static void let_others_in(struct session *session)
@@ -420,7 +417,7 @@ int session_commit(struct session *session, bool exclusive)
 {
     /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our doing */
     struct signals_held held = signals_hold(SIGXFSZ);
-    int error = keep_others_out(session);
+    int error = keep_others_out(session, exclusive);
 
     if (error == 0)
         error = commit_alone(session, exclusive);
@@ -433,7 +430,7 @@ int session_commit(struct session *session, bool exclusive)
 
 int session_reload(struct session *session)
 {
-    int error = keep_others_out(session);
+    int error = keep_others_out(session, false);
 
     if (error == 0)
         error = reload_alone(session);

@@ -77,6 +77,12 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
  */
 int store_look(int inode, struct store_wait wait, struct store_image *image);
 
+/*
+ * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing. Returns 0, -EIO if it has
+ * fewer, or what read returned.
+ */
+int store_sum(int fd, uint64_t size, uint32_t *crc);
+
 /* What to commit. The bytes are the caller's and must not change until the commit has returned. */
 struct store_payload {
     const void *bytes;

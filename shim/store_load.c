@@ -224,6 +224,20 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
     return DAMAGED;
 }
 
+/* Is there a complete image at this twin place now? */
+static bool has_image(const struct attempt *attempt, uint64_t place)
+{
+    struct store_image image;
+    struct attempt look = *attempt;
+    struct image_header header;
+    int error;
+
+    look.image = &image;
+    look.depth = VERIFY;
+    return read_header(look.inode, place, &header, &error) == IMAGE_VALID && header.twin == 0 &&
+           try_image(&look, &header, place, place) == 0;
+}
+
 /* No header at 0. A valid footer at the end tells of a first commit that has begun. */
 static int try_plain(const struct attempt *attempt)
 {
@@ -264,6 +278,9 @@ static int try_plain(const struct attempt *attempt)
     }
     /* look again: a first commit may have begun meanwhile */
     if (read_header(attempt->inode, 0, &header, &error) != IMAGE_ABSENT)
+        return DAMAGED;
+    /* or have come and gone: one whose last flush failed takes its header back, and its image after that */
+    if (error == 0 && image->twin != 0 && has_image(attempt, image->twin))
         return DAMAGED;
     if (error == 0)
         error = (int)STORE_RETRY(store_calls.fstat(attempt->inode, &status));
@@ -325,4 +342,12 @@ int store_look(int inode, struct store_wait wait, struct store_image *image)
     struct attempt attempt = {.inode = inode, .target = -1, .depth = LOOK, .image = image};
 
     return find(&attempt, wait);
+}
+
+int store_sum(int fd, uint64_t size, uint32_t *crc)
+{
+    struct attempt attempt = {.inode = fd, .target = -1, .depth = VERIFY};
+    int result = read_bytes(&attempt, 0, size, crc);
+
+    return result == CHANGED ? -EIO : result;
 }

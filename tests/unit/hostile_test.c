@@ -369,6 +369,48 @@ static void test_size_limits(void)
         }
 }
 
+/* ---- a first commit that comes and goes under a reader: its last flush fails ---- */
+
+static char plain_text[300];
+static struct image_header gone = {.generation = 1, .size = 9};
+static int reads_at_0;
+
+static ssize_t header_comes_and_goes(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+
+    if (offset == 0 && ++reads_at_0 == 2) { /* the payload: first the header was looked for */
+        gone.payload_crc = crc32c_mixed(0, "committed", 9);
+        image_encode_header(bytes, &gone);
+        put(fd, bytes, sizeof bytes, 8192);
+        put(fd, "committed", 9, 8192 + IMAGE_HEADER_SIZE);
+        image_encode_header(bytes, &(struct image_header){.twin = 8192});
+        put(fd, bytes, sizeof bytes, 0);
+    } else if (offset == 0 && reads_at_0 == 3)
+        put(fd, plain_text, sizeof plain_text, 0);
+    return sys_pread(fd, buffer, size, offset);
+}
+
+/* I2: what was read while the header was there is not the plain bytes. */
+static void test_header_comes_and_goes(void)
+{
+    int fd = memfd_create("plain", MFD_CLOEXEC);
+    int target = memfd_create("target", MFD_CLOEXEC);
+    struct store_image image;
+
+    memset(plain_text, 'p', sizeof plain_text);
+    put(fd, plain_text, sizeof plain_text, 0);
+    image_encode_footer(footer, &(struct image_footer){sizeof plain_text, 8192});
+    put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+    store_calls.pread = header_comes_and_goes;
+    CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);
+    store_calls = original_calls;
+    CHECK(reads_at_0 > 3);
+    CHECK(target_is(target, "committed", 9) || target_is(target, plain_text, sizeof plain_text));
+    (void)close(target);
+    (void)close(fd);
+}
+
 static void check_sparse(int fd, uint64_t size, uint32_t crc)
 {
     int target = memfd_create("target", MFD_CLOEXEC);
@@ -392,6 +434,15 @@ static void check_sparse(int fd, uint64_t size, uint32_t crc)
     (void)close(target);
 }
 
+/* Where the file system cannot tell. */
+static int64_t no_seek(int fd, int64_t offset, int whence)
+{
+    (void)fd;
+    (void)offset;
+    (void)whence;
+    return -EINVAL;
+}
+
 /* A file of holes is loaded in no time, into a memory file of holes. */
 static void test_holes(void)
 {
@@ -404,6 +455,11 @@ static void test_holes(void)
 
     put(fd, "end", 3, size - 3);
     check_sparse(fd, size, crc);
+    store_calls.lseek = no_seek;
+    CHECK_EQUAL(ftruncate(fd, 1 << 20), 0);
+    CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 1000000000}, &image), 0);
+    CHECK_EQUAL(image.payload_crc, crc32c_zeros(0, 1 << 20));
+    store_calls = original_calls;
 
     CHECK_EQUAL(ftruncate(fd, 0), 0);
     image_encode_header(bytes, &head);
@@ -423,6 +479,7 @@ int main(void)
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         check_file(i);
     test_vanishing_footer();
+    test_header_comes_and_goes();
     test_size_limits();
     test_holes();
     return check_result();
