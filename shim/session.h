@@ -25,6 +25,13 @@
  *   - A vfork() child runs here in its parent's memory. It reads the table and never writes it: `stray`
  *     sessions live in its descriptors and on its stack alone.
  *
+ * INVARIANTS, besides those of store.h
+ *
+ *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name that no pattern could
+ *       match costs one, and one look at /proc/self/fd at start. calls.bats
+ *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program died before its close.
+ *       calls.bats (programs/calls_exit, situations, trouble), failures.bats, neighbours.bats, campaigns/faults
+ *
  * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap, and
  * processes exclude each other by flock() on a fresh description of the memfd.
  */

@@ -22,17 +22,23 @@
  *   ADOPTED    no header at 0, footer valid, valid image in the twin place: that image
  *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
  *
- * INVARIANTS (the numbers are used in tests)
+ * INVARIANTS, and the tests that guard each; tests name the numbers. I6 and I7 stand in session.h
  *
  *   I1  No byte of the live image is written while it is live (its mark excepted), and the other place is not
  *       overwritten before the live image is known to be on disk (with sync).
+ *       unit/store_crash_test, unit/store_disk_fault_test, fuzz/protocol, campaigns/power
  *   I2  Every reader gets exactly one committed image.
+ *       unit/store_crash_test, unit/store_test, unit/hostile_test, fuzz/reader, stress.bats, campaigns/history
  *   I3  The inode number and the link count never change by our doing.
+ *       programs.bats, calls.bats, campaigns/kill, campaigns/power
  *   I4  A commit that returned success survives kill -9 at once, and power loss with sync.
+ *       unit/store_fault_test, campaigns/kill, campaigns/power
  *   I5  A commit that failed or died changed nothing that a reader can see.
+ *       unit/store_fault_test, unit/store_crash_test, failures.bats, campaigns/faults, campaigns/kill
  *
  * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; a power cut
- * does not leave a file longer than the data that made it so (ext4 data=ordered, xfs, btrfs).
+ * does not leave a file longer than the data that made it so (ext4 data=ordered, xfs, btrfs), nor one whose data
+ * could not be written just before.
  */
 #ifndef ATOMSHIM_STORE_H
 #define ATOMSHIM_STORE_H
