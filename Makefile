@@ -25,8 +25,11 @@ SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(not
 CLI = $(ENGINE) $(SETTINGS) $(patsubst shim/%.c,%,$(wildcard shim/cli/*.c))
 CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 
+# the calls_*.c whose calls are made by syscall(2), too
+BY_SYSCALL = close exit lock metadata open status sync
 PROGRAMS = $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c)) \
-	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc))
+	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc)) \
+	$(BY_SYSCALL:%=build/programs/by_syscall_%)
 UNITS = $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/*.c))
 # power_disk needs libfuse3: its campaign builds it, where that is installed
 CAMPAIGNS = $(patsubst tests/campaigns/%.c,build/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
@@ -75,6 +78,10 @@ build/bench/%: tests/bench/%.c $(ENGINE:%=build/static/%.o)
 build/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
+
+build/programs/by_syscall_%: tests/programs/calls_%.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -include tests/programs/by_syscall.h -o $@ $< -lpthread
 
 build/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)

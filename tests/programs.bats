@@ -379,6 +379,38 @@ s.write("stream", () => {
     feed "node -e 'process.stdin.pipe(require(\"fs\").createWriteStream(process.env.file))'"
 }
 
+@test "I2 I3 I7 node: each writeFileSync and truncateSync has committed when it returns" {
+    run -137 wrapped node -e 'require("fs").writeFileSync(process.env.file, "new")
+process.kill(process.pid, "SIGKILL")'
+    assert_equal "$(payload "$file")" new
+    expect 5 6 node -e 'const fs = require("fs"), file = process.env.file
+fs.writeFileSync(file, "0")
+for (let i = 0; i < 5; i++)
+    fs.writeFileSync(file, String(+fs.readFileSync(file) + 1))'
+    expect abc 2 node -e 'const fs = require("fs"), file = process.env.file
+fs.writeFileSync(file, "abcdef")
+fs.truncateSync(file, 3)'
+}
+
+@test "I3 node: statSync and fstatSync show the payload size and the real inode" {
+    wrapped sh -c 'echo some >"$file"'
+    run -0 wrapped node -e 'const fs = require("fs"), file = process.env.file
+const open = fs.fstatSync(fs.openSync(file, "r"))
+console.log(fs.statSync(file).size, fs.lstatSync(file).size, open.size, open.ino)'
+    assert_equal "$output" "5 5 5 $before_inode"
+}
+
+@test "node: 9000 writes in one process leave no descriptor behind" {
+    ATOMSHIM_SYNC=0 run -0 wrapped node -e 'const fs = require("fs"), file = process.env.file
+const count = () => fs.readdirSync("/proc/self/fd").length
+const before = count()
+for (let i = 1; i <= 9000; i++)
+    fs.writeFileSync(file, String(i))
+console.log(count() - before)'
+    assert_equal "$output" 0
+    assert_equal "$(payload "$file") $(generation "$file")" '9000 9000'
+}
+
 @test "I2 I3 a C++ fstream" {
     expect 'first line' 1 "$PROGRAMS/cxx_stream" out "$file"
     expect 'first line

@@ -140,9 +140,14 @@ static bool set_up_once(void)
     return true;
 }
 
+static bool is_ready(void)
+{
+    return __atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) == READY;
+}
+
 static bool is_set_up(void)
 {
-    return __atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) == READY || set_up_once();
+    return is_ready() || set_up_once();
 }
 
 bool shim_enabled(void)
@@ -153,6 +158,11 @@ bool shim_enabled(void)
 bool shim_has_sessions(void)
 {
     return is_set_up() && session_any();
+}
+
+bool shim_is_at_work(void)
+{
+    return is_ready() && (managing || session_any());
 }
 
 enum session_role shim_identify(int fd, struct session *stray, struct session **session)

@@ -25,6 +25,12 @@ bool shim_enabled(void);
 /* True if this process has sessions, which it may have inherited though it manages no files itself. */
 bool shim_has_sessions(void);
 
+/* True if either is so, in a process that is set up. Sets nothing up: what calls this may be at its own set-up. */
+bool shim_is_at_work(void);
+
+/* openat(2) of a managed file: SHIM_PASS, a descriptor, or a negative errno. */
+int shim_openat(int directory, const char *path, int flags, mode_t mode);
+
 /* Opens the managed file at `path`: SHIM_PASS, or 0 and *session in state OPENING, or a negative errno. */
 int shim_begin(int directory, const char *path, int flags, mode_t mode, struct session *stray,
                struct session **session);

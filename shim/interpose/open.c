@@ -43,7 +43,7 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, struct s
     return result;
 }
 
-static int shim_openat(int directory, const char *path, int flags, mode_t mode)
+int shim_openat(int directory, const char *path, int flags, mode_t mode)
 {
     struct session stray;
     struct session *session;

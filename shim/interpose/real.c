@@ -343,6 +343,12 @@ static void raw_exit(int status)
     sys_exit_group(status);
 }
 
+static long raw_syscall(long number, ...)
+{
+    SYSCALL_WORDS(words, number);
+    return count_of(SYS_CALL(number, words[0], words[1], words[2], words[3], words[4], words[5]));
+}
+
 /* ---- the table ---- */
 
 #define CALL(result, name, parameters, fallback) result(*real_##name) parameters = fallback;

@@ -4,6 +4,7 @@
 
 #include "sys.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -21,6 +22,15 @@ __asm__(".symver dlsym, dlsym@GLIBC_2.17");
     extern result(*real_##name) parameters;
 #include "calls.def"
 #undef CALL
+
+/* syscall(2) is not told how many words it was given: those that were not are what happens to lie there. */
+#define SYSCALL_WORDS(words, number)                                                                         \
+    long words[6];                                                                                           \
+    va_list arguments;                                                                                       \
+    va_start(arguments, number);                                                                             \
+    for (int i = 0; i < 6; i++)                                                                              \
+        (words)[i] = va_arg(arguments, long);                                                                \
+    va_end(arguments)
 
 /* Looks every name up with dlsym(RTLD_NEXT). Until then, and for a name that no library has, real_NAME is its
  * fallback of calls.def. */

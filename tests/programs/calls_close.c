@@ -81,6 +81,7 @@ static void test_dup2(const char *file)
     write_text(20, "er"); /* one offset */
     expect_content(file, is_wrapped() ? "old" : "newer");
     EXPECT(dup2(null, 20) == 20); /* closes the last one */
+    expect_stored(file, "newer");
     expect_content(file, "newer");
     EXPECT_ERROR(dup2(99, 20), EBADF);
     EXPECT_ERROR(dup2(null, -1), EBADF);
@@ -104,6 +105,7 @@ static void test_dup3(const char *file)
     write_text(20, "er");
     EXPECT_ERROR(dup3(null, 20, O_APPEND), EINVAL);
     EXPECT(dup3(null, 20, 0) == 20);
+    expect_stored(file, "newer");
     expect_content(file, "newer");
 }
 

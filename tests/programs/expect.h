@@ -5,6 +5,8 @@
 #ifndef ATOMSHIM_EXPECT_H
 #define ATOMSHIM_EXPECT_H
 
+#include "../../shim/sys.h" /* calls that the shim does not see */
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -83,10 +85,10 @@ static inline void expect_content(const char *file, const char *content)
 static inline void expect_stored(const char *file, const char *text)
 {
     static char bytes[1 << 17];
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDONLY);
+    int fd = sys_openat(AT_FDCWD, file, O_RDONLY, 0);
     ssize_t n = read(fd, bytes, sizeof bytes);
 
-    EXPECT(n >= 0 && syscall(SYS_close, fd) == 0);
+    EXPECT(n >= 0 && sys_close(fd) == 0);
     if (memmem(bytes, (size_t)n, text, strlen(text)) == NULL) {
         dprintf(2, "%s: '%s' is not in it yet\n", file, text);
         _exit(1);

@@ -44,10 +44,10 @@ static void test_fork(const char *file)
 static bool raw_file_holds(const char *file, const char *text)
 {
     static char bytes[1 << 16];
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDONLY);
+    int fd = sys_openat(AT_FDCWD, file, O_RDONLY, 0);
     ssize_t n = read(fd, bytes, sizeof bytes);
 
-    EXPECT(syscall(SYS_close, fd) == 0);
+    EXPECT(sys_close(fd) == 0);
     return n > 0 && memmem(bytes, (size_t)n, text, strlen(text)) != NULL;
 }
 

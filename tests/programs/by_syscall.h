@@ -1,0 +1,85 @@
+/*
+ * Put before a calls_*.c (see Makefile): its calls are made by syscall(2), and must do the same. What kernels lack that
+ * come without the older numbers is left to the C library.
+ */
+#ifndef ATOMSHIM_BY_SYSCALL_H
+#define ATOMSHIM_BY_SYSCALL_H
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+static inline int by_openat2(int directory, const char *path, int flags, mode_t mode)
+{
+    struct open_how how = {.flags = (unsigned)flags};
+
+    if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE)
+        how.mode = mode & 07777; /* it refuses what openat() ignores */
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+
+static inline _Noreturn void by_exit(int status)
+{
+    for (;;)
+        (void)syscall(SYS_exit_group, status);
+}
+
+static inline int by_truncate(const char *path, off_t size)
+{
+    return (int)syscall(SYS_truncate, path, size);
+}
+
+static inline int by_fsync(int fd)
+{
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static inline int by_fdatasync(int fd)
+{
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+#ifdef SYS_open
+static inline int by_creat(const char *path, mode_t mode)
+{
+    return (int)syscall(SYS_creat, path, mode);
+}
+
+#define open(...) ((int)syscall(SYS_open, __VA_ARGS__))
+#define creat by_creat
+#define dup2(from, to) ((int)syscall(SYS_dup2, from, to))
+#define stat(path, status) ((int)syscall(SYS_stat, path, status))
+#define lstat(path, status) ((int)syscall(SYS_lstat, path, status))
+#endif
+#define openat(...) ((int)syscall(SYS_openat, __VA_ARGS__))
+#define openat64 by_openat2
+#define truncate by_truncate
+#define close(fd) ((int)syscall(SYS_close, fd))
+#define close_range(first, last, flags) ((int)syscall(SYS_close_range, first, last, flags))
+#define dup3(from, to, flags) ((int)syscall(SYS_dup3, from, to, flags))
+#define fsync by_fsync
+#define fdatasync by_fdatasync
+#define msync(address, size, flags) ((int)syscall(SYS_msync, address, size, flags))
+#define munmap(address, size) ((int)syscall(SYS_munmap, address, size))
+#define copy_file_range(...) ((ssize_t)syscall(SYS_copy_file_range, __VA_ARGS__))
+#define fcntl(...) ((int)syscall(SYS_fcntl, __VA_ARGS__))
+#define flock(fd, operation) ((int)syscall(SYS_flock, fd, operation))
+#define fstat(fd, status) ((int)syscall(SYS_fstat, fd, status))
+#define fstatat(directory, path, status, flags) ((int)syscall(SYS_newfstatat, directory, path, status, flags))
+#define statx(...) ((int)syscall(SYS_statx, __VA_ARGS__))
+#define fchmod(fd, mode) ((int)syscall(SYS_fchmod, fd, mode))
+#define fchown(fd, user, group) ((int)syscall(SYS_fchown, fd, user, group))
+#define futimens(fd, times) ((int)syscall(SYS_utimensat, fd, NULL, times, 0))
+#define utimensat(...) ((int)syscall(SYS_utimensat, __VA_ARGS__))
+#define fsetxattr(...) ((int)syscall(SYS_fsetxattr, __VA_ARGS__))
+#define fgetxattr(...) ((ssize_t)syscall(SYS_fgetxattr, __VA_ARGS__))
+#define flistxattr(...) ((ssize_t)syscall(SYS_flistxattr, __VA_ARGS__))
+#define fremovexattr(fd, name) ((int)syscall(SYS_fremovexattr, fd, name))
+#define _exit by_exit
+
+#endif

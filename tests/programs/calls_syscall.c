@@ -1,0 +1,98 @@
+/* interpose/syscall.c, where it is more than the exports that it calls; for those, by_syscall.h. */
+#include "expect.h"
+
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+static long pid_before_everything;
+
+/* Before any constructor, the shim's too. */
+static void before_everything(void)
+{
+    pid_before_everything = syscall(SYS_getpid);
+    EXPECT_ERROR(syscall(SYS_close, -1), EBADF);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*preinit)(void) = before_everything;
+
+/* What is not ours gets all its words, and returns what it returns. */
+static void test_syscall(const char *file)
+{
+    int fd = open("/proc/self/exe", O_RDONLY);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *bytes = (char *)syscall(SYS_mmap, NULL, page, PROT_READ, MAP_PRIVATE, fd, page);
+    char *expected = mmap(NULL, page, PROT_READ, MAP_PRIVATE, fd, (off_t)page);
+
+    (void)file;
+    EXPECT(bytes != MAP_FAILED && expected != MAP_FAILED && memcmp(bytes, expected, page) == 0);
+    EXPECT(pid_before_everything == getpid() && syscall(SYS_getpid) == getpid());
+    errno = 7;
+    EXPECT(syscall(SYS_lseek, fd, 5L, SEEK_SET) == 5 && errno == 7);
+    EXPECT_ERROR(syscall(SYS_lseek, -1, 5L, SEEK_SET), EBADF);
+    EXPECT_ERROR(syscall(100000), ENOSYS);
+    EXPECT_ERROR(syscall(-1), ENOSYS);
+}
+
+static int open_how(const char *file, uint64_t resolve, size_t size)
+{
+    struct {
+        struct open_how how;
+        uint64_t more;
+    } longer = {.how = {.flags = O_RDONLY, .resolve = resolve}};
+
+    return (int)syscall(SYS_openat2, AT_FDCWD, file, &longer, size);
+}
+
+/* What only openat2() can say is left to it: the raw file. */
+static void test_openat2(const char *file)
+{
+    int fd = open_how(file, 0, sizeof(struct open_how));
+    struct stat status;
+
+    EXPECT(fd >= 0 && fstat(fd, &status) == 0 && status.st_size == 3 && close(fd) == 0);
+    fd = open_how(file, RESOLVE_NO_MAGICLINKS, sizeof(struct open_how));
+    EXPECT(fd >= 0 && close(fd) == 0);
+    EXPECT_ERROR(open_how(file, RESOLVE_BENEATH, sizeof(struct open_how)), EXDEV); /* an absolute path */
+    EXPECT_ERROR(open_how(file, 0, sizeof(uint64_t)), EINVAL);
+    EXPECT_ERROR(syscall(SYS_openat2, AT_FDCWD, file, NULL, sizeof(struct open_how)), EFAULT);
+}
+
+static void *close_cancelled(void *file)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    int other = open("/dev/null", O_RDONLY);
+
+    write_text(fd, "new");
+    EXPECT(pthread_cancel(pthread_self()) == 0);
+    EXPECT(syscall(SYS_close, other) == 0);
+    EXPECT(syscall(SYS_fsync, fd) == 0);
+    EXPECT(syscall(SYS_close, fd) == 0);
+    EXPECT_ERROR(syscall(SYS_close, fd), EBADF);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* It is no cancellation point, as close() and fsync() are. */
+static void test_cancellation(const char *file)
+{
+    pthread_t thread;
+    void *result;
+
+    EXPECT(pthread_create(&thread, NULL, close_cancelled, (void *)file) == 0);
+    EXPECT(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+    expect_content(file, "new");
+    EXPECT_ERROR(fcntl(lowest_free(), F_GETFD), EBADF);
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"syscall", test_syscall},
+        {"openat2", test_openat2},
+        {"cancellation", test_cancellation},
+        {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}
