@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/xattr.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -162,6 +163,41 @@ static bool times_were_set(const struct session *session, const struct stat *mem
     return memory->st_mtim.tv_sec == inode.st_mtim.tv_sec && memory->st_mtim.tv_nsec == inode.st_mtim.tv_nsec;
 }
 
+/* What a write takes from a file: set-id bits and capabilities. */
+struct privileges {
+    mode_t set_id;
+    ssize_t size;          /* of the capabilities; there are none unless it is positive */
+    char capabilities[64]; /* struct vfs_ns_cap_data, and more */
+};
+
+/* Those that the program set after its last write outlive the commit, like times. To be called when the bytes that are
+ * committed were read: a write since then takes them from the memfd. */
+static void privileges_look(const struct session *session, struct privileges *set)
+{
+    struct stat memory;
+    struct stat inode;
+
+    set->set_id = 0;
+    if (sys_fstat(session->memory, &memory) == 0 && (memory.st_mode & S_ISUID) &&
+        sys_fstat(session->inode, &inode) == 0)
+        set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
+    set->size = sys_fgetxattr(session->memory, XATTR_NAME_CAPS, NULL, 0);
+    if (set->size > 0)
+        set->size =
+            sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
+}
+
+static void privileges_restore(const struct session *session, const struct privileges *set)
+{
+    struct stat inode;
+
+    if (set->set_id != 0 && sys_fstat(session->inode, &inode) == 0 && (set->set_id & ~inode.st_mode) != 0)
+        (void)sys_fchmod(session->inode, (inode.st_mode & 07777) | set->set_id);
+    if (set->size > 0)
+        (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
+                            XATTR_CREATE);
+}
+
 size_t session_path(const struct session *session, char *path, size_t size)
 {
     char link[PROC_PATH_SIZE];
@@ -287,6 +323,7 @@ static bool is_unchanged(const struct session *session, struct session_base base
 static int commit_alone(struct session *session, bool exclusive)
 {
     struct session_base base = session_get_base(session);
+    struct privileges privileges;
     struct timespec times[2];
     struct stat memory;
     struct view view;
@@ -311,8 +348,10 @@ static int commit_alone(struct session *session, bool exclusive)
     if (!(session->flags & SESSION_LOCKED))
         error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
     if (error == 0) {
+        privileges_look(session, &privileges);
         keep_times = times_were_set(session, &memory, times);
         error = store(session, &view, crc, base);
+        privileges_restore(session, &privileges);
         if (error == 0 && keep_times)
             (void)sys_utimensat(session->inode, NULL, times, 0);
         if (!(session->flags & SESSION_LOCKED))

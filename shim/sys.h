@@ -176,6 +176,21 @@ static inline int sys_utimensat(int fd, const char *path, const struct timespec 
     return (int)SYS_CALL(SYS_utimensat, fd, path, times, flags, 0, 0);
 }
 
+static inline int sys_fchmod(int fd, mode_t mode)
+{
+    return (int)SYS_CALL(SYS_fchmod, fd, mode, 0, 0, 0, 0);
+}
+
+static inline int sys_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    return (int)SYS_CALL(SYS_fsetxattr, fd, name, value, size, flags, 0);
+}
+
+static inline ssize_t sys_fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+    return SYS_CALL(SYS_fgetxattr, fd, name, value, size, 0, 0);
+}
+
 static inline int sys_prlimit(int resource, const void *new_limit, void *old_limit)
 {
     return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);

@@ -159,6 +159,20 @@ copied' 1 sh -c 'cat "$0" "$0" >"$file"' "$source"
     feed 'cp /dev/stdin "$file"'
 }
 
+@test "I3 cp --preserve=xattr keeps file capabilities, and a later write takes them, as without the shim" {
+    PATH=$PATH:/usr/sbin:/sbin
+    local source=$BATS_TEST_TMPDIR/source way
+    cp /bin/true "$source"
+    setcap cap_net_raw+ep "$source" || skip 'no file capabilities here'
+    for way in env wrapped; do
+        "$way" cp --preserve=mode,xattr "$source" "$file"
+        assert_equal "$(getcap "$file")" "$file cap_net_raw=ep" "$way"
+        "$way" sh -c 'echo more >>"$file"'
+        assert_equal "$(getcap "$file")" '' "$way, written"
+    done
+    assert_equal "$(generation "$file")" 2
+}
+
 @test "cp and cat out of a managed file give the payload" {
     local target=$BATS_TEST_TMPDIR/target
     wrapped sh -c 'echo payload >"$file"'

@@ -286,7 +286,7 @@ static int raw_statx(int directory, const char *path, int flags, unsigned mask, 
 
 static int raw_fchmod(int fd, mode_t mode)
 {
-    return result_of(SYS_CALL(SYS_fchmod, fd, mode, 0, 0, 0, 0));
+    return result_of(sys_fchmod(fd, mode));
 }
 
 static int raw_fchown(int fd, uid_t user, gid_t group)
@@ -315,12 +315,12 @@ static int raw_futimes(int fd, const struct timeval times[2])
 
 static int raw_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
-    return result_of(SYS_CALL(SYS_fsetxattr, fd, name, value, size, flags, 0));
+    return result_of(sys_fsetxattr(fd, name, value, size, flags));
 }
 
 static ssize_t raw_fgetxattr(int fd, const char *name, void *value, size_t size)
 {
-    return count_of(SYS_CALL(SYS_fgetxattr, fd, name, value, size, 0, 0));
+    return count_of(sys_fgetxattr(fd, name, value, size));
 }
 
 static ssize_t raw_flistxattr(int fd, char *list, size_t size)

@@ -1,6 +1,8 @@
 /* The calls of interpose/metadata.c: they act on the real inode. */
 #include "expect.h"
 
+#include <linux/capability.h>
+#include <linux/xattr.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 
@@ -41,6 +43,77 @@ static void test_fchmod(const char *file)
     finish(fd, file);
     EXPECT((status_of(file).st_mode & 07777) == 0604);
     EXPECT_ERROR(fchmod(fd, 0600), EBADF);
+}
+
+enum { WRITE = 1, SYNC = 2, CLEAR = 4 };
+
+/* Sets what a write takes away, behind the first write, and then does what `then` says. Returns the mode at the end. */
+static mode_t mode_after(const char *file, mode_t mode, int then)
+{
+    int fd = open_new(file);
+
+    EXPECT(fchmod(fd, mode) == 0);
+    if (then & SYNC)
+        EXPECT(fsync(fd) == 0);
+    if (then & WRITE)
+        EXPECT(pwrite(fd, then & SYNC ? "New" : "new", 3, 0) == 3);
+    if (then & CLEAR)
+        EXPECT(fchmod(fd, 0755) == 0);
+    EXPECT(close(fd) == 0);
+    return status_of(file).st_mode & 07777;
+}
+
+/* Set-id bits outlive the close unless a write by somebody without privileges follows. */
+static void check_set_id(const char *file, bool privileged)
+{
+    static const struct {
+        mode_t mode, written;
+    } modes[] = {{04755, 0755}, {02755, 0755}, {06711, 0711}, {02744, 02744}, {04600, 0600}};
+
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        mode_t mode = modes[i].mode;
+        mode_t written = privileged ? mode : modes[i].written;
+
+        EXPECT(mode_after(file, mode, 0) == mode);
+        EXPECT(mode_after(file, mode, SYNC) == mode);
+        EXPECT(mode_after(file, mode, WRITE) == written);
+        EXPECT(mode_after(file, mode, SYNC | WRITE) == written);
+        EXPECT(mode_after(file, mode, CLEAR) == 0755);
+    }
+}
+
+static void test_set_id(const char *file)
+{
+    bool root = geteuid() == 0;
+
+    check_set_id(file, root);
+    if (!root)
+        return;
+    EXPECT(chown(file, OTHER_USER, OTHER_USER) == 0);
+    EXPECT(setegid(OTHER_USER) == 0 && seteuid(OTHER_USER) == 0);
+    if (euidaccess(file, F_OK) == 0) /* else the folders above are closed to others */
+        check_set_id(file, false);
+}
+
+/* What chmod() or chown() does to the bits meanwhile is done. */
+static void test_set_id_by_path(const char *file)
+{
+    int fd = open_new(file);
+
+    if (geteuid() == 0)
+        EXPECT(chown(file, OTHER_USER, OTHER_USER) == 0 && setegid(OTHER_USER) == 0 &&
+               seteuid(OTHER_USER) == 0);
+    if (euidaccess(file, F_OK) != 0)
+        return;
+    EXPECT(close(fd) == 0);
+    fd = open_new(file);
+    EXPECT(fchmod(fd, 06755) == 0 && chmod(file, 0711) == 0);
+    finish(fd, file);
+    EXPECT((status_of(file).st_mode & 07777) == 0711);
+    fd = open_new(file);
+    EXPECT(fchmod(fd, 06755) == 0 && chown(file, (uid_t)-1, OTHER_USER) == 0);
+    finish(fd, file);
+    EXPECT((status_of(file).st_mode & 07777) == 0755);
 }
 
 static void test_fchown(const char *file)
@@ -131,14 +204,71 @@ static void test_xattr(const char *file)
     finish(fd, file);
 }
 
+static int set_capabilities(int fd)
+{
+    struct vfs_cap_data data = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE,
+                                .data[0].permitted = 1 << CAP_NET_RAW};
+
+    return fsetxattr(fd, XATTR_NAME_CAPS, &data, sizeof data, 0);
+}
+
+static bool has_capabilities(const char *file)
+{
+    return getxattr(file, XATTR_NAME_CAPS, NULL, 0) > 0;
+}
+
+/* File capabilities outlive the close unless a write follows, root's too. */
+static void test_capabilities(const char *file)
+{
+    int fd = open_new(file);
+
+    if (set_capabilities(fd) != 0) { /* see programs.bats, which says so */
+        EXPECT(close(fd) == 0);
+        return;
+    }
+    EXPECT(fchmod(fd, 0755) == 0);
+    finish(fd, file);
+    EXPECT(has_capabilities(file));
+
+    fd = open_new(file);
+    EXPECT(set_capabilities(fd) == 0 && fsync(fd) == 0);
+    EXPECT(has_capabilities(file));
+    EXPECT(pwrite(fd, "New", 3, 0) == 3);
+    EXPECT(close(fd) == 0);
+    EXPECT(!has_capabilities(file));
+
+    fd = open_new(file);
+    EXPECT(set_capabilities(fd) == 0 && pwrite(fd, "new", 3, 0) == 3);
+    finish(fd, file);
+    EXPECT(!has_capabilities(file));
+
+    fd = open_new(file);
+    EXPECT(set_capabilities(fd) == 0 && fremovexattr(fd, XATTR_NAME_CAPS) == 0);
+    finish(fd, file);
+    EXPECT(!has_capabilities(file));
+
+    fd = open_new(file);
+    EXPECT(set_capabilities(fd) == 0 && removexattr(file, XATTR_NAME_CAPS) == 0);
+    finish(fd, file);
+    EXPECT(!has_capabilities(file));
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"fchmod", test_fchmod},       {"fchown", test_fchown},
-        {"futimens", test_futimens},   {"futimes", test_futimes},
-        {"utimensat", test_utimensat}, {"fsetxattr", test_xattr},
-        {"fgetxattr", test_xattr},     {"flistxattr", test_xattr},
-        {"fremovexattr", test_xattr},  {NULL, NULL},
+        {"fchmod", test_fchmod},
+        {"fchown", test_fchown},
+        {"futimens", test_futimens},
+        {"futimes", test_futimes},
+        {"utimensat", test_utimensat},
+        {"fsetxattr", test_xattr},
+        {"fgetxattr", test_xattr},
+        {"flistxattr", test_xattr},
+        {"fremovexattr", test_xattr},
+        {"set_id", test_set_id},
+        {"set_id_by_path", test_set_id_by_path},
+        {"capabilities", test_capabilities},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);
