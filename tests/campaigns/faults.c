@@ -265,6 +265,7 @@ static const struct possible {
     {"fallocate", {"EIO", "ENOSPC", "EDQUOT", "EFBIG", "EINTR", "EOPNOTSUPP", "ENOSYS"}},
     {"fcntl", {"EAGAIN", "EINTR", "ENOLCK", "ENOMEM", "EMFILE", "EINVAL"}},
     {"flock", {"EINTR", "ENOLCK", "EAGAIN", "EOPNOTSUPP"}},
+    {"fgetxattr", {"EOPNOTSUPP", "EIO", "ENOMEM"}},
     {"memfd_create", {"EMFILE", "ENFILE", "ENOMEM", "EINVAL", "ENOSYS"}},
     {"mmap", {"ENOMEM", "EAGAIN", "ENFILE"}},
     {"munmap", {"ENOMEM"}},
