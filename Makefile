@@ -95,7 +95,7 @@ test:
 check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS)
 	bats $(BATS_FLAGS) tests
 
-# The full size, hours; `make test` runs the CI size of each.
+# The full size, an hour or two; `make test` runs the CI size of each.
 campaigns: all $(PROGRAMS) $(CAMPAIGNS)
 	@scripts/bootstrap test
 	scripts/campaigns full
@@ -109,6 +109,7 @@ sanitize:
 	scripts/sanitize
 
 format:
+	@scripts/bootstrap lint
 	clang-format -i $(C_FILES)
 
 bench:

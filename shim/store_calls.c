@@ -9,5 +9,6 @@ struct store_calls store_calls = {
     .fallocate = sys_fallocate,
     .fstat = sys_fstat,
     .lseek = sys_lseek,
+    .prlimit = sys_prlimit,
     .fcntl = sys_fcntl,
 };

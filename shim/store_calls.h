@@ -1,5 +1,5 @@
 /*
- * Every system call that the store makes on a managed inode goes through this one table, so that a test can
+ * Every system call that the store makes on a managed inode, or about it, goes through this one table, so that a test can
  * count them, fail the Nth one, cut it short or kill the process at it. Nothing else may replace an entry.
  */
 #ifndef ATOMSHIM_STORE_CALLS_H
@@ -18,6 +18,7 @@ struct store_calls {
     int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t size);
     int (*fstat)(int fd, struct stat *status);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
+    int (*prlimit)(int resource, const void *new_limit, void *old_limit);
     long (*fcntl)(int fd, int command, long argument);
 };
 

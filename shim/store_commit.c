@@ -363,7 +363,7 @@ static bool may_write_header(void)
 {
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
 
-    return sys_prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
+    return store_calls.prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
 }
 
 /* The header at 0 leads to an image that is not there, and has none of its own: a stranger cut the file off between two

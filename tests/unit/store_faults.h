@@ -176,6 +176,7 @@ static inline void watch_calls(void)
         .ftruncate = faulty_ftruncate,
         .fallocate = faulty_fallocate,
         .fstat = faulty_fstat,
+        .prlimit = original_calls.prlimit,
         .lseek = faulty_lseek,
         .fcntl = faulty_fcntl,
     };

@@ -369,6 +369,49 @@ static ssize_t lapping_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return sys_pread(fd, buffer, size, offset);
 }
 
+/* A writer that commits at each call of the reader, unless it is kept out by the lock. */
+static struct {
+    int fd, other; /* the reader's description and the writer's */
+    int commits;
+} always;
+
+static ssize_t always_lapped(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    struct filelock lock;
+
+    store_calls.pread = sys_pread;
+    if (fd == always.fd && filelock_acquire(&lock, always.other, F_WRLCK, 0) == 0) {
+        CHECK_EQUAL(commit_letter(always.other, (char)('A' + always.commits++ % 26), 300000), 0);
+        filelock_release(&lock);
+    }
+    store_calls.pread = always_lapped;
+    return sys_pread(fd, buffer, size, offset);
+}
+
+/* I2: a reader that would be lapped for ever waits for the lock, and gets the last of the images. */
+static void test_lapped_for_ever(void)
+{
+    char name[] = "store_test.XXXXXX";
+    int target = memfd_create("target", 0);
+    struct store_image image = {0};
+    char found;
+
+    always.fd = mkstemp(name);
+    always.other = open(name, O_RDWR);
+    CHECK_EQUAL(commit_letter(always.other, 'o', 300000), 0);
+    store_calls.pread = always_lapped;
+    CHECK_EQUAL(store_load(always.fd, target, patient, &image), 0);
+    store_calls = original_calls;
+    CHECK(always.commits > 20);
+    CHECK_EQUAL(image.generation, 1 + always.commits);
+    CHECK_EQUAL(pread(target, &found, 1, 0), 1);
+    CHECK_EQUAL(found, 'A' + (always.commits - 1) % 26);
+    CHECK_EQUAL(unlink(name), 0);
+    (void)close(target);
+    (void)close(always.fd);
+    (void)close(always.other);
+}
+
 /* I2: a reader that is lapped finds what was live when it began, or something newer; never an older image that
  * is still complete in its place. */
 static void test_lapped_reader(void)
@@ -504,6 +547,7 @@ int main(int argc, char **argv)
     test_lock_turns();
     test_reader_waits_for_a_writer();
     test_lapped_reader();
+    test_lapped_for_ever();
     test_lapped_reader_of_plain();
     test_limits();
     test_plain_format();
