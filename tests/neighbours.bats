@@ -169,6 +169,23 @@ ours" $state
     done
 }
 
+@test "appended to while what a killed first commit left is there: all of that becomes the content" {
+    local flush
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    for flush in 1 2; do # after the footer, after the image
+        make_file plain
+        run -137 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" strace -f -qq -o /dev/null \
+            --inject=fdatasync:signal=KILL:when=$flush dash -c 'echo ours >"$file"'
+        content "$([ $flush -eq 1 ] && echo old || echo ours)" "killed at flush $flush"
+        echo stranger >>"$file"
+        wrapped cat "$file" >"$BATS_TEST_TMPDIR/all"
+        cmp "$BATS_TEST_TMPDIR/all" "$file"
+        [[ $(head -n 1 "$BATS_TEST_TMPDIR/all")$(tail -n 1 "$BATS_TEST_TMPDIR/all" | tr -d '\0') == old*stranger ]]
+        wrapped sh -c 'echo next >"$file"'
+        content next 'after the next commit'
+    done
+}
+
 @test "I2 I7 cut in the middle of its images: EIO, never something else; a rewrite without the shim mends it" {
     for state in twin head; do
         make_file $state
