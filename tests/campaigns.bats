@@ -9,7 +9,9 @@ setup() {
 
 campaign() { # NAME
     run "$ROOT/tests/campaigns/$1" ci
-    echo "$output"
+    # what was skipped, and the numbers, are worth seeing after a pass, too; comments of TAP
+    sed 's/^/# /' <<<"$output" >&3
+    [ "$status" -ne 77 ] || skip "${lines[-1]}"
     [ "$status" -eq 0 ]
 }
 
