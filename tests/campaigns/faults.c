@@ -9,7 +9,8 @@
  * FOLDER holds the folders managed and rescue. The second runs this program's own --victim, an ordinary program that knows nothing of the shim, under strace: once
  * to see which calls there are between two getppid() of it, then once for each of them and errno. After each run:
  *
- *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3)
+ *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3); the old one if a
+ *     commit failed once
  *   - the program was told by an error, unless the new image is there (I7); what a reader got is the image or an error
  *   - no descriptor is left over; the rescue file is complete if a commit failed; the next commit works
  *
@@ -313,6 +314,7 @@ enum problem {
     CRASHED,
     HUNG,
     TORN,
+    COMMITTED,
     UNTOLD,
     WRONGLY_READ,
     LEAKING,
@@ -326,6 +328,7 @@ enum problem {
 static const char *const problem_names[PROBLEMS] = {"crashed",
                                                     "hung",
                                                     "neither old nor new",
+                                                    "new, though the commit failed",
                                                     "not told",
                                                     "wrong content read",
                                                     "leaked a descriptor",
@@ -350,6 +353,7 @@ struct trial {
 static struct {
     const char *library;
     const struct scenario *scenario;
+    const char *operation;
     char self[256], file[256], rescue[256], trace[256];
     char *content; /* the file's raw bytes at the start of a trial */
     size_t content_size;
@@ -614,6 +618,16 @@ static bool is_absent(void)
     return stat(campaign.file, &status) != 0;
 }
 
+/* What failed was the only commit, the last one: nothing may come of it. truncate() is one as a whole. */
+static bool is_final(int told)
+{
+    const char *operation = campaign.operation;
+
+    if (strcmp(operation, "truncate") == 0)
+        return told & TOLD;
+    return (told & TOLD_BY_COMMIT) && strcmp(operation, "fsync") != 0; /* whose close commits once more */
+}
+
 /* Problems of a victim that ended with `status`, as bits. */
 static unsigned check_victim(int status, bool once)
 {
@@ -630,6 +644,8 @@ static unsigned check_victim(int status, bool once)
     /* a program whose write fails, and that closes all the same, has committed what it has written */
     if (!is_old && !new && !empty && !((told & TOLD) && !(told & TOLD_BY_COMMIT) && is_prefix(now, size)))
         problems |= 1u << TORN;
+    if (!is_old && new &&once && is_final(told))
+        problems |= 1u << COMMITTED;
     if (!new && !(told & TOLD))
         problems |= 1u << UNTOLD;
     if (told & MISREAD)
@@ -709,6 +725,11 @@ static void try(const struct trial *trial)
     problems = check_victim(status, once);
     if (reads)
         problems &= ~(1u << UNTOLD);
+    /* the plain format has overwritten the old bytes before its flush */
+    if (campaign.scenario->settings[0] != NULL &&
+        strcmp(campaign.scenario->settings[0], "ATOMSHIM_FORMAT=plain") == 0 &&
+        strcmp(trial->call->name, "fdatasync") == 0)
+        problems &= ~(1u << COMMITTED);
     (void)stat(campaign.file, &after);
     if (campaign.scenario->state != ABSENT && (before.st_ino != after.st_ino || after.st_nlink != 1))
         problems |= 1u << MOVED;
@@ -894,6 +915,7 @@ static int run_scenario(const char *name, bool full)
             campaign.scenario = &scenarios[i];
     if (campaign.scenario == NULL)
         return 2;
+    campaign.operation = campaign.scenario->operation;
     campaign.quiet = true;
     prepare();
     learn();
@@ -912,6 +934,7 @@ static int run_once(int argc, char *argv[])
     int status;
 
     campaign.scenario = &here;
+    campaign.operation = argv[4];
     campaign.old = load(campaign.file, &campaign.old_size);
     campaign.new_size = strtoul(argv[5], NULL, 10);
     campaign.new = letters(LETTER_NEW, campaign.new_size + campaign.old_size);
