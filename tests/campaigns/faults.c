@@ -12,12 +12,13 @@
  *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3); the old one if a
  *     commit failed once
  *   - the program was told by an error, unless the new image is there (I7); what a reader got is the image or an error
- *   - no descriptor is left over; the rescue file is complete if a commit failed; the next commit works
+ *   - no descriptor and no memory is left over; the rescue file is complete if a commit failed; the next commit works
  *
  * The third does the same for one run of the victim without strace, on the file managed/file, in whatever conditions
  * the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how the victim ended.
  */
 #include "crc32c.h"
+#include "scratch.h"
 #include "store.h"
 
 #include <dirent.h>
@@ -38,6 +39,7 @@ enum outcome {
     TOLD_BY_COMMIT = 2, /* and the first was one that commits */
     LEAKED = 4,
     MISREAD = 8, /* what was read is not what had been written */
+    LOST_MEMORY = 16,
 };
 
 enum { LETTER_OLD = 'o', LETTER_NEW = 'n', LETTER_NEXT = 'x', PIECE = 100000 };
@@ -68,6 +70,20 @@ static int count_descriptors(void)
         count++;
     (void)closedir(directory);
     return count;
+}
+
+/* Bytes of address space; 0 if it cannot be told. */
+static unsigned long count_memory(void)
+{
+    char text[64] = "";
+    int fd = open("/proc/self/statm", O_RDONLY);
+
+    if (fd < 0)
+        return 0;
+    if (read(fd, text, sizeof text - 1) <= 0)
+        *text = '\0';
+    (void)close(fd);
+    return strtoul(text, NULL, 10) * (unsigned long)sysconf(_SC_PAGESIZE);
 }
 
 static char *letters(char letter, size_t size)
@@ -188,18 +204,28 @@ static void operate(const char *operation, const char *file, char letter, size_t
         _exit(127);
 }
 
-/* --victim OPERATION FILE LETTER SIZE [LIMIT [ignore]]: the last two for RLIMIT_FSIZE and SIGXFSZ */
+/* The shim keeps two buffers (scratch.h) for the next commit: any that is lost is one more, once it has these. */
+static void fill_kept_buffers(const char *file)
+{
+    int kept = outcome;
+
+    overwrite(file, LETTER_NEXT, 1, O_TRUNC | O_CREAT, false);
+    outcome = kept;
+}
+
+/* --victim OPERATION FILE LETTER SIZE SPARE-FILE [LIMIT [ignore]]: the last two for RLIMIT_FSIZE and SIGXFSZ */
 static _Noreturn void victim(int argc, char *argv[])
 {
     int merging = strcmp(argv[2], "merge") == 0 ? begin_merge(argv[3]) : -1;
     int before = count_descriptors();
+    unsigned long memory = count_memory();
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
     int after;
 
-    if (argc > 6) {
-        struct rlimit limit = {strtoul(argv[6], NULL, 10), RLIM_INFINITY};
-
+    if (argc > 7) {
+        limit.rlim_cur = strtoul(argv[7], NULL, 10);
         (void)setrlimit(RLIMIT_FSIZE, &limit);
-        (void)signal(SIGXFSZ, argc > 7 ? SIG_IGN : SIG_DFL);
+        (void)signal(SIGXFSZ, argc > 8 ? SIG_IGN : SIG_DFL);
     }
     (void)getppid();
     operate(argv[2], argv[3], *argv[4], strtoul(argv[5], NULL, 10), merging);
@@ -207,6 +233,11 @@ static _Noreturn void victim(int argc, char *argv[])
     after = count_descriptors();
     if (before >= 0 && after > before - (merging >= 0))
         outcome |= LEAKED;
+    limit.rlim_cur = RLIM_INFINITY;
+    (void)setrlimit(RLIMIT_FSIZE, &limit);
+    fill_kept_buffers(argv[6]);
+    if (count_memory() > memory + 2 * SCRATCH_CHUNK)
+        outcome |= LOST_MEMORY;
     if (outcome & TOLD)
         (void)dprintf(STDOUT_FILENO, "%s\n", strerrorname_np(first_error));
     _exit(outcome);
@@ -318,6 +349,7 @@ enum problem {
     UNTOLD,
     WRONGLY_READ,
     LEAKING,
+    GROWN,
     UNRESCUED,
     NEXT_FAILED,
     MOVED,
@@ -332,6 +364,7 @@ static const char *const problem_names[PROBLEMS] = {"crashed",
                                                     "not told",
                                                     "wrong content read",
                                                     "leaked a descriptor",
+                                                    "leaked memory",
                                                     "not rescued",
                                                     "next commit failed",
                                                     "another inode",
@@ -354,7 +387,7 @@ static struct {
     const char *library;
     const struct scenario *scenario;
     const char *operation;
-    char self[256], file[256], rescue[256], trace[256];
+    char self[256], file[256], spare[256], rescue[256], trace[256];
     char *content; /* the file's raw bytes at the start of a trial */
     size_t content_size;
     char *old, *new, *rescued; /* payloads */
@@ -528,7 +561,10 @@ __attribute__((format(printf, 2, 3))) static void add(struct arguments *argument
 static void add_settings(struct arguments *arguments, const char *option, const char *const *settings)
 {
     const char *all[] = {"LD_PRELOAD=", "ATOMSHIM_PATHS=", "ATOMSHIM_RESCUE_DIR=", "ATOMSHIM_LOG_FILE="};
-    const char *values[] = {campaign.library, campaign.file, campaign.rescue, "/dev/null"};
+    char paths[TEXT_MAX];
+    const char *values[] = {campaign.library, paths, campaign.rescue, "/dev/null"};
+
+    (void)snprintf(paths, sizeof paths, "%s:%s", campaign.file, campaign.spare);
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (option != NULL)
@@ -574,6 +610,7 @@ static void add_victim(struct arguments *arguments, const char *operation, char 
     add(arguments, "%s", campaign.file);
     add(arguments, "%c", letter);
     add(arguments, "%zu", size);
+    add(arguments, "%s", campaign.spare);
 }
 
 /* The victim under strace; all calls are traced if none fails. */
@@ -639,7 +676,7 @@ static unsigned check_victim(int status, bool once)
     bool new = same(now, size, campaign.new, campaign.new_size);
     bool empty = campaign.old == NULL && now != NULL && size == 0; /* created, and not committed yet */
 
-    if (!WIFEXITED(status) || told >= 2 * MISREAD)
+    if (!WIFEXITED(status) || told >= 2 * LOST_MEMORY)
         return 1u << CRASHED;
     /* a program whose write fails, and that closes all the same, has committed what it has written */
     if (!is_old && !new && !empty && !((told & TOLD) && !(told & TOLD_BY_COMMIT) && is_prefix(now, size)))
@@ -652,6 +689,8 @@ static unsigned check_victim(int status, bool once)
         problems |= 1u << WRONGLY_READ;
     if ((told & LEAKED) && once)
         problems |= 1u << LEAKING;
+    if ((told & LOST_MEMORY) && once)
+        problems |= 1u << GROWN;
     if ((told & TOLD_BY_COMMIT) && !new &&once && for_each_rescued(is_rescued) == 0)
         problems |= 1u << UNRESCUED;
     campaign.told += (told & TOLD) != 0;
@@ -725,6 +764,8 @@ static void try(const struct trial *trial)
     problems = check_victim(status, once);
     if (reads)
         problems &= ~(1u << UNTOLD);
+    if (strcmp(trial->call->name, "munmap") == 0) /* what did not unmap */
+        problems &= ~(1u << GROWN);
     /* the plain format has overwritten the old bytes before its flush */
     if (campaign.scenario->settings[0] != NULL &&
         strcmp(campaign.scenario->settings[0], "ATOMSHIM_FORMAT=plain") == 0 &&
@@ -904,6 +945,7 @@ static void set_names(const char *library, const char *folder)
         fail("/proc/self/exe");
     campaign.library = library;
     (void)snprintf(campaign.file, sizeof campaign.file, "%s/managed/file", folder);
+    (void)snprintf(campaign.spare, sizeof campaign.spare, "%s/spare", folder);
     (void)snprintf(campaign.rescue, sizeof campaign.rescue, "%s/rescue", folder);
     (void)snprintf(campaign.trace, sizeof campaign.trace, "%s/trace", folder);
 }
@@ -973,7 +1015,7 @@ int main(int argc, char *argv[])
 {
     sigset_t set;
 
-    if (argc >= 6 && strcmp(argv[1], "--victim") == 0)
+    if (argc >= 7 && strcmp(argv[1], "--victim") == 0)
         victim(argc, argv);
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
