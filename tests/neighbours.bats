@@ -6,7 +6,7 @@ load helpers
 
 setup() {
     helpers_setup
-    chmod 755 "$BATS_RUN_TMPDIR" "$BATS_TEST_TMPDIR" "$MANAGED"
+    chmod 755 "$BATS_TEST_TMPDIR" "$MANAGED"
     file=$MANAGED/file
     log=$BATS_TEST_TMPDIR/log
     rescue=$BATS_TEST_TMPDIR/rescue
@@ -84,20 +84,20 @@ damaged() {
     [[ $output == *': damaged: '* ]]
 }
 
-# A process that holds a lock on the file until it is told to go.
+# A process that holds a lock on the file until it is told to go. A folder above the tests may be closed to USER-ID.
 hold() { # posix|ofd|flock read|write [USER-ID]
-    python3 -c 'import fcntl, os, struct, sys
+    (cd "$BATS_TEST_TMPDIR" && exec python3 -c 'import fcntl, os, struct, sys
 kind, mode, user = sys.argv[1:]
 if user: os.setuid(int(user))
-fd = os.open(os.environ["file"], os.O_RDONLY if mode == "read" else os.O_RDWR)
+fd = os.open("managed/file", os.O_RDONLY if mode == "read" else os.O_RDWR)
 lock = fcntl.LOCK_SH if mode == "read" else fcntl.LOCK_EX
 if kind == "posix": fcntl.lockf(fd, lock)
 elif kind == "flock": fcntl.flock(fd, lock)
 else:
     type = fcntl.F_RDLCK if mode == "read" else fcntl.F_WRLCK
     fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", type, os.SEEK_SET, 0, 0, 0)) # F_OFD_SETLK
-print(file=open(os.environ["ready"], "w"))
-open(os.environ["go"]).close()' "$1" "$2" "${3-}" 3>&- &
+print(file=open("ready", "w"))
+open("go").close()' "$1" "$2" "${3-}" 3>&-) &
     holder=$!
     read -r -t 60 _ <>"$ready"
 }
