@@ -16,6 +16,12 @@ setup() {
     export ATOMSHIM_LOG_FILE=$log ATOMSHIM_RESCUE_DIR=$rescue
 }
 
+teardown() {
+    # they are there if the test failed, and would keep bats waiting
+    [ -z "${holder-}" ] || kill "$holder" || true
+    [ -z "${program-}" ] || kill "$program" || true
+}
+
 # A plain file, or one whose live image is in the twin place (generation 1) or in the head place (generation 2).
 make_file() { # plain|twin|head
     rm -f "$file"
@@ -27,7 +33,7 @@ make_file() { # plain|twin|head
 
 # The wrapped program: opens, writes, and closes when it is told to; says how the close ended, or what it read.
 begin() { # truncate|append|update|read
-    wrapped python3 -c 'import os, sys
+    wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
 how = sys.argv[1]
 flags = {"truncate": os.O_WRONLY | os.O_TRUNC, "append": os.O_WRONLY | os.O_APPEND,
          "update": os.O_RDWR, "read": os.O_RDONLY}[how]
@@ -48,6 +54,7 @@ except OSError as error:
 finish() { # HOW-THE-CLOSE-ENDS
     : >"$go"
     wait "$program"
+    program=
     assert_equal "$(cat "$BATS_TEST_TMPDIR/result")" "$1" 'close'
 }
 
@@ -70,11 +77,36 @@ not_told() {
     }
 }
 
+overwrite_byte() { # OFFSET
+    printf X | dd of="$file" bs=1 seek="$1" conv=notrunc status=none
+}
+
 # Overwrites one byte where TEXT is.
 edit() { # TEXT
-    local at
-    at=$(LC_ALL=C grep -abo "$1" "$file" | tail -n 1 | cut -d: -f1)
-    printf X | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
+    overwrite_byte "$(LC_ALL=C grep -abo "$1" "$file" | tail -n 1 | cut -d: -f1)"
+}
+
+# What is committed by a program that began with what OLD says.
+expected() { # truncate|append|update OLD
+    [ "$1" != append ] || echo "$2"
+    echo ours
+}
+
+# The content, and nothing is wrong with the file: the next commit works.
+sound() { # EXPECTED WHAT
+    content "$@"
+    run -0 atomshim verify "$file"
+    [[ $output == *': good, sized, '* ]]
+    wrapped sh -c 'echo next >"$file"'
+    content next "after $2"
+}
+
+# The program's close, where no image is left to protect.
+refused() {
+    finish 'Input/output error'
+    grep -q ours "$rescue"/*
+    told 'commit failed: .*EIO.*; the old content stays, the new is in '
+    damaged
 }
 
 damaged() {
@@ -102,6 +134,12 @@ open("go").close()' "$1" "$2" "${3-}" 3>&-) &
     read -r -t 60 _ <>"$ready"
 }
 
+release() {
+    : >"$go"
+    wait "$holder"
+    holder=
+}
+
 @test "I2 I5 I7 a lock that is held for ever: readers go on, writers get ETIMEDOUT, the new content is rescued" {
     local user=
     [ "$(id -u)" -ne 0 ] || user=65534
@@ -114,8 +152,7 @@ open("go").close()' "$1" "$2" "${3-}" 3>&-) &
         content two "$lock"
         assert_equal "$(tr -d n <"$(echo "$rescue"/*)" | wc -c) $(stat -c %s "$rescue"/*)" '0 8192' "rescued, $lock"
         told 'commit failed: .*ETIMEDOUT.*; the old content stays, the new is in '
-        : >"$go"
-        wait "$holder"
+        release
         wrapped sh -c 'echo next >"$file"'
         content next "after $lock"
     done
@@ -126,8 +163,7 @@ open("go").close()' "$1" "$2" "${3-}" 3>&-) &
     hold flock write
     ATOMSHIM_LOCK_TIMEOUT=0 wrapped sh -c 'echo next >"$file"'
     content next 'flock'
-    : >"$go"
-    wait "$holder"
+    release
     not_told
 }
 
@@ -222,7 +258,7 @@ ours' 'appended'
     for state in twin head; do
         make_file $state
         before=$(payload "$file")
-        printf X | dd of="$file" bs=1 seek=4000 conv=notrunc status=none
+        overwrite_byte 4000
         content "$before" $state
         wrapped sh -c 'echo next >"$file"'
         content next $state
@@ -300,10 +336,43 @@ ours' sized
         make_file twin
         begin "$how"
         truncate -s 100 "$file"
-        finish 'Input/output error'
-        grep -q ours "$rescue"/*
-        told 'commit failed: .*EIO.*; the old content stays, the new is in '
-        damaged
+        refused
+    done
+}
+
+@test "I2 I5 edited in its live image while it is open: the close commits over that if an image is left, else EIO" {
+    for how in truncate append update; do
+        make_file head
+        begin $how
+        edit two
+        content one "the image before, $how"
+        finish ok
+        sound "$(expected $how two)" "$how"
+        make_file twin
+        begin $how
+        edit one
+        refused
+        make_file head
+        begin $how
+        overwrite_byte 20 # of the header at 0
+        refused
+    done
+}
+
+@test "I2 edited where no live image is while it is open: the close commits" {
+    for how in truncate append update; do
+        make_file head
+        begin $how
+        edit one
+        content two "$how"
+        finish ok
+        sound "$(expected $how two)" "the older image, $how"
+        make_file twin
+        begin $how
+        overwrite_byte 4000
+        finish ok
+        sound "$(expected $how one)" "unused, $how"
+        not_told
     done
 }
 
