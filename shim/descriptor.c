@@ -5,9 +5,10 @@
 #include <string.h>
 
 enum {
-    HIGH =
-        768, /* private descriptors start here, or at three quarters of a low limit, if they cannot lie beyond it */
-    LOW_LIMIT = 4096,
+    HIGH = 768,
+    LOW_LIMIT = 256,
+    HIGH_LIMIT =
+        4096, /* beyond a larger one nothing is put: the kernel's table would have to grow to there */
     MARK = SIGURG,
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
@@ -53,22 +54,24 @@ void descriptor_restore_limit(const struct rlimit *before)
 }
 
 /*
- * Where private numbers begin. Beyond the program's own limit where that is possible, so that they take none of its
- * numbers; but not beyond a large one, which nobody reaches and which would make the kernel's table large.
+ * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit where they would
+ * be in its way: a low limit, or a table that is half full. Not always, since the limit must be raised for it: a child
+ * that another thread forks in that moment keeps it so.
  */
-static int private_base(const struct rlimit *limit)
-{
-    if (limit->rlim_cur <= LOW_LIMIT && limit->rlim_cur < limit->rlim_max)
-        return (int)limit->rlim_cur;
-    return limit->rlim_cur / 4 * 3 < HIGH ? (int)(limit->rlim_cur / 4 * 3) : HIGH;
-}
-
 int descriptor_make_private(int fd)
 {
     struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
-    bool raised = descriptor_raise_limit(&limit);
-    long number = sys_fcntl(fd, F_DUPFD, private_base(&limit));
+    bool raised = false;
+    long number;
 
+    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
+    if (limit.rlim_cur <= LOW_LIMIT || (rlim_t)fd >= limit.rlim_cur / 2)
+        raised = descriptor_raise_limit(&limit);
+    if (raised && limit.rlim_cur <= HIGH_LIMIT)
+        number = sys_fcntl(fd, F_DUPFD, (long)limit.rlim_cur);
+    else
+        number =
+            sys_fcntl(fd, F_DUPFD, limit.rlim_cur / 4 * 3 < HIGH ? (long)(limit.rlim_cur / 4 * 3) : HIGH);
     if (number == -EMFILE || number == -EINVAL)
         number = sys_fcntl(fd, F_DUPFD, 3);
     if (raised)

@@ -12,7 +12,7 @@
  * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image here
  * size        payload bytes that follow the header
  * twin        at offset 0: where the twin place is, a multiple of 4096. In the twin place: 0
- * data        CRC-32C of the payload
+ * data        the payload's checksum, crc32c_mixed()
  * head        CRC-32C of the header's bytes before " head="
  * mark        '+' once the image is known to be on disk, '-' before; outside the header's CRC
  *

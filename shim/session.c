@@ -231,7 +231,7 @@ static int make_memory(struct session *session, bool truncate)
     SESSION_SET(session->memory_number, status.st_ino);
     SESSION_SET(memory_device, status.st_dev);
     if (session->flags & SESSION_WRITABLE)
-        (void)sys_utimensat(created, NULL, never, 0); /* any write sets it: see keep_times() */
+        (void)sys_utimensat(created, NULL, never, 0); /* any write sets it: see times_were_set() */
     else
         /* a new description for writing, through /proc/self/fd, would write where nobody commits */
         (void)sys_fcntl(created, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
@@ -683,6 +683,8 @@ int session_move_private(struct session *session, int number)
     slot = session->inode == number ? &session->inode : session->memory == number ? &session->memory : NULL;
     if (slot != NULL) {
         moved = sys_fcntl(number, F_DUPFD, number + 1);
+        if (moved == -EINVAL || moved == -EMFILE) /* the limit is in the way */
+            moved = sys_fcntl(number, F_DUPFD, 3);
         if (moved >= 0)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
     }

@@ -55,7 +55,7 @@ struct store_image {
     uint64_t generation;  /* 0 for a plain file */
     uint64_t place;       /* file offset of the image; for a plain file 0 */
     uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
-    uint32_t payload_crc; /* CRC-32C; set only if the payload was read, or the file is sized */
+    uint32_t payload_crc; /* crc32c_mixed(); set only if the payload was read, or the file is sized */
     bool flushed;         /* the image's mark: it is known to be on disk */
     bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
     bool edited;          /* there was a later image, complete on disk, which somebody else has damaged */
@@ -93,7 +93,7 @@ int store_sum(int fd, uint64_t size, uint32_t *crc);
 struct store_payload {
     const void *bytes;
     uint64_t size;
-    uint32_t crc; /* CRC-32C of the bytes */
+    uint32_t crc; /* crc32c_mixed() of the bytes */
 };
 
 /*

@@ -75,10 +75,13 @@ static bool is_zero(const char *bytes, size_t size)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
-/* Where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is none. */
+/*
+ * Where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is none. The description's own offset
+ * is a session's (session_get_base) and away for a moment: only for who keeps its other users out, which a LOOK does not.
+ */
 static uint64_t end_of_hole(int inode, uint64_t offset, uint64_t end)
 {
-    int64_t position = store_calls.lseek(inode, 0, SEEK_CUR); /* the caller's: see session_get_base() */
+    int64_t position = store_calls.lseek(inode, 0, SEEK_CUR);
     int64_t data = position < 0 ? position : store_calls.lseek(inode, (int64_t)offset, SEEK_DATA);
 
     if (position < 0)
@@ -112,7 +115,7 @@ static int read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t s
             error = (int)n;
         else if ((size_t)n < chunk)
             error = CHANGED;
-        else if (is_zero(scratch.bytes, chunk))
+        else if (attempt->depth != LOOK && is_zero(scratch.bytes, chunk))
             hole =
                 end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
         else if (attempt->depth == COPY)

@@ -114,6 +114,7 @@ more() {
 
 @test "syscall() itself" {
     run_all calls_syscall
+    run_all own_close
 }
 
 @test "I7 the ways to exit" {

@@ -210,6 +210,8 @@ static void warn_of_links(const char *paths)
             continue;
         memcpy(plain, paths, size);
         plain[size] = '\0';
+        if (access(plain, F_OK) != 0 && strrchr(plain, '/') != plain)
+            *strrchr(plain, '/') = '\0'; /* a file that is still to be made */
         if (realpath(plain, canonical) != NULL && strcmp(plain, canonical) != 0)
             cli_complain(
                 "warning: %.*s matches nothing: %s is %s, and files are matched by their canonical path",

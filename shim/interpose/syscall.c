@@ -4,7 +4,6 @@
  */
 #include "interpose.h"
 
-#include <limits.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -12,22 +11,44 @@
 
 #define POINTER(word) ((void *)(word))
 
+/* All that open(2) knows; openat2(2) alone refuses what it does not know. */
+#define OPEN_FLAGS                                                                                           \
+    (O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |          \
+     O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE)
+
 /* openat2(2), where openat(2) could say the same. */
 static long by_openat(int directory, const char *path, const struct open_how *how, size_t size)
 {
     int fd = SHIM_PASS;
 
-    if (how != NULL && size == sizeof *how && how->resolve == 0 && how->flags <= INT_MAX)
+    if (how != NULL && size == sizeof *how && how->resolve == 0 &&
+        (how->flags & ~(uint64_t)OPEN_FLAGS) == 0 && (how->mode & ~(uint64_t)07777) == 0 &&
+        (how->mode == 0 || (how->flags & (O_CREAT | O_TMPFILE))))
         fd = shim_openat(directory, path, (int)how->flags, (mode_t)how->mode);
     return fd == SHIM_PASS ? SHIM_PASS : shim_result(fd);
 }
 
-/* Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called. */
+/*
+ * Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called. `inside`: the export
+ * may lead to a function of the program's, or of another library in front of the libc, that calls syscall() in turn.
+ */
 #define CASE(number, call)                                                                                   \
     case number:                                                                                             \
         (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);                                       \
+        inside = true;                                                                                       \
         result = (call);                                                                                     \
+        inside = false;                                                                                      \
         break
+
+static __thread bool inside;
+
+/* Is this thread all of the process? A folder has a link more than two for each folder in it. */
+static bool is_only_thread(void)
+{
+    struct stat status;
+
+    return sys_fstatat(AT_FDCWD, "/proc/self/task", &status, 0) == 0 && status.st_nlink == 3;
+}
 
 /* SHIM_PASS, or what the export returns, with errno. */
 static long by_export(long number, long a, long b, long c, long d, long e, long f)
@@ -70,6 +91,10 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_fgetxattr, fgetxattr((int)a, POINTER(b), POINTER(c), (size_t)d));
         CASE(SYS_flistxattr, flistxattr((int)a, POINTER(b), (size_t)c));
         CASE(SYS_fremovexattr, fremovexattr((int)a, POINTER(b)));
+    case SYS_exit:
+        if (!is_only_thread())
+            return SHIM_PASS;
+        _exit((int)a);
     case SYS_exit_group:
         _exit((int)a);
     default:
@@ -86,7 +111,7 @@ EXPORT long syscall(long number, ...)
     SYSCALL_WORDS(words, number);
     long result = SHIM_PASS;
 
-    if (shim_is_at_work())
+    if (!inside && shim_is_at_work())
         result = by_export(number, words[0], words[1], words[2], words[3], words[4], words[5]);
     if (result == SHIM_PASS)
         result = real_syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);

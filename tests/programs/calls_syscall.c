@@ -85,12 +85,28 @@ static void test_cancellation(const char *file)
     EXPECT_ERROR(fcntl(lowest_free(), F_GETFD), EBADF);
 }
 
+/* The end of the only thread is the end of the program. */
+static void test_exit(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        int fd = open(file, O_WRONLY | O_TRUNC);
+
+        write_text(fd, "exit");
+        (void)syscall(SYS_exit, 7);
+    }
+    expect_exit(child, 7);
+    expect_content(file, "exit");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
         {"syscall", test_syscall},
         {"openat2", test_openat2},
         {"cancellation", test_cancellation},
+        {"exit", test_exit},
         {NULL, NULL},
     };
 

@@ -443,6 +443,33 @@ static int64_t no_seek(int fd, int64_t offset, int whence)
     return -EINVAL;
 }
 
+static int seeks;
+
+static int64_t counting_seek(int fd, int64_t offset, int whence)
+{
+    seeks++;
+    return sys_lseek(fd, offset, whence);
+}
+
+/* A look may come at any time from any thread, and the offset is a session's. */
+static void test_look_does_not_seek(void)
+{
+    static const char zeros[300000];
+    struct store_payload payload = {zeros, sizeof zeros, crc32c_mixed(0, zeros, sizeof zeros)};
+    struct store_wait wait = {.timeout = 1000000000};
+    struct store_image image;
+    int fd = memfd_create("zeros", MFD_CLOEXEC);
+
+    CHECK_EQUAL(store_commit(fd, &payload, false), 0);
+    store_calls.lseek = counting_seek;
+    CHECK_EQUAL(store_look(fd, wait, &image), 0);
+    CHECK_EQUAL(seeks, 0);
+    CHECK_EQUAL(store_load(fd, -1, wait, &image), 0);
+    CHECK(seeks > 0);
+    store_calls = original_calls;
+    (void)close(fd);
+}
+
 /* A file of holes is loaded in no time, into a memory file of holes. */
 static void test_holes(void)
 {
@@ -482,5 +509,6 @@ int main(void)
     test_header_comes_and_goes();
     test_size_limits();
     test_holes();
+    test_look_does_not_seek();
     return check_result();
 }
