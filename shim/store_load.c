@@ -191,6 +191,14 @@ static int confirm(const struct attempt *attempt, const struct image_header *hea
                : DAMAGED;
 }
 
+static bool has_new_size(const struct attempt *attempt)
+{
+    struct stat status;
+
+    return STORE_RETRY(store_calls.fstat(attempt->inode, &status)) == 0 &&
+           status.st_size != attempt->status.st_size;
+}
+
 /* The header at 0 is valid: its image and the twin's are candidates, the higher generation first. */
 static int try_sized(const struct attempt *attempt, const struct image_header *head)
 {
@@ -221,8 +229,11 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
         }
         if (error != DAMAGED)
             return error;
-        /* no crash does that: the mark is set when the image is on disk */
+        /* no crash does that: the mark is set when the image is on disk. But a commit may have made the file longer since
+         * its size was asked for */
         edited = twin_now ? twin.flushed : head->flushed;
+        if (edited && has_new_size(attempt))
+            return CHANGED;
     }
     return DAMAGED;
 }

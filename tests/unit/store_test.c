@@ -442,6 +442,7 @@ static void test_lapped_reader(void)
                     store_calls.pread = lapping_pread;
                     CHECK_EQUAL(store_load(fd, target, patient, &image), 0);
                     store_calls = original_calls;
+                    CHECK(!image.edited && !image.resized); /* nobody but writers of ours */
                     CHECK_EQUAL(pread(target, &found, 1, 0), 1);
                     CHECK(found == 'L' || (found >= 'A' && found < 'A' + commits));
                     (void)close(fd);
