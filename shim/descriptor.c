@@ -7,8 +7,7 @@
 enum {
     HIGH = 768,
     LOW_LIMIT = 256,
-    HIGH_LIMIT =
-        4096, /* beyond a larger one nothing is put: the kernel's table would have to grow to there */
+    HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
     MARK = SIGURG,
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
