@@ -55,7 +55,7 @@ enum session_flag {
 #define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 
 struct session {
-    int state;        /* atomic */
+    int state;        /* atomic: enum session_state */
     int committer;    /* atomic: the thread that is at a commit, or 0 */
     int commit_again; /* atomic: a signal handler in that thread wanted another one */
     int guard;        /* the descriptor that keeps other processes' committers out, or -1 */
@@ -167,7 +167,16 @@ struct session *session_mapped_at(const void *address);
 
 /* ---- shared by the session_*.c files ---- */
 
+enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING };
+
 extern const struct config *session_config;
+extern dev_t session_memory_device; /* st_dev of every memfd; 0 before the first */
+
+/* A slot in state OPENING, or NULL if all are taken. */
+struct session *session_claim(void);
+
+/* Is it none of the table's? */
+bool session_is_stray(const struct session *session);
 
 /* What the content was at open or at the last commit: see WHO KNOWS WHAT. */
 struct session_base {
