@@ -79,6 +79,11 @@ build/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
 
+# programs that cannot load the shim
+build/programs/static_%: tests/programs/static_%.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -static -MMD -MP -o $@ $<
+
 build/programs/by_syscall_%: tests/programs/calls_%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -include tests/programs/by_syscall.h -o $@ $< -lpthread

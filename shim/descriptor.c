@@ -12,15 +12,15 @@ enum {
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
 
-static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int fd)
+static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int number)
 {
     char digits[12];
     int count = 0;
     char *end = stpcpy(path, directory);
 
     do
-        digits[count++] = (char)('0' + fd % 10);
-    while ((fd /= 10) != 0);
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
     while (count != 0)
         *end++ = digits[--count];
     *end = '\0';
@@ -35,6 +35,11 @@ const char *descriptor_path(char path[PROC_PATH_SIZE], int fd)
 const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd)
 {
     return numbered_path(path, "/proc/self/fdinfo/", fd);
+}
+
+const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process)
+{
+    return numbered_path(path, "/proc/", process);
 }
 
 bool descriptor_raise_limit(struct rlimit *before)

@@ -22,6 +22,9 @@ const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
 /* Writes "/proc/self/fdinfo/N", where the kernel tells of the description's locks. */
 const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
 
+/* Writes "/proc/PROCESS". */
+const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
+
 /*
  * Moves `fd` to a private number, not close-on-exec, marks its description, and closes `fd`.
  * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.

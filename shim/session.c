@@ -40,6 +40,11 @@ bool session_any(void)
            __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
 }
 
+bool session_any_stray(void)
+{
+    return __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
+}
+
 bool session_is_stray(const struct session *session)
 {
     return session < table || session >= table + SESSIONS_MAX;
@@ -153,6 +158,7 @@ struct session *session_enter(const struct session *found)
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
     session->linked = false;
     SESSION_SET(session->closed_here, false);
+    SESSION_SET(session->guarded, false);
     SESSION_SET(session->guard, -1);
     session_publish(session);
     return session;

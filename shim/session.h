@@ -22,8 +22,9 @@
  *     /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt).
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
  *     descriptions, which every process that shares the session shares (session_base).
- *   - A vfork() child runs here in its parent's memory. It reads the table and never writes it: `stray`
- *     sessions live in its descriptors and on its stack alone.
+ *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but `guarded`:
+ *     `stray` sessions live in its descriptors and on its stack alone.
+ *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its place.
  *
  * INVARIANTS, besides those of store.h
  *
@@ -64,6 +65,7 @@ struct session {
     bool
         closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
     bool linked;     /* the directory of a file that the session created is synced */
+    bool guarded;   /* atomic: a guardian (guardian.h) commits it, too, if it is the last */
     unsigned flags; /* enum session_flag */
     int inode;      /* private descriptor of the real inode */
     int memory;     /* private descriptor of the memfd */
@@ -145,6 +147,15 @@ int session_sync_all(void);
 /* After exec: finds inherited sessions and takes them over; one of which this process has no descriptor is
  * given up, with a commit if it was the last. */
 void session_adopt(void);
+
+/* Puts the sessions that vfork() children began into the table, of a process that is to look after them. */
+void session_adopt_strays(void);
+
+/* May there be sessions that are not in the table? */
+bool session_any_stray(void);
+
+/* With `hide` the private descriptors do not outlive an exec: for a program that cannot adopt them. */
+void session_hide_private(bool hide);
 
 /* The end of this process: closes the program's descriptors, commits where they were the last, gives the
  * private ones back. Nothing of the program may use them afterwards. */

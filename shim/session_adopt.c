@@ -154,6 +154,30 @@ void session_adopt(void)
     }
 }
 
+void session_adopt_strays(void)
+{
+    struct session found;
+    int after = -1;
+
+    while (session_search(0, &after, &found))
+        if (session_for_each(same_memory, &found.memory_number) == 0)
+            (void)session_enter(&found);
+}
+
+static int hide_one(struct session *session, void *context)
+{
+    const int flags = *(bool *)context ? FD_CLOEXEC : 0;
+
+    (void)sys_fcntl(SESSION_GET(session->inode), F_SETFD, flags);
+    (void)sys_fcntl(SESSION_GET(session->memory), F_SETFD, flags);
+    return 0;
+}
+
+void session_hide_private(bool hide)
+{
+    (void)session_for_each(hide_one, &hide);
+}
+
 /* ---- mappings ---- */
 
 struct mapping {

@@ -4,6 +4,7 @@
 #include "descriptor.h"
 #include "filelock.h"
 #include "log.h"
+#include "rendezvous.h"
 #include "signals.h"
 #include "store.h"
 
@@ -192,6 +193,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         (void)sys_close(inode);
         return error;
     }
+    (void)rendezvous_wait(inode, session_config->lock_timeout);
     SESSION_SET(session->device, status.st_dev);
     SESSION_SET(session->number, status.st_ino);
     SESSION_SET(session->memory_number, 0);
@@ -200,6 +202,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
     session->linked = false;
     SESSION_SET(session->closed_here, false);
+    SESSION_SET(session->guarded, false);
     SESSION_SET(session->guard, -1);
     if (session == stray) {
         session->committer = 0;

@@ -3,6 +3,7 @@
 
 #include "descriptor.h"
 #include "filelock.h"
+#include "rendezvous.h"
 
 #include <errno.h>
 
@@ -17,14 +18,21 @@ static int count_if_ours(int fd, void *context)
            status.st_ino == session->memory_number && !descriptor_is_private(fd);
 }
 
-/* Is the last description gone? Where the kernel cannot say, this process's last descriptor counts. */
-static bool is_over(struct session *session)
+/* Where the kernel cannot say, this process's last descriptor counts. */
+static bool is_last_gone(struct session *session)
 {
     int answer = descriptor_is_last(session->memory);
 
     if (answer < 0)
         answer = descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
     return answer == 1;
+}
+
+/* A guardian that is at the same commit has the memory open: it is waited for, and the question put once more. */
+static bool is_over(struct session *session)
+{
+    return is_last_gone(session) ||
+           (rendezvous_wait(session->inode, session_config->lock_timeout) && is_last_gone(session));
 }
 
 static bool take(struct session *session, int self, int *holder)

@@ -117,6 +117,10 @@ more() {
     run_all own_close
 }
 
+@test "I7 exec, spawn, system, popen, passed descriptors: programs with the shim and without" {
+    run_all calls_exec
+}
+
 @test "I7 the ways to exit" {
     run_all_twice exit
 }

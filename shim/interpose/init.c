@@ -2,6 +2,7 @@
 #include "interpose.h"
 
 #include "log.h"
+#include "target.h"
 
 #include <dlfcn.h>
 #include <string.h>
@@ -113,6 +114,7 @@ static void set_up(void)
         return;
     log_configure((enum log_level)config.log_level, config.log_file);
     (void)config_parse(&config, environment, report_setting, NULL);
+    target_remember(environ);
     session_configure(&shim_config);
     managing = config.paths[0] != '\0';
     (void)__cxa_atexit(at_exit, NULL, NULL);

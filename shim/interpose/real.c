@@ -333,6 +333,104 @@ static int raw_fremovexattr(int fd, const char *name)
     return result_of(SYS_CALL(SYS_fremovexattr, fd, name, 0, 0, 0, 0));
 }
 
+static int raw_execve(const char *path, char *const arguments[], char *const environment[])
+{
+    return result_of(SYS_CALL(SYS_execve, path, arguments, environment, 0, 0, 0));
+}
+
+static int raw_execveat(int directory, const char *path, char *const arguments[], char *const environment[],
+                        int flags)
+{
+    return result_of(SYS_CALL(SYS_execveat, directory, path, arguments, environment, flags, 0));
+}
+
+static int raw_fexecve(int fd, char *const arguments[], char *const environment[])
+{
+    return raw_execveat(fd, "", arguments, environment, AT_EMPTY_PATH);
+}
+
+static int missing_execv(const char *path, char *const arguments[])
+{
+    (void)path;
+    (void)arguments;
+    return result_of(-ENOSYS);
+}
+
+static int missing_execvpe(const char *file, char *const arguments[], char *const environment[])
+{
+    (void)environment;
+    return missing_execv(file, arguments);
+}
+
+static int missing_execl(const char *path, const char *first, ...)
+{
+    (void)first;
+    return missing_execv(path, NULL);
+}
+
+static int missing_system(const char *command)
+{
+    (void)command;
+    return result_of(-ENOSYS);
+}
+
+static ssize_t raw_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    return count_of(SYS_CALL(SYS_sendmsg, socket, message, flags, 0, 0, 0));
+}
+
+static int raw_sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags)
+{
+    return result_of(SYS_CALL(SYS_sendmmsg, socket, messages, count, flags, 0, 0));
+}
+
+/* posix_spawn(3) and its actions return the error, and leave errno alone. */
+static int missing_spawn(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,
+                         const posix_spawnattr_t *attributes, char *const arguments[],
+                         char *const environment[])
+{
+    (void)process;
+    (void)path;
+    (void)actions;
+    (void)attributes;
+    (void)arguments;
+    (void)environment;
+    return ENOSYS;
+}
+
+static int missing_actions(posix_spawn_file_actions_t *actions)
+{
+    (void)actions;
+    return ENOSYS;
+}
+
+static int missing_addclose(posix_spawn_file_actions_t *actions, int fd)
+{
+    (void)fd;
+    return missing_actions(actions);
+}
+
+static int missing_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
+{
+    (void)from;
+    return missing_addclose(actions, to);
+}
+
+static int missing_addchdir(posix_spawn_file_actions_t *actions, const char *path)
+{
+    (void)path;
+    return missing_actions(actions);
+}
+
+static int missing_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path, int flags,
+                           mode_t mode)
+{
+    (void)path;
+    (void)flags;
+    (void)mode;
+    return missing_addclose(actions, fd);
+}
+
 static pid_t raw_fork(void)
 {
     return result_of(SYS_CALL(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0));

@@ -4,8 +4,10 @@
 
 #include "sys.h"
 
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 

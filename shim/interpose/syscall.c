@@ -91,6 +91,10 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_fgetxattr, fgetxattr((int)a, POINTER(b), POINTER(c), (size_t)d));
         CASE(SYS_flistxattr, flistxattr((int)a, POINTER(b), (size_t)c));
         CASE(SYS_fremovexattr, fremovexattr((int)a, POINTER(b)));
+        CASE(SYS_execve, execve(POINTER(a), POINTER(b), POINTER(c)));
+        CASE(SYS_execveat, execveat((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e));
+        CASE(SYS_sendmsg, sendmsg((int)a, POINTER(b), (int)c));
+        CASE(SYS_sendmmsg, sendmmsg((int)a, POINTER(b), (unsigned)c, (int)d));
     case SYS_exit:
         if (!is_only_thread())
             return SHIM_PASS;

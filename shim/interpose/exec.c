@@ -1,0 +1,183 @@
+/*
+ * What hands a session to a program that may not have the shim: exec, the libc's own children, messages with descriptors.
+ * A program that has it finds the session in its descriptors (session_adopt); for every other one a guardian is started.
+ */
+#include "interpose.h"
+
+#include "guardian.h"
+#include "scratch.h"
+#include "target.h"
+
+#include <alloca.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+
+/* Before the program at `path` takes this process's place. Returns true if shim_exec_failed() is to follow a failure. */
+static bool before_exec(int directory, const char *path, int flags, char *const environment[])
+{
+    if (!shim_has_sessions() || target_loads_shim(directory, path, flags, environment))
+        return false;
+    guardian_start(sys_getpid());
+    session_hide_private(true);
+    return true;
+}
+
+/* The same, for a name that execvp(3) looks up. */
+static bool before_execvp(const char *file, char *const environment[])
+{
+    struct scratch scratch;
+    bool found;
+    bool result;
+
+    if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
+        return false;
+    found = target_find(file, scratch.bytes, PATH_MAX);
+    result = before_exec(AT_FDCWD, found ? scratch.bytes : "", 0, environment);
+    scratch_give(&scratch);
+    return result;
+}
+
+/* An exec that returned has failed: everything is as it was, but that a guardian may be there. */
+static int after_exec(int result, bool hidden)
+{
+    if (hidden)
+        session_hide_private(false);
+    return result;
+}
+
+void shim_before_child(const char *path, char *const environment[])
+{
+    if (shim_has_sessions() && !target_loads_shim(AT_FDCWD, path, 0, environment))
+        guardian_start(0);
+}
+
+EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
+{
+    bool hidden = before_exec(AT_FDCWD, path, 0, environment);
+    return after_exec(real_execve(path, arguments, environment), hidden);
+}
+
+EXPORT int execv(const char *path, char *const arguments[])
+{
+    bool hidden = before_exec(AT_FDCWD, path, 0, environ);
+    return after_exec(real_execv(path, arguments), hidden);
+}
+
+EXPORT int execvp(const char *file, char *const arguments[])
+{
+    bool hidden = before_execvp(file, environ);
+    return after_exec(real_execvp(file, arguments), hidden);
+}
+
+EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
+{
+    bool hidden = before_execvp(file, environment);
+    return after_exec(real_execvpe(file, arguments, environment), hidden);
+}
+
+EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
+{
+    bool hidden = before_exec(fd, "", AT_EMPTY_PATH, environment);
+    return after_exec(real_fexecve(fd, arguments, environment), hidden);
+}
+
+EXPORT int execveat(int directory, const char *path, char *const arguments[], char *const environment[],
+                    int flags)
+{
+    bool hidden = before_exec(directory, path, flags, environment);
+    return after_exec(real_execveat(directory, path, arguments, environment, flags), hidden);
+}
+
+/* The arguments of execl() and its like, from `first` to the NULL, as an array on the caller's stack; `list` is behind it. */
+#define ARRAY_OF(array, list, first)                                                                         \
+    char **array;                                                                                            \
+    do {                                                                                                     \
+        size_t count = 1;                                                                                    \
+        va_start(list, first);                                                                               \
+        for (const char *next = (first); next != NULL; next = va_arg(list, const char *))                    \
+            count++;                                                                                         \
+        va_end(list);                                                                                        \
+        (array) = alloca(count * sizeof *(array));                                                           \
+        (array)[0] = (char *)(first);                                                                        \
+        va_start(list, first);                                                                               \
+        for (size_t i = 1; i < count; i++)                                                                   \
+            (array)[i] = va_arg(list, char *);                                                               \
+    } while (0)
+
+EXPORT int execl(const char *path, const char *first, ...)
+{
+    va_list list;
+    ARRAY_OF(arguments, list, first);
+    va_end(list);
+    return execv(path, arguments);
+}
+
+EXPORT int execlp(const char *file, const char *first, ...)
+{
+    va_list list;
+    ARRAY_OF(arguments, list, first);
+    va_end(list);
+    return execvp(file, arguments);
+}
+
+EXPORT int execle(const char *path, const char *first, ...)
+{
+    char *const *environment;
+    va_list list;
+    ARRAY_OF(arguments, list, first);
+    environment = first != NULL ? va_arg(list, char *const *) : NULL;
+    va_end(list);
+    return execve(path, arguments, environment);
+}
+
+/* ---- children of the libc: their exec is its own call ---- */
+
+EXPORT int system(const char *command)
+{
+    if (command != NULL)
+        shim_before_child("/bin/sh", environ);
+    return real_system(command);
+}
+
+EXPORT FILE *popen(const char *command, const char *mode)
+{
+    shim_before_child("/bin/sh", environ);
+    return real_popen(command, mode);
+}
+
+/* ---- descriptors in messages: whoever gets them has no private ones ---- */
+
+static bool carries_session(const struct msghdr *message)
+{
+    struct session stray;
+    struct session *session;
+
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
+         part = CMSG_NXTHDR((struct msghdr *)message, part)) {
+        const int *fds = (const int *)(const void *)CMSG_DATA(part);
+
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof *fds; i++)
+            if (shim_identify(fds[i], &stray, &session) == SESSION_PROGRAM)
+                return true;
+    }
+    return false;
+}
+
+EXPORT ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    if (shim_has_sessions() && message != NULL && carries_session(message))
+        guardian_start(0);
+    return real_sendmsg(socket, message, flags);
+}
+
+EXPORT int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags)
+{
+    if (shim_has_sessions() && messages != NULL)
+        for (unsigned i = 0; i < count; i++)
+            if (carries_session(&messages[i].msg_hdr))
+                guardian_start(0);
+    return real_sendmmsg(socket, messages, count, flags);
+}

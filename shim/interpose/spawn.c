@@ -1,0 +1,356 @@
+/*
+ * posix_spawn(3): the libc performs the file actions in the child, by calls of its own. So they are written down here as
+ * they are added, and where it matters the child gets other ones: a managed file is opened by us, before, and the action
+ * puts its descriptor in place; what closes all descriptors leaves our private ones alone; a program without the shim
+ * gets none of these.
+ */
+#include "interpose.h"
+
+#include "descriptor.h"
+#include "guardian.h"
+#include "scratch.h"
+#include "target.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { OPEN, CLOSE, DUP2, CHANGE_DIRECTORY, CHANGE_DIRECTORY_FD, CLOSE_FROM, SET_GROUP };
+
+struct action {
+    enum kind kind;
+    int fd;
+    int from;
+    int flags;
+    mode_t mode;
+    char *path;
+};
+
+/* The actions of one object of the program's, which alone uses its slot: there is no lock. */
+struct record {
+    const posix_spawn_file_actions_t *object; /* atomic; NULL: the slot is free */
+    struct action *list;
+    size_t count;
+};
+
+enum { RECORDS_MAX = 256 }; /* objects in use at once; the actions of more are performed as they are */
+
+static struct record records[RECORDS_MAX];
+
+static struct record *find(const posix_spawn_file_actions_t *object)
+{
+    for (size_t i = 0; object != NULL && i < RECORDS_MAX; i++)
+        if (__atomic_load_n(&records[i].object, __ATOMIC_ACQUIRE) == object)
+            return &records[i];
+    return NULL;
+}
+
+static struct record *find_or_claim(const posix_spawn_file_actions_t *object)
+{
+    struct record *record = find(object);
+
+    for (size_t i = 0; record == NULL && i < RECORDS_MAX; i++) {
+        const posix_spawn_file_actions_t *expected = NULL;
+
+        if (__atomic_compare_exchange_n(&records[i].object, &expected, object, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            record = &records[i];
+    }
+    return record;
+}
+
+static void forget(const posix_spawn_file_actions_t *object)
+{
+    struct record *record = find(object);
+
+    if (record == NULL)
+        return;
+    for (size_t i = 0; i < record->count; i++)
+        free(record->list[i].path);
+    free(record->list);
+    record->list = NULL;
+    record->count = 0;
+    __atomic_store_n(&record->object, NULL, __ATOMIC_RELEASE);
+}
+
+/* Behind a successful action of the libc's. Returns 0 or ENOMEM. */
+static int add(const posix_spawn_file_actions_t *object, struct action action, const char *path)
+{
+    struct record *record = shim_enabled() || shim_has_sessions() ? find_or_claim(object) : NULL;
+    struct action *list;
+
+    if (record == NULL)
+        return 0;
+    list = realloc(record->list, (record->count + 1) * sizeof *list);
+    if (list == NULL)
+        return ENOMEM;
+    record->list = list;
+    action.path = path != NULL ? strdup(path) : NULL;
+    if (path != NULL && action.path == NULL)
+        return ENOMEM;
+    list[record->count++] = action;
+    return 0;
+}
+
+EXPORT int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions)
+{
+    (void)shim_enabled(); /* finds the real one */
+    forget(actions);
+    return real_posix_spawn_file_actions_init(actions);
+}
+
+EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
+{
+    (void)shim_enabled();
+    forget(actions);
+    return real_posix_spawn_file_actions_destroy(actions);
+}
+
+EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,
+                                            int flags, mode_t mode)
+{
+    int error = real_posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
+    struct action action = {.kind = OPEN, .fd = fd, .flags = flags, .mode = mode};
+    return error != 0 ? error : add(actions, action, path);
+}
+
+EXPORT int posix_spawn_file_actions_addclose(posix_spawn_file_actions_t *actions, int fd)
+{
+    int error = real_posix_spawn_file_actions_addclose(actions, fd);
+    return error != 0 ? error : add(actions, (struct action){.kind = CLOSE, .fd = fd}, NULL);
+}
+
+EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
+{
+    int error = real_posix_spawn_file_actions_adddup2(actions, from, to);
+    return error != 0 ? error : add(actions, (struct action){.kind = DUP2, .fd = to, .from = from}, NULL);
+}
+
+EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path)
+{
+    int error = real_posix_spawn_file_actions_addchdir_np(actions, path);
+    return error != 0 ? error : add(actions, (struct action){.kind = CHANGE_DIRECTORY}, path);
+}
+
+EXPORT int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd)
+{
+    int error = real_posix_spawn_file_actions_addfchdir_np(actions, fd);
+    return error != 0 ? error : add(actions, (struct action){.kind = CHANGE_DIRECTORY_FD, .fd = fd}, NULL);
+}
+
+EXPORT int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int fd)
+{
+    int error = real_posix_spawn_file_actions_addclosefrom_np(actions, fd);
+    return error != 0 ? error : add(actions, (struct action){.kind = CLOSE_FROM, .fd = fd}, NULL);
+}
+
+EXPORT int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_actions_t *actions, int fd)
+{
+    int error = real_posix_spawn_file_actions_addtcsetpgrp_np(actions, fd);
+    return error != 0 ? error : add(actions, (struct action){.kind = SET_GROUP, .fd = fd}, NULL);
+}
+
+/* The actions that the child gets in place of the recorded ones. */
+struct plan {
+    posix_spawn_file_actions_t actions;
+    const struct record *record;
+    int directory; /* where the child is by then */
+    int above;     /* all numbers that the actions name are lower */
+    int *opened;   /* descriptors of ours that the actions put in place */
+    size_t opened_count;
+};
+
+static int close_in_child(int fd, void *context)
+{
+    struct plan *plan = ((void **)context)[0];
+
+    if (fd >= *(int *)((void **)context)[1] && !descriptor_is_private(fd))
+        (void)real_posix_spawn_file_actions_addclose(&plan->actions, fd);
+    return 0;
+}
+
+/* What the parent has open, and what the actions before this one have made. */
+static void plan_close_from(struct plan *plan, int lowest, size_t done)
+{
+    void *context[] = {plan, &lowest};
+
+    (void)descriptor_for_each(close_in_child, context);
+    for (size_t i = 0; i < done; i++)
+        if ((plan->record->list[i].kind == OPEN || plan->record->list[i].kind == DUP2) &&
+            plan->record->list[i].fd >= lowest)
+            (void)real_posix_spawn_file_actions_addclose(&plan->actions, plan->record->list[i].fd);
+}
+
+static int plan_open(struct plan *plan, const struct action *action)
+{
+    int fd = shim_openat(plan->directory, action->path, action->flags | O_CLOEXEC, action->mode);
+    int moved;
+
+    if (fd == SHIM_PASS)
+        return real_posix_spawn_file_actions_addopen(&plan->actions, action->fd, action->path, action->flags,
+                                                     action->mode);
+    if (fd < 0)
+        return -fd;
+    if (fd < plan->above) { /* an action may close or replace it too soon */
+        moved = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, plan->above);
+        (void)sys_close(fd);
+        if (moved < 0)
+            return -moved;
+        fd = moved;
+    }
+    plan->opened[plan->opened_count++] = fd;
+    return real_posix_spawn_file_actions_adddup2(&plan->actions, fd, action->fd);
+}
+
+static void plan_directory(struct plan *plan, int directory)
+{
+    if (plan->directory >= 0)
+        (void)sys_close(plan->directory);
+    plan->directory = directory;
+}
+
+static int plan_action(struct plan *plan, size_t index)
+{
+    const struct action *action = &plan->record->list[index];
+
+    switch (action->kind) {
+    case OPEN:
+        return plan_open(plan, action);
+    case CLOSE:
+        return real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
+    case DUP2:
+        return real_posix_spawn_file_actions_adddup2(&plan->actions, action->from, action->fd);
+    case CHANGE_DIRECTORY:
+        plan_directory(plan, sys_openat(plan->directory, action->path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+        return real_posix_spawn_file_actions_addchdir_np(&plan->actions, action->path);
+    case CHANGE_DIRECTORY_FD:
+        plan_directory(plan, (int)sys_fcntl(action->fd, F_DUPFD_CLOEXEC, plan->above));
+        return real_posix_spawn_file_actions_addfchdir_np(&plan->actions, action->fd);
+    case CLOSE_FROM:
+        if (shim_has_sessions())
+            plan_close_from(plan, action->fd, index);
+        else
+            return real_posix_spawn_file_actions_addclosefrom_np(&plan->actions, action->fd);
+        return 0;
+    case SET_GROUP:
+        return real_posix_spawn_file_actions_addtcsetpgrp_np(&plan->actions, action->fd);
+    }
+    return 0;
+}
+
+static int close_private_in_child(struct session *session, void *context)
+{
+    struct plan *plan = context;
+
+    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->inode));
+    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->memory));
+    return 0;
+}
+
+static bool needs_plan(const struct record *record)
+{
+    for (size_t i = 0; record != NULL && i < record->count; i++)
+        if (record->list[i].kind == OPEN || record->list[i].kind == CLOSE_FROM)
+            return true;
+    return false;
+}
+
+static int make_plan(struct plan *plan, const struct record *record)
+{
+    size_t count = record != NULL ? record->count : 0;
+    int error;
+
+    plan->record = record;
+    plan->directory = AT_FDCWD;
+    plan->opened = calloc(count + 1, sizeof *plan->opened);
+    if (plan->opened == NULL)
+        return ENOMEM;
+    error = real_posix_spawn_file_actions_init(&plan->actions);
+    plan->above = 3;
+    for (size_t i = 0; i < count; i++) {
+        if (record->list[i].fd >= plan->above)
+            plan->above = record->list[i].fd + 1;
+        if (record->list[i].from >= plan->above)
+            plan->above = record->list[i].from + 1;
+    }
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = plan_action(plan, i);
+    return error;
+}
+
+static void end_plan(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->opened_count; i++)
+        (void)close(plan->opened[i]);
+    free(plan->opened);
+    plan_directory(plan, AT_FDCWD);
+    (void)real_posix_spawn_file_actions_destroy(&plan->actions);
+}
+
+typedef int spawn_function(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,
+                           const posix_spawnattr_t *attributes, char *const arguments[],
+                           char *const environment[]);
+
+/* `path` as posix_spawn() is told, `file` where it is found. The guardian must know the child, or come after it. */
+static int shim_spawn(spawn_function *real, const char *file, pid_t *process, const char *path,
+                      const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+                      char *const arguments[], char *const environment[])
+{
+    const struct record *record = find(actions);
+    bool covered = target_loads_shim(AT_FDCWD, file, 0, environment);
+    struct plan plan = {.opened = NULL};
+    pid_t child = 0;
+    int saved = errno;
+    int error;
+
+    if (actions != NULL && record == NULL) /* none, or too many objects to write down */
+        error = real(&child, path, actions, attributes, arguments, environment);
+    else {
+        error = make_plan(&plan, record);
+        if (error == 0 && !covered)
+            (void)session_for_each(close_private_in_child, &plan);
+        if (error == 0)
+            error = real(&child, path, &plan.actions, attributes, arguments, environment);
+    }
+    if (error == 0 && !covered && shim_has_sessions())
+        guardian_start(child); /* nobody can have waited for it */
+    if (plan.opened != NULL)
+        end_plan(&plan);
+    if (error == 0 && process != NULL)
+        *process = child;
+    errno = saved;
+    return error;
+}
+
+static bool is_concerned(const posix_spawn_file_actions_t *actions)
+{
+    return shim_has_sessions() || (shim_enabled() && needs_plan(find(actions)));
+}
+
+EXPORT int posix_spawn(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const arguments[],
+                       char *const environment[])
+{
+    if (!is_concerned(actions))
+        return real_posix_spawn(process, path, actions, attributes, arguments, environment);
+    return shim_spawn(real_posix_spawn, path, process, path, actions, attributes, arguments, environment);
+}
+
+EXPORT int posix_spawnp(pid_t *process, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const arguments[],
+                        char *const environment[])
+{
+    struct scratch scratch;
+    const char *found = "";
+    int error;
+
+    if (!is_concerned(actions))
+        return real_posix_spawnp(process, file, actions, attributes, arguments, environment);
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return ENOMEM;
+    if (target_find(file, scratch.bytes, PATH_MAX))
+        found = scratch.bytes;
+    error = shim_spawn(real_posix_spawnp, found, process, file, actions, attributes, arguments, environment);
+    scratch_give(&scratch);
+    return error;
+}
