@@ -30,11 +30,28 @@ struct post {
     bool any;
 };
 
+/* Descriptor 2 stays, for the log, unless it is one that the end of is waited for. */
 static int keep_private(int fd, void *context)
 {
-    if (fd != 2 && fd != *(int *)context && !descriptor_is_private(fd))
+    struct session stray;
+    struct session *session;
+
+    if (fd != *(int *)context && !descriptor_is_private(fd) &&
+        (fd != 2 || session_identify(fd, &stray, &session) != SESSION_NONE))
         (void)sys_close(fd);
     return 0;
+}
+
+/* What we open must not get the number to which the log is written. */
+static void fill_standard(void)
+{
+    int fd;
+
+    do
+        fd = sys_openat(AT_FDCWD, "/", O_PATH, 0);
+    while (fd >= 0 && fd < 2);
+    if (fd > 2)
+        (void)sys_close(fd);
 }
 
 static int drop_readers(struct session *session, void *context)
@@ -171,6 +188,8 @@ static _Noreturn void guard(int ready, int process)
 
     (void)session_table_is_ours();
     (void)descriptor_for_each(keep_private, &ready);
+    session_unmap();
+    fill_standard();
     session_adopt_strays();
     (void)session_for_each(drop_readers, NULL);
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);

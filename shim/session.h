@@ -154,6 +154,9 @@ void session_adopt_strays(void);
 /* May there be sessions that are not in the table? */
 bool session_any_stray(void);
 
+/* Unmaps all memory of sessions, in a process that runs nothing of the program's. */
+void session_unmap(void);
+
 /* With `hide` the private descriptors do not outlive an exec: for a program that cannot adopt them. */
 void session_hide_private(bool hide);
 

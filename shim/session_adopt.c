@@ -333,6 +333,18 @@ bool session_remap(const struct session *session)
     return remap.private_left;
 }
 
+static int unmap_one(const struct mapping *mapping, void *context)
+{
+    (void)context;
+    (void)sys_munmap((void *)mapping->start, mapping->end - mapping->start);
+    return 0;
+}
+
+void session_unmap(void)
+{
+    (void)for_each_mapping(unmap_one, NULL);
+}
+
 /* ---- the end of the process ---- */
 
 static int close_if_program(int fd, void *context)

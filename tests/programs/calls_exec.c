@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 extern char **environ;
@@ -258,6 +259,26 @@ static void test_exec_often(const char *file)
     }
 }
 
+/* The file is the program's descriptor 2, too, and mapped by the process that the guardian is made from. */
+static void test_exec_mapped(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        int fd = open(file, O_RDWR);
+        char *bytes = mmap(NULL, 3, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        const char *private = mmap(NULL, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+
+        EXPECT(bytes != MAP_FAILED && private != MAP_FAILED);
+        bytes[0] = 'O';
+        EXPECT(dup2(fd, 1) == 1 && dup2(fd, 2) == 2 && close(fd) == 0 && lseek(1, 0, SEEK_END) == 3);
+        (void)execl(writer(), "static_writer", "2", "write", " and new", (char *)NULL);
+        _exit(127);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "Old and new");
+}
+
 /* The descriptor of the child is closed by the exec: that may have been the last. */
 static void test_exec_cloexec(const char *file)
 {
@@ -502,6 +523,7 @@ static const struct test_case cases[] = {
     {"exec-often", test_exec_often},
     {"exec-cloexec", test_exec_cloexec},
     {"exec-no-more", test_exec_no_more},
+    {"exec-mapped", test_exec_mapped},
     {"system", test_system},
     {"popen", test_popen},
     {"posix_spawn", test_spawn},
