@@ -22,7 +22,7 @@ ENGINE = crc32c image scratch descriptor filelock store_calls store_load store_c
 SETTINGS = config pattern log
 SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(notdir $(wildcard shim/*.c)))) \
 	$(patsubst shim/%.c,%,$(wildcard shim/interpose/*.c))
-CLI = $(ENGINE) $(SETTINGS) $(patsubst shim/%.c,%,$(wildcard shim/cli/*.c))
+CLI = $(ENGINE) $(SETTINGS) rendezvous $(patsubst shim/%.c,%,$(wildcard shim/cli/*.c))
 CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 
 # the calls_*.c whose calls are made by syscall(2), too

@@ -357,8 +357,10 @@ static int commit_alone(struct session *session, bool exclusive)
         if (!(session->flags & SESSION_LOCKED))
             filelock_release(&lock);
     }
-    if (error == 0) {
+    /* a failure at the end was reported: no other process that has the session is to try again */
+    if (error == 0 || exclusive)
         session_set_base(session, (struct session_base){.size = view.size, .crc = crc});
+    if (error == 0) {
         if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
             sync_directory(session);
         session->linked = true;

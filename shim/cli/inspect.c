@@ -3,6 +3,7 @@
 #include "cli.h"
 #include "config.h"
 #include "crc32c.h"
+#include "rendezvous.h"
 #include "scratch.h"
 
 #include <errno.h>
@@ -34,8 +35,10 @@ int inspect_open(const char *name)
     /* looked at before it is opened: opening a FIFO or a device has effects of its own */
     if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
         fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+        if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+            (void)rendezvous_wait(fd, inspect_wait().timeout);
             return fd;
+        }
     } else if (stat(name, &status) == 0) {
         cli_complain("%s: is %s, not a regular file", name, describe(status.st_mode));
         return -1;

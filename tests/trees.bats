@@ -1,0 +1,161 @@
+#!/usr/bin/env bats
+# I7 Process trees of real programs in which the last to close a managed file may be one without the shim.
+
+load helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/app.cfg
+    export file
+    printf old >"$file"
+    ln "$file" "$MANAGED/link"
+    # what cannot load the shim
+    static=$PROGRAMS/static_writer
+    export static
+}
+
+teardown() {
+    [ ! -e "$file" ] || assert_equal "$(stat -c %h "$file")" 2 'I3: links'
+}
+
+# expect CONTENT COMMAND...: the command under the shim leaves this, and says so itself by a wrapped cat.
+expect() {
+    local content=$1
+    shift
+    run --separate-stderr wrapped timeout 60 "$@"
+    assert_equal "$status $stderr" '0 ' "status and stderr of $*"
+    assert_equal "$output" "$content" "seen by $*"
+    assert_equal "$(payload "$file")" "$content" "left by $*"
+}
+
+@test "I7 shells: a static child, one without an environment, in front, behind, in between" {
+    for shell in dash bash; do
+        expect one "$shell" -c '"$static" 1 write one >"$file"; cat "$file"'
+        expect two "$shell" -c 'env -i /bin/echo two >"$file"; cat "$file"'
+        expect 'a b c' "$shell" -c '{ printf "a "; "$static" 1 write b; printf " c"; } >"$file"; cat "$file"'
+        expect 'a b' "$shell" -c '{ printf "a "; "$static" 1 write b; } >"$file"; cat "$file"'
+        expect 'a b!' "$shell" -c '"$static" 1 write ! >>"$file"; cat "$file"'
+        expect 'in' "$shell" -c 'echo unused | "$static" 1 wait-write in >"$file" 2>&1; cat "$file"'
+        expect 'exec' "$shell" -c '("$SHELL" -c "exec $static 1 write exec" >"$file"); cat "$file"'
+        expect 'err' "$shell" -c '"$static" 2 write err >"$file" 2>&1; cat "$file"'
+        expect '' "$shell" -c ': >"$file"; cat "$file"'
+    done
+}
+
+@test "I5 a static child that is killed leaves the old content" {
+    run wrapped bash -c '"$static" 1 die half >"$file"; cat "$file"'
+    [[ $output == *old ]]
+    assert_equal "$(payload "$file")" old
+}
+
+@test "I7 appends of 40 static children at once are all there" {
+    : >"$file"
+    wrapped bash -c 'for i in {1..40}; do "$static" 1 write "$i
+" >>"$file" & done; wait'
+    assert_equal "$(payload "$file" | sort -n | tr '\n' ' ')" "$(seq -s ' ' 40) "
+}
+
+@test "I7 python: subprocess in its ways, os.exec, os.posix_spawn, os.system" {
+    expect 'run popen env session spawn exec system' python3 -c '
+import os, subprocess
+file, static = os.environ["file"], os.environ["static"]
+seen = []
+def look():
+    seen.append(open(file).read())
+with open(file, "w") as f: subprocess.run([static, "1", "write", "run"], stdout=f)
+look()
+with open(file, "w") as f: p = subprocess.Popen([static, "1", "write", "popen"], stdout=f)
+p.wait(); look()
+with open(file, "w") as f: subprocess.run(["/bin/echo", "-n", "env"], stdout=f, env={})
+look()
+with open(file, "w") as f: subprocess.run([static, "1", "write", "session"], stdout=f, start_new_session=True, preexec_fn=lambda: None)
+look()
+os.posix_spawn(static, [static, "1", "write", "spawn"], os.environ,
+               file_actions=[(os.POSIX_SPAWN_OPEN, 1, file, os.O_WRONLY | os.O_TRUNC, 0)])
+os.wait(); look()
+if os.fork() == 0:
+    os.dup2(os.open(file, os.O_WRONLY | os.O_TRUNC), 1)
+    os.execv(static, [static, "1", "write", "exec"])
+os.wait(); look()
+os.system("$static 1 write system >$file"); look()
+open(file, "w").write(" ".join(seen))
+print(open(file).read(), end="")'
+}
+
+@test "I7 perl: system, exec, pipes" {
+    expect 'system exec pipe' perl -e '
+my ($file, $static) = @ENV{"file", "static"};
+my @seen;
+sub look { open(my $in, "<", $file); push @seen, join("", <$in>) }
+system("$static 1 write system >$file"); look;
+if (!fork) { open(STDOUT, ">", $file); exec($static, 1, "write", "exec") }
+wait; look;
+open(my $pipe, "|-", "$static 1 wait-write pipe >$file"); close($pipe); look;
+open(my $out, ">", $file); print $out "@seen"; close($out);
+open(my $in, "<", $file); print <$in>'
+}
+
+@test "I7 node: child_process with a descriptor, and by a shell" {
+    expect 'spawn exec' node -e '
+const fs = require("fs"), child = require("child_process");
+const { file, static: writer } = process.env, seen = [];
+const fd = fs.openSync(file, "w");
+child.spawnSync(writer, ["1", "write", "spawn"], { stdio: ["ignore", fd, "inherit"] });
+fs.closeSync(fd); seen.push(fs.readFileSync(file, "utf8"));
+child.execSync("$static 1 write exec >$file"); seen.push(fs.readFileSync(file, "utf8"));
+fs.writeFileSync(file, seen.join(" ")); process.stdout.write(fs.readFileSync(file, "utf8"))'
+}
+
+@test "I7 make: recipes with static tools, four at once" {
+    # shellcheck disable=SC2016
+    printf '%s\n' '$(MANAGED)/%.out:' '	@$(static) 1 write $* >$@' '	@test "`cat $@`" = $*' >"$BATS_TEST_TMPDIR/Makefile"
+    wrapped make -s -j4 -f "$BATS_TEST_TMPDIR/Makefile" "$MANAGED"/{1..20}.out
+    for i in {1..20}; do
+        assert_equal "$(payload "$MANAGED/$i.out")" "$i"
+    done
+}
+
+@test "I7 java: a process that another program starts for it" {
+    command -v java >/dev/null || skip 'needs a JRE'
+    cat >"$BATS_TEST_TMPDIR/Run.java" <<'EOF'
+import java.io.File;
+import java.nio.file.Files;
+public class Run {
+    public static void main(String[] a) throws Exception {
+        File file = new File(System.getenv("file"));
+        ProcessBuilder builder = new ProcessBuilder(System.getenv("static"), "1", "write", "java");
+        builder.redirectOutput(file).start().waitFor();
+        System.out.print(Files.readString(file.toPath()));
+    }
+}
+EOF
+    expect java java -XX:TieredStopAtLevel=1 -Xshare:auto "$BATS_TEST_TMPDIR/Run.java"
+}
+
+@test "I7 a set-user-id program, which ignores the preload" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    chmod 666 "$file"
+    cp /bin/echo "$BATS_TEST_TMPDIR/set-id"
+    chmod 4755 "$BATS_TEST_TMPDIR/set-id"
+    expect 'set-id' setpriv --reuid 65534 --clear-groups dash -c '"$0" -n set-id >"$file"; cat "$file"' "$BATS_TEST_TMPDIR/set-id"
+}
+
+@test "I7 what a guardian cannot commit is in the log, and rescued" {
+    mkdir "$BATS_TEST_TMPDIR/rescue"
+    mkfifo "$BATS_TEST_TMPDIR/ready"
+    python3 -c '
+import fcntl, signal, sys
+f = open(sys.argv[1], "r+")
+fcntl.lockf(f, fcntl.LOCK_EX)
+open(sys.argv[2], "w").write("x")
+signal.pause()' "$file" "$BATS_TEST_TMPDIR/ready" 3>&- &
+    read -r _ <"$BATS_TEST_TMPDIR/ready" || true
+    ATOMSHIM_RESCUE_DIR=$BATS_TEST_TMPDIR/rescue ATOMSHIM_LOCK_TIMEOUT=0.1 \
+        run --separate-stderr wrapped dash -c '"$static" 1 write new >"$file"'
+    kill $!
+    assert_equal "$status" 0
+    [[ $stderr == *"$file: commit failed: "*ETIMEDOUT*"the new is in $BATS_TEST_TMPDIR/rescue/"* ]]
+    assert_equal "$(cat "$BATS_TEST_TMPDIR"/rescue/*)" new 'rescued once'
+    assert_equal "$(payload "$file")" old
+}
