@@ -11,6 +11,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 
 enum {
@@ -22,6 +23,7 @@ enum {
 
 struct post {
     int events;  /* of inotify, or -1 */
+    int wakes;   /* a signalfd, or -1 */
     int proc;    /* for the rendezvous, or -1 */
     int process; /* whose death by a signal is looked for, or 0 */
     int pidfd;   /* of it */
@@ -169,14 +171,16 @@ static int is_any(struct session *session, void *context)
 
 static void wait_for_events(const struct post *post)
 {
-    _Alignas(struct inotify_event) char events[EVENTS_SIZE];
+    _Alignas(uint64_t) char events[EVENTS_SIZE];
     struct pollfd polls[] = {{.fd = post->events, .events = POLLIN},
+                             {.fd = post->wakes, .events = POLLIN},
                              {.fd = post->process != 0 ? post->pidfd : -1, .events = POLLIN}};
     const int pause = post->events >= 0 ? LONG_PAUSE : SHORT_PAUSE;
     const struct timespec time = {pause / 1000, pause % 1000 * 1000000L};
 
-    (void)SYS_CALL(SYS_ppoll, polls, 2, &time, 0, 0, 0);
-    while (sys_read(post->events, events, sizeof events) > 0)
+    (void)SYS_CALL(SYS_ppoll, polls, 3, &time, 0, 0, 0);
+    while (sys_read(post->events, events, sizeof events) > 0 ||
+           sys_read(post->wakes, events, sizeof events) > 0)
         continue;
 }
 
@@ -184,6 +188,7 @@ static void wait_for_events(const struct post *post)
 static _Noreturn void guard(int ready, int process)
 {
     static struct post post;
+    const uint64_t wakes = (uint64_t)1 << (RENDEZVOUS_SIGNAL - 1);
     bool ended;
 
     (void)session_table_is_ours();
@@ -195,6 +200,7 @@ static _Noreturn void guard(int ready, int process)
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
     (void)SYS_CALL(SYS_prctl, PR_SET_NAME, "atomshim-guard", 0, 0, 0, 0);
     post.events = (int)SYS_CALL(SYS_inotify_init1, IN_NONBLOCK | IN_CLOEXEC, 0, 0, 0, 0, 0);
+    post.wakes = (int)SYS_CALL(SYS_signalfd4, -1, &wakes, sizeof wakes, SFD_NONBLOCK | SFD_CLOEXEC, 0, 0);
     post.proc = rendezvous_open();
     (void)session_for_each(watch_one, &post);
     (void)sys_write(ready, "", 1);
@@ -216,6 +222,27 @@ static _Noreturn void guard(int ready, int process)
             rendezvous_looked(&post.places[i], post.proc);
         wait_for_events(&post);
     }
+}
+
+/* Shared with forked children: a guardian was started. */
+static int *started;
+static int64_t wait_timeout;
+
+void guardian_configure(int64_t timeout)
+{
+    int *page = sys_mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    wait_timeout = timeout;
+    if (!sys_is_error(page))
+        __atomic_store_n(&started, page, __ATOMIC_RELEASE);
+}
+
+void guardian_wait(void)
+{
+    const int *page = __atomic_load_n(&started, __ATOMIC_ACQUIRE);
+
+    if (page != NULL && __atomic_load_n(page, __ATOMIC_ACQUIRE) != 0)
+        rendezvous_wait_for_all(wait_timeout);
 }
 
 static int needs_guardian(struct session *session, void *context)
@@ -274,9 +301,11 @@ void guardian_start(int process)
     if (session_for_each(needs_guardian, NULL) == 0 && !session_any_stray())
         return;
     error = start(process);
-    if (error == 0)
+    if (error == 0) {
         (void)session_for_each(set_guarded, &guarded);
-    else
+        if (started != NULL)
+            __atomic_store_n(started, 1, __ATOMIC_RELEASE);
+    } else
         log_line(
             LOG_ERROR,
             "no process to look after a program without the shim: %s; if it is the last to close a managed "

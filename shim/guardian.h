@@ -14,6 +14,8 @@
 #ifndef ATOMSHIM_GUARDIAN_H
 #define ATOMSHIM_GUARDIAN_H
 
+#include <stdint.h>
+
 /*
  * Starts a guardian for all sessions of this process that can be written to and have none yet; also in a vfork() child.
  * `process` is the pid under which the program without the shim runs, or 0: if its death by a signal is what closed the
@@ -21,5 +23,15 @@
  * at its post: what others close from now on it will see. A failure is told in the log.
  */
 void guardian_start(int process);
+
+/* Once, at set-up: from then on this process and its forked children know of each other's guardians. */
+void guardian_configure(int64_t timeout);
+
+/*
+ * At the end of a process: waits until what was closed up to now is committed, if this process or a forked child of it has
+ * started a guardian; at most `timeout`. Who waits for this process then finds it all done; and a container whose
+ * first process this was, or was a child of, ends only then.
+ */
+void guardian_wait(void);
 
 #endif

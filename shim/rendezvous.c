@@ -78,14 +78,18 @@ static bool is_trusted(const struct flock *lock, const struct stat *file)
             process.st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0));
 }
 
-/* Guardians watch their inode: a read wakes them. An empty file has nothing to read; to open it does, too, but its
- * close would drop the program's POSIX locks. */
-static void wake(int inode)
+/*
+ * Of this user's guardians a signal wakes each, which is harmless to everybody else. They all watch their inode: a read
+ * wakes them, too. An empty file has nothing to read; to open it does, but its close would drop the program's POSIX locks.
+ */
+static void wake(int process, int inode)
 {
     char path[PROC_PATH_SIZE];
     char byte;
     int fd;
 
+    if (SYS_CALL(SYS_kill, process, RENDEZVOUS_SIGNAL, 0, 0, 0, 0) == 0 || inode < 0)
+        return;
     if (sys_pread(inode, &byte, 1, 0) > 0 || filelock_is_posix_holder(inode))
         return;
     fd = sys_openat(AT_FDCWD, descriptor_path(path, inode), O_RDONLY | O_CLOEXEC, 0);
@@ -103,7 +107,7 @@ static bool wait_for_looks(int proc, int inode, struct flock *lock, int64_t dead
     do {
         int64_t length = lock->l_len;
 
-        wake(inode);
+        wake(lock->l_pid, inode);
         sys_sleep(pause);
         pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
         if (!look(proc, start, start + GUARDIAN_ROOM, lock))
@@ -113,26 +117,19 @@ static bool wait_for_looks(int proc, int inode, struct flock *lock, int64_t dead
     return looks == 2;
 }
 
-bool rendezvous_wait(int inode, int64_t timeout)
+/* For the guardians at from..to, of `inode` or, with -1, of anything. */
+static bool wait_between(int64_t from, int64_t to, int inode, const struct stat *file, int64_t timeout)
 {
     int64_t deadline = 0;
     bool waited = false;
     struct flock lock;
-    struct stat file;
-    int64_t at;
-    int64_t end;
-    int proc;
+    int proc = rendezvous_open();
 
-    if (is_guardian || __atomic_load_n(&has_given_up, __ATOMIC_RELAXED) || sys_fstat(inode, &file) != 0)
-        return false;
-    proc = rendezvous_open();
     if (proc < 0)
         return false;
-    at = room_of(file.st_dev, file.st_ino);
-    end = at + INODE_ROOM;
-    while (at < end && look(proc, at, end, &lock)) {
-        at = lock.l_start / GUARDIAN_ROOM * GUARDIAN_ROOM + GUARDIAN_ROOM;
-        if (!is_trusted(&lock, &file))
+    while (from < to && look(proc, from, to, &lock)) {
+        from = lock.l_start / GUARDIAN_ROOM * GUARDIAN_ROOM + GUARDIAN_ROOM;
+        if (!is_trusted(&lock, file))
             continue;
         if (deadline == 0)
             deadline = sys_now() + timeout;
@@ -146,4 +143,28 @@ bool rendezvous_wait(int inode, int64_t timeout)
     }
     (void)sys_close(proc);
     return waited;
+}
+
+static bool may_wait(void)
+{
+    return !is_guardian && !__atomic_load_n(&has_given_up, __ATOMIC_RELAXED);
+}
+
+bool rendezvous_wait(int inode, int64_t timeout)
+{
+    struct stat file;
+    int64_t room;
+
+    if (!may_wait() || sys_fstat(inode, &file) != 0)
+        return false;
+    room = room_of(file.st_dev, file.st_ino);
+    return wait_between(room, room + INODE_ROOM, inode, &file, timeout);
+}
+
+void rendezvous_wait_for_all(int64_t timeout)
+{
+    const struct stat none = {.st_uid = 0};
+
+    if (may_wait())
+        (void)wait_between(0, INT64_MAX - GUARDIAN_ROOM, -1, &none, timeout);
 }

@@ -12,6 +12,11 @@
 
 #include "sys.h"
 
+#include <signal.h>
+
+/* Wakes a guardian, and is ignored by everybody else. */
+enum { RENDEZVOUS_SIGNAL = SIGURG };
+
 /* A guardian's place for one inode. */
 struct rendezvous {
     int64_t start;
@@ -33,5 +38,8 @@ void rendezvous_looked(struct rendezvous *place, int proc);
  * so. Only guardians of this user, of root and of the file's owner are waited for. Returns true if there was one.
  */
 bool rendezvous_wait(int inode, int64_t timeout);
+
+/* The same for all guardians of this user and of root, whatever their file. */
+void rendezvous_wait_for_all(int64_t timeout);
 
 #endif

@@ -141,6 +141,14 @@ EOF
     expect 'set-id' setpriv --reuid 65534 --clear-groups dash -c '"$0" -n set-id >"$file"; cat "$file"' "$BATS_TEST_TMPDIR/set-id"
 }
 
+@test "I7 the first process of a pid namespace ends, and everything with it, once guardians are done" {
+    unshare --pid --fork --mount-proc true 2>/dev/null || skip 'needs the right to make pid namespaces'
+    for turn in 1 2 3; do
+        wrapped unshare --pid --fork --mount-proc dash -c '"$static" 1 write "$0" >"$file"' "turn $turn"
+        assert_equal "$(payload "$file")" "turn $turn"
+    done
+}
+
 @test "I7 what a guardian cannot commit is in the log, and rescued" {
     mkdir "$BATS_TEST_TMPDIR/rescue"
     mkfifo "$BATS_TEST_TMPDIR/ready"

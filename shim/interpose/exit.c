@@ -1,10 +1,13 @@
 /* The exits that run no handler. Streams are not flushed, as they would not be without us. */
 #include "interpose.h"
 
+#include "guardian.h"
+
 static _Noreturn void leave(int status, void (*real)(int))
 {
     if (shim_has_sessions())
         session_finish();
+    guardian_wait();
     real(status);
     sys_exit_group(status);
 }

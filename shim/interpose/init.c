@@ -1,6 +1,7 @@
 /* Set-up on the first call or in the constructor, and the end of the process. */
 #include "interpose.h"
 
+#include "guardian.h"
 #include "log.h"
 #include "target.h"
 
@@ -72,16 +73,20 @@ static void at_exit(void *unused)
     static int calls;
 
     (void)unused;
-    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (constructed ? 2 : 1) || !session_any())
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (constructed ? 2 : 1))
         return;
-    shim_flush_streams();
-    session_finish();
+    if (session_any()) {
+        shim_flush_streams();
+        session_finish();
+    }
+    guardian_wait();
 }
 
 static void at_quick_exit_handler(void)
 {
     if (session_any())
         session_finish();
+    guardian_wait();
 }
 
 /* glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would run before.
@@ -116,6 +121,7 @@ static void set_up(void)
     (void)config_parse(&config, environment, report_setting, NULL);
     target_remember(environ);
     session_configure(&shim_config);
+    guardian_configure(config.lock_timeout);
     managing = config.paths[0] != '\0';
     (void)__cxa_atexit(at_exit, NULL, NULL);
     register_quick_exit();
