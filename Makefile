@@ -26,7 +26,7 @@ CLI = $(ENGINE) $(SETTINGS) rendezvous $(patsubst shim/%.c,%,$(wildcard shim/cli
 CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 
 # the calls_*.c whose calls are made by syscall(2), too
-BY_SYSCALL = close exit lock metadata open status sync
+BY_SYSCALL = close exit lock metadata open rename status sync
 PROGRAMS = $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c)) \
 	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc)) \
 	$(BY_SYSCALL:%=build/programs/by_syscall_%)

@@ -152,8 +152,7 @@ static bool wants_writing(int flags)
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 }
 
-/* The directory that `path` lies in, as an O_PATH descriptor. */
-static int open_parent(int directory, const char *path)
+int managed_open_parent(int directory, const char *path)
 {
     size_t length = (size_t)(last_component(path) - path);
     struct scratch scratch;
@@ -174,7 +173,7 @@ static int open_parent(int directory, const char *path)
 static int create(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                   int *inode, bool *created)
 {
-    int parent = open_parent(directory, path);
+    int parent = managed_open_parent(directory, path);
     int match;
 
     if (parent < 0)
@@ -225,6 +224,24 @@ int managed_open(const struct config *config, int directory, const char *path, i
                         (wants_writing(flags) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0);
     (void)sys_close(probe);
     return *inode < 0 ? *inode : MANAGED_YES;
+}
+
+int managed_find(const struct config *config, int directory, const char *path, const struct stat *status)
+{
+    int result;
+    int fd;
+
+    if (!pattern_may_name(config->paths, last_component(path)) &&
+        !image_size_possible((uint64_t)status->st_size))
+        return -ENOENT;
+    fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    result = is_managed(config, fd);
+    if (result > 0)
+        return fd;
+    (void)sys_close(fd);
+    return result < 0 ? result : -ENOENT;
 }
 
 uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,

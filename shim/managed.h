@@ -24,6 +24,15 @@ int managed_open(const struct config *config, int directory, const char *path, i
                  int *inode, bool *created);
 
 /*
+ * Opens the regular file `path`, whose lstat is `status`, as it is, for O_PATH, if it is managed. Returns a descriptor,
+ * -ENOENT if it is not, or a negative errno. One that no pattern could match costs nothing.
+ */
+int managed_find(const struct config *config, int directory, const char *path, const struct stat *status);
+
+/* The directory that `path` lies in, as an O_PATH descriptor, or a negative errno. */
+int managed_open_parent(int directory, const char *path);
+
+/*
  * The payload size of the managed file at `path`, whose status is `status`, for stat(2). `flags`:
  * AT_SYMLINK_NOFOLLOW as given there. Returns st_size unless the file is managed, in our format and readable.
  * No system call unless st_size is one that a file in our format can have.

@@ -99,6 +99,12 @@ void session_publish(struct session *session);
  * the lowest free descriptor; on a negative errno the session is gone. */
 int session_hand_out(struct session *session, int flags);
 
+/*
+ * Puts the descriptors of this process that can write to the inode with this identity, which may be another session's
+ * memory, on the session's memory: at the same number and position, with the same flags. Returns 0 or a negative errno.
+ */
+int session_take_over(const struct session *session, dev_t device, ino_t number);
+
 /* Ends a session without a commit. */
 void session_drop(struct session *session);
 

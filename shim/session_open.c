@@ -104,8 +104,10 @@ out:
 
 struct swap {
     const struct session *session;
+    dev_t old_device;
     ino_t old_number;
-    int fresh; /* a descriptor of a new description, or -1 */
+    bool writable; /* only those that can be written to */
+    int fresh;     /* a descriptor of a new description, or -1 */
 };
 
 /* Puts the program's descriptor on the new memfd, at the same position. Those at one position are taken for copies. */
@@ -117,8 +119,10 @@ static int swap_one(int fd, void *context)
     char path[PROC_PATH_SIZE];
     int64_t position;
 
-    if (sys_fstat(fd, &status) != 0 || status.st_dev != SESSION_GET(session_memory_device) ||
+    if (sys_fstat(fd, &status) != 0 || status.st_dev != swap->old_device ||
         status.st_ino != swap->old_number || descriptor_is_private(fd))
+        return 0;
+    if (swap->writable && (sys_fcntl(fd, F_GETFL, 0) & (O_ACCMODE | O_PATH)) == O_RDONLY)
         return 0;
     position = sys_lseek(fd, 0, SEEK_CUR);
     if (swap->fresh < 0 || sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
@@ -133,9 +137,25 @@ static int swap_one(int fd, void *context)
     return sys_dup3(swap->fresh, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -EBADF : 0;
 }
 
+static int swap_all(struct swap *swap)
+{
+    int error = descriptor_for_each(swap_one, swap);
+
+    if (swap->fresh >= 0)
+        (void)sys_close(swap->fresh);
+    return error;
+}
+
+int session_take_over(const struct session *session, dev_t device, ino_t number)
+{
+    struct swap swap = {session, device, number, true, -1};
+
+    return swap_all(&swap);
+}
+
 int session_load_anew(struct session *session)
 {
-    struct swap swap = {.session = session, .old_number = session->memory_number, .fresh = -1};
+    struct swap swap = {session, SESSION_GET(session_memory_device), session->memory_number, false, -1};
     int old_memory = session->memory;
     int error;
 
@@ -144,9 +164,7 @@ int session_load_anew(struct session *session)
     error = make_memory(session, false);
     if (error != 0)
         return error;
-    error = descriptor_for_each(swap_one, &swap);
-    if (swap.fresh >= 0)
-        (void)sys_close(swap.fresh);
+    error = swap_all(&swap);
     (void)sys_close(old_memory);
     return error;
 }

@@ -104,6 +104,10 @@ more() {
     run_all_twice lock
 }
 
+@test "I3 I5 rename onto a managed file" {
+    run_all_twice rename
+}
+
 @test "the stat family" {
     run_all_twice status
 }

@@ -431,6 +431,22 @@ static int missing_addopen(posix_spawn_file_actions_t *actions, int fd, const ch
     return missing_addclose(actions, fd);
 }
 
+static int raw_renameat2(int from_directory, const char *from, int to_directory, const char *to,
+                         unsigned flags)
+{
+    return result_of(SYS_CALL(SYS_renameat2, from_directory, from, to_directory, to, flags, 0));
+}
+
+static int raw_renameat(int from_directory, const char *from, int to_directory, const char *to)
+{
+    return raw_renameat2(from_directory, from, to_directory, to, 0);
+}
+
+static int raw_rename(const char *from, const char *to)
+{
+    return raw_renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
 static pid_t raw_fork(void)
 {
     return result_of(SYS_CALL(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0));

@@ -64,6 +64,13 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_stat, stat(POINTER(a), POINTER(b)));
         CASE(SYS_lstat, lstat(POINTER(a), POINTER(b)));
 #endif
+#ifdef SYS_rename
+        CASE(SYS_rename, rename(POINTER(a), POINTER(b)));
+#endif
+#ifdef SYS_renameat
+        CASE(SYS_renameat, renameat((int)a, POINTER(b), (int)c, POINTER(d)));
+#endif
+        CASE(SYS_renameat2, renameat2((int)a, POINTER(b), (int)c, POINTER(d), (unsigned)e));
         CASE(SYS_openat, openat((int)a, POINTER(b), (int)c, (mode_t)d));
         CASE(SYS_openat2, by_openat((int)a, POINTER(b), POINTER(c), (size_t)d));
         CASE(SYS_truncate, truncate(POINTER(a), b));

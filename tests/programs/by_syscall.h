@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -50,12 +51,15 @@ static inline int by_creat(const char *path, mode_t mode)
     return (int)syscall(SYS_creat, path, mode);
 }
 
+#define rename(from, to) ((int)syscall(SYS_rename, from, to))
+#define renameat(...) ((int)syscall(SYS_renameat, __VA_ARGS__))
 #define open(...) ((int)syscall(SYS_open, __VA_ARGS__))
 #define creat by_creat
 #define dup2(from, to) ((int)syscall(SYS_dup2, from, to))
 #define stat(path, status) ((int)syscall(SYS_stat, path, status))
 #define lstat(path, status) ((int)syscall(SYS_lstat, path, status))
 #endif
+#define renameat2(...) ((int)syscall(SYS_renameat2, __VA_ARGS__))
 #define openat(...) ((int)syscall(SYS_openat, __VA_ARGS__))
 #define openat64 by_openat2
 #define truncate by_truncate

@@ -1,0 +1,55 @@
+/* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
+#include "interpose.h"
+
+#include "managed.h"
+#include "replace.h"
+
+static bool is_regular(struct replace_name *name)
+{
+    return sys_fstatat(name->directory, name->path, &name->status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(name->status.st_mode);
+}
+
+/* SHIM_PASS, 0, or a negative errno. Whatever is not one regular file over another is the kernel's. */
+static int shim_rename(int from_directory, const char *from_path, int to_directory, const char *to_path,
+                       unsigned flags)
+{
+    struct replace_name from = {.directory = from_directory, .path = from_path};
+    struct replace_name to = {.directory = to_directory, .path = to_path};
+    int target;
+    int error;
+
+    if (!shim_enabled() || flags != 0 || !is_regular(&to))
+        return SHIM_PASS;
+    target = managed_find(&shim_config, to.directory, to.path, &to.status);
+    if (target < 0)
+        return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
+    if (!is_regular(&from) ||
+        (from.status.st_dev == to.status.st_dev && from.status.st_ino == to.status.st_ino))
+        error = SHIM_PASS;
+    else {
+        (void)session_settle_closed(false);
+        error = replace_commit(&shim_config, &from, target, &to.status);
+    }
+    (void)sys_close(target);
+    return error;
+}
+
+EXPORT int rename(const char *from, const char *to)
+{
+    int result = shim_rename(AT_FDCWD, from, AT_FDCWD, to, 0);
+    return result == SHIM_PASS ? real_rename(from, to) : shim_result(result);
+}
+
+EXPORT int renameat(int from_directory, const char *from, int to_directory, const char *to)
+{
+    int result = shim_rename(from_directory, from, to_directory, to, 0);
+    return result == SHIM_PASS ? real_renameat(from_directory, from, to_directory, to) : shim_result(result);
+}
+
+EXPORT int renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned flags)
+{
+    int result = shim_rename(from_directory, from, to_directory, to, flags);
+    return result == SHIM_PASS ? real_renameat2(from_directory, from, to_directory, to, flags)
+                               : shim_result(result);
+}

@@ -1,0 +1,319 @@
+/* rename onto a managed file: its inode stays and gets the content. Without the shim the name gets the other inode. */
+#include "expect.h"
+
+#include <sys/time.h>
+#include <sys/xattr.h>
+
+static char *make_sibling(const char *file, const char *suffix, const char *text)
+{
+    char *name = sibling(file, suffix);
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    EXPECT(fd >= 0);
+    write_text(fd, text);
+    EXPECT(close(fd) == 0);
+    return name;
+}
+
+static void expect_gone(const char *name)
+{
+    struct stat status;
+
+    EXPECT_ERROR(lstat(name, &status), ENOENT);
+}
+
+static struct stat status_of(const char *name)
+{
+    struct stat status;
+
+    EXPECT(stat(name, &status) == 0);
+    return status;
+}
+
+/* Both names of the file are still one inode, whose number is this. */
+static void expect_inode(const char *file, const struct stat *before)
+{
+    if (!is_wrapped())
+        return;
+    EXPECT(status_of(file).st_ino == before->st_ino);
+    EXPECT(status_of(file).st_nlink == 2);
+    expect_content(sibling(file, ".link2"), content_of(file));
+}
+
+/* The tests without the shim are about one file with two names: they get it back as it was. */
+static void join_links(const char *file, const struct stat *before)
+{
+    char *other = sibling(file, ".link2");
+
+    if (status_of(file).st_ino == before->st_ino)
+        return;
+    EXPECT(unlink(file) == 0 && link(other, file) == 0);
+}
+
+enum way { BY_RENAME, BY_RENAMEAT, BY_RENAMEAT2 };
+
+static int rename_by(enum way way, const char *from, const char *to)
+{
+    const char *name;
+    int directory;
+    int result;
+
+    if (way == BY_RENAME)
+        return rename(from, to);
+    directory = split(to, &name);
+    result = way == BY_RENAMEAT ? renameat(AT_FDCWD, from, directory, name)
+                                : renameat2(AT_FDCWD, from, directory, name, 0);
+    if (directory >= 0) {
+        int error = errno;
+
+        EXPECT(close(directory) == 0);
+        errno = error;
+    }
+    return result;
+}
+
+static void test_one(const char *file, enum way way)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "new content");
+    const struct timespec times[2] = {{1000000000, 0}, {1100000000, 5}};
+
+    EXPECT(utimensat(AT_FDCWD, from, times, 0) == 0);
+    errno = 77;
+    EXPECT(rename_by(way, from, file) == 0);
+    EXPECT(errno == 77);
+    expect_gone(from);
+    EXPECT(status_of(file).st_mtim.tv_sec == 1100000000 && status_of(file).st_mtim.tv_nsec == 5);
+    expect_content(file, "new content");
+    expect_inode(file, &before);
+
+    /* once more, now that it is in our format, and of a source that is, too */
+    from = make_sibling(file, ".newer", "newer");
+    EXPECT(rename_by(way, from, file) == 0);
+    expect_gone(from);
+    expect_content(file, "newer");
+    from = make_sibling(file, ".empty", "");
+    EXPECT(rename_by(way, from, file) == 0);
+    expect_content(file, "");
+    EXPECT(status_of(file).st_size == 0);
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
+static void test_rename(const char *file)
+{
+    test_one(file, BY_RENAME);
+}
+
+static void test_renameat(const char *file)
+{
+    test_one(file, BY_RENAMEAT);
+}
+
+static void test_renameat2(const char *file)
+{
+    test_one(file, BY_RENAMEAT2);
+}
+
+/* What is no regular file over another is the kernel's. */
+static void test_others(const char *file)
+{
+    char *other = sibling(file, ".link2");
+    char *from = make_sibling(file, ".new", "new");
+    char *folder = sibling(file, ".folder");
+    char *symbolic = sibling(file, ".symbolic");
+    char *missing = sibling(file, ".missing");
+
+    for (int way = BY_RENAME; way <= BY_RENAMEAT2; way++) {
+        EXPECT(rename_by(way, file, other) == 0); /* two names of one inode: nothing to do */
+        expect_content(other, "old");
+        expect_content(file, "old");
+        EXPECT_ERROR(rename_by(way, missing, file), ENOENT);
+        EXPECT_ERROR(rename_by(way, sibling(from, "/"), file), ENOTDIR);
+        EXPECT_ERROR(rename_by(BY_RENAME, from, sibling(file, "/x")), ENOTDIR);
+        EXPECT(mkdir(folder, 0700) == 0);
+        EXPECT_ERROR(rename_by(way, folder, file), ENOTDIR);
+        EXPECT_ERROR(rename_by(way, from, folder), EISDIR);
+        EXPECT(rmdir(folder) == 0);
+        EXPECT_ERROR(rename_by(way, (const char *)1, file), EFAULT);
+        EXPECT_ERROR(rename_by(way, from, (const char *)1), EFAULT);
+        EXPECT_ERROR(rename_by(way, "", file), ENOENT);
+
+        EXPECT(symlink(file, symbolic) == 0); /* the link is replaced, not what it leads to */
+        EXPECT(rename_by(way, from, symbolic) == 0);
+        expect_content(file, "old");
+        expect_content(symbolic, "new");
+        EXPECT(rename_by(way, symbolic, from) == 0);
+
+        EXPECT(symlink(from, symbolic) == 0); /* and a link may take a file's place */
+        EXPECT(rename_by(way, symbolic, missing) == 0);
+        EXPECT(rename_by(way, missing, from) == 0);
+        EXPECT(readlink(from, (char[8]){0}, 8) == 8);
+        EXPECT(unlink(from) == 0);
+        from = make_sibling(file, ".new", "new");
+    }
+    EXPECT(unlink(from) == 0);
+}
+
+static void test_flags(const char *file)
+{
+    char *from = make_sibling(file, ".new", "new");
+
+    EXPECT_ERROR(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_NOREPLACE), EEXIST);
+    EXPECT_ERROR(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_NOREPLACE | RENAME_EXCHANGE), EINVAL);
+    EXPECT(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_EXCHANGE) == 0); /* the names change hands */
+    expect_content(file, "new");
+    expect_content(from, "old");
+    EXPECT(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_EXCHANGE) == 0);
+    expect_content(file, "old");
+    EXPECT(unlink(from) == 0);
+}
+
+/* A name that nobody has is taken, and the file moves with its content. */
+static void test_missing(const char *file)
+{
+    char *there = sibling(file, ".there");
+    int fd = open(file, O_WRONLY);
+
+    EXPECT(rename(file, there) == 0);
+    write_text(fd, "new");
+    EXPECT(close(fd) == 0);
+    expect_content(there, "new");
+    EXPECT(rename(there, file) == 0);
+    expect_content(sibling(file, ".link2"), "new");
+}
+
+/* What the program goes on writing is in the file that has the name now. */
+static void test_open_source(const char *file)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "");
+    int fd = open(from, O_RDWR);
+    int copy = dup(fd);
+    FILE *stream = fdopen(dup(fd), "w");
+    char byte;
+
+    write_text(fd, "before ");
+    EXPECT(rename(from, file) == 0);
+    expect_gone(from);
+    expect_content(file, "before ");
+    write_text(copy, "after ");
+    EXPECT(fputs("stream", stream) >= 0 && fclose(stream) == 0);
+    EXPECT(lseek(fd, 0, SEEK_SET) == 0 && read(copy, &byte, 1) == 1 && byte == 'b');
+    EXPECT(close(fd) == 0 && close(copy) == 0);
+    expect_content(file, "before after stream");
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
+/* The target is open: who reads it keeps what was opened. */
+static void test_open_target(const char *file)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "new");
+    int fd = open(file, O_RDONLY);
+    char text[8] = "";
+
+    EXPECT(rename(from, file) == 0);
+    EXPECT(read(fd, text, sizeof text - 1) == 3 && strcmp(text, "old") == 0);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
+/* Mode and owner of the target stay, but for a mode that the program must have meant. */
+static void test_metadata(const char *file)
+{
+    struct stat before;
+    char *from;
+
+    EXPECT(chmod(file, 0640) == 0);
+    (void)setxattr(file, "user.note", "kept", 4, 0);
+    before = status_of(file);
+    (void)umask(022);
+    from = make_sibling(file, ".new", "new"); /* 0600, as of mkstemp(): nobody's wish */
+    EXPECT(rename(from, file) == 0);
+    EXPECT(status_of(file).st_mode == (S_IFREG | (is_wrapped() ? 0640 : 0600)));
+    if (is_wrapped()) {
+        char note[8];
+
+        EXPECT(getxattr(file, "user.note", note, sizeof note) == 4 || errno == ENOTSUP);
+    }
+    join_links(file, &before);
+    from = make_sibling(file, ".new", "new");
+    EXPECT(chmod(from, 0644) == 0); /* what files get under this umask */
+    EXPECT(rename(from, file) == 0);
+    EXPECT(status_of(file).st_mode == (S_IFREG | (is_wrapped() ? 0640 : 0644)));
+    join_links(file, &before);
+    from = make_sibling(file, ".new", "new");
+    EXPECT(chmod(from, 0755) == 0);
+    EXPECT(rename(from, file) == 0);
+    EXPECT(status_of(file).st_mode == (S_IFREG | 0755));
+    join_links(file, &before);
+}
+
+/* Refused as the kernel would: nothing changes. */
+static void test_refused(const char *file)
+{
+    char *folder = sibling(file, ".folder");
+    char *from = sibling(file, ".folder/new");
+    int status;
+    pid_t child;
+
+    EXPECT(chmod(file, 0666) == 0 && mkdir(folder, 0755) == 0);
+    EXPECT(close(creat(from, 0666)) == 0);
+    child = fork();
+    if (child == 0) {
+        if (setgid(OTHER_USER) == 0 && setuid(OTHER_USER) == 0) {
+            EXPECT_ERROR(rename(from, file), EACCES);
+            expect_content(file, "old");
+        }
+        _exit(0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    EXPECT(chmod(folder, 01777) == 0);
+    child = fork();
+    if (child == 0) {
+        if (setgid(OTHER_USER) == 0 && setuid(OTHER_USER) == 0) {
+            EXPECT_ERROR(rename(from, file), EPERM);
+            expect_content(file, "old");
+        }
+        _exit(0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    EXPECT(unlink(from) == 0 && rmdir(folder) == 0);
+}
+
+/* Link and unlink make a new file; so does unlink and create: as without the shim. */
+static void test_dances(const char *file)
+{
+    char *from = make_sibling(file, ".new", "new");
+    struct stat before = status_of(file);
+
+    EXPECT_ERROR(link(from, file), EEXIST);
+    EXPECT(unlink(file) == 0 && link(from, file) == 0 && unlink(from) == 0);
+    expect_content(file, "new");
+    expect_content(sibling(file, ".link2"), "old");
+    join_links(file, &before);
+}
+
+static const struct test_case cases[] = {
+    {"rename", test_rename},
+    {"renameat", test_renameat},
+    {"renameat2", test_renameat2},
+    {"others", test_others},
+    {"flags", test_flags},
+    {"missing", test_missing},
+    {"open-source", test_open_source},
+    {"open-target", test_open_target},
+    {"metadata", test_metadata},
+    {"refused", test_refused},
+    {"dances", test_dances},
+    {NULL, NULL},
+};
+
+int main(int argc, char *argv[])
+{
+    return run_case(cases, argc, argv);
+}
