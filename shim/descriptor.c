@@ -8,7 +8,8 @@ enum {
     HIGH = 768,
     LOW_LIMIT = 256,
     HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
-    MARK = SIGURG,
+    MARK_MEMORY = SIGURG, /* ignored by default, both */
+    MARK_INODE = SIGWINCH,
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
 
@@ -82,19 +83,30 @@ int descriptor_make_private(int fd)
         descriptor_restore_limit(&limit);
     if (number < 0)
         return (int)number;
-    descriptor_mark((int)number);
     (void)sys_close(fd);
     return (int)number;
 }
 
-void descriptor_mark(int fd)
+void descriptor_mark_inode(int fd)
 {
-    (void)sys_fcntl(fd, F_SETSIG, MARK);
+    (void)sys_fcntl(fd, F_SETSIG, MARK_INODE);
+}
+
+void descriptor_mark_memory(int fd)
+{
+    (void)sys_fcntl(fd, F_SETSIG, MARK_MEMORY);
 }
 
 bool descriptor_is_private(int fd)
 {
-    return sys_fcntl(fd, F_GETSIG, 0) == MARK;
+    long mark = sys_fcntl(fd, F_GETSIG, 0);
+
+    return mark == MARK_MEMORY || mark == MARK_INODE;
+}
+
+bool descriptor_is_memory(int fd)
+{
+    return sys_fcntl(fd, F_GETSIG, 0) == MARK_MEMORY;
 }
 
 int descriptor_is_last(int private)
@@ -104,7 +116,7 @@ int descriptor_is_last(int private)
     /* taking a lease makes its break send us the mark's signal; it is held for one system call */
     if (result == 0) {
         (void)sys_fcntl(private, F_SETLEASE, F_UNLCK);
-        descriptor_mark(private); /* giving a lease back takes the mark away */
+        descriptor_mark_memory(private); /* giving a lease back takes the mark away */
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;

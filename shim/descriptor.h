@@ -3,7 +3,7 @@
  *
  * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for
  * it. They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open
- * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (SIGURG is
+ * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (the signal is
  * ignored by default, SIGIO would kill).
  */
 #ifndef ATOMSHIM_DESCRIPTOR_H
@@ -26,16 +26,20 @@ const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
 const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
 
 /*
- * Moves `fd` to a private number, not close-on-exec, marks its description, and closes `fd`.
+ * Moves `fd` to a private number, not close-on-exec, and closes `fd`. Its description is to be marked before.
  * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
  */
 int descriptor_make_private(int fd);
 
-/* Marks the description of `fd` as private and leaves it where it is. */
-void descriptor_mark(int fd);
+/* Mark the description of `fd` as a private one of a real inode, or of a memory. */
+void descriptor_mark_inode(int fd);
+void descriptor_mark_memory(int fd);
 
-/* True if the description behind `fd` bears our mark. Not for O_PATH descriptors, which can bear none. */
+/* True if the description behind `fd` bears a mark of ours. Not for O_PATH descriptors, which can bear none. */
 bool descriptor_is_private(int fd);
+
+/* True if it bears that of a memory. */
+bool descriptor_is_memory(int fd);
 
 /*
  * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file

@@ -286,18 +286,45 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
     return error;
 }
 
-int filelock_guard(int fd, int64_t timeout)
+static int lock_description(int fd)
+{
+    return sys_flock(fd, LOCK_EX | LOCK_NB);
+}
+
+static int lock_process(int fd)
+{
+    int error = set_lock(fd, F_SETLK, F_WRLCK, 0, INT64_MAX);
+
+    return error == -EACCES ? -EAGAIN : error;
+}
+
+static int guard(int fd, int (*attempt)(int fd), int64_t timeout)
 {
     struct patience patience = {.timeout = timeout};
     int error;
 
     do {
-        error = (int)STORE_RETRY(sys_flock(fd, LOCK_EX | LOCK_NB));
+        error = (int)STORE_RETRY(attempt(fd));
         if (error != -EAGAIN)
             return error;
         error = wait_a_little(&patience);
     } while (error == 0);
     return error;
+}
+
+int filelock_guard(int fd, int64_t timeout)
+{
+    return guard(fd, lock_description, timeout);
+}
+
+int filelock_guard_process(int fd, int64_t timeout)
+{
+    return guard(fd, lock_process, timeout);
+}
+
+void filelock_unguard_process(int fd)
+{
+    (void)set_lock(fd, F_SETLK, F_UNLCK, 0, INT64_MAX);
 }
 
 void filelock_release(const struct filelock *lock)

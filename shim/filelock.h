@@ -51,6 +51,11 @@ void filelock_release(const struct filelock *lock);
 /* flock() on the description of `fd`, exclusively, until it is closed. Returns 0, -ETIMEDOUT, or a negative errno. */
 int filelock_guard(int fd, int64_t timeout);
 
+/* The same between processes only, by their POSIX locks: until filelock_unguard_process(), or until this process closes
+ * any descriptor of the file. */
+int filelock_guard_process(int fd, int64_t timeout);
+void filelock_unguard_process(int fd);
+
 /* Locks the whole file of `fd` exclusively until its description is closed. Errors as of filelock_acquire(). */
 int filelock_keep(int fd, int64_t timeout);
 

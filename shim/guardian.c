@@ -23,6 +23,7 @@ enum {
 
 struct post {
     int events;  /* of inotify, or -1 */
+    bool tells;  /* of every session's end */
     int wakes;   /* a signalfd, or -1 */
     int proc;    /* for the rendezvous, or -1 */
     int process; /* whose death by a signal is looked for, or 0 */
@@ -71,8 +72,8 @@ static int watch_one(struct session *session, void *context)
     char path[PROC_PATH_SIZE];
 
     if (post->events >= 0) {
-        (void)SYS_CALL(SYS_inotify_add_watch, post->events, descriptor_path(path, session->memory), IN_CLOSE,
-                       0, 0, 0);
+        post->tells &= SYS_CALL(SYS_inotify_add_watch, post->events, descriptor_path(path, session->memory),
+                                IN_CLOSE, 0, 0, 0) >= 0;
         (void)SYS_CALL(SYS_inotify_add_watch, post->events, descriptor_path(path, session->inode),
                        IN_OPEN | IN_ACCESS, 0, 0, 0);
     }
@@ -175,7 +176,7 @@ static void wait_for_events(const struct post *post)
     struct pollfd polls[] = {{.fd = post->events, .events = POLLIN},
                              {.fd = post->wakes, .events = POLLIN},
                              {.fd = post->process != 0 ? post->pidfd : -1, .events = POLLIN}};
-    const int pause = post->events >= 0 ? LONG_PAUSE : SHORT_PAUSE;
+    const int pause = post->tells ? LONG_PAUSE : SHORT_PAUSE;
     const struct timespec time = {pause / 1000, pause % 1000 * 1000000L};
 
     (void)SYS_CALL(SYS_ppoll, polls, 3, &time, 0, 0, 0);
@@ -200,6 +201,7 @@ static _Noreturn void guard(int ready, int process)
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
     (void)SYS_CALL(SYS_prctl, PR_SET_NAME, "atomshim-guard", 0, 0, 0, 0);
     post.events = (int)SYS_CALL(SYS_inotify_init1, IN_NONBLOCK | IN_CLOEXEC, 0, 0, 0, 0, 0);
+    post.tells = post.events >= 0;
     post.wakes = (int)SYS_CALL(SYS_signalfd4, -1, &wakes, sizeof wakes, SFD_NONBLOCK | SFD_CLOEXEC, 0, 0);
     post.proc = rendezvous_open();
     (void)session_for_each(watch_one, &post);

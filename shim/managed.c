@@ -1,7 +1,9 @@
 #include "managed.h"
 
+#include "canonical.h"
 #include "descriptor.h"
 #include "log.h"
+#include "memory.h"
 #include "pattern.h"
 #include "scratch.h"
 #include "session.h"
@@ -49,8 +51,31 @@ static int is_kernel_file(int fd)
     return 0;
 }
 
-/* Does the canonical path of `fd`, with "/name" behind it if name is not NULL, match? */
-static int path_matches(const struct config *config, int fd, const char *name)
+/* What a program named; /proc need not be mounted to find it again. */
+struct named {
+    int directory;
+    const char *path;
+};
+
+/* path_matches() without /proc: what is at that path now may be another file than `fd`. */
+static int named_matches(const struct config *config, const struct named *named, int fd, bool is_parent,
+                         char *path)
+{
+    struct stat status;
+    struct stat found;
+    int n = canonical_path(named->directory, named->path, path);
+
+    if (n < 0)
+        return is_passing(n) ? n : 0;
+    if (!is_parent &&
+        (sys_fstat(fd, &status) != 0 || sys_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
+         status.st_dev != found.st_dev || status.st_ino != found.st_ino))
+        return -EAGAIN;
+    return pattern_match(config->paths, path);
+}
+
+/* Does the canonical path of `fd`, or that of the file `name` in the directory `fd`, match? */
+static int path_matches(const struct config *config, const struct named *named, int fd, const char *name)
 {
     char link[PROC_PATH_SIZE];
     struct scratch scratch;
@@ -62,7 +87,9 @@ static int path_matches(const struct config *config, int fd, const char *name)
         return -ENOMEM;
     path = scratch.bytes;
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
-    if (n < 0 && is_passing((int)n))
+    if (memory_is_proc_missing((int)n))
+        match = named_matches(config, named, fd, name != NULL, path);
+    else if (n < 0 && is_passing((int)n))
         match = (int)n;
     else if (n < 0)
         log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
@@ -80,14 +107,30 @@ static int path_matches(const struct config *config, int fd, const char *name)
     return match;
 }
 
-/* `fd` may be an O_PATH descriptor. */
-static int carries_header(int fd)
+/* Opens the file of `fd`, which may be an O_PATH descriptor, with a description of its own. */
+static int open_again(const struct named *named, int fd, int flags)
 {
     char link[PROC_PATH_SIZE];
+    struct stat status;
+    struct stat found;
+    int again = sys_openat(AT_FDCWD, descriptor_path(link, fd), flags | O_CLOEXEC | O_NOCTTY, 0);
+
+    if (!memory_is_proc_missing(again))
+        return again;
+    again = sys_openat(named->directory, named->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    if (again >= 0 && (sys_fstat(fd, &status) != 0 || sys_fstat(again, &found) != 0 ||
+                       status.st_dev != found.st_dev || status.st_ino != found.st_ino)) {
+        (void)sys_close(again);
+        again = -EAGAIN; /* replaced meanwhile */
+    }
+    return again;
+}
+
+static int carries_header(const struct named *named, int fd)
+{
     char bytes[IMAGE_HEADER_SIZE];
     struct image_header header;
-    int readable = DESCRIPTOR_INSIST(
-        sys_openat(AT_FDCWD, descriptor_path(link, fd), O_RDONLY | O_CLOEXEC | O_NOCTTY, 0));
+    int readable = DESCRIPTOR_INSIST(open_again(named, fd, O_RDONLY));
     ssize_t n;
 
     if (readable < 0)
@@ -99,7 +142,7 @@ static int carries_header(int fd)
     return image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
 }
 
-static int is_managed(const struct config *config, int fd)
+static int is_managed(const struct config *config, const struct named *named, int fd)
 {
     struct stat status;
     int result = sys_fstat(fd, &status);
@@ -114,10 +157,10 @@ static int is_managed(const struct config *config, int fd)
         return result < 0 ? result : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
         return 1;
-    result = path_matches(config, fd, NULL);
+    result = path_matches(config, named, fd, NULL);
     if (result != 0)
         return result;
-    return image_size_possible((uint64_t)status.st_size) ? carries_header(fd) : 0;
+    return image_size_possible((uint64_t)status.st_size) ? carries_header(named, fd) : 0;
 }
 
 static const char *last_component(const char *path)
@@ -173,12 +216,13 @@ int managed_open_parent(int directory, const char *path)
 static int create(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                   int *inode, bool *created)
 {
+    const struct named named = {directory, path};
     int parent = managed_open_parent(directory, path);
     int match;
 
     if (parent < 0)
         return is_passing(parent) ? parent : MANAGED_NO;
-    match = path_matches(config, parent, last_component(path));
+    match = path_matches(config, &named, parent, last_component(path));
     if (match > 0) {
         match = is_kernel_file(parent);
         match = match < 0 ? match : !match;
@@ -190,7 +234,7 @@ static int create(const struct config *config, int directory, const char *path, 
                         O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | (flags & (O_EXCL | O_NOFOLLOW)), mode);
     if (*inode < 0)
         return *inode;
-    match = path_matches(config, *inode, NULL);
+    match = path_matches(config, &named, *inode, NULL);
     if (match <= 0) { /* 0: a dangling symbolic link led elsewhere */
         (void)sys_close(*inode);
         return match < 0 ? match : MANAGED_NO;
@@ -202,7 +246,7 @@ static int create(const struct config *config, int directory, const char *path, 
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  int *inode, bool *created)
 {
-    char link[PROC_PATH_SIZE];
+    const struct named named = {directory, path};
     int probe;
     int result;
 
@@ -215,19 +259,19 @@ int managed_open(const struct config *config, int directory, const char *path, i
         return create(config, directory, path, flags, mode, inode, created);
     if (probe < 0)
         return is_passing(probe) || probe == -EACCES ? probe : MANAGED_NO;
-    result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, probe);
+    result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, &named, probe);
     if (result <= 0) {
         (void)sys_close(probe);
         return result < 0 ? result : MANAGED_NO;
     }
-    *inode = sys_openat(AT_FDCWD, descriptor_path(link, probe),
-                        (wants_writing(flags) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY, 0);
+    *inode = open_again(&named, probe, wants_writing(flags) ? O_RDWR : O_RDONLY);
     (void)sys_close(probe);
     return *inode < 0 ? *inode : MANAGED_YES;
 }
 
 int managed_find(const struct config *config, int directory, const char *path, const struct stat *status)
 {
+    const struct named named = {directory, path};
     int result;
     int fd;
 
@@ -237,11 +281,18 @@ int managed_find(const struct config *config, int directory, const char *path, c
     fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
         return fd;
-    result = is_managed(config, fd);
+    result = is_managed(config, &named, fd);
     if (result > 0)
         return fd;
     (void)sys_close(fd);
     return result < 0 ? result : -ENOENT;
+}
+
+int managed_reopen(int directory, const char *path, int fd, int flags)
+{
+    const struct named named = {directory, path};
+
+    return DESCRIPTOR_INSIST(open_again(&named, fd, flags));
 }
 
 uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,
@@ -249,6 +300,7 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
 {
     uint64_t size = (uint64_t)status->st_size;
     const struct store_wait wait = {.timeout = config->lock_timeout};
+    const struct named named = {directory, path};
     const struct session *session;
     struct store_image image;
     int fd;
@@ -263,7 +315,7 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
         O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0));
     if (fd < 0)
         return size;
-    if (is_managed(config, fd) > 0 && store_look(fd, wait, &image) == 0)
+    if (is_managed(config, &named, fd) > 0 && store_look(fd, wait, &image) == 0)
         size = image.size;
     (void)sys_close(fd);
     return size;

@@ -29,6 +29,9 @@ int managed_open(const struct config *config, int directory, const char *path, i
  */
 int managed_find(const struct config *config, int directory, const char *path, const struct stat *status);
 
+/* Opens `fd`, an O_PATH descriptor of `path`, with `flags`, close-on-exec. Returns a descriptor or a negative errno. */
+int managed_reopen(int directory, const char *path, int fd, int flags);
+
 /* The directory that `path` lies in, as an O_PATH descriptor, or a negative errno. */
 int managed_open_parent(int directory, const char *path);
 

@@ -3,6 +3,7 @@
 #include "descriptor.h"
 #include "log.h"
 #include "managed.h"
+#include "memory.h"
 #include "rendezvous.h"
 #include "session.h"
 #include "store.h"
@@ -45,16 +46,14 @@ static int may_unlink(const struct replace_name *from)
 {
     int parent = managed_open_parent(from->directory, from->path);
     uid_t user = (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
-    char path[PROC_PATH_SIZE];
     struct stat status;
     int error;
 
     if (parent < 0)
         return parent;
-    error =
-        (int)SYS_CALL(SYS_faccessat2, AT_FDCWD, descriptor_path(path, parent), W_OK | X_OK, AT_EACCESS, 0, 0);
+    error = (int)SYS_CALL(SYS_faccessat2, parent, ".", W_OK | X_OK, AT_EACCESS, 0, 0);
     if (error == -ENOSYS) /* before Linux 5.8 */
-        error = (int)SYS_CALL(SYS_faccessat, AT_FDCWD, path, W_OK | X_OK, 0, 0, 0);
+        error = (int)SYS_CALL(SYS_faccessat, parent, ".", W_OK | X_OK, 0, 0, 0);
     if (error == 0)
         error = sys_fstat(parent, &status);
     if (error == 0 && (status.st_mode & S_ISVTX) && user != 0 && user != status.st_uid &&
@@ -101,17 +100,23 @@ static int open_source(const struct replace_name *from, bool *is_ours)
     return -ENOENT; /* somebody else was quicker */
 }
 
+/* A session on the target, as of a program that opens it with `flags`. */
+static int begin(const struct replace_name *to, int target, int flags, struct session *stray,
+                 struct session **session)
+{
+    int inode = managed_reopen(to->directory, to->path, target, O_RDWR);
+
+    return inode < 0 ? inode : session_begin(inode, flags, false, stray, session);
+}
+
 /* Commits what `source` holds into the target, as a program would that opens, writes and closes it. */
-static int commit(const struct config *config, int target, int source)
+static int commit(const struct config *config, const struct replace_name *to, int target, int source)
 {
     const struct store_wait wait = {.timeout = config->lock_timeout};
-    char path[PROC_PATH_SIZE];
     struct session stray;
     struct session *session;
     struct store_image image;
-    int inode = DESCRIPTOR_INSIST(
-        sys_openat(AT_FDCWD, descriptor_path(path, target), O_RDWR | O_CLOEXEC | O_NOCTTY, 0));
-    int error = inode < 0 ? inode : session_begin(inode, O_WRONLY | O_TRUNC, false, &stray, &session);
+    int error = begin(to, target, O_WRONLY | O_TRUNC, &stray, &session);
 
     if (error != 0)
         return error;
@@ -125,16 +130,14 @@ static int commit(const struct config *config, int target, int source)
 }
 
 /* The target's content as it is, in case that it must be put back; a damaged one has none. */
-static int keep_content(const struct config *config, int target, const struct stat *status)
+static int keep_content(const struct config *config, const struct replace_name *to, int target)
 {
     const struct store_wait wait = {.timeout = config->lock_timeout};
-    const struct session *session = session_on(status->st_dev, status->st_ino);
-    char path[PROC_PATH_SIZE];
+    const struct session *session = session_on(to->status.st_dev, to->status.st_ino);
     struct store_image image;
     int inode = session != NULL ? SESSION_GET(session->inode)
-                                : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, target),
-                                                               O_RDONLY | O_CLOEXEC | O_NOCTTY, 0));
-    int kept = inode < 0 ? inode : DESCRIPTOR_INSIST(sys_memfd_create("atomshim-replace", MFD_CLOEXEC));
+                                : managed_reopen(to->directory, to->path, target, O_RDONLY);
+    int kept = inode < 0 ? inode : DESCRIPTOR_INSIST(memory_scratch(config->rescue_dir));
 
     if (kept >= 0 && store_load(inode, kept, wait, &image) != 0) {
         (void)sys_close(kept);
@@ -145,33 +148,28 @@ static int keep_content(const struct config *config, int target, const struct st
     return kept;
 }
 
-static void carry_over(const struct stat *from, int target, const struct stat *target_status)
+static void carry_over(const struct stat *from, const struct replace_name *to)
 {
     const struct timespec times[2] = {from->st_atim, from->st_mtim};
-    bool same_owner = from->st_uid == target_status->st_uid && from->st_gid == target_status->st_gid;
-    char path[PROC_PATH_SIZE];
+    bool same_owner = from->st_uid == to->status.st_uid && from->st_gid == to->status.st_gid;
 
-    (void)descriptor_path(path, target);
-    if (replace_carries_mode(from->st_mode, target_status->st_mode, current_umask()))
-        (void)SYS_CALL(SYS_fchmodat, AT_FDCWD, path, from->st_mode & (same_owner ? PERMISSIONS : 0777), 0, 0,
-                       0);
-    (void)sys_utimensat(AT_FDCWD, path, times, 0);
+    if (replace_carries_mode(from->st_mode, to->status.st_mode, current_umask()))
+        (void)SYS_CALL(SYS_fchmodat, to->directory, to->path,
+                       from->st_mode & (same_owner ? PERMISSIONS : 0777), 0, 0, 0);
+    (void)sys_utimensat(to->directory, to->path, times, AT_SYMLINK_NOFOLLOW);
 }
 
 /* What this process goes on writing to the source's inode, or to a session's memory of it, is meant for the target. */
-static void take_writers_over(const struct stat *from, int target)
+static void take_writers_over(const struct stat *from, const struct replace_name *to, int target)
 {
-    char path[PROC_PATH_SIZE];
     struct session stray;
     struct session *session;
     struct session *old = session_on(from->st_dev, from->st_ino);
-    int inode = DESCRIPTOR_INSIST(
-        sys_openat(AT_FDCWD, descriptor_path(path, target), O_RDWR | O_CLOEXEC | O_NOCTTY, 0));
     ino_t old_number = old != NULL ? SESSION_GET(old->memory_number) : 0;
-    int error = inode < 0 ? inode : session_begin(inode, O_WRONLY, false, &stray, &session);
+    int error = begin(to, target, O_RDWR, &stray, &session);
 
     if (error == 0) {
-        error = old != NULL ? session_take_over(session, session_memory_device, old_number)
+        error = old != NULL ? session_take_over(session, old->memory_device, old_number)
                             : session_take_over(session, from->st_dev, from->st_ino);
         session_publish(session);
         if (old != NULL)
@@ -200,7 +198,7 @@ static int is_writer(int fd, void *context)
     return !descriptor_is_private(fd) && (sys_fcntl(fd, F_GETFL, 0) & (O_ACCMODE | O_PATH)) != O_RDONLY;
 }
 
-/* Does this process go on writing to it? A write lease of others' making is no concern of ours: they are warned. */
+/* Does this process go on writing to it? */
 static bool has_writers_here(const struct stat *from)
 {
     const struct session *session = session_on(from->st_dev, from->st_ino);
@@ -218,8 +216,8 @@ static bool has_writers(int source)
     return result == -EAGAIN;
 }
 
-int replace_commit(const struct config *config, const struct replace_name *from, int target,
-                   const struct stat *target_status)
+int replace_commit(const struct config *config, const struct replace_name *from,
+                   const struct replace_name *to, int target)
 {
     struct in_use in_use = {.file = &from->status};
     bool is_ours = false;
@@ -243,18 +241,18 @@ int replace_commit(const struct config *config, const struct replace_name *from,
                  "%s: another process has it open and may write to it: that is not in the file that it "
                  "replaces",
                  from->path);
-    kept = keep_content(config, target, target_status);
-    error = commit(config, target, source);
+    kept = keep_content(config, to, target);
+    error = commit(config, to, target, source);
     if (error == 0) {
-        carry_over(&from->status, target, target_status);
+        carry_over(&from->status, to);
         error = (int)SYS_CALL(SYS_unlinkat, from->directory, from->path, 0, 0, 0, 0);
         if (error != 0 && error != -ENOENT && kept >= 0)
-            (void)commit(config, target, kept);
+            (void)commit(config, to, target, kept);
         if (error == -ENOENT) /* as if it had been renamed before */
             error = 0;
     }
     if (error == 0 && written_here)
-        take_writers_over(&from->status, target);
+        take_writers_over(&from->status, to, target);
     if (kept >= 0)
         (void)sys_close(kept);
     if (is_ours)

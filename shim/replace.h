@@ -13,14 +13,13 @@ struct replace_name {
 };
 
 /*
- * Makes the payload of `from`, a regular file, the content of the managed file that `target`, an O_PATH descriptor, is open
- * on, by one commit; carries its times over, and its mode if the program meant it (see replace_carries_mode()); and unlinks
+ * Makes the payload of `from`, a regular file, the content of `to`, a managed file that `target` is open on for O_PATH, by one commit; carries its times over, and its mode if the program meant it (see replace_carries_mode()); and unlinks
  * it. Descriptors of this process that can write to `from` write to the target from then on. Where the kernel would
  * refuse the rename on the side of `from`, its errno is returned, and nothing was done; what the commit returns else:
  * then both files are as before.
  */
-int replace_commit(const struct config *config, const struct replace_name *from, int target,
-                   const struct stat *target_status);
+int replace_commit(const struct config *config, const struct replace_name *from,
+                   const struct replace_name *to, int target);
 
 /*
  * Does a new file's mode say that the program wants it? Not the one that the target has, and none that files get as

@@ -19,7 +19,6 @@ static int strays_seen;     /* a vfork child had a session that is not in the ta
 static int *owner;
 
 const struct config *session_config;
-dev_t session_memory_device;
 
 /* From here on a fork and a vfork can be told apart. */
 void session_configure(const struct config *config)
@@ -59,6 +58,7 @@ static void close_if_open(int fd)
 /* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
 static void close_private(struct session *session)
 {
+    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     close_if_open(__atomic_exchange_n(&session->memory, -1, __ATOMIC_ACQ_REL));
     close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
 }
@@ -72,12 +72,17 @@ static bool is_inode_of(const struct session *session, int fd)
            status.st_ino == session->number;
 }
 
+bool session_is_memory(const struct session *session, const struct stat *status)
+{
+    return status->st_ino == SESSION_GET(session->memory_number) &&
+           status->st_dev == SESSION_GET(session->memory_device);
+}
+
 static bool is_memory_of(const struct session *session, int fd)
 {
     struct stat status;
 
-    return fd >= 0 && sys_fstat(fd, &status) == 0 && status.st_dev == session_memory_device &&
-           status.st_ino == session->memory_number && descriptor_is_private(fd);
+    return fd >= 0 && sys_fstat(fd, &status) == 0 && session_is_memory(session, &status);
 }
 
 /*
@@ -89,11 +94,16 @@ static void sweep_after_fork(void)
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
         bool has_inode = is_inode_of(session, session->inode);
-        bool has_memory = is_memory_of(session, session->memory);
+        bool has_memory = is_memory_of(session, session->memory) && descriptor_is_memory(session->memory);
 
         session->committer = 0;
-        close_if_open(is_memory_of(session, session->guard) ? session->guard : -1);
+        close_if_open(is_memory_of(session, session->guard) && descriptor_is_memory(session->guard)
+                          ? session->guard
+                          : -1);
         session->guard = -1;
+        close_if_open(
+            session->state == SESSION_OPENING && is_memory_of(session, session->early) ? session->early : -1);
+        session->early = -1;
         if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
                                                descriptor_is_private(session->inode)))
             continue;
@@ -144,14 +154,12 @@ struct session *session_claim(void)
 struct session *session_enter(const struct session *found)
 {
     struct session *session = session_claim();
-    struct stat status;
 
     if (session == NULL)
         return NULL;
-    if (sys_fstat(found->memory, &status) == 0)
-        SESSION_SET(session_memory_device, status.st_dev);
     SESSION_SET(session->device, found->device);
     SESSION_SET(session->number, found->number);
+    SESSION_SET(session->memory_device, found->memory_device);
     SESSION_SET(session->memory_number, found->memory_number);
     SESSION_SET(session->memory, found->memory);
     SESSION_SET(session->inode, found->inode);
@@ -160,12 +168,14 @@ struct session *session_enter(const struct session *found)
     SESSION_SET(session->closed_here, false);
     SESSION_SET(session->guarded, false);
     SESSION_SET(session->guard, -1);
+    SESSION_SET(session->early, -1);
     session_publish(session);
     return session;
 }
 
 void session_publish(struct session *session)
 {
+    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     if (session->flags & SESSION_STRAY)
         __atomic_store_n(&strays_seen, 1, __ATOMIC_RELEASE);
     __atomic_store_n(&session->state, SESSION_LIVE, __ATOMIC_RELEASE);
@@ -223,13 +233,13 @@ struct session *session_of(const struct stat *status, struct session *stray)
     unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
     int after = -1;
 
-    if (SESSION_GET(session_memory_device) == 0 || status->st_dev != SESSION_GET(session_memory_device))
+    if (status->st_nlink != 0) /* no memory has a name */
         return NULL;
     for (unsigned i = 0; i < used; i++)
-        if (SESSION_GET(table[i].memory_number) == status->st_ino &&
+        if (session_is_memory(&table[i], status) &&
             __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
             return &table[i];
-    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status->st_ino, &after, stray))
+    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, stray))
         return stray;
     return NULL;
 }

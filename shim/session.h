@@ -19,7 +19,8 @@
  *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the memfd. dup(),
  *     F_DUPFD, fork() and SCM_RIGHTS need no table.
  *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from
- *     /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt).
+ *     /proc/self/fd: the memfd's name carries the flags and the real inode's identity (session_adopt). Without
+ *     /proc there is a short form of them in the file offset of the private memory description.
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
  *     descriptions, which every process that shares the session shares (session_base).
  *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but `guarded`:
@@ -71,7 +72,9 @@ struct session {
     int memory;     /* private descriptor of the memfd */
     dev_t device;   /* st_dev and st_ino of the real inode */
     ino_t number;
-    ino_t memory_number; /* st_ino of the memfd; all memfds share one st_dev */
+    dev_t memory_device; /* st_dev and st_ino of the memory */
+    ino_t memory_number;
+    int early; /* OPENING: the program's description, where it cannot be opened later (memory.h), or -1 */
 };
 
 /* Sessions that this process may have. A larger number costs address space, no memory. */
@@ -190,7 +193,6 @@ struct session *session_mapped_at(const void *address);
 enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING };
 
 extern const struct config *session_config;
-extern dev_t session_memory_device; /* st_dev of every memfd; 0 before the first */
 
 /* A slot in state OPENING, or NULL if all are taken. */
 struct session *session_claim(void);
@@ -205,8 +207,21 @@ struct session_base {
     bool force; /* O_TRUNC: commit though the bytes may be the same */
 };
 
+/* Is this the status of the session's memory? */
+bool session_is_memory(const struct session *session, const struct stat *status);
+
 struct session_base session_get_base(const struct session *session);
 void session_set_base(const struct session *session, struct session_base base);
+
+/* What lies there besides: an image after exec that cannot read the memory's name (no /proc) has no more than this. */
+struct session_record {
+    unsigned flags;
+    uint32_t identity; /* session_identity_sum(), or its low RECORD_LITTLE bits and nothing else */
+};
+enum { RECORD_LITTLE = 6 };
+
+struct session_record session_get_record(int memory);
+uint32_t session_identity_sum(dev_t device, ino_t number);
 
 /*
  * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody can change
@@ -227,10 +242,10 @@ bool session_table_is_ours(void);
 struct session *session_enter(const struct session *found);
 
 /*
- * Fills *session from /proc/self/fd: the private descriptors of the session whose memfd has st_ino
- * `memory_number`, or, with 0, of any whose private memfd descriptor is above *after, which is moved on.
+ * Fills *session from this process's descriptors: the private ones of the session whose memory this is, or, with NULL,
+ * of any whose private memory descriptor is above *after, which is moved on.
  */
-bool session_search(ino_t memory_number, int *after, struct session *session);
+bool session_search(const struct stat *memory, int *after, struct session *session);
 
 /* The path of the real inode, for messages and for its directory; /proc says so if it has none any more. Returns its
  * length. */

@@ -3,12 +3,11 @@
 
 #include "descriptor.h"
 #include "log.h"
+#include "memory.h"
 #include "scratch.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define MEMORY_PREFIX "/memfd:atomshim:"
 
 static const char *parse_hex(const char *text, uint64_t *value)
 {
@@ -23,49 +22,61 @@ static const char *parse_hex(const char *text, uint64_t *value)
     }
 }
 
-/* Is `fd` a memfd of ours? Then its name's fields and its own number go to *session. */
+/* What the name of a memory says goes to *session; false if it cannot be read. */
 static bool read_memory_name(int fd, struct session *session)
 {
     char path[PROC_PATH_SIZE];
-    char link[128];
-    const char *at = link + sizeof MEMORY_PREFIX - 1;
+    char link[MEMORY_PATH_SIZE];
+    const char *at;
     uint64_t fields[4];
-    struct stat status;
     ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(path, fd), link, sizeof link - 1);
 
-    if (n < (ssize_t)sizeof MEMORY_PREFIX || memcmp(link, MEMORY_PREFIX, sizeof MEMORY_PREFIX - 1) != 0)
+    link[n < 0 ? 0 : n] = '\0';
+    at = memory_name_in(link);
+    if (at == NULL)
         return false;
-    link[n] = '\0';
     for (int i = 0; i < 4; i++) {
         at = parse_hex(at, &fields[i]);
         at += i < 3 && *at == ':';
     }
-    if (sys_fstat(fd, &status) != 0)
-        return false;
-    session->flags = (unsigned)fields[0] | SESSION_STRAY;
+    session->flags = (unsigned)fields[0];
     session->device = fields[1];
     session->number = fields[2];
     session->inode = (int)fields[3];
-    session->memory_number = status.st_ino;
     return true;
 }
 
 struct search {
-    ino_t memory_number; /* 0: any */
+    const struct stat *memory; /* NULL: any */
     int after;
     struct session *session;
+    bool by_sum; /* the inode's identity is known in short only */
+    uint32_t sum;
+    bool ambiguous;
 };
 
 static int find_memory(int fd, void *context)
 {
     struct search *search = context;
-    struct session found = {0};
+    struct session found = {.memory = fd, .inode = -1, .early = -1, .guard = -1};
+    struct session_record record;
+    struct stat status;
 
-    if (fd <= search->after || !descriptor_is_private(fd) || !read_memory_name(fd, &found))
+    if (fd <= search->after || !descriptor_is_memory(fd) || sys_fstat(fd, &status) != 0 ||
+        status.st_nlink != 0)
         return 0;
-    if (search->memory_number != 0 && found.memory_number != search->memory_number)
+    if (search->memory != NULL &&
+        (status.st_ino != search->memory->st_ino || status.st_dev != search->memory->st_dev))
         return 0;
-    found.memory = fd;
+    search->by_sum = !read_memory_name(fd, &found);
+    if (search->by_sum) {
+        record = session_get_record(fd);
+        found.flags = record.flags;
+        search->sum = record.identity;
+    }
+    found.flags |= SESSION_STRAY;
+    found.memory_device = status.st_dev;
+    found.memory_number = status.st_ino;
     *search->session = found;
     return 1;
 }
@@ -75,34 +86,66 @@ static int claimed(struct session *session, void *context)
     return session->inode == *(int *)context;
 }
 
-/* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. */
+/* Is this the inode that the search is for? */
+static bool is_wanted(const struct search *search, const struct stat *status)
+{
+    uint32_t sum;
+
+    if (!search->by_sum)
+        return status->st_dev == search->session->device && status->st_ino == search->session->number;
+    sum = session_identity_sum(status->st_dev, status->st_ino);
+    return (search->sum >> RECORD_LITTLE == 0 ? sum & ((1u << RECORD_LITTLE) - 1) : sum) == search->sum;
+}
+
+/* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. By the
+ * sum alone it must be the only inode; so all are looked at. */
 static int find_inode(int fd, void *context)
 {
-    struct session *session = ((struct search *)context)->session;
+    struct search *search = context;
+    struct session *session = search->session;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
     struct stat status;
 
-    if (!descriptor_is_private(fd) || sys_fstat(fd, &status) != 0 || status.st_dev != session->device ||
-        status.st_ino != session->number)
+    if (!descriptor_is_private(fd) || descriptor_is_memory(fd) || sys_fstat(fd, &status) != 0 ||
+        !is_wanted(search, &status))
         return 0;
     if (writable != ((sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR))
         return 0;
     if (session_for_each(claimed, &fd) != 0)
         return 0;
+    if (search->by_sum && session->inode >= 0) {
+        search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;
+        return 0;
+    }
     session->inode = fd;
-    return 1;
+    session->device = status.st_dev;
+    session->number = status.st_ino;
+    return search->by_sum ? 0 : 1;
 }
 
-bool session_search(ino_t memory_number, int *after, struct session *session)
+static bool search_inode(struct search *search)
+{
+    if (!search->by_sum)
+        return find_inode(search->session->inode, search) == 1 ||
+               descriptor_for_each(find_inode, search) == 1;
+    search->ambiguous = false;
+    (void)descriptor_for_each(find_inode, search);
+    if (search->ambiguous)
+        log_line(LOG_ERROR,
+                 "inherited files that cannot be told apart without /proc: one is not committed here");
+    return search->session->inode >= 0 && !search->ambiguous;
+}
+
+bool session_search(const struct stat *memory, int *after, struct session *session)
 {
     /* cppcheck-suppress ctuuninitvar ; the caller's room for the answer */
-    struct search search = {memory_number, *after, session};
+    struct search search = {.memory = memory, .after = *after, .session = session};
 
     for (;;) {
         if (descriptor_for_each(find_memory, &search) != 1)
             return false;
         search.after = *after = session->memory;
-        if (find_inode(session->inode, &search) == 1 || descriptor_for_each(find_inode, &search) == 1)
+        if (search_inode(&search))
             return true;
     }
 }
@@ -126,7 +169,7 @@ void session_adopt(void)
     struct session *session;
     int after = -1;
 
-    while (session_search(0, &after, &found)) {
+    while (session_search(NULL, &after, &found)) {
         if (session_for_each(same_memory, &found.memory_number) != 0) {
             (void)sys_close(found.memory); /* a second number of the same description */
             continue;
@@ -215,7 +258,7 @@ static bool parse_mapping(const char *line, struct mapping *mapping)
     mapping->start = start;
     mapping->end = end;
     mapping->number = number;
-    mapping->is_memory = strncmp(line, MEMORY_PREFIX, sizeof MEMORY_PREFIX - 1) == 0;
+    mapping->is_memory = memory_name_in(line) != NULL;
     return true;
 }
 
@@ -259,6 +302,11 @@ static int for_each_mapping(int (*visit)(const struct mapping *mapping, void *co
     return result;
 }
 
+struct of_number {
+    ino_t number;
+    struct session *session;
+};
+
 struct at_address {
     uintptr_t address;
     ino_t number;
@@ -276,22 +324,22 @@ static int covers(const struct mapping *mapping, void *context)
 
 static int with_memory(struct session *session, void *context)
 {
-    struct search *search = context;
+    struct of_number *wanted = context;
 
-    if (session->memory_number != search->memory_number)
+    if (session->memory_number != wanted->number)
         return 0;
-    search->session = session;
+    wanted->session = session;
     return 1;
 }
 
 struct session *session_mapped_at(const void *address)
 {
     struct at_address wanted = {.address = (uintptr_t)address};
-    struct search search = {0};
+    struct of_number search = {0};
 
     if (for_each_mapping(covers, &wanted) != 1)
         return NULL;
-    search.memory_number = wanted.number;
+    search.number = wanted.number;
     (void)session_for_each(with_memory, &search);
     return search.session;
 }
@@ -384,6 +432,6 @@ void session_finish(void)
     if (session_table_is_ours())
         (void)session_for_each(finish_one, NULL);
     else
-        while (session_search(0, &after, &stray))
+        while (session_search(NULL, &after, &stray))
             (void)session_settle(&stray, stray.memory_number);
 }

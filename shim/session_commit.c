@@ -6,6 +6,7 @@
 #include "descriptor.h"
 #include "filelock.h"
 #include "log.h"
+#include "memory.h"
 #include "scratch.h"
 #include "signals.h"
 #include "store.h"
@@ -108,7 +109,7 @@ static int commit_merged(const struct session *session, const struct view *view,
     struct store_payload payload;
     struct view merged;
     ssize_t n;
-    int memory = DESCRIPTOR_INSIST(sys_memfd_create("atomshim-merge", MFD_CLOEXEC));
+    int memory = DESCRIPTOR_INSIST(memory_scratch(session_config->rescue_dir));
     int error;
 
     if (memory < 0)
@@ -203,8 +204,10 @@ size_t session_path(const struct session *session, char *path, size_t size)
     char link[PROC_PATH_SIZE];
     ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, session->inode), path, size - 1);
 
-    path[n < 0 ? 0 : n] = '\0';
-    return n < 0 ? 0 : (size_t)n;
+    if (n < 0)
+        return log_format(path, size, "inode-%lu", (unsigned long)session->number);
+    path[n] = '\0';
+    return (size_t)n;
 }
 
 /* A file that the session created must still have its name after a power cut. */
@@ -228,7 +231,9 @@ static void sync_directory(const struct session *session)
                      (char *)scratch.bytes);
         if (directory >= 0)
             (void)sys_close(directory);
-    }
+    } else
+        (void)sys_fsync(
+            session->inode); /* the name of a new file goes with it on the file systems that we know */
     scratch_give(&scratch);
 }
 
@@ -410,13 +415,13 @@ static int reload_alone(struct session *session)
 
     if (error != 0 || same)
         return error;
-    if (!(session->flags & SESSION_WRITABLE))
+    if ((sys_fcntl(session->memory, F_GETFL, 0) & O_ACCMODE) == O_RDONLY)
         return session_load_anew(session);
     error = sys_fstat(session->memory, &status);
     if (error != 0 || !is_unchanged(session, base, (uint64_t)status.st_size))
         return error;
     /* not straight into the session's memory: a load that fails leaves nothing of use */
-    memory = DESCRIPTOR_INSIST(sys_memfd_create("atomshim-reload", MFD_CLOEXEC));
+    memory = DESCRIPTOR_INSIST(memory_scratch(session_config->rescue_dir));
     if (memory < 0)
         return memory;
     error = store_load(session->inode, memory, wait, &image);
@@ -429,7 +434,8 @@ static int reload_alone(struct session *session)
 /*
  * Processes that share the session by fork share its descriptions, and its lock: only a flock() on a fresh description
  * of the memfd keeps their commits apart. With no number left for that only an `exclusive` commit goes on: the others
- * have the same to commit then. Where /proc is gone (chroot) it is done without.
+ * have the same to commit then. Where /proc is not mounted (any more) a lock of this process has to do, which is lost when
+ * another thread closes a descriptor of the memory meanwhile.
  */
 static int keep_others_out(struct session *session, bool exclusive)
 {
@@ -438,6 +444,10 @@ static int keep_others_out(struct session *session, bool exclusive)
         sys_openat(AT_FDCWD, descriptor_path(path, session->memory), O_RDONLY | O_CLOEXEC, 0));
 
     SESSION_SET(session->guard, guard);
+    if (memory_is_proc_missing(guard))
+        return session->flags & SESSION_WRITABLE
+                   ? filelock_guard_process(session->memory, session_config->lock_timeout)
+                   : 0;
     if (guard < 0)
         return !exclusive && (guard == -EMFILE || guard == -ENFILE) ? guard : 0;
     return filelock_guard(guard, session_config->lock_timeout);
@@ -447,10 +457,12 @@ static void let_others_in(struct session *session)
 {
     int guard = SESSION_GET(session->guard);
 
+    if (memory_is_proc_missing(guard) && (session->flags & SESSION_WRITABLE))
+        filelock_unguard_process(session->memory);
+    SESSION_SET(session->guard, -1);
     if (guard < 0)
         return;
     (void)sys_flock(guard, LOCK_UN); /* a child forked meanwhile has the description, too */
-    SESSION_SET(session->guard, -1);
     (void)sys_close(guard);
 }
 

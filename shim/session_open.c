@@ -4,16 +4,13 @@
 #include "descriptor.h"
 #include "filelock.h"
 #include "log.h"
+#include "memory.h"
 #include "rendezvous.h"
 #include "signals.h"
 #include "store.h"
 
 #include <errno.h>
 #include <string.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 
 static char *append_hex(char *end, uint64_t value)
 {
@@ -42,64 +39,61 @@ static void memory_name(char name[64], const struct session *session)
     *end = '\0';
 }
 
-/* Makes the memfd, with what it must hold. Returns a private descriptor of a description of its own. */
-static int make_memory(struct session *session, bool truncate)
+/* Makes the memory, with what it must hold, and its private descriptor. `flags` are those of open(2). */
+static int make_memory(struct session *session, int flags)
 {
     const struct timespec never[2] = {{0, 1}, {0, 1}};
-    struct session_base base = {.force = truncate};
+    struct session_base base = {.force = (flags & O_TRUNC) != 0};
     struct store_image image = {0};
     struct stat status;
+    struct memory memory;
     char name[64];
-    char path[PROC_PATH_SIZE];
-    int created;
     int private;
-    int fd = -1;
-    int error = 0;
+    int error;
 
     memory_name(name, session);
-    created = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-    if (created == -EINVAL)
-        created = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (created < 0)
-        return created;
-
-    if (!truncate)
-        error = store_load(session->inode, created,
+    error = memory_make(name, (session->flags & SESSION_WRITABLE) != 0, flags, session_config->rescue_dir,
+                        &memory);
+    if (error != 0)
+        return error;
+    if (!base.force)
+        error = store_load(session->inode, memory.filler,
                            (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0,
                                                .timeout = session_config->lock_timeout},
                            &image);
     if (error == 0)
         session_tell_edits(session, &image);
     if (error == 0)
-        error = sys_fstat(created, &status);
+        error = sys_fstat(memory.filler, &status);
     if (error != 0)
         goto out;
     base.size = image.size;
     base.crc = image.payload_crc;
     SESSION_SET(session->memory_number, status.st_ino);
-    SESSION_SET(session_memory_device, status.st_dev);
+    SESSION_SET(session->memory_device, status.st_dev);
     if (session->flags & SESSION_WRITABLE)
-        (void)sys_utimensat(created, NULL, never, 0); /* any write sets it: see times_were_set() */
+        (void)sys_utimensat(memory.filler, NULL, never, 0); /* any write sets it: see times_were_set() */
     else
-        /* a new description for writing, through /proc/self/fd, would write where nobody commits */
-        (void)sys_fcntl(created, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
-
-    fd = sys_openat(AT_FDCWD, descriptor_path(path, created),
-                    (session->flags & SESSION_WRITABLE ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
-    error = fd < 0 ? fd : 0;
-out:
-    /* the lease counts only descriptions that were opened by path */
-    (void)sys_close(created);
-    if (error != 0)
-        return error;
-    private = descriptor_make_private(fd);
+        memory_seal(&memory);
+    descriptor_mark_memory(memory.fd);
+    private = descriptor_make_private(memory.fd);
     if (private < 0) {
-        (void)sys_close(fd);
-        return private;
+        error = private;
+        goto out;
     }
     SESSION_SET(session->memory, private);
     session_set_base(session, base);
-    return 0;
+out:
+    if (memory.filler != memory.fd)
+        (void)sys_close(memory.filler);
+    if (error == 0) {
+        SESSION_SET(session->early, memory.program);
+        return 0;
+    }
+    (void)sys_close(memory.fd);
+    if (memory.program >= 0)
+        (void)sys_close(memory.program);
+    return error;
 }
 
 struct swap {
@@ -130,6 +124,8 @@ static int swap_one(int fd, void *context)
             (void)sys_close(swap->fresh);
         swap->fresh = sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
                                  (int)sys_fcntl(fd, F_GETFL, 0) & ~O_CREAT, 0);
+        if (memory_is_proc_missing(swap->fresh) && session->early >= 0)
+            swap->fresh = (int)sys_fcntl(session->early, F_DUPFD_CLOEXEC, 0);
         if (swap->fresh < 0)
             return swap->fresh;
         (void)sys_lseek(swap->fresh, position, SEEK_SET);
@@ -155,13 +151,13 @@ int session_take_over(const struct session *session, dev_t device, ino_t number)
 
 int session_load_anew(struct session *session)
 {
-    struct swap swap = {session, SESSION_GET(session_memory_device), session->memory_number, false, -1};
+    struct swap swap = {session, session->memory_device, session->memory_number, false, -1};
     int old_memory = session->memory;
     int error;
 
     if (session_is_stray(session) || !session_table_is_ours())
         return 0;
-    error = make_memory(session, false);
+    error = make_memory(session, O_RDONLY);
     if (error != 0)
         return error;
     error = swap_all(&swap);
@@ -189,9 +185,9 @@ static unsigned initial_flags(bool stray, int flags, bool created)
 /* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay where it is. */
 static int make_inode_private(int inode, const struct stat *status)
 {
+    descriptor_mark_inode(inode);
     if (session_on(status->st_dev, status->st_ino) == NULL || !filelock_is_posix_holder(inode))
         return descriptor_make_private(inode);
-    descriptor_mark(inode);
     return inode;
 }
 
@@ -222,6 +218,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     SESSION_SET(session->closed_here, false);
     SESSION_SET(session->guarded, false);
     SESSION_SET(session->guard, -1);
+    SESSION_SET(session->early, -1);
     if (session == stray) {
         session->committer = 0;
         session->commit_again = 0;
@@ -236,7 +233,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     }
     SESSION_SET(session->inode, private);
     held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
-    error = make_memory(session, (flags & O_TRUNC) != 0);
+    error = make_memory(session, flags);
     signals_release(&held);
     if (error != 0) {
         session_drop(session);
@@ -246,11 +243,29 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     return 0;
 }
 
+/* The program's description is open: its number is to be the lowest that is free. */
+static int take_early(struct session *session, bool close_on_exec)
+{
+    int early = __atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL);
+    int fd = (int)sys_fcntl(early, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+
+    if (fd >= 0 && fd < early) {
+        (void)sys_close(early);
+        return fd;
+    }
+    if (fd >= 0)
+        (void)sys_close(fd);
+    (void)sys_fcntl(early, F_SETFD, close_on_exec ? FD_CLOEXEC : 0);
+    return early;
+}
+
 int session_hand_out(struct session *session, int flags)
 {
     char path[PROC_PATH_SIZE];
-    int fd = sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
-                        flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+    int fd = session->early >= 0
+                 ? take_early(session, (flags & O_CLOEXEC) != 0)
+                 : sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
+                              flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
 
     if (fd < 0)
         session_drop(session);
@@ -259,19 +274,51 @@ int session_hand_out(struct session *session, int flags)
     return fd;
 }
 
+/*
+ * The offset of the memory's private description: bits 0 to 31 the CRC, 32 `force`, 33 to 36 the flags, and what is above
+ * the inode's identity in short. Not every file system has offsets of 63 bits; then there is less of that.
+ */
+enum { FORCE_BIT = 32, FLAGS_BIT = 33, IDENTITY_BIT = 37 };
+static const unsigned recorded_flags = SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED | SESSION_LOCKED;
+
+static uint64_t get_cell(int memory)
+{
+    return (uint64_t)sys_lseek(memory, 0, SEEK_CUR);
+}
+
 struct session_base session_get_base(const struct session *session)
 {
-    uint64_t cell = (uint64_t)sys_lseek(session->memory, 0, SEEK_CUR);
+    uint64_t cell = get_cell(session->memory);
 
     return (struct session_base){
         .size = (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
         .crc = (uint32_t)cell,
-        .force = (cell >> 32 & 1) != 0,
+        .force = (cell >> FORCE_BIT & 1) != 0,
     };
 }
 
 void session_set_base(const struct session *session, struct session_base base)
 {
+    const uint64_t little = ((uint64_t)1 << (IDENTITY_BIT + RECORD_LITTLE)) - 1;
+    uint64_t cell = (uint64_t)session_identity_sum(session->device, session->number) << IDENTITY_BIT |
+                    (uint64_t)(session->flags & recorded_flags) << FLAGS_BIT |
+                    (uint64_t)base.force << FORCE_BIT | base.crc;
+
     (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
-    (void)sys_lseek(session->memory, (int64_t)((uint64_t)base.force << 32 | base.crc), SEEK_SET);
+    if (sys_lseek(session->memory, (int64_t)cell, SEEK_SET) == -EINVAL)
+        (void)sys_lseek(session->memory, (int64_t)(cell & little), SEEK_SET);
+}
+
+struct session_record session_get_record(int memory)
+{
+    uint64_t cell = get_cell(memory);
+
+    return (struct session_record){.flags = (unsigned)(cell >> FLAGS_BIT) & recorded_flags,
+                                   .identity = (uint32_t)(cell >> IDENTITY_BIT)};
+}
+
+/* 26 bits, all there is room for. */
+uint32_t session_identity_sum(dev_t device, ino_t number)
+{
+    return (uint32_t)(((uint64_t)number * 31 + device) * UINT64_C(0x9e3779b97f4a7c15) >> 38);
 }

@@ -14,8 +14,7 @@ static int count_if_ours(int fd, void *context)
     const struct session *session = context;
     struct stat status;
 
-    return sys_fstat(fd, &status) == 0 && status.st_dev == SESSION_GET(session_memory_device) &&
-           status.st_ino == session->memory_number && !descriptor_is_private(fd);
+    return sys_fstat(fd, &status) == 0 && session_is_memory(session, &status) && !descriptor_is_private(fd);
 }
 
 /* Where the kernel cannot say, this process's last descriptor counts. */

@@ -29,7 +29,7 @@ static int shim_rename(int from_directory, const char *from_path, int to_directo
         error = SHIM_PASS;
     else {
         (void)session_settle_closed(false);
-        error = replace_commit(&shim_config, &from, target, &to.status);
+        error = replace_commit(&shim_config, &from, &to, target);
     }
     (void)sys_close(target);
     return error;

@@ -125,7 +125,8 @@ EXPORT int __fxstatat64(int version, int directory, const char *path, struct sta
 static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int *result)
 {
     struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
-                       .st_ino = status->stx_ino};
+                       .st_ino = status->stx_ino,
+                       .st_nlink = status->stx_nlink};
     struct session stray;
     struct session *session = shim_has_sessions() ? session_of(&key, &stray) : NULL;
     uint64_t size = status->stx_size;

@@ -2,6 +2,7 @@
 #include "interpose.h"
 
 #include "descriptor.h"
+#include "memory.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -115,16 +116,49 @@ static void without_exclusive(char *target, size_t size, const char *mode)
     *target = '\0';
 }
 
-/* Where and how libc opens the session's memfd as a stream. */
-struct second_open {
-    char path[PROC_PATH_SIZE];
-    char mode[64];
+/* The libc's call that is to make the stream. */
+struct maker {
+    FILE *(*open)(const char *path, const char *mode);
+    FILE *(*reopen)(const char *path, const char *mode, FILE *stream);
+    FILE *stream; /* NULL: open */
 };
 
-static void second_open(struct second_open *open, const struct session *session, const char *mode)
+static FILE *make(const struct maker *maker, const char *path, const char *mode)
 {
-    (void)descriptor_path(open->path, session->memory);
-    without_exclusive(open->mode, sizeof open->mode, mode);
+    return maker->stream == NULL ? maker->open(path, mode) : maker->reopen(path, mode, maker->stream);
+}
+
+/* Without /proc libc opens a stand-in, under whose stream the program's description is put then. */
+static FILE *open_early(const struct session *session, const char *mode, const struct maker *maker)
+{
+    char path[MEMORY_PATH_SIZE];
+    FILE *result;
+    int fd;
+
+    if (memory_stand_in(path, shim_config.rescue_dir) != 0) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    result = make(maker, path, mode);
+    memory_no_stand_in(path);
+    if (result == NULL)
+        return NULL;
+    fd = descriptor_of(result);
+    (void)sys_dup3(session->early, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
+    if (*mode == 'a')
+        (void)sys_lseek(fd, 0, SEEK_END);
+    return result;
+}
+
+/* libc opens the session's memory as a stream. */
+static FILE *open_memory(const struct session *session, const char *mode, const struct maker *maker)
+{
+    char path[PROC_PATH_SIZE];
+    char second_mode[64];
+
+    without_exclusive(second_mode, sizeof second_mode, mode);
+    return session->early >= 0 ? open_early(session, second_mode, maker)
+                               : make(maker, descriptor_path(path, session->memory), second_mode);
 }
 
 static FILE *publish_stream(struct session *session, FILE *stream)
@@ -141,7 +175,6 @@ static FILE *publish_stream(struct session *session, FILE *stream)
 /* `real` is dereferenced only once the set-up is sure to have found it. */
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
-    struct second_open open;
     struct session stray;
     struct session *session;
     int flags = shim_enabled() ? flags_of(mode) : -1;
@@ -158,11 +191,18 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
         errno = -result;
         return NULL;
     }
-    second_open(&open, session, mode);
-    return publish_stream(session, (*real)(open.path, open.mode));
+    return publish_stream(session, open_memory(session, mode, &(struct maker){.open = *real}));
 }
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
+
+/* What can be opened for reading anywhere. */
+static const char *nothing(void)
+{
+    struct stat status;
+
+    return sys_fstatat(AT_FDCWD, "/dev/null", &status, 0) == 0 ? "/dev/null" : "/";
+}
 
 /*
  * The old content is committed before the new file is loaded: they may be one. Between the two the stream is on
@@ -175,7 +215,6 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     struct session new_stray;
     struct session *old;
     struct session *session;
-    struct second_open open;
     char proc_path[PROC_PATH_SIZE];
     enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
     ino_t memory_number = role == SESSION_PROGRAM ? old->memory_number : 0;
@@ -191,7 +230,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         path = descriptor_path(proc_path, kept);
     }
     if (path != NULL && flags != -1) {
-        if (role == SESSION_PROGRAM && (*real)("/dev/null", "r", stream) == NULL)
+        if (role == SESSION_PROGRAM && (*real)(nothing(), "r", stream) == NULL)
             goto out;
         if (role == SESSION_PROGRAM)
             (void)session_settle(old, memory_number);
@@ -201,8 +240,8 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         result = (*real)(path, mode, stream);
         remember(result);
     } else if (error == 0) {
-        second_open(&open, session, mode);
-        result = publish_stream(session, (*real)(open.path, open.mode, stream));
+        result = publish_stream(
+            session, open_memory(session, mode, &(struct maker){.reopen = *real, .stream = stream}));
     } else {
         (void)(*real)("", "r",
                       stream); /* fails, and leaves the stream as this libc does when freopen() fails */
