@@ -4,7 +4,7 @@
  * scheduled yet to commit it.
  *
  * They share no descriptor and need no file of their own: a guardian holds a POSIX read lock on the folder /proc, which
- * every process of a pid namespace can open, at an offset made of the inode's identity. The lock's length counts how
+ * every process of a pid namespace can open (on the root folder, where there is no /proc), at an offset made of the inode's identity. The lock's length counts how
  * often the guardian has looked whether its file was closed; the lock's holder is its pid.
  */
 #ifndef ATOMSHIM_RENDEZVOUS_H
@@ -23,7 +23,7 @@ struct rendezvous {
     unsigned looks;
 };
 
-/* Opens /proc for the calls below. Returns a descriptor, or a negative errno. */
+/* Opens the folder for the calls below. Returns a descriptor, or a negative errno. */
 int rendezvous_open(void);
 
 /* In the guardian: takes a place for the inode, from when on others wait. */

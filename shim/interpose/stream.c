@@ -145,7 +145,7 @@ static FILE *open_early(const struct session *session, const char *mode, const s
         return NULL;
     fd = descriptor_of(result);
     (void)sys_dup3(session->early, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
-    if (*mode == 'a')
+    if (*mode == 'a' && strchr(mode, '+') == NULL) /* what is only appended to is told to be at its end */
         (void)sys_lseek(fd, 0, SEEK_END);
     return result;
 }

@@ -40,7 +40,8 @@ static long by_openat(int directory, const char *path, const struct open_how *ho
         inside = false;                                                                                      \
         break
 
-static __thread bool inside;
+/* volatile: the libc's headers call its functions leaves, which never come back to us */
+static __thread volatile bool inside;
 
 /* Is this thread all of the process? A folder has a link more than two for each folder in it. */
 static bool is_only_thread(void)

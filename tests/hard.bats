@@ -1,0 +1,180 @@
+#!/usr/bin/env bats
+# Where programs are run: without /proc, in sandboxes, beside other preloads, with few or many descriptors.
+
+load helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/app.cfg
+    export file
+    printf old >"$file"
+    # some cases become another user
+    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+}
+
+# What shells do with redirections; leaves what the test then looks for.
+redirections='
+    echo a >"$file"; cat <"$file"; echo b >>"$file"; cat "$file"
+    { echo c; cat "$file"; } >"$file.2"; sed s/a/A/ "$file" >"$file.3"; ln "$file" "$file.4"
+    sed -i s/b/B/ "$file"; exec 3>"$file.5"; echo one >&3; (echo two >&3); /bin/echo three >&3'
+
+assert_redirected() { # OUTPUT
+    assert_equal "$1" 'a a b' 'seen'
+    assert_equal "$(for n in '' .2 .3 .4 .5; do payload "$file$n" | tr '\n' ' '; done)" 'a B c a b A b a B one two three '
+    assert_equal "$(stat -c %h "$file")" 2 'I3: links'
+    for n in '' .2 .3 .5; do
+        atomshim verify "$file$n" >/dev/null
+        [[ "$(atomshim info "$file$n")" == *'format: sized'* ]] # managed, not written raw
+    done
+}
+
+needs_namespaces() {
+    unshare "$@" true 2>/dev/null || skip "needs the right to unshare $*"
+}
+
+@test "I2 I7 without /proc" {
+    needs_namespaces -m
+    for shell in dash bash; do
+        rm -f "$MANAGED"/*
+        run unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+            timeout 60 "$shell" -c "$redirections"
+        assert_equal "$status" 0
+        assert_redirected "$(echo $output)"
+    done
+}
+
+@test "I2 I7 without /proc: every call, fork, exec and exit" {
+    needs_namespaces -m
+    for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
+        for name in $("$PROGRAMS/$program"); do
+            case $name in
+            # the test looks into /proc itself; what is mapped is known from there
+            fexecve | exec-no-more | *mapp* | msync | munmap | freopen*) continue ;;
+            esac
+            printf old >"$file"
+            ln -f "$file" "$file.link2"
+            unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+                timeout 60 "$PROGRAMS/$program" "$name" "$file" || echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
+            rm -rf "${MANAGED:?}"/*
+        done
+    done
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/failed" 2>/dev/null)" ''
+}
+
+@test "I2 seccomp filters that kill or refuse memfd_create" {
+    for way in kill errno; do
+        rm -f "$MANAGED"/*
+        run wrapped "$PROGRAMS/without_memfd" "$way" timeout 60 dash -c "$redirections"
+        assert_equal "$status" 0 "$way"
+        assert_redirected "$(echo $output)"
+    done
+    printf old >"$file"
+    wrapped "$PROGRAMS/without_memfd" self "$file"
+    assert_equal "$(payload "$file") $(generation "$file")" 'sandboxed 1'
+}
+
+@test "I2 vm.memfd_noexec forbids memory files that may be executed, and any" {
+    needs_namespaces --pid --fork --mount-proc
+    for value in 1 2; do
+        rm -f "$MANAGED"/*
+        run unshare --pid --fork --mount-proc sh -c "echo $value >/proc/sys/vm/memfd_noexec"' 2>/dev/null || exit 99
+            exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh timeout 60 dash -c "$redirections"
+        [ "$status" -ne 99 ] || skip 'this kernel has no vm.memfd_noexec'
+        assert_redirected "$(echo $output)"
+    done
+}
+
+@test "I2 in a chroot that was entered with a file open, and in a user namespace" {
+    needs_namespaces -Ur
+    rm -f "$MANAGED"/*
+    run wrapped unshare -Ur timeout 60 dash -c "$redirections"
+    assert_redirected "$(echo $output)"
+    printf old >"$file"
+    mkdir "$BATS_TEST_TMPDIR/root"
+    wrapped python3 -c '
+import os, sys
+f = open(os.environ["file"], "w")
+os.chroot(sys.argv[1]); os.chdir("/")
+f.write("from the chroot"); f.close()' "$BATS_TEST_TMPDIR/root"
+    assert_equal "$(payload "$file")" 'from the chroot'
+}
+
+@test "I7 setuid() after open" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    wrapped python3 -c '
+import os
+f = open(os.environ["file"], "w")
+os.setgid(65534); os.setuid(65534)
+f.write("as nobody"); f.close()'
+    assert_equal "$(payload "$file")" 'as nobody'
+}
+
+@test "I2 other preloads, before ours and behind it" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    for other in libjemalloc.so.2 libtcmalloc_minimal.so.4 libeatmydata.so libfakeroot/libfakeroot-sysv.so coreutils/libstdbuf.so; do
+        path=$(ls /usr/lib/*/"$other" /usr/libexec/"$other" 2>/dev/null | head -n 1)
+        if [ -z "$path" ]; then
+            echo "# skipped: $other is not installed" >&3
+            continue
+        fi
+        for order in "$path:$ROOT/build/libatomshim.so" "$ROOT/build/libatomshim.so:$path"; do
+            rm -f "$MANAGED"/*
+            run env LD_PRELOAD="$order" ATOMSHIM_PATHS="$MANAGED/" _STDBUF_O=L timeout 60 dash -c "$redirections"
+            assert_equal "$status" 0 "$order"
+            assert_redirected "$(echo $output)"
+            LD_PRELOAD=$order ATOMSHIM_PATHS=$MANAGED/ timeout 60 python3 -c '
+import os, subprocess
+open(os.environ["file"], "w").write("python")
+subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".copy", "w"))'
+            assert_equal "$(payload "$file.copy")" python "$order"
+        done
+    done
+}
+
+@test "I2 fakeroot, stdbuf and eatmydata as commands, around and inside" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    for command in fakeroot 'stdbuf -o0' eatmydata; do
+        command -v "${command%% *}" >/dev/null || continue
+        rm -f "$MANAGED"/*
+        # shellcheck disable=SC2086
+        run $command "$ROOT/build/atomshim" run --path "$MANAGED/" -- timeout 60 dash -c "$redirections"
+        assert_redirected "$(echo $output)"
+        rm -f "$MANAGED"/*
+        # shellcheck disable=SC2086
+        run atomshim run --path "$MANAGED/" -- $command timeout 60 dash -c "$redirections"
+        assert_redirected "$(echo $output)"
+    done
+}
+
+@test "I2 programs built with AddressSanitizer: its library goes first" {
+    printf '%s\n' '#include <stdio.h>' 'int main(int n, char **a) { FILE *f = fopen(a[1], "w"); return n < 2 || fputs("asan", f) < 0 || fclose(f) != 0; }' >"$BATS_TEST_TMPDIR/a.c"
+    cc -fsanitize=address -o "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/a.c" 2>/dev/null || skip 'no AddressSanitizer'
+    LD_PRELOAD=$(cc -print-file-name=libasan.so):$ROOT/build/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$BATS_TEST_TMPDIR/a" "$file"
+    assert_equal "$(payload "$file") $(generation "$file")" 'asan 1'
+}
+
+@test "I2 16 descriptors, and a million" {
+    rm -f "$MANAGED"/*
+    (
+        ulimit -n 16
+        wrapped timeout 60 dash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
+    )
+    assert_redirected "$(echo $(cat "$BATS_TEST_TMPDIR/seen"))"
+    (ulimit -n 1048576) 2>/dev/null || skip 'a million is beyond what may be set'
+    rm -f "$MANAGED"/*
+    (
+        ulimit -n 1048576
+        wrapped timeout 60 bash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
+        # what daemons do before they go on, with the file open all the while
+        wrapped timeout 60 python3 -c '
+import os, subprocess
+f = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.dup2(f, 1)
+for fd in range(3, 1048576):
+    try: os.close(fd)
+    except OSError: pass
+os.closerange(3, 1048576)
+subprocess.run(["/bin/echo", "kept"], close_fds=True)'
+    )
+    assert_equal "$(payload "$file")" kept
+}

@@ -1,0 +1,50 @@
+/*
+ * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for memfd_create(): `kill` ends the process
+ * that calls it, `errno` refuses it. `self FILE`: sets up one that kills, and forbids new processes, in this process, then
+ * overwrites FILE.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int filter(unsigned action, unsigned number, unsigned other)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0;
+}
+
+int main(int argc, char *argv[])
+{
+    int fd;
+
+    if (argc < 3)
+        return 2;
+    if (strcmp(argv[1], "self") == 0) {
+        if (filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_clone) != 0)
+            return 3;
+        fd = open(argv[2], O_WRONLY | O_TRUNC);
+        return fd < 0 || write(fd, "sandboxed", 9) != 9 || close(fd) != 0;
+    }
+    if (filter(strcmp(argv[1], "kill") == 0 ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
+               SYS_memfd_create, SYS_memfd_create) != 0)
+        return 3;
+    (void)execvp(argv[2], argv + 2);
+    return 127;
+}
