@@ -32,7 +32,7 @@ static bool is_passing(int error)
 /* The following say 1 for yes and 0 for no, or return a negative errno that is_passing(). */
 
 /* The kernel's own file systems: their regular files are none. */
-static int is_kernel_file(int fd)
+static int is_no_kernel_file(int fd)
 {
     static const unsigned magics[] = {
         PROC_SUPER_MAGIC, SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
@@ -44,11 +44,11 @@ static int is_kernel_file(int fd)
     int error = sys_fstatfs(fd, &status);
 
     if (error != 0)
-        return is_passing(error) ? error : 1;
+        return is_passing(error) ? error : 0;
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
         if ((unsigned)status.f_type == magics[i])
-            return 1;
-    return 0;
+            return 0;
+    return 1;
 }
 
 /* What a program named; /proc need not be mounted to find it again. */
@@ -152,16 +152,14 @@ static int is_managed(const struct config *config, const struct named *named, in
     /* a file without a name has none that could match: O_TMPFILE, deleted, a memfd of our own by /dev/stdout */
     if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
         return 0;
-    result = is_kernel_file(fd);
-    if (result != 0)
-        return result < 0 ? result : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
         return 1;
     result = path_matches(config, named, fd, NULL);
-    if (result != 0)
-        return result;
-    return image_size_possible((uint64_t)status.st_size) ? carries_header(named, fd) : 0;
+    if (result == 0 && image_size_possible((uint64_t)status.st_size))
+        result = carries_header(named, fd);
+    return result <= 0 ? result : is_no_kernel_file(fd);
 }
+
 
 static const char *last_component(const char *path)
 {
@@ -188,6 +186,16 @@ static int is_candidate(const struct config *config, int directory, const char *
         return 0;
     return pattern_may_name(config->paths, last_component(path)) ||
            image_size_possible((uint64_t)status.st_size);
+}
+
+int managed_opened(const struct config *config, int directory, const char *path, int fd)
+{
+    const struct named named = {directory, path};
+    int result = 1;
+
+    if (!pattern_may_name(config->paths, last_component(path))) /* a link may lead to one that could */
+        result = is_candidate(config, directory, path, 0);
+    return result <= 0 ? result : is_managed(config, &named, fd);
 }
 
 static bool wants_writing(int flags)
@@ -223,10 +231,8 @@ static int create(const struct config *config, int directory, const char *path, 
     if (parent < 0)
         return is_passing(parent) ? parent : MANAGED_NO;
     match = path_matches(config, &named, parent, last_component(path));
-    if (match > 0) {
-        match = is_kernel_file(parent);
-        match = match < 0 ? match : !match;
-    }
+    if (match > 0)
+        match = is_no_kernel_file(parent);
     (void)sys_close(parent);
     if (match <= 0)
         return match < 0 ? match : MANAGED_NO;
@@ -243,14 +249,23 @@ static int create(const struct config *config, int directory, const char *path, 
     return MANAGED_YES;
 }
 
+/* To be opened before it is known whether it is managed: that leaves no trace, and the descriptor is good for a session. */
+static bool is_only_read(int flags)
+{
+    return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
+}
+
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
-                 int *inode, bool *created)
+                 bool may_ask, int *inode, bool *created)
 {
     const struct named named = {directory, path};
     int probe;
     int result;
 
     *created = false;
+    /* its close may drop POSIX locks that the program holds through a session */
+    if (may_ask && is_only_read(flags) && !session_any())
+        return MANAGED_ASK;
     result = flags & (O_PATH | O_DIRECTORY) ? 0 : is_candidate(config, directory, path, flags);
     if (result <= 0)
         return result < 0 ? result : MANAGED_NO;

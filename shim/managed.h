@@ -11,17 +11,23 @@ enum managed {
     MANAGED_NO,  /* not ours: make the call as if we were not there. It also gives the errno of a failing open
                   */
     MANAGED_YES, /* a descriptor of the real inode was opened */
+    MANAGED_ASK, /* nothing was opened: open it as if we were not there, and ask managed_opened() */
 };
 
 /*
  * Opens the real inode behind `path` if open(2) with these arguments would open a managed file:
  * close-on-exec, for reading or, if `flags` ask for writing or O_TRUNC, for both. Nothing is truncated. A
  * file that is not there is created if `flags` say so, with `mode` less the umask, and *created is set. Costs
- * one system call (lstat) where the name alone tells that the file is not managed. Returns enum managed, or
- * the negative errno with which open(2) fails. *inode is the caller's to close.
+ * one system call (lstat) where the name alone tells that the file is not managed; with `may_ask` none where it is only
+ * to be read. Returns enum managed, or the negative errno with which open(2) fails. *inode is the caller's
+ * to close.
  */
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
-                 int *inode, bool *created);
+                 bool may_ask, int *inode, bool *created);
+
+/* Is the file that `fd` was opened on as `path` managed? One or two system calls for no. Returns 1, 0, or a negative
+ * errno. */
+int managed_opened(const struct config *config, int directory, const char *path, int fd);
 
 /*
  * Opens the regular file `path`, whose lstat is `status`, as it is, for O_PATH, if it is managed. Returns a descriptor,

@@ -98,6 +98,9 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
 
+/* Opens a descriptor of the session's memory as open(2) with `flags` would have; nobody knows of it yet. */
+int session_open(struct session *session, int flags);
+
 /* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the session. Returns
  * the lowest free descriptor; on a negative errno the session is gone. */
 int session_hand_out(struct session *session, int flags);

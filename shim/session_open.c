@@ -259,13 +259,18 @@ static int take_early(struct session *session, bool close_on_exec)
     return early;
 }
 
-int session_hand_out(struct session *session, int flags)
+int session_open(struct session *session, int flags)
 {
     char path[PROC_PATH_SIZE];
-    int fd = session->early >= 0
-                 ? take_early(session, (flags & O_CLOEXEC) != 0)
-                 : sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
-                              flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+
+    return session->early >= 0 ? take_early(session, (flags & O_CLOEXEC) != 0)
+                               : sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
+                                            flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+}
+
+int session_hand_out(struct session *session, int flags)
+{
+    int fd = session_open(session, flags);
 
     if (fd < 0)
         session_drop(session);

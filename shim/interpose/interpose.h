@@ -14,7 +14,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* What a shim_ function returns when the call is to be made as if the shim were not there. */
-enum { SHIM_PASS = -100000 };
+enum { SHIM_PASS = -100000, SHIM_ASK };
 
 extern struct config shim_config;
 
@@ -28,11 +28,17 @@ bool shim_has_sessions(void);
 /* True if either is so, in a process that is set up. Sets nothing up: what calls this may be at its own set-up. */
 bool shim_is_at_work(void);
 
-/* openat(2) of a managed file: SHIM_PASS, a descriptor, or a negative errno. */
-int shim_openat(int directory, const char *path, int flags, mode_t mode);
+/* openat(2) of a managed file: SHIM_PASS, a descriptor, or a negative errno; or, with `may_ask`, SHIM_ASK: the call is to be made as if the
+ * shim were not there, and its result to be given to shim_opened(). */
+int shim_openat(int directory, const char *path, int flags, mode_t mode, bool may_ask);
 
-/* Opens the managed file at `path`: SHIM_PASS, or 0 and *session in state OPENING, or a negative errno. */
-int shim_begin(int directory, const char *path, int flags, mode_t mode, struct session *stray,
+/* `fd`, which the libc's call returned for this open, or -1 with errno. If the file is managed, a descriptor of the shim's
+ * takes its number. Returns it, or -1 with errno. */
+int shim_opened(int fd, int directory, const char *path, int flags);
+
+/* Opens the managed file at `path`: SHIM_PASS, SHIM_ASK with `may_ask`, or 0 and *session in state OPENING, or a negative
+ * errno. */
+int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, struct session *stray,
                struct session **session);
 
 /* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */

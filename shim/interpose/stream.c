@@ -172,18 +172,34 @@ static FILE *publish_stream(struct session *session, FILE *stream)
     return stream;
 }
 
+/* A stream that libc opened for reading, put on a session if its file is managed. Its descriptor is still at the start. */
+static FILE *take_over(FILE *stream, const char *path)
+{
+    int fd = descriptor_of(stream);
+    int flags = (int)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
+    int error;
+
+    if (shim_opened(fd, AT_FDCWD, path, O_RDONLY | flags) >= 0)
+        return stream;
+    error = errno;
+    (void)real_fclose(stream);
+    errno = error;
+    return NULL;
+}
+
 /* `real` is dereferenced only once the set-up is sure to have found it. */
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
     struct session stray;
     struct session *session;
     int flags = shim_enabled() ? flags_of(mode) : -1;
-    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, &stray, &session);
-
+    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, true, &stray, &session);
     FILE *stream;
 
-    if (result == SHIM_PASS) {
+    if (result == SHIM_PASS || result == SHIM_ASK) {
         stream = (*real)(path, mode);
+        if (result == SHIM_ASK && stream != NULL)
+            stream = take_over(stream, path);
         remember(stream);
         return stream;
     }
@@ -234,7 +250,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
             goto out;
         if (role == SESSION_PROGRAM)
             (void)session_settle(old, memory_number);
-        error = shim_begin(AT_FDCWD, path, flags, 0666, &new_stray, &session);
+        error = shim_begin(AT_FDCWD, path, flags, 0666, false, &new_stray, &session);
     }
     if (error == SHIM_PASS) {
         result = (*real)(path, mode, stream);

@@ -24,7 +24,7 @@ static long by_openat(int directory, const char *path, const struct open_how *ho
     if (how != NULL && size == sizeof *how && how->resolve == 0 &&
         (how->flags & ~(uint64_t)OPEN_FLAGS) == 0 && (how->mode & ~(uint64_t)07777) == 0 &&
         (how->mode == 0 || (how->flags & (O_CREAT | O_TMPFILE))))
-        fd = shim_openat(directory, path, (int)how->flags, (mode_t)how->mode);
+        fd = shim_openat(directory, path, (int)how->flags, (mode_t)how->mode, false);
     return fd == SHIM_PASS ? SHIM_PASS : shim_result(fd);
 }
 
