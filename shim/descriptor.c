@@ -58,6 +58,20 @@ void descriptor_restore_limit(const struct rlimit *before)
     (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
 }
 
+/* Where private numbers begin, within the limit. */
+static long high_number(const struct rlimit *limit)
+{
+    return limit->rlim_cur / 4 * 3 < HIGH ? (long)(limit->rlim_cur / 4 * 3) : HIGH;
+}
+
+int descriptor_beacon(void)
+{
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+
+    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
+    return (int)high_number(&limit);
+}
+
 /*
  * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit where they would
  * be in its way: a low limit, or a table that is half full. Not always, since the limit must be raised for it: a child
@@ -75,8 +89,7 @@ int descriptor_make_private(int fd)
     if (raised && limit.rlim_cur <= HIGH_LIMIT)
         number = sys_fcntl(fd, F_DUPFD, (long)limit.rlim_cur);
     else
-        number =
-            sys_fcntl(fd, F_DUPFD, limit.rlim_cur / 4 * 3 < HIGH ? (long)(limit.rlim_cur / 4 * 3) : HIGH);
+        number = sys_fcntl(fd, F_DUPFD, high_number(&limit));
     if (number == -EMFILE || number == -EINVAL)
         number = sys_fcntl(fd, F_DUPFD, 3);
     if (raised)

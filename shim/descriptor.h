@@ -31,6 +31,13 @@ const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
  */
 int descriptor_make_private(int fd);
 
+/*
+ * The first of a few numbers, of which one is open when a program with private descriptors runs another one: who finds
+ * all free needs not search. They depend on the soft RLIMIT_NOFILE.
+ */
+int descriptor_beacon(void);
+enum { DESCRIPTOR_BEACONS = 8 };
+
 /* Mark the description of `fd` as a private one of a real inode, or of a memory. */
 void descriptor_mark_inode(int fd);
 void descriptor_mark_memory(int fd);

@@ -226,24 +226,42 @@ static _Noreturn void guard(int ready, int process)
     }
 }
 
-/* Shared with forked children: a guardian was started. */
-static int *started;
+/* A guardian was started: here, or in a vfork() child, which shares our memory; or by a forked one, which shares a page. */
+static int started_here;
+static int *started_by_any;
 static int64_t wait_timeout;
 
 void guardian_configure(int64_t timeout)
 {
-    int *page = sys_mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
     wait_timeout = timeout;
+}
+
+void guardian_before_fork(void)
+{
+    int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
+
+    if (page != NULL)
+        return;
+    page = sys_mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!sys_is_error(page))
-        __atomic_store_n(&started, page, __ATOMIC_RELEASE);
+        __atomic_store_n(&started_by_any, page, __ATOMIC_RELEASE);
+}
+
+static void set_started(void)
+{
+    int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
+
+    __atomic_store_n(&started_here, 1, __ATOMIC_RELEASE);
+    if (page != NULL)
+        __atomic_store_n(page, 1, __ATOMIC_RELEASE);
 }
 
 void guardian_wait(void)
 {
-    const int *page = __atomic_load_n(&started, __ATOMIC_ACQUIRE);
+    const int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
 
-    if (page != NULL && __atomic_load_n(page, __ATOMIC_ACQUIRE) != 0)
+    if (__atomic_load_n(&started_here, __ATOMIC_ACQUIRE) != 0 ||
+        (page != NULL && __atomic_load_n(page, __ATOMIC_ACQUIRE) != 0))
         rendezvous_wait_for_all(wait_timeout);
 }
 
@@ -305,8 +323,7 @@ void guardian_start(int process)
     error = start(process);
     if (error == 0) {
         (void)session_for_each(set_guarded, &guarded);
-        if (started != NULL)
-            __atomic_store_n(started, 1, __ATOMIC_RELEASE);
+        set_started();
     } else
         log_line(
             LOG_ERROR,

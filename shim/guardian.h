@@ -24,8 +24,11 @@
  */
 void guardian_start(int process);
 
-/* Once, at set-up: from then on this process and its forked children know of each other's guardians. */
+/* Once, at set-up. */
 void guardian_configure(int64_t timeout);
+
+/* Before fork(2): from then on this process knows of its child's guardians. */
+void guardian_before_fork(void);
 
 /*
  * At the end of a process: waits until what was closed up to now is committed, if this process or a forked child of it has

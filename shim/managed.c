@@ -160,7 +160,6 @@ static int is_managed(const struct config *config, const struct named *named, in
     return result <= 0 ? result : is_no_kernel_file(fd);
 }
 
-
 static const char *last_component(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -188,13 +187,24 @@ static int is_candidate(const struct config *config, int directory, const char *
            image_size_possible((uint64_t)status.st_size);
 }
 
-int managed_opened(const struct config *config, int directory, const char *path, int fd)
+/* Is this worth a look at the path, though the name in it could not match? A link may have led to one that could. */
+static int is_suspect(const struct config *config, int directory, const char *path, int flags, int fd)
+{
+    struct stat status;
+
+    if (!(flags & O_NOFOLLOW))
+        return is_candidate(config, directory, path, 0);
+    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+           image_size_possible((uint64_t)status.st_size);
+}
+
+int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd)
 {
     const struct named named = {directory, path};
     int result = 1;
 
-    if (!pattern_may_name(config->paths, last_component(path))) /* a link may lead to one that could */
-        result = is_candidate(config, directory, path, 0);
+    if (!pattern_may_name(config->paths, last_component(path)))
+        result = is_suspect(config, directory, path, flags, fd);
     return result <= 0 ? result : is_managed(config, &named, fd);
 }
 

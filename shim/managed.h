@@ -25,9 +25,9 @@ enum managed {
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created);
 
-/* Is the file that `fd` was opened on as `path` managed? One or two system calls for no. Returns 1, 0, or a negative
+/* Is the file that `fd` was opened on as `path`, with `flags`, managed? One or two system calls for no. Returns 1, 0, or a negative
  * errno. */
-int managed_opened(const struct config *config, int directory, const char *path, int fd);
+int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd);
 
 /*
  * Opens the regular file `path`, whose lstat is `status`, as it is, for O_PATH, if it is managed. Returns a descriptor,

@@ -30,7 +30,7 @@
  * INVARIANTS, besides those of store.h
  *
  *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name that no pattern could
- *       match costs one, and one look at /proc/self/fd at start. calls.bats
+ *       match costs one, one that could two for reading and five for writing, and one look at start. calls.bats
  *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program died before its close.
  *       calls.bats (programs/calls_exit, situations, trouble), failures.bats, neighbours.bats, campaigns/faults
  *
@@ -156,7 +156,7 @@ int session_refresh(struct session *session);
 /* session_sync() for every session. */
 int session_sync_all(void);
 
-/* After exec: finds inherited sessions and takes them over; one of which this process has no descriptor is
+/* After exec: finds inherited sessions, if there is a beacon, and takes them over; one of which this process has no descriptor is
  * given up, with a commit if it was the last. */
 void session_adopt(void);
 
@@ -168,6 +168,12 @@ bool session_any_stray(void);
 
 /* Unmaps all memory of sessions, in a process that runs nothing of the program's. */
 void session_unmap(void);
+
+/*
+ * Before a program is run that can adopt the sessions: makes sure that it finds the beacon (descriptor.h), or where that
+ * cannot be starts a guardian. Returns a descriptor that is to be closed if this process goes on, or -1.
+ */
+int session_light_beacon(void);
 
 /* With `hide` the private descriptors do not outlive an exec: for a program that cannot adopt them. */
 void session_hide_private(bool hide);

@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include "descriptor.h"
+#include "guardian.h"
 #include "log.h"
 #include "memory.h"
 #include "scratch.h"
@@ -163,12 +164,65 @@ static int same_memory(struct session *session, void *context)
     return session->memory_number == *(ino_t *)context;
 }
 
+static int first_memory(struct session *session, void *context)
+{
+    *(int *)context = SESSION_GET(session->memory);
+    return 1;
+}
+
+/* One that the kernel closes at the exec is none. */
+static int find_place(int first)
+{
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++) {
+        long flags = sys_fcntl(number, F_GETFD, 0);
+
+        if (flags < 0 || !(flags & FD_CLOEXEC))
+            return number;
+    }
+    return -1;
+}
+
+int session_light_beacon(void)
+{
+    int place = find_place(descriptor_beacon());
+    struct session stray;
+    int after = -1;
+    int memory = -1;
+    long beacon;
+
+    if (place >= 0 && sys_fcntl(place, F_GETFD, 0) >= 0)
+        return -1;
+    if (session_for_each(first_memory, &memory) == 0 && session_any_stray() &&
+        session_search(NULL, &after, &stray))
+        memory = stray.memory;
+    beacon = memory < 0 || place < 0 ? -1 : sys_fcntl(memory, F_DUPFD, place);
+    if (beacon == place && place >= 0)
+        return (int)beacon;
+    if (beacon >= 0)
+        (void)sys_close((int)beacon);
+    if (memory >= 0)
+        guardian_start(0);
+    return -1;
+}
+
+static bool is_beacon_lit(void)
+{
+    int first = descriptor_beacon();
+
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
+        if (sys_fcntl(number, F_GETFD, 0) >= 0)
+            return true;
+    return false;
+}
+
 void session_adopt(void)
 {
     struct session found;
     struct session *session;
     int after = -1;
 
+    if (!is_beacon_lit())
+        return;
     while (session_search(NULL, &after, &found)) {
         if (session_for_each(same_memory, &found.memory_number) != 0) {
             (void)sys_close(found.memory); /* a second number of the same description */

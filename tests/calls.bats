@@ -63,7 +63,7 @@ run_all_twice() {
 
 # system_calls LIBRARY TURNS SCRIPT: how many a shell makes that goes TURNS times through SCRIPT.
 system_calls() {
-    LD_PRELOAD=$1 ATOMSHIM_PATHS=$MANAGED/app.cfg strace -f -qq -o "$BATS_TEST_TMPDIR/trace" dash -c "i=0; while [ \$i -lt $2 ]; do $3; i=\$((i + 1)); done" \
+    LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -f -qq -o "$BATS_TEST_TMPDIR/trace" dash -c "i=0; while [ \$i -lt $2 ]; do $3; i=\$((i + 1)); done" \
         <"$BATS_TEST_TMPDIR/outside" >/dev/null
     wc -l <"$BATS_TEST_TMPDIR/trace"
 }
@@ -75,13 +75,30 @@ more() {
         $(system_calls '' 110 "$1") - $(system_calls '' 10 "$1"))))
 }
 
-@test "I6 what is not managed costs one system call at open, and none at stat, read, write, dup2 and close" {
+@test "I6 what is not managed costs one system call at open, and none at stat, read, write, dup2, close, and a failing open" {
     "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
     cd "$BATS_TEST_TMPDIR" || return
     echo content >outside
-    assert_equal "$(more ': <outside')" 100 'open, dup2, close'
-    assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
-    assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    for pattern in "$MANAGED/app.cfg" '*.cfg' "$MANAGED/*.cfg:!/tmp/"; do
+        assert_equal "$(more ': <outside')" 100 'open, dup2, close'
+        assert_equal "$(more ": <$PWD/outside")" 100 'by its absolute path'
+        assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
+        assert_equal "$(more ': >outside')" 100 'truncated'
+        assert_equal "$(more ': <missing')" 0 'not there'
+        assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    done
+}
+
+@test "I6 with a pattern that every name could match two for reading, five for writing" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    echo content >outside
+    for pattern in "$MANAGED/" "$MANAGED/*"; do
+        assert_equal "$(more ': <outside')" 200 'open, dup2, close'
+        assert_equal "$(more ': <missing')" 0 'not there'
+        assert_equal "$(more ': >>outside')" 500 'open for writing, dup2, close'
+        assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    done
 }
 
 @test "open and its siblings, creat, truncate" {

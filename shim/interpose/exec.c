@@ -13,80 +13,105 @@
 #include <stdarg.h>
 #include <sys/socket.h>
 
-/* Before the program at `path` takes this process's place. Returns true if shim_exec_failed() is to follow a failure. */
-static bool before_exec(int directory, const char *path, int flags, char *const environment[])
+/* What is to be undone if an exec fails. */
+struct exec {
+    bool hidden;
+    int beacon;
+};
+
+/* Before the program at `path` takes this process's place. */
+static struct exec before_exec(int directory, const char *path, int flags, char *const environment[])
 {
-    if (!shim_has_sessions() || target_loads_shim(directory, path, flags, environment))
-        return false;
+    struct exec exec = {.hidden = false, .beacon = -1};
+
+    if (!shim_has_sessions())
+        return exec;
+    if (target_loads_shim(directory, path, flags, environment)) {
+        exec.beacon = session_light_beacon();
+        return exec;
+    }
     guardian_start(sys_getpid());
     session_hide_private(true);
-    return true;
+    exec.hidden = true;
+    return exec;
 }
 
 /* The same, for a name that execvp(3) looks up. */
-static bool before_execvp(const char *file, char *const environment[])
+static struct exec before_execvp(const char *file, char *const environment[])
 {
     struct scratch scratch;
+    struct exec exec = {.hidden = false, .beacon = -1};
     bool found;
-    bool result;
 
     if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
-        return false;
+        return exec;
     found = target_find(file, scratch.bytes, PATH_MAX);
-    result = before_exec(AT_FDCWD, found ? scratch.bytes : "", 0, environment);
+    exec = before_exec(AT_FDCWD, found ? scratch.bytes : "", 0, environment);
     scratch_give(&scratch);
-    return result;
+    return exec;
 }
 
 /* An exec that returned has failed: everything is as it was, but that a guardian may be there. */
-static int after_exec(int result, bool hidden)
+static int after_exec(int result, struct exec exec)
 {
-    if (hidden)
+    if (exec.hidden)
         session_hide_private(false);
+    if (exec.beacon >= 0)
+        (void)sys_close(exec.beacon);
     return result;
 }
 
-void shim_before_child(const char *path, char *const environment[])
+int shim_before_child(const char *path, char *const environment[])
 {
-    if (shim_has_sessions() && !target_loads_shim(AT_FDCWD, path, 0, environment))
-        guardian_start(0);
+    if (!shim_has_sessions())
+        return -1;
+    if (target_loads_shim(AT_FDCWD, path, 0, environment))
+        return session_light_beacon();
+    guardian_start(0);
+    return -1;
+}
+
+void shim_after_child(int beacon)
+{
+    if (beacon >= 0)
+        (void)sys_close(beacon);
 }
 
 EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
 {
-    bool hidden = before_exec(AT_FDCWD, path, 0, environment);
-    return after_exec(real_execve(path, arguments, environment), hidden);
+    struct exec exec = before_exec(AT_FDCWD, path, 0, environment);
+    return after_exec(real_execve(path, arguments, environment), exec);
 }
 
 EXPORT int execv(const char *path, char *const arguments[])
 {
-    bool hidden = before_exec(AT_FDCWD, path, 0, environ);
-    return after_exec(real_execv(path, arguments), hidden);
+    struct exec exec = before_exec(AT_FDCWD, path, 0, environ);
+    return after_exec(real_execv(path, arguments), exec);
 }
 
 EXPORT int execvp(const char *file, char *const arguments[])
 {
-    bool hidden = before_execvp(file, environ);
-    return after_exec(real_execvp(file, arguments), hidden);
+    struct exec exec = before_execvp(file, environ);
+    return after_exec(real_execvp(file, arguments), exec);
 }
 
 EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
 {
-    bool hidden = before_execvp(file, environment);
-    return after_exec(real_execvpe(file, arguments, environment), hidden);
+    struct exec exec = before_execvp(file, environment);
+    return after_exec(real_execvpe(file, arguments, environment), exec);
 }
 
 EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
 {
-    bool hidden = before_exec(fd, "", AT_EMPTY_PATH, environment);
-    return after_exec(real_fexecve(fd, arguments, environment), hidden);
+    struct exec exec = before_exec(fd, "", AT_EMPTY_PATH, environment);
+    return after_exec(real_fexecve(fd, arguments, environment), exec);
 }
 
 EXPORT int execveat(int directory, const char *path, char *const arguments[], char *const environment[],
                     int flags)
 {
-    bool hidden = before_exec(directory, path, flags, environment);
-    return after_exec(real_execveat(directory, path, arguments, environment, flags), hidden);
+    struct exec exec = before_exec(directory, path, flags, environment);
+    return after_exec(real_execveat(directory, path, arguments, environment, flags), exec);
 }
 
 /* The arguments of execl() and its like, from `first` to the NULL, as an array on the caller's stack; `list` is behind it. */
@@ -135,15 +160,20 @@ EXPORT int execle(const char *path, const char *first, ...)
 
 EXPORT int system(const char *command)
 {
-    if (command != NULL)
-        shim_before_child("/bin/sh", environ);
-    return real_system(command);
+    int beacon = command != NULL ? shim_before_child("/bin/sh", environ) : -1;
+    int result = real_system(command);
+
+    shim_after_child(beacon);
+    return result;
 }
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
-    shim_before_child("/bin/sh", environ);
-    return real_popen(command, mode);
+    int beacon = shim_before_child("/bin/sh", environ);
+    FILE *result = real_popen(command, mode);
+
+    shim_after_child(beacon);
+    return result;
 }
 
 /* ---- descriptors in messages: whoever gets them has no private ones ---- */

@@ -1,11 +1,14 @@
 /* A forked child has a table of its own, which a vfork child has not: only here can the two be told apart in time. */
 #include "interpose.h"
 
+#include "guardian.h"
+
 EXPORT pid_t fork(void)
 {
     pid_t child;
 
-    (void)shim_enabled(); /* finds real_fork */
+    if (shim_enabled()) /* finds real_fork */
+        guardian_before_fork();
     child = real_fork();
 
     if (child == 0)
@@ -18,7 +21,8 @@ EXPORT pid_t _Fork(void)
 {
     pid_t child;
 
-    (void)shim_enabled();
+    if (shim_enabled())
+        guardian_before_fork();
     child = real__Fork();
 
     if (child == 0)

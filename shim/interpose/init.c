@@ -36,6 +36,7 @@ static void ignore_setting(const char *message, void *context)
 static char **copy_environment(void)
 {
     static char *none[] = {NULL};
+    static char *room[128]; /* enough for most */
     size_t size = 0;
     size_t count = 1;
     char **list;
@@ -48,8 +49,10 @@ static char **copy_environment(void)
         }
     if (count == 1)
         return none;
-    list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                    -1, 0);
+    list = room;
+    if (count * sizeof *list + size > sizeof room)
+        list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_is_error(list))
         return none;
     text = (char *)(list + count);

@@ -44,8 +44,9 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may
 /* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */
 enum session_role shim_identify(int fd, struct session *stray, struct session **session);
 
-/* Before the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
-void shim_before_child(const char *path, char *const environment[]);
+/* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
+int shim_before_child(const char *path, char *const environment[]);
+void shim_after_child(int beacon);
 
 /* Flushes the streams that may sit on managed descriptors; before the last commits of exit(). */
 void shim_flush_streams(void);

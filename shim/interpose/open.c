@@ -12,8 +12,8 @@ static int begin(int directory, const char *path, int flags, mode_t mode, bool m
 {
     bool before = *created;
     int inode;
-    int result =
-        managed_open(&shim_config, directory, path, before ? flags & ~O_EXCL : flags, mode, may_ask, &inode, created);
+    int result = managed_open(&shim_config, directory, path, before ? flags & ~O_EXCL : flags, mode, may_ask,
+                              &inode, created);
 
     *created |= before;
     if (result == MANAGED_NO || result == MANAGED_ASK)
@@ -83,14 +83,15 @@ static int take_over(int fd, const char *path, int flags)
 int shim_opened(int fd, int directory, const char *path, int flags)
 {
     int saved = errno;
-    int result = fd < 0 ? 0 : managed_opened(&shim_config, directory, path, fd);
+    int result = fd < 0 ? 0 : managed_opened(&shim_config, directory, path, flags, fd);
     struct rlimit limit;
 
     if (result == 0)
         return fd;
     if (result > 0)
         result = take_over(fd, path, flags);
-    if (result == -EMFILE && descriptor_raise_limit(&limit)) { /* the program has the number that it asked for */
+    if (result == -EMFILE &&
+        descriptor_raise_limit(&limit)) { /* the program has the number that it asked for */
         result = take_over(fd, path, flags);
         descriptor_restore_limit(&limit);
     }
@@ -131,7 +132,7 @@ static int shim_truncate(const char *path, int64_t size)
 /* What an export makes of shim_openat(), with `real` the libc's call. */
 #define OPEN(directory, flags, mode, real)                                                                   \
     ({                                                                                                       \
-        int open_fd = shim_openat(directory, path, flags, mode, true);                                             \
+        int open_fd = shim_openat(directory, path, flags, mode, true);                                       \
         open_fd == SHIM_PASS  ? (real)                                                                       \
         : open_fd == SHIM_ASK ? shim_opened(real, directory, path, flags)                                    \
                               : shim_result(open_fd);                                                        \

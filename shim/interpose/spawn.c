@@ -299,19 +299,23 @@ static int shim_spawn(spawn_function *real, const char *file, pid_t *process, co
     const struct record *record = find(actions);
     bool covered = target_loads_shim(AT_FDCWD, file, 0, environment);
     struct plan plan = {.opened = NULL};
+    int beacon = -1;
     pid_t child = 0;
     int saved = errno;
     int error;
 
-    if (actions != NULL && record == NULL) /* none, or too many objects to write down */
+    if (actions != NULL && record == NULL) { /* none, or too many objects to write down */
+        beacon = covered ? session_light_beacon() : -1;
         error = real(&child, path, actions, attributes, arguments, environment);
-    else {
+    } else {
         error = make_plan(&plan, record);
         if (error == 0 && !covered)
             (void)session_for_each(close_private_in_child, &plan);
+        beacon = covered ? session_light_beacon() : -1;
         if (error == 0)
             error = real(&child, path, &plan.actions, attributes, arguments, environment);
     }
+    shim_after_child(beacon);
     if (error == 0 && !covered && shim_has_sessions())
         guardian_start(child); /* nobody can have waited for it */
     if (plan.opened != NULL)
