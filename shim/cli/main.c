@@ -12,10 +12,7 @@ static const struct command {
     const char *name;
     int (*function)(int argc, char *argv[]);
 } commands[] = {
-    {"run", cli_run},
-    {"cat", cli_cat},
-    {"info", cli_info},
-    {"verify", cli_verify},
+    {"run", cli_run}, {"cat", cli_cat}, {"info", cli_info}, {"verify", cli_verify}, {"doctor", cli_doctor},
 };
 
 static const char help[] =
@@ -23,6 +20,8 @@ static const char help[] =
     "       atomshim cat FILE                                print what FILE contains\n"
     "       atomshim info FILE...                            show format, live image, generation, CRCs\n"
     "       atomshim verify FILE...                          check that FILE holds a complete image\n"
+    "       atomshim doctor [--path PATTERN]... [PROGRAM]    will PROGRAM be covered, and what do the "
+    "patterns match?\n"
     "       atomshim COMMAND --help                          more about a command\n"
     "       atomshim --version\n"
     "\n"
@@ -83,7 +82,7 @@ int main(int argc, char *argv[])
 
     cli_self = argc > 0 ? argv[0] : "";
     if (name == NULL) {
-        cli_complain("no command: give run, cat, info or verify, or --help");
+        cli_complain("no command: give run, cat, info, verify or doctor, or --help");
         return CLI_USAGE;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -93,7 +92,7 @@ int main(int argc, char *argv[])
         return cli_help(help);
     if (strcmp(name, "--version") == 0)
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
-    cli_complain("unknown %s '%s': accepted are run, cat, info, verify, --help and --version",
+    cli_complain("unknown %s '%s': accepted are run, cat, info, verify, doctor, --help and --version",
                  name[0] == '-' ? "option" : "command", name);
     return CLI_USAGE;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -161,8 +162,22 @@ static bool check_loader(const struct check *check, const Elf64_Phdr *header)
     return true;
 }
 
+/* Go's linker leaves a note of type 4. */
+static bool is_go(int fd, const Elf64_Phdr *header)
+{
+    char notes[4096];
+    ssize_t n = pread(fd, notes, header->p_filesz < sizeof notes ? header->p_filesz : sizeof notes,
+                      (off_t)header->p_offset);
+    static const char go[] = {4, 0, 0, 0, 'G', 'o', 0, 0}; /* type and name */
+
+    return n > 0 && memmem(notes, (size_t)n, go, sizeof go) != NULL;
+}
+
 static bool check_elf(const struct check *check, const struct program_kind *kind)
 {
+    Elf64_Phdr loader = {0};
+    bool dynamic = false;
+    bool go = false;
     Elf64_Ehdr elf;
 
     if (kind->elf_class != check->shim->elf_class)
@@ -180,10 +195,18 @@ static bool check_elf(const struct check *check, const struct program_kind *kind
         if (pread(check->fd, &header, sizeof header, (off_t)(elf.e_phoff + i * sizeof header)) !=
             sizeof header)
             return because(check->reason, "%s is a damaged ELF file", check->subject);
-        if (header.p_type == PT_INTERP)
-            return check_loader(check, &header);
+        go = go || (header.p_type == PT_NOTE && is_go(check->fd, &header));
+        if (header.p_type == PT_INTERP && !dynamic) {
+            dynamic = true;
+            loader = header;
+        }
     }
-    return because(check->reason, "%s is statically linked", check->subject);
+    if (go)
+        return because(check->reason, "%s is a Go program, which makes its system calls past the C library",
+                       check->subject);
+    if (!dynamic)
+        return because(check->reason, "%s is statically linked", check->subject);
+    return check_loader(check, &loader);
 }
 
 /* Goes from a script to its interpreter: puts the file into `path`. */
@@ -243,4 +266,46 @@ bool program_loads_shim(const char *path, const struct program_kind *shim, char 
         (void)snprintf(subject, sizeof subject, "its interpreter %s", file);
     }
     return because(reason, "its #! line leads to more than %d scripts", SCRIPTS_MAX);
+}
+
+bool program_mentions(const char *path, const char *name)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    const char *bytes = MAP_FAILED;
+    bool found = false;
+
+    if (fd >= 0 && fstat(fd, &status) == 0 && status.st_size > 0)
+        bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (bytes != MAP_FAILED) {
+        /* in a table of strings it stands between NULs */
+        found = memmem(bytes, (size_t)status.st_size, name, strlen(name) + 1) != NULL;
+        (void)munmap((void *)bytes, (size_t)status.st_size);
+    }
+    if (fd >= 0)
+        (void)close(fd);
+    return found;
+}
+
+bool program_loader(const char *path, char loader[PATH_MAX])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct program_kind kind;
+    Elf64_Ehdr elf;
+    bool found = false;
+
+    if (fd >= 0 && program_read_kind(fd, &kind) && kind.elf_class == ELFCLASS64 &&
+        pread(fd, &elf, sizeof elf, 0) == sizeof elf)
+        for (unsigned i = 0; !found && i < elf.e_phnum && i < PROGRAM_HEADERS_MAX; i++) {
+            Elf64_Phdr header;
+
+            if (pread(fd, &header, sizeof header, (off_t)(elf.e_phoff + i * sizeof header)) != sizeof header)
+                break;
+            found = header.p_type == PT_INTERP && header.p_filesz <= PATH_MAX &&
+                    pread(fd, loader, header.p_filesz, (off_t)header.p_offset) == (ssize_t)header.p_filesz &&
+                    header.p_filesz > 0 && loader[header.p_filesz - 1] == '\0';
+        }
+    if (fd >= 0)
+        (void)close(fd);
+    return found;
 }

@@ -29,6 +29,12 @@ int program_find(const char *name, char path[PATH_MAX]);
  */
 bool program_loads_shim(const char *path, const struct program_kind *shim, char reason[PROGRAM_REASON_SIZE]);
 
+/* Is `name` a string of the file's: a library that it needs, a function that it calls, or, at worst, something else? */
+bool program_mentions(const char *path, const char *name);
+
+/* The loader that the ELF file names. False if there is none. */
+bool program_loader(const char *path, char loader[PATH_MAX]);
+
 /* Reads the kind of an ELF file. False if it is none. */
 bool program_read_kind(int fd, struct program_kind *kind);
 

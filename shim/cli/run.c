@@ -1,7 +1,7 @@
 /* run: sets the environment, proves that the shim will load, and becomes the program. */
 #include "cli.h"
 #include "config.h"
-#include "pattern.h"
+#include "paths.h"
 #include "preload.h"
 
 #include <errno.h>
@@ -61,32 +61,6 @@ static bool set_variable(const char *name, const char *value)
     return false;
 }
 
-/* Each pattern is checked alone: a '\' at its end would swallow the ':' behind it. */
-static bool add_path(const char *pattern, struct request *request)
-{
-    const char *where;
-    size_t length;
-    const char *fault = pattern_check(pattern, &where, &length);
-    char *list;
-    bool done;
-
-    if (fault != NULL) {
-        cli_complain("run: --path '%.*s': %s", (int)length, where, fault);
-        return false;
-    }
-    if (!request->paths) {
-        request->paths = true;
-        return set_variable("ATOMSHIM_PATHS", pattern);
-    }
-    if (asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) < 0) {
-        cli_complain("run: %s", strerror(ENOMEM));
-        return false;
-    }
-    done = set_variable("ATOMSHIM_PATHS", list);
-    free(list);
-    return done;
-}
-
 /* The option that `argument`, "--name" or "--name=value", begins with. */
 static const struct option *find_option(const char *argument)
 {
@@ -126,7 +100,7 @@ static int take_option(char *argv[], int i, struct request *request)
         cli_complain("run: %s needs a value", option->name);
         return -1;
     }
-    if (strcmp(option->name, "--path") == 0 ? !add_path(value, request)
+    if (strcmp(option->name, "--path") == 0 ? !paths_add("run", value, &request->paths)
                                             : !set_variable(option->variable, value))
         return -1;
     return i + 1;
@@ -160,73 +134,14 @@ static void report(const char *message, void *context)
     cli_complain("%s", message);
 }
 
-/* Does any pattern take files in? Those with a '!' only take out. */
-static bool takes_in(const char *paths)
-{
-    bool start = true;
-
-    for (; *paths != '\0'; paths++) {
-        if (start && *paths != ':' && *paths != '!')
-            return true;
-        start = *paths == ':';
-        if (*paths == '\\' && paths[1] != '\0')
-            paths++;
-    }
-    return false;
-}
-
-/* How much of a pattern, up to its ':', is a path as it stands: all, or the folder in front of the first special
- * character, or nothing. */
-static size_t plain_part(const char *pattern, size_t length)
-{
-    size_t plain = strcspn(pattern, "*?[\\");
-
-    if (*pattern != '/')
-        return 0;
-    if (plain < length)
-        while (pattern[plain - 1] != '/')
-            plain--;
-    else
-        plain = length;
-    while (plain > 1 && pattern[plain - 1] == '/')
-        plain--;
-    return plain;
-}
-
-/* A pattern that leads through a symbolic link matches no file: their paths are canonical. */
-static void warn_of_links(const char *paths)
-{
-    char plain[PATH_MAX];
-    char canonical[PATH_MAX];
-    size_t length;
-
-    for (; *paths != '\0'; paths += length + (paths[length] == ':')) {
-        size_t size;
-
-        for (length = 0; paths[length] != '\0' && paths[length] != ':'; length++)
-            length += paths[length] == '\\' && paths[length + 1] != '\0';
-        size = plain_part(paths, length);
-        if (size == 0 || size >= sizeof plain)
-            continue;
-        memcpy(plain, paths, size);
-        plain[size] = '\0';
-        if (access(plain, F_OK) != 0 && strrchr(plain, '/') != plain)
-            *strrchr(plain, '/') = '\0'; /* a file that is still to be made */
-        if (realpath(plain, canonical) != NULL && strcmp(plain, canonical) != 0)
-            cli_complain(
-                "warning: %.*s matches nothing: %s is %s, and files are matched by their canonical path",
-                (int)length, paths, plain, canonical);
-    }
-}
-
 static bool check_config(struct config *config)
 {
     if (config_parse(config, environ, report, NULL) != 0)
         return false;
     if (config->disabled)
         return true;
-    if (takes_in(config->paths)) {
-        warn_of_links(config->paths);
+    if (paths_take_in(config->paths)) {
+        paths_warn_of_links(config->paths);
         return true;
     }
     cli_complain("run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
