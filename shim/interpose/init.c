@@ -5,7 +5,6 @@
 #include "log.h"
 #include "target.h"
 
-#include <dlfcn.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,10 +101,10 @@ static void register_quick_exit(void)
         int (*musl)(void (*function)(void));
     } registrar;
 
-    registrar.symbol = dlsym(RTLD_DEFAULT, "__cxa_at_quick_exit");
+    registrar.symbol = real_lookup("__cxa_at_quick_exit");
     if (registrar.symbol != NULL)
         (void)registrar.glibc((void (*)(void *))(void *)at_quick_exit_handler, NULL);
-    else if ((registrar.symbol = dlsym(RTLD_DEFAULT, "at_quick_exit")) != NULL)
+    else if ((registrar.symbol = real_lookup("at_quick_exit")) != NULL)
         (void)registrar.musl(at_quick_exit_handler);
 }
 

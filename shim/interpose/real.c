@@ -1,6 +1,5 @@
 #include "real.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -481,7 +480,7 @@ void real_resolve(void)
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *symbol = dlsym(RTLD_NEXT, table[i].name);
+        void *symbol = real_lookup(table[i].name);
 
         if (symbol != NULL)
             memcpy(table[i].pointer, &symbol, sizeof symbol);

@@ -34,7 +34,10 @@ __asm__(".symver dlsym, dlsym@GLIBC_2.17");
         (words)[i] = va_arg(arguments, long);                                                                \
     va_end(arguments)
 
-/* Looks every name up with dlsym(RTLD_NEXT). Until then, and for a name that no library has, real_NAME is its
+/* The definition of a function behind ours, as dlsym(RTLD_NEXT) finds it, or NULL. */
+void *real_lookup(const char *name);
+
+/* Looks every name up. Until then, and for a name that no library has, real_NAME is its
  * fallback of calls.def. */
 void real_resolve(void);
 
