@@ -6,6 +6,7 @@ LIBDIR ?= $(PREFIX)/lib
 BINDIR ?= $(PREFIX)/bin
 
 CC ?= cc
+BUILD ?= build# a folder below it for another machine: make BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
 CFLAGS ?= -O2 -g
 WARNINGS = -std=gnu17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VERSION)"' -DATOMSHIM_LIBDIR='"$(LIBDIR)"' $(CPPFLAGS)
@@ -27,68 +28,81 @@ CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 
 # the calls_*.c whose calls are made by syscall(2), too
 BY_SYSCALL = close exit lock metadata open rename status sync
-PROGRAMS = $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c)) \
-	$(patsubst tests/programs/%.cc,build/programs/%,$(wildcard tests/programs/*.cc)) \
-	$(BY_SYSCALL:%=build/programs/by_syscall_%)
-UNITS = $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/*.c))
+PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/programs/*.c)) \
+	$(patsubst tests/programs/%.cc,$(BUILD)/programs/%,$(wildcard tests/programs/*.cc)) \
+	$(BY_SYSCALL:%=$(BUILD)/programs/by_syscall_%)
+UNITS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 # power_disk needs libfuse3: its campaign builds it, where that is installed
-CAMPAIGNS = $(patsubst tests/campaigns/%.c,build/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
+CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
 C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
 .PHONY: all test check campaigns lint sanitize format bench install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: build/libatomshim.so build/atomshim
+all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 
-build/libatomshim.so: $(SHIM:%=build/pic/%.o) build/exports.map
-	$(CC) $(CFLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,build/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
+$(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/pic/%.o) $(BUILD)/exports.map
+	$(CC) $(CFLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
-build/atomshim: $(CLI:%=build/static/%.o)
+$(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
 	$(CC) $(CFLAGS) -static $(LDFLAGS) -o $@ $^
 
-build/pic/%.o: shim/%.c
+$(BUILD)/pic/%.o: shim/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
 
-build/static/%.o: shim/%.c
+$(BUILD)/static/%.o: shim/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # calls.def is the one list of interposed names; the exports are made from it.
-build/exports.names: shim/calls.def
+$(BUILD)/exports.names: shim/calls.def
 	@mkdir -p $(@D)
 	$(CC) -E -P -x c '-DCALL(result,name,parameters,fallback)=name' $< | grep -o '[A-Za-z_0-9][A-Za-z_0-9]*' | LC_ALL=C sort > $@
 
-build/exports.map: build/exports.names
+$(BUILD)/exports.map: $(BUILD)/exports.names
 	{ echo '{ global:'; sed 's/$$/;/' $<; echo 'local: *; };'; } > $@
 
-build/unit/%: tests/unit/%.c $(CORE:%=build/static/%.o)
+$(BUILD)/unit/%: tests/unit/%.c $(CORE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
 
-build/campaigns/%: tests/campaigns/%.c $(ENGINE:%=build/static/%.o)
+$(BUILD)/campaigns/%: tests/campaigns/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
-build/bench/%: tests/bench/%.c $(ENGINE:%=build/static/%.o)
+$(BUILD)/bench/%: tests/bench/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
-build/programs/%: tests/programs/%.c
+$(BUILD)/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
 
+# The behaviour tests built for other C libraries: musl, and those that tests/rootfs unpacks.
+OLDER = -D_GNU_SOURCE -D_LARGEFILE64_SOURCE -std=gnu17 $(CFLAGS) -include tests/programs/older.h
+$(BUILD)/musl/%: tests/programs/%.c tests/programs/older.h tests/programs/expect.h
+	@mkdir -p $(@D)
+	musl-gcc $(OLDER) -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch) -o $@ $< -lpthread
+
+$(BUILD)/glibc-%: tests/programs/older.h tests/programs/expect.h
+	@mkdir -p $(@D)
+	$(CC) $(OLDER) --sysroot=$(SDK) -B$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/lib/x86_64-linux-gnu \
+		-Wl,--dynamic-linker=$(SDK)/lib64/ld-linux-x86-64.so.2 -Wl,-rpath,$(SDK)/lib/x86_64-linux-gnu \
+		-o $@ tests/programs/$(@F).c -l:libpthread.so.0 -l:libdl.so.2
+SDK = $(CURDIR)/build/rootfs/$(patsubst $(BUILD)/glibc-%/,%,$(dir $@))-sdk
+
 # programs that cannot load the shim
-build/programs/static_%: tests/programs/static_%.c
+$(BUILD)/programs/static_%: tests/programs/static_%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -static -MMD -MP -o $@ $<
 
-build/programs/by_syscall_%: tests/programs/calls_%.c
+$(BUILD)/programs/by_syscall_%: tests/programs/calls_%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -include tests/programs/by_syscall.h -o $@ $< -lpthread
 
-build/programs/%: tests/programs/%.cc
+$(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
@@ -119,20 +133,20 @@ format:
 
 bench:
 	@scripts/bootstrap bench
-	@$(MAKE) --no-print-directory all build/bench/bench
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/bench
 	scripts/bench
 
 # The .so is put in place by rename: a copy over a mapped file would crash every process that has it.
 install: all
 	mkdir -p $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR)
-	cp build/libatomshim.so $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
+	cp $(BUILD)/libatomshim.so $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
 	chmod 755 $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
 	mv $(DESTDIR)$(LIBDIR)/.libatomshim.so.new $(DESTDIR)$(LIBDIR)/libatomshim.so
-	cp build/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
+	cp $(BUILD)/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
 	chmod 755 $(DESTDIR)$(BINDIR)/.atomshim.new
 	mv $(DESTDIR)$(BINDIR)/.atomshim.new $(DESTDIR)$(BINDIR)/atomshim
 
 clean:
 	rm -rf build
 
--include $(wildcard build/pic/*.d build/pic/*/*.d build/static/*.d build/static/*/*.d build/unit/*.d build/programs/*.d build/campaigns/*.d build/bench/*.d)
+-include $(wildcard $(BUILD)/pic/*.d $(BUILD)/pic/*/*.d $(BUILD)/static/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d)

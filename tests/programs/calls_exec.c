@@ -438,7 +438,7 @@ static void test_spawn_fails(const char *file)
     expect_content(file, "old");
 }
 
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && __GLIBC_MINOR__ >= 35
 static void test_spawn_group(const char *file)
 {
     posix_spawn_file_actions_t actions;
@@ -535,7 +535,7 @@ static const struct test_case cases[] = {
     {"posix_spawn_file_actions_addchdir_np", test_spawn_elsewhere},
     {"posix_spawn_file_actions_addfchdir_np", test_spawn_elsewhere},
     {"posix_spawn_file_actions_addclosefrom_np", test_spawn_elsewhere},
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && __GLIBC_MINOR__ >= 35
     {"posix_spawn_file_actions_addtcsetpgrp_np", test_spawn_group},
 #endif
     {"spawn-fails", test_spawn_fails},

@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#ifdef __GLIBC__ /* musl has no coroutines */
 #include <ucontext.h>
+#endif
 
 extern char **environ;
 
@@ -398,6 +400,7 @@ static void test_handler_same_file(const char *file)
     expect_content(file, "last");
 }
 
+#ifdef __GLIBC__
 enum { SMALL_STACK = 8192 };
 
 static ucontext_t main_context;
@@ -433,6 +436,7 @@ static void test_small_stack(const char *file)
     EXPECT(swapcontext(&main_context, &small) == 0);
     expect_content(file, "Small stack");
 }
+#endif
 
 /* ---- writers at once ---- */
 
@@ -529,7 +533,9 @@ int main(int argc, char *argv[])
         {"threads", test_threads},
         {"handler", test_handler},
         {"handler_same_file", test_handler_same_file},
+#ifdef __GLIBC__
         {"small_stack", test_small_stack},
+#endif
         {"append", test_append},
         {"changed_user", test_changed_user},
         {NULL, NULL},
