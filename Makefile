@@ -89,7 +89,7 @@ $(BUILD)/musl/%: tests/programs/%.c tests/programs/older.h tests/programs/expect
 $(BUILD)/glibc-%: tests/programs/older.h tests/programs/expect.h
 	@mkdir -p $(@D)
 	$(CC) $(OLDER) --sysroot=$(SDK) -B$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/lib/x86_64-linux-gnu \
-		-Wl,--dynamic-linker=$(SDK)/lib64/ld-linux-x86-64.so.2 -Wl,-rpath,$(SDK)/lib/x86_64-linux-gnu \
+		-Wl,--dynamic-linker=$(SDK)/lib64/ld-linux-x86-64.so.2 -Wl,--disable-new-dtags,-rpath,$(SDK)/lib/x86_64-linux-gnu:$(SDK)/usr/lib/x86_64-linux-gnu \
 		-o $@ tests/programs/$(@F).c -l:libpthread.so.0 -l:libdl.so.2
 SDK = $(CURDIR)/build/rootfs/$(patsubst $(BUILD)/glibc-%/,%,$(dir $@))-sdk
 

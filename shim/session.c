@@ -132,6 +132,16 @@ bool session_table_is_ours(void)
     return known == process;
 }
 
+/* The page need not have been emptied for it: nobody shares our memory here. */
+void session_after_fork(void)
+{
+    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+
+    if (page != NULL)
+        __atomic_store_n(page, 0, __ATOMIC_RELEASE);
+    (void)session_table_is_ours();
+}
+
 struct session *session_claim(void)
 {
     for (unsigned i = 0; i < SESSIONS_MAX; i++) {

@@ -183,7 +183,7 @@ void session_hide_private(bool hide);
 void session_finish(void);
 
 /* In the child of a fork: the table is this process's from now on. */
-#define session_after_fork() ((void)session_table_is_ours())
+void session_after_fork(void);
 
 /*
  * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor of the session, it

@@ -2,36 +2,12 @@
 # Every interposed call and where calls come from: C programs that pass with the shim and without it.
 
 load helpers
+load cases
 
 setup() {
     helpers_setup
     # some cases become another user
     chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
-}
-
-# run_case PROGRAM CASE: once without the shim, once with it, each time on a file with two names that holds "old".
-run_case() {
-    local file=$MANAGED/$2 way before
-    for way in env wrapped; do
-        printf old >"$file"
-        ln "$file" "$file.link2"
-        before=$(stat -c '%i %h' "$file")
-        "$way" timeout 300 "$PROGRAMS/$1" "$2" "$file" || {
-            echo "$1 $2 failed: $way" >&2
-            return 1
-        }
-        [ "$way $2" = 'wrapped return' ] && assert_equal "$(payload "$file")" returned
-        assert_equal "$(stat -c '%i %h' "$file")" "$before" 'I3: inode and links'
-        rm "$file" "$file.link2"
-        assert_equal "$(ls "$MANAGED")" '' 'left behind'
-    done
-}
-
-run_all() {
-    local name
-    for name in $("$PROGRAMS/$1"); do
-        run_case "$1" "$name"
-    done
 }
 
 # The same calls by their libc functions, and by syscall(2).

@@ -113,7 +113,9 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
 @test "doctor: wrong usage, wrong configuration, a shim that is switched off" {
     doctor 2 --bogus
     has "unknown option '--bogus': accepted are --path PATTERN and --help"
-    doctor 2 sh more
+    doctor 0 --path "$file" sh -c 'arguments are not looked at'
+    ATOMSHIM_RESCUE_DIR=/no/such doctor 1 --path "$file"
+    has 'ATOMSHIM_RESCUE_DIR: /no/such: No such file or directory'
     doctor 1 sh
     has 'no files to manage: give --path PATTERN or set ATOMSHIM_PATHS'
     ATOMSHIM_LOCK_TIMEOUT=x doctor 2 --path "$file"

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: atomshim doctor [--path PATTERN]... [PROGRAM]\n"
+    "usage: atomshim doctor [--path PATTERN]... [PROGRAM [ARG]...]\n"
     "Tells in plain words whether PROGRAM would be covered by the shim, whether this machine and the file "
     "systems of\n"
     "the patterns have what it needs, what the patterns match right now, and in what state that is. One "
@@ -82,10 +82,11 @@ static void look_at_libraries(const char *path)
              path);
     if (program_mentions(path, "dlopen"))
         note("%s may load plug-ins: one that is loaded with RTLD_DEEPBIND calls past the shim", path);
-    if (program_mentions(path, "libasan.so.8") || program_mentions(path, "libasan.so.6"))
-        warn("%s was built with AddressSanitizer, whose library must come first: "
-             "LD_PRELOAD=libasan.so:libatomshim.so",
-             path);
+    if ((program_mentions(path, "libasan.so.8") || program_mentions(path, "libasan.so.6")) &&
+        (getenv("LD_PRELOAD") == NULL || strstr(getenv("LD_PRELOAD"), "libasan") == NULL))
+        problem("%s was built with AddressSanitizer and ends if its library is not first: set "
+                "LD_PRELOAD=/path/of/libasan.so before `atomshim run`",
+                path);
 }
 
 static void look_at_program(const char *name, const struct program_kind *shim)
@@ -123,6 +124,9 @@ static void look_at_environment(void)
 
     if (preload != NULL && *preload != '\0')
         note("LD_PRELOAD is set already: %s", preload);
+    if (getenv("ATOMSHIM_RESCUE_DIR") != NULL && access(getenv("ATOMSHIM_RESCUE_DIR"), W_OK) != 0)
+        problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost",
+                getenv("ATOMSHIM_RESCUE_DIR"), strerror(errno));
     if (file != NULL) {
         while (fgets(line, sizeof line, file) != NULL)
             if (strstr(line, "libatomshim") != NULL)
@@ -251,8 +255,8 @@ static void look_at_access(const char *path, int fd)
     if (access(path, W_OK) != 0)
         note("%s: this user may not write to it: %s", path, strerror(errno));
     if (ioctl(fd, FS_IOC_GETFLAGS, &attributes) == 0 && (attributes & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0)
-        warn("%s: has the attribute %s (lsattr): it cannot be committed to", path,
-             attributes & FS_IMMUTABLE_FL ? "i" : "a");
+        problem("%s: has the attribute %s (lsattr): it cannot be opened for writing", path,
+                attributes & FS_IMMUTABLE_FL ? "i" : "a");
     if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0)
         warn("%s: process %d holds a lock on it: commits wait for it", path, lock.l_pid);
 }
@@ -392,10 +396,6 @@ static int take_options(int argc, char *argv[])
         }
         if (!paths_add("doctor", value, &any))
             return -1;
-    }
-    if (i + 1 < argc) {
-        cli_complain("doctor: one PROGRAM, without its arguments, not '%s' too", argv[i + 1]);
-        return -1;
     }
     return i;
 }

@@ -93,7 +93,7 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *context)
 {
     struct search *search = context;
     const ElfW(Dyn) *dynamic = NULL;
-    const ElfW(Sym) *symbol;
+    const ElfW(Sym) * symbol;
     struct tables tables = {0};
     bool ours = false;
 

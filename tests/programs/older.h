@@ -36,7 +36,8 @@ static inline void closefrom(int lowest)
     (void)close_range((unsigned)lowest, ~0u, 0);
 }
 
-static inline int execveat(int directory, const char *path, char *const arguments[], char *const environment[], int flags)
+static inline int execveat(int directory, const char *path, char *const arguments[],
+                           char *const environment[], int flags)
 {
     return (int)syscall(SYS_execveat, directory, path, arguments, environment, flags);
 }
@@ -58,7 +59,8 @@ static inline ssize_t preadv2(int fd, const struct iovec *pieces, int count, off
     return syscall(SYS_preadv2, fd, pieces, count, offset, 0L, flags);
 }
 
-static inline int renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned flags)
+static inline int renameat2(int from_directory, const char *from, int to_directory, const char *to,
+                            unsigned flags)
 {
     return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, flags);
 }
