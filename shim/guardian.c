@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -55,6 +54,18 @@ static void fill_standard(void)
     while (fd >= 0 && fd < 2);
     if (fd > 2)
         (void)sys_close(fd);
+}
+
+/* Not by prctl(), for which a seccomp filter may kill. */
+static void set_name(void)
+{
+    static const char name[] = "atomshim-guard";
+    int fd = sys_openat(AT_FDCWD, "/proc/self/comm", O_WRONLY | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return;
+    (void)sys_write(fd, name, sizeof name - 1);
+    (void)sys_close(fd);
 }
 
 static int drop_readers(struct session *session, void *context)
@@ -199,7 +210,7 @@ static _Noreturn void guard(int ready, int process)
     session_adopt_strays();
     (void)session_for_each(drop_readers, NULL);
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
-    (void)SYS_CALL(SYS_prctl, PR_SET_NAME, "atomshim-guard", 0, 0, 0, 0);
+    set_name();
     post.events = (int)SYS_CALL(SYS_inotify_init1, IN_NONBLOCK | IN_CLOEXEC, 0, 0, 0, 0, 0);
     post.tells = post.events >= 0;
     post.wakes = (int)SYS_CALL(SYS_signalfd4, -1, &wakes, sizeof wakes, SFD_NONBLOCK | SFD_CLOEXEC, 0, 0);

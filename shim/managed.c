@@ -51,10 +51,11 @@ static int is_no_kernel_file(int fd)
     return 1;
 }
 
-/* What a program named; /proc need not be mounted to find it again. */
+/* What a program named, and what for; /proc need not be mounted to find it again. */
 struct named {
     int directory;
     const char *path;
+    bool writing;
 };
 
 /* path_matches() without /proc: what is at that path now may be another file than `fd`. */
@@ -142,6 +143,15 @@ static int carries_header(const struct named *named, int fd)
     return image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
 }
 
+/* The memory of a session for reading: what is written to it nobody commits. A memfd refuses that by itself. */
+static bool is_sealed(const struct stat *status)
+{
+    struct session stray;
+    const struct session *session = session_any() ? session_of(status, &stray) : NULL;
+
+    return session != NULL && (session->flags & SESSION_WRITABLE) == 0;
+}
+
 static int is_managed(const struct config *config, const struct named *named, int fd)
 {
     struct stat status;
@@ -151,7 +161,7 @@ static int is_managed(const struct config *config, const struct named *named, in
         return is_passing(result) ? result : 0;
     /* a file without a name has none that could match: O_TMPFILE, deleted, a memfd of our own by /dev/stdout */
     if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
-        return 0;
+        return named->writing && is_sealed(&status) ? -EPERM : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
         return 1;
     result = path_matches(config, named, fd, NULL);
@@ -200,7 +210,7 @@ static int is_suspect(const struct config *config, int directory, const char *pa
 
 int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd)
 {
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, false};
     int result = 1;
 
     if (!pattern_may_name(config->paths, last_component(path)))
@@ -234,7 +244,7 @@ int managed_open_parent(int directory, const char *path)
 static int create(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                   int *inode, bool *created)
 {
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, false};
     int parent = managed_open_parent(directory, path);
     int match;
 
@@ -268,7 +278,7 @@ static bool is_only_read(int flags)
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created)
 {
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, wants_writing(flags)};
     int probe;
     int result;
 
@@ -296,7 +306,7 @@ int managed_open(const struct config *config, int directory, const char *path, i
 
 int managed_find(const struct config *config, int directory, const char *path, const struct stat *status)
 {
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, false};
     int result;
     int fd;
 
@@ -315,7 +325,7 @@ int managed_find(const struct config *config, int directory, const char *path, c
 
 int managed_reopen(int directory, const char *path, int fd, int flags)
 {
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, false};
 
     return DESCRIPTOR_INSIST(open_again(&named, fd, flags));
 }
@@ -325,7 +335,7 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
 {
     uint64_t size = (uint64_t)status->st_size;
     const struct store_wait wait = {.timeout = config->lock_timeout};
-    const struct named named = {directory, path};
+    const struct named named = {directory, path, false};
     const struct session *session;
     struct store_image image;
     int fd;

@@ -194,8 +194,9 @@ int session_move_private(struct session *session, int number);
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
 int session_for_each(int (*visit)(struct session *session, void *context), void *context);
 
-/* The session whose memory is mapped at `address`, or NULL. */
-struct session *session_mapped_at(const void *address);
+/* Finds the session whose memory is mapped at `address`, or NULL. Returns 0, or a negative errno where that cannot be
+ * told. */
+int session_mapped_at(const void *address, struct session **session);
 
 /* ---- shared by the session_*.c files ---- */
 

@@ -386,16 +386,20 @@ static int with_memory(struct session *session, void *context)
     return 1;
 }
 
-struct session *session_mapped_at(const void *address)
+int session_mapped_at(const void *address, struct session **session)
 {
     struct at_address wanted = {.address = (uintptr_t)address};
     struct of_number search = {0};
 
-    if (for_each_mapping(covers, &wanted) != 1)
-        return NULL;
+    int found = for_each_mapping(covers, &wanted);
+
+    *session = NULL;
+    if (found != 1)
+        return found;
     search.number = wanted.number;
     (void)session_for_each(with_memory, &search);
-    return search.session;
+    *session = search.session;
+    return 0;
 }
 
 static int is_of(const struct mapping *mapping, void *context)

@@ -49,7 +49,7 @@ needs_namespaces() {
         for name in $("$PROGRAMS/$program"); do
             case $name in
             # the test looks into /proc itself; what is mapped, or was killed, is known from there
-            fexecve | exec-no-more | exec-killed | *mapp* | msync | munmap | freopen*) continue ;;
+            fexecve | exec-no-more | exec-killed | *mapp* | freopen*) continue ;;
             esac
             printf old >"$file"
             ln -f "$file" "$file.link2"
@@ -71,6 +71,61 @@ needs_namespaces() {
     printf old >"$file"
     wrapped "$PROGRAMS/without_memfd" self "$file"
     assert_equal "$(payload "$file") $(generation "$file")" 'sandboxed 1'
+}
+
+@test "I2 I7 a seccomp filter that kills for memfd_create: every call" {
+    for program in calls_open calls_close calls_exit calls_exec calls_lock calls_stream calls_sync calls_status situations trouble; do
+        for name in $("$PROGRAMS/$program"); do
+            [ "$name" != exec-no-more ] || continue # looks for a memfd
+            printf old >"$file"
+            wrapped "$PROGRAMS/without_memfd" kill timeout 60 "$PROGRAMS/$program" "$name" "$file" 3>&- ||
+                echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
+            rm -rf "${MANAGED:?}"/*
+        done
+    done
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/failed" 2>/dev/null)" ''
+}
+
+@test "a seccomp filter that a container has from its first process on is tried out in a child" {
+    needs_namespaces --pid --fork --mount-proc
+    wrapped unshare --pid --fork --mount-proc "$PROGRAMS/without_memfd" kill sh -c 'echo new >"$file"'
+    assert_equal "$(payload "$file")" new
+    wrapped unshare --pid --fork --mount-proc "$PROGRAMS/without_memfd" other \
+        sh -c 'exec 3>"$file"; readlink /proc/$$/fd/3; echo newer >&3' >"$BATS_TEST_TMPDIR/link"
+    grep -q ^/memfd:atomshim "$BATS_TEST_TMPDIR/link"
+    assert_equal "$(payload "$file")" newer
+}
+
+@test "without /proc: links, relative paths and directory descriptors lead to the managed file" {
+    needs_namespaces -m
+    mkdir "$MANAGED/sub"
+    ln -s ../../managed/./app.cfg "$MANAGED/sub/link"
+    ln -s "$MANAGED/sub" "$BATS_TEST_TMPDIR/elsewhere"
+    for how in "open('$BATS_TEST_TMPDIR/elsewhere/link', flags)" "open('../app.cfg', flags)" \
+        "open('link', flags, dir_fd=os.open('$BATS_TEST_TMPDIR/elsewhere', os.O_RDONLY))"; do
+        printf old >"$file"
+        (cd "$MANAGED/sub" && wrapped unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh python3 -S -c "
+import os
+flags = os.O_WRONLY | os.O_TRUNC
+fd = os.$how
+os.write(fd, b'new')
+os.close(fd)")
+        assert_equal "$(payload "$file") $(generation "$file")" 'new 1' "$how"
+    done
+}
+
+@test "I7 without /proc and any directory to write in: the open fails and says so, the file stays as it is" {
+    [ "$(id -u)" -eq 0 ] || skip 'chroot needs root'
+    chmod 666 "$file"
+    ATOMSHIM_PATHS=/app.cfg LD_PRELOAD=$ROOT/build/libatomshim.so run python3 -S -c "
+import os
+os.chroot('$MANAGED')
+os.chdir('/')
+os.setuid(65534)
+os.open('app.cfg', os.O_WRONLY | os.O_TRUNC)"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *'no memory for a managed file'*'Cannot allocate memory'* ]]
+    assert_equal "$(cat "$file")" old
 }
 
 @test "I2 vm.memfd_noexec forbids memory files that may be executed, and any" {

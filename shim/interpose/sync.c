@@ -35,7 +35,8 @@ EXPORT int msync(void *address, size_t size, int flags)
 
     if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
         return result;
-    session = session_mapped_at(address);
+    if (session_mapped_at(address, &session) < 0)
+        return shim_result(session_sync_all()); /* no /proc: any may be meant */
     return session != NULL && session->flags & SESSION_WRITABLE ? shim_result(session_sync(session)) : 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for memfd_create(): `kill` ends the process
- * that calls it, `errno` refuses it. `self FILE`: sets up one that kills, and forbids new processes, in this process, then
+ * that calls it, or prctl(); `errno` refuses it; `other` refuses another call. `self FILE`: sets up one that kills, and forbids new processes, in this process, then
  * overwrites FILE.
  */
 #include <errno.h>
@@ -42,8 +42,10 @@ int main(int argc, char *argv[])
         fd = open(argv[2], O_WRONLY | O_TRUNC);
         return fd < 0 || write(fd, "sandboxed", 9) != 9 || close(fd) != 0;
     }
-    if (filter(strcmp(argv[1], "kill") == 0 ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
-               SYS_memfd_create, SYS_memfd_create) != 0)
+    if (strcmp(argv[1], "kill") == 0
+            ? filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl) != 0
+            : filter(SECCOMP_RET_ERRNO | EPERM,
+                     strcmp(argv[1], "errno") == 0 ? SYS_memfd_create : SYS_swapoff, SYS_swapoff) != 0)
         return 3;
     (void)execvp(argv[2], argv + 2);
     return 127;
