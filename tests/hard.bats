@@ -164,6 +164,64 @@ f.write("as nobody"); f.close()'
     assert_equal "$(payload "$file")" 'as nobody'
 }
 
+@test "less than 6 KiB of stack: handlers and threads have as little as 8" {
+    for name in $("$PROGRAMS/stack"); do
+        printf old >"$file"
+        wrapped "$PROGRAMS/stack" "$name" "$file" # stderr says what failed
+        printf old >"$file"
+        wrapped "$PROGRAMS/without_memfd" kill "$PROGRAMS/stack" "$name" "$file"
+    done
+}
+
+@test "I2 I7 constructors and destructors of other libraries, before and behind ours" {
+    cat >"$BATS_TEST_TMPDIR/other.c" <<'C'
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static FILE *left_open;
+
+static void put(const char *end)
+{
+    char path[4096];
+    int fd;
+
+    snprintf(path, sizeof path, "%s.%s.fd", getenv("file"), end);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0 || write(fd, end, strlen(end)) < 0 || close(fd) != 0)
+        _exit(9);
+    snprintf(path, sizeof path, "%s.%s.stream", getenv("file"), end);
+    left_open = fopen(path, "w");
+    if (left_open == NULL || fputs(end, left_open) < 0)
+        _exit(9);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    put("begin");
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (fclose(left_open) != 0)
+        _exit(9);
+    put("end"); /* left for exit() to flush */
+}
+C
+    cc -shared -fPIC -o "$BATS_TEST_TMPDIR/other.so" "$BATS_TEST_TMPDIR/other.c"
+    for order in "$BATS_TEST_TMPDIR/other.so:$ROOT/build/libatomshim.so" "$ROOT/build/libatomshim.so:$BATS_TEST_TMPDIR/other.so"; do
+        rm -f "$MANAGED"/*
+        timeout 60 env LD_PRELOAD="$order" ATOMSHIM_PATHS="$MANAGED/" /bin/true
+        for end in begin end; do
+            for way in fd stream; do
+                assert_equal "$(payload "$file.$end.$way") $(generation "$file.$end.$way")" "$end 1" "$order $end $way"
+            done
+        done
+    done
+}
+
 @test "I2 other preloads, before ours and behind it" {
     "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
     for other in libjemalloc.so.2 libtcmalloc_minimal.so.4 libeatmydata.so libfakeroot/libfakeroot-sysv.so coreutils/libstdbuf.so; do

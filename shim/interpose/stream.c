@@ -119,13 +119,13 @@ static void without_exclusive(char *target, size_t size, const char *mode)
 /* The libc's call that is to make the stream. */
 struct maker {
     FILE *(*open)(const char *path, const char *mode);
-    FILE *(*reopen)(const char *path, const char *mode, FILE *stream);
-    FILE *stream; /* NULL: open */
+    FILE *(*reopen)(const char *path, const char *mode, FILE *stream); /* NULL: open */
+    FILE *stream;                                                      /* for reopen */
 };
 
 static FILE *make(const struct maker *maker, const char *path, const char *mode)
 {
-    return maker->stream == NULL ? maker->open(path, mode) : maker->reopen(path, mode, maker->stream);
+    return maker->reopen == NULL ? maker->open(path, mode) : maker->reopen(path, mode, maker->stream);
 }
 
 /* Without /proc libc opens a stand-in, under whose stream the program's description is put then. */
