@@ -119,13 +119,14 @@ static void without_exclusive(char *target, size_t size, const char *mode)
 /* The libc's call that is to make the stream. */
 struct maker {
     FILE *(*open)(const char *path, const char *mode);
-    FILE *(*reopen)(const char *path, const char *mode, FILE *stream); /* NULL: open */
-    FILE *stream;                                                      /* for reopen */
+    FILE *(*reopen)(const char *path, const char *mode, FILE *stream);
+    bool reopens;
+    FILE *stream;
 };
 
 static FILE *make(const struct maker *maker, const char *path, const char *mode)
 {
-    return maker->reopen == NULL ? maker->open(path, mode) : maker->reopen(path, mode, maker->stream);
+    return maker->reopens ? maker->reopen(path, mode, maker->stream) : maker->open(path, mode);
 }
 
 /* Without /proc libc opens a stand-in, under whose stream the program's description is put then. */
@@ -257,7 +258,8 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         remember(result);
     } else if (error == 0) {
         result = publish_stream(
-            session, open_memory(session, mode, &(struct maker){.reopen = *real, .stream = stream}));
+            session,
+            open_memory(session, mode, &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
     } else {
         (void)(*real)("", "r",
                       stream); /* fails, and leaves the stream as this libc does when freopen() fails */
