@@ -324,6 +324,16 @@ static bool is_unchanged(const struct session *session, struct session_base base
     return !base.force && size == base.size && store_sum(session->memory, size, &crc) == 0 && crc == base.crc;
 }
 
+/* An empty file that was truncated: whoever holds a lock on it need not be waited for. */
+static bool is_empty_already(const struct session *session, const struct view *view)
+{
+    struct store_image live;
+
+    return view->size == 0 && !(session->flags & SESSION_CREATED) &&
+           store_look(session->inode, (struct store_wait){.timeout = 0}, &live) == 0 && live.size == 0 &&
+           !live.edited && !live.resized;
+}
+
 /* With the other committers of this session kept out. */
 static int commit_alone(struct session *session, bool exclusive)
 {
@@ -349,12 +359,17 @@ static int commit_alone(struct session *session, bool exclusive)
     crc = crc32c_mixed(0, view.bytes, view.size);
     if (!base.force && view.size == base.size && crc == base.crc)
         goto out;
+    keep_times = times_were_set(session, &memory, times); /* before anything is read, which moves one */
+    if (is_empty_already(session, &view)) {
+        (void)sys_utimensat(session->inode, NULL, keep_times ? times : NULL, 0);
+        session_set_base(session, (struct session_base){.size = 0, .crc = crc});
+        goto out;
+    }
 
     if (!(session->flags & SESSION_LOCKED))
         error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
     if (error == 0) {
         privileges_look(session, &privileges);
-        keep_times = times_were_set(session, &memory, times);
         error = store(session, &view, crc, base);
         privileges_restore(session, &privileges);
         if (error == 0 && keep_times)

@@ -191,6 +191,26 @@ static int make_inode_private(int inode, const struct stat *status)
     return inode;
 }
 
+static int is_in_use(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+}
+
+/* What this process has closed, but has mapped still, and opens again, it means to see. */
+static int sync_if_only_mapped(struct session *session, void *context)
+{
+    const struct stat *inode = context;
+
+    if (SESSION_GET(session->closed_here) && (SESSION_GET(session->flags) & SESSION_WRITABLE) &&
+        SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
+        descriptor_for_each(is_in_use, session) == 0 && session_is_mapped(session))
+        (void)session_sync(session);
+    return 0;
+}
+
 int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
 {
     struct session *session = stray;
@@ -200,6 +220,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     int error = sys_fstat(inode, &status);
 
     if (error == 0 && session_table_is_ours()) {
+        (void)session_for_each(sync_if_only_mapped, &status);
         session = session_claim();
         error = session == NULL ? -ENFILE : 0;
     }

@@ -46,3 +46,11 @@ campaign() { # NAME
 @test "I2 I3 plain: what readers see of plain commits; with a lock whole images" {
     campaign plain
 }
+
+@test "exercise: the same random calls on a managed and an unmanaged file come to the same" {
+    campaign exercise
+}
+
+@test "suites: CPython's tests, fio, stress-ng, git and a compiler in a managed folder" {
+    campaign suites
+}

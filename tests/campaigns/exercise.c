@@ -7,7 +7,7 @@
  *     open has an image of its own until its close.
  *   - A mapping is of a file that is open, and is gone before that is closed.
  * Times, inode numbers and block counts are not compared, nor what the kernel gives as an errno for the file system alone
- * (fallocate's rarer modes, O_DIRECT).
+ * (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -141,7 +141,8 @@ static long keep(struct slot *slot, int fd, FILE *stream, int file, bool writabl
 
 static long do_open(int way)
 {
-    static const int flags[] = {O_CREAT, O_TRUNC, O_APPEND, O_CLOEXEC, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_SYNC, O_DIRECTORY};
+    static const int flags[] = {O_CREAT,    O_TRUNC,    O_APPEND, O_CLOEXEC,  O_EXCL,
+                                O_NOFOLLOW, O_NONBLOCK, O_SYNC,   O_DIRECTORY};
     int file = quiet_file();
     struct slot *slot = free_slot();
     int mode = (int)random_below(3);
@@ -172,7 +173,7 @@ static long do_open(int way)
                  ? -1
                  : open(strcat(strcat(path, "/./"), name_of(file)), all & ~O_DIRECTORY, 0640);
     }
-    return keep(slot, fd, NULL, file, mode != O_RDONLY, 0);
+    return keep(slot, fd, NULL, file, mode != O_RDONLY || (all & O_TRUNC), 0);
 }
 
 static long op_open(void)
@@ -327,7 +328,8 @@ static long op_pwrite(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL || slot->stream != NULL ? NOTHING : pwrite(slot->fd, bytes, fill(), (off_t)random_below(30000));
+    return slot == NULL || slot->stream != NULL ? NOTHING
+                                                : pwrite(slot->fd, bytes, fill(), (off_t)random_below(30000));
 }
 
 static long op_writev(void)
@@ -358,7 +360,8 @@ static long op_pread(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL ? NOTHING : seen(pread(slot->fd, bytes, random_below(BUFFER), (off_t)random_below(20000)));
+    return slot == NULL ? NOTHING
+                        : seen(pread(slot->fd, bytes, random_below(BUFFER), (off_t)random_below(20000)));
 }
 
 static long op_readv(void)
@@ -368,12 +371,12 @@ static long op_readv(void)
 
     return slot == NULL || slot->stream != NULL ? NOTHING
            : random_below(2)                    ? seen(readv(slot->fd, pieces, 2))
-                                                : seen(preadv(slot->fd, pieces, 2, (off_t)random_below(5000)));
+                             : seen(preadv(slot->fd, pieces, 2, (off_t)random_below(5000)));
 }
 
 static long op_lseek(void)
 {
-    static const int whence[] = {SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, 99};
+    static const int whence[] = {SEEK_SET, SEEK_CUR, SEEK_END, SEEK_HOLE + 9, 99};
     struct slot *slot = any_slot();
 
     return slot == NULL || slot->stream != NULL
@@ -419,8 +422,9 @@ static long op_fseek(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL || slot->stream == NULL ? NOTHING
-                                                : fseek(slot->stream, (long)random_below(500), SEEK_SET) + ftell(slot->stream);
+    return slot == NULL || slot->stream == NULL
+               ? NOTHING
+               : fseek(slot->stream, (long)random_below(500), SEEK_SET) + ftell(slot->stream);
 }
 
 static long op_ftruncate(void)
@@ -436,14 +440,16 @@ static long op_fallocate(void)
     struct slot *slot = any_slot();
 
     return slot == NULL ? NOTHING
-                        : fallocate(slot->fd, modes[random_below(3)], (off_t)random_below(5000), 1 + (off_t)random_below(5000));
+                        : fallocate(slot->fd, modes[random_below(3)], (off_t)random_below(5000),
+                                    1 + (off_t)random_below(5000));
 }
 
 static long op_posix_fallocate(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL ? NOTHING : posix_fallocate(slot->fd, (off_t)random_below(5000), 1 + (off_t)random_below(5000));
+    return slot == NULL ? NOTHING
+                        : posix_fallocate(slot->fd, (off_t)random_below(5000), 1 + (off_t)random_below(5000));
 }
 
 static long op_fsync(void)
@@ -464,7 +470,8 @@ static long op_fadvise(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL ? NOTHING : posix_fadvise(slot->fd, 0, 0, POSIX_FADV_DONTNEED) + readahead(slot->fd, 0, 100);
+    return slot == NULL ? NOTHING
+                        : posix_fadvise(slot->fd, 0, 0, POSIX_FADV_DONTNEED) + readahead(slot->fd, 0, 100);
 }
 
 static long op_copy(void)
@@ -505,7 +512,8 @@ static long op_mmap(void)
 
     if (slot == NULL || fstat(slot->fd, &status) != 0 || status.st_size == 0)
         return NOTHING;
-    map = mmap(NULL, (size_t)status.st_size, PROT_READ | (random_below(2) ? PROT_WRITE : 0), shared, slot->fd, 0);
+    map = mmap(NULL, (size_t)status.st_size, PROT_READ | (random_below(2) ? PROT_WRITE : 0), shared, slot->fd,
+               0);
     if (map == MAP_FAILED)
         return -1;
     note("%08x", sum_of(map, (size_t)status.st_size));
@@ -520,7 +528,8 @@ static long op_mmap(void)
 static long status(long result, const struct stat *found)
 {
     if (result == 0)
-        note("%lld %o %u %u", (long long)found->st_size, found->st_mode, (unsigned)found->st_nlink, found->st_uid);
+        note("%lld %o %u %u", (long long)found->st_size, found->st_mode, (unsigned)found->st_nlink,
+             found->st_uid);
     return result;
 }
 
@@ -634,7 +643,9 @@ static long op_fgetxattr(void)
     struct slot *slot = any_slot();
     char value[64];
 
-    return slot == NULL ? NOTHING : fgetxattr(slot->fd, "user.a", value, sizeof value) + flistxattr(slot->fd, value, sizeof value);
+    return slot == NULL ? NOTHING
+                        : fgetxattr(slot->fd, "user.a", value, sizeof value) +
+                              flistxattr(slot->fd, value, sizeof value);
 }
 
 static long op_fremovexattr(void)
@@ -650,7 +661,7 @@ static long op_fcntl(void)
 
     if (slot == NULL || slot->stream != NULL)
         return NOTHING;
-    note("%d %o", fcntl(slot->fd, F_GETFD), (unsigned)fcntl(slot->fd, F_GETFL));
+    note("%d %o", fcntl(slot->fd, F_GETFD), (unsigned)fcntl(slot->fd, F_GETFL) & ~(unsigned)O_NOFOLLOW);
     return random_below(2) ? fcntl(slot->fd, F_SETFD, FD_CLOEXEC)
                            : fcntl(slot->fd, F_SETFL, random_below(2) ? O_NONBLOCK : 0);
 }
@@ -660,15 +671,22 @@ static long op_lock(void)
     static const short types[] = {F_RDLCK, F_WRLCK, F_UNLCK};
     struct slot *slot = any_slot();
     struct flock lock = {.l_type = types[random_below(3)], .l_start = random_below(100), .l_len = 10};
+    struct flock none = {.l_type = F_UNLCK};
+    long result;
 
-    return slot == NULL ? NOTHING : fcntl(slot->fd, random_below(4) ? F_SETLK : F_GETLK, &lock);
+    /* given back at once: another open of the file would have to leave the lock, and its own number, in place */
+    if (slot == NULL)
+        return NOTHING;
+    result = fcntl(slot->fd, random_below(4) ? F_SETLK : F_GETLK, &lock);
+    return result + fcntl(slot->fd, F_SETLK, &none);
 }
 
 static long op_lockf(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL || slot->stream != NULL ? NOTHING : lockf(slot->fd, random_below(2) ? F_TLOCK : F_ULOCK, 5);
+    return slot == NULL || slot->stream != NULL ? NOTHING
+                                                : lockf(slot->fd, F_TLOCK, 5) + lockf(slot->fd, F_ULOCK, 5);
 }
 
 static long op_flock(void)
@@ -676,7 +694,8 @@ static long op_flock(void)
     struct slot *slot = any_slot();
 
     /* two descriptions of one file would conflict */
-    return slot == NULL || !slot->writable ? NOTHING : flock(slot->fd, (random_below(2) ? LOCK_EX : LOCK_UN) | LOCK_NB);
+    return slot == NULL || !slot->writable ? NOTHING
+                                           : flock(slot->fd, (random_below(2) ? LOCK_EX : LOCK_UN) | LOCK_NB);
 }
 
 static long op_statvfs(void)
@@ -701,7 +720,9 @@ static long op_unlink(void)
 {
     int file = (int)random_below(FILES);
 
-    return is_open(file) || random_below(3) ? NOTHING : random_below(2) ? unlink(name_of(file)) : remove(name_of(file));
+    return is_open(file) || random_below(3) ? NOTHING
+           : random_below(2)                ? unlink(name_of(file))
+                                            : remove(name_of(file));
 }
 
 static long op_rename(void)
@@ -711,7 +732,11 @@ static long op_rename(void)
 
     if (is_open(from) || is_open(to))
         return NOTHING;
-    return random_below(2) ? rename(name_of(from), name_of(to)) : renameat(AT_FDCWD, name_of(from), AT_FDCWD, name_of(to));
+    (void)chmod(name_of(from), 0755);           /* a mode that is meant, and carried over */
+    (void)removexattr(name_of(from), "user.a"); /* the old file's stay */
+    (void)removexattr(name_of(to), "user.a");
+    return random_below(2) ? rename(name_of(from), name_of(to))
+                           : renameat(AT_FDCWD, name_of(from), AT_FDCWD, name_of(to));
 }
 
 static long op_mkstemp(void)
@@ -779,7 +804,8 @@ static long op_whole(void)
 
     if (fd < 0)
         return NOTHING;
-    n = seen(pread(fd, bytes, BUFFER, 0));
+    n = pread(fd, bytes, BUFFER, 0);
+    note("%s %08x", name_of(file), sum_of(bytes, n < 0 ? 0 : (size_t)n));
     (void)close(fd);
     return n;
 }
@@ -788,17 +814,22 @@ static const struct {
     const char *name;
     long (*run)(void);
 } ops[] = {
-#define OP(name) {#name, op_##name}
-    OP(open),       OP(openat),     OP(open64),      OP(creat),     OP(open_absolute), OP(fopen),
-    OP(close),      OP(close),      OP(close),       OP(dup),       OP(dup2),          OP(reopen),
-    OP(fdopen),     OP(close_bad),  OP(freopen),     OP(write),     OP(pwrite),        OP(writev),
-    OP(read),       OP(pread),      OP(readv),       OP(lseek),     OP(fputs),         OP(fprintf),
-    OP(fgets),      OP(fflush),     OP(fseek),       OP(ftruncate), OP(fallocate),     OP(posix_fallocate),
-    OP(fsync),      OP(sync_file_range), OP(fadvise), OP(copy),     OP(splice),        OP(mmap),
-    OP(fstat),      OP(stat),       OP(statx),       OP(access),    OP(fchmod),        OP(chmod),
-    OP(fchown),     OP(futimens),   OP(utimensat),   OP(fsetxattr), OP(fgetxattr),     OP(fremovexattr),
-    OP(fcntl),      OP(lock),       OP(lockf),       OP(flock),     OP(statvfs),       OP(truncate),
-    OP(unlink),     OP(rename),     OP(mkstemp),     OP(tmpfile),   OP(fork),          OP(run),
+#define OP(name)                                                                                             \
+    {                                                                                                        \
+#name, op_##name                                                                                     \
+    }
+    OP(open),      OP(openat),          OP(open64),       OP(creat),     OP(open_absolute),
+    OP(fopen),     OP(close),           OP(close),        OP(close),     OP(dup),
+    OP(dup2),      OP(reopen),          OP(fdopen),       OP(close_bad), OP(freopen),
+    OP(write),     OP(pwrite),          OP(writev),       OP(read),      OP(pread),
+    OP(readv),     OP(lseek),           OP(fputs),        OP(fprintf),   OP(fgets),
+    OP(fflush),    OP(fseek),           OP(ftruncate),    OP(fallocate), OP(posix_fallocate),
+    OP(fsync),     OP(sync_file_range), OP(fadvise),      OP(copy),      OP(splice),
+    OP(mmap),      OP(fstat),           OP(stat),         OP(statx),     OP(access),
+    OP(fchmod),    OP(chmod),           OP(fchown),       OP(futimens),  OP(utimensat),
+    OP(fsetxattr), OP(fgetxattr),       OP(fremovexattr), OP(fcntl),     OP(lock),
+    OP(lockf),     OP(flock),           OP(statvfs),      OP(truncate),  OP(unlink),
+    OP(rename),    OP(mkstemp),         OP(tmpfile),      OP(fork),      OP(run),
     OP(whole),
 };
 
@@ -819,7 +850,8 @@ int main(int argc, char *argv[])
         errno = 0;
         result = ops[i].run();
         if (result != NOTHING)
-            printf("%d %s %ld %s %s\n", step, ops[i].name, result, result < 0 ? strerrorname_np(errno) : "", text);
+            printf("%d %s %ld %s %s\n", step, ops[i].name, result, result < 0 ? strerrorname_np(errno) : "",
+                   text);
     }
     for (int i = 0; i < SLOTS; i++)
         if (slots[i].fd >= 0)
