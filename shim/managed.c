@@ -275,10 +275,27 @@ static bool is_only_read(int flags)
     return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
 }
 
+/* By /proc/self/fd/N: the real inode behind memory that was opened for reading, and is to be written. */
+static int open_behind(int probe, int flags)
+{
+    struct session stray;
+    struct session *session;
+    struct stat status;
+    char link[PROC_PATH_SIZE];
+
+    if (!wants_writing(flags) || !session_any() || sys_fstat(probe, &status) != 0)
+        return -1;
+    session = session_of(&status, &stray);
+    if (session == NULL || (session->flags & SESSION_WRITABLE))
+        return -1;
+    return sys_openat(AT_FDCWD, descriptor_path(link, session->inode), O_PATH | O_CLOEXEC, 0);
+}
+
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created)
 {
     const struct named named = {directory, path, wants_writing(flags)};
+    int behind;
     int probe;
     int result;
 
@@ -295,6 +312,11 @@ int managed_open(const struct config *config, int directory, const char *path, i
     if (probe < 0)
         return is_passing(probe) || probe == -EACCES ? probe : MANAGED_NO;
     result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, &named, probe);
+    if (result == 0 && !(flags & O_EXCL) && (behind = open_behind(probe, flags)) >= 0) {
+        (void)sys_close(probe);
+        probe = behind;
+        result = 1;
+    }
     if (result <= 0) {
         (void)sys_close(probe);
         return result < 0 ? result : MANAGED_NO;

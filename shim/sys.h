@@ -116,6 +116,11 @@ static inline int sys_fstatat(int directory, const char *path, struct stat *stat
     return (int)SYS_CALL(SYS_newfstatat, directory, path, status, flags, 0, 0);
 }
 
+static inline int sys_unlinkat(int directory, const char *path, int flags)
+{
+    return (int)SYS_CALL(SYS_unlinkat, directory, path, flags, 0, 0, 0);
+}
+
 static inline int sys_ftruncate(int fd, uint64_t size)
 {
     return (int)SYS_CALL(SYS_ftruncate, fd, size, 0, 0, 0, 0);
@@ -200,6 +205,12 @@ static inline int sys_prlimit(int resource, const void *new_limit, void *old_lim
 static inline int sys_sigprocmask(const uint64_t *mask, uint64_t *old)
 {
     return (int)SYS_CALL(SYS_rt_sigprocmask, 2, mask, old, sizeof *mask, 0, 0);
+}
+
+/* May the eight bytes be read? The kernel looks at the new mask before it refuses the rest. */
+static inline bool sys_is_readable(const void *address)
+{
+    return SYS_CALL(SYS_rt_sigprocmask, -1, address, 0, 8, 0, 0) != -14; /* EFAULT */
 }
 
 /* Takes a pending, blocked signal of `mask` without waiting: its number, or -EAGAIN. */

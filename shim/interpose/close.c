@@ -3,6 +3,19 @@
 #include "descriptor.h"
 
 #include <linux/close_range.h>
+#include <pthread.h>
+
+/* A request to cancel this thread is acted on before the close, or not at all: a commit belongs to it. */
+static int close_uncancelled(int fd)
+{
+    int before;
+    int result;
+
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    result = real_close(fd) == 0 ? 0 : -errno;
+    (void)pthread_setcancelstate(before, NULL);
+    return result;
+}
 
 static int shim_close(int fd)
 {
@@ -10,14 +23,17 @@ static int shim_close(int fd)
     struct session *session;
     enum session_role role = shim_identify(fd, &stray, &session);
     ino_t memory_number;
+    int error;
 
     if (role == SESSION_NONE)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
+    shim_testcancel();
     memory_number = session->memory_number;
-    if (real_close(fd) != 0)
-        return -errno;
+    error = close_uncancelled(fd);
+    if (error != 0)
+        return error;
     return session_settle(session, memory_number);
 }
 
@@ -25,6 +41,19 @@ EXPORT int close(int fd)
 {
     int result = shim_close(fd);
     return result == SHIM_PASS ? real_close(fd) : shim_result(result);
+}
+
+EXPORT int __close(int fd)
+{
+    int result = shim_close(fd);
+    return result == SHIM_PASS ? real___close(fd) : shim_result(result);
+}
+
+/* musl's */
+EXPORT int posix_close(int fd, int flags)
+{
+    int result = shim_close(fd);
+    return result == SHIM_PASS ? real_posix_close(fd, flags) : shim_result(result);
 }
 
 /* ---- ranges: our private descriptors are left out ---- */
@@ -135,6 +164,19 @@ EXPORT int dup2(int from, int to)
     int error = before_replace(from, to, &stray, &replaced);
     ino_t memory_number = error == 0 ? replaced->memory_number : 0;
     int result = error == 0 || error == SHIM_PASS ? real_dup2(from, to) : shim_result(error);
+
+    if (result >= 0)
+        after_replace(replaced, memory_number);
+    return result;
+}
+
+EXPORT int __dup2(int from, int to)
+{
+    struct session stray;
+    struct session *replaced;
+    int error = before_replace(from, to, &stray, &replaced);
+    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
+    int result = error == 0 || error == SHIM_PASS ? real___dup2(from, to) : shim_result(error);
 
     if (result >= 0)
         after_replace(replaced, memory_number);

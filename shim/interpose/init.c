@@ -175,6 +175,11 @@ bool shim_is_at_work(void)
     return is_ready() && (managing || session_any());
 }
 
+void shim_testcancel(void)
+{
+    real_pthread_testcancel();
+}
+
 enum session_role shim_identify(int fd, struct session *stray, struct session **session)
 {
     *session = NULL;

@@ -6,6 +6,7 @@
 #define ATOMSHIM_INTERPOSE_H
 
 #include "config.h"
+#include "descriptor.h"
 #include "real.h"
 #include "session.h"
 
@@ -47,6 +48,37 @@ enum session_role shim_identify(int fd, struct session *stray, struct session **
 /* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
 int shim_before_child(const char *path, char *const environment[]);
 void shim_after_child(int beacon);
+
+/*
+ * Where a call that takes a directory, a path and the flags of fstatat(2) has to go: to the real inode where they lead to
+ * the program's descriptor of a session, be it by /proc/self/fd/N, /dev/stdin or a link to one, or by the directory alone,
+ * with a path that is NULL or empty. Costs one system call (fstatat) in a process that has sessions. AIM_FOLLOW as flags
+ * means that the call has none. `session`: the one that it is, or NULL.
+ */
+struct aim {
+    int directory;
+    const char *path;
+    struct session *session;
+    struct session stray;
+    char buffer[PROC_PATH_SIZE];
+};
+enum { AIM_FOLLOW = 0 };
+void shim_aim(struct aim *aim, int directory, const char *path, int flags);
+
+/* The descriptor for a call on `fd`: the real inode's for the program's descriptor of a session; for a private one -1,
+ * as good as none. */
+int shim_target(int fd);
+
+/*
+ * `fd`, of the file at `path`, was just opened inside the libc, or is an O_PATH descriptor: if the file is managed, a
+ * descriptor of it, opened with `flags`, takes fd's number. Returns 0; SHIM_PASS if it is not managed, with fd as it was;
+ * else a negative errno, with fd closed. `created`: by this open.
+ */
+int shim_take_over(int fd, const char *path, int flags, bool created);
+
+/* Acts on a request to cancel this thread, as calls do that are cancellation points without us. To be called while nothing
+ * is held. */
+void shim_testcancel(void);
 
 /* Flushes the streams that may sit on managed descriptors; before the last commits of exit(). */
 void shim_flush_streams(void);

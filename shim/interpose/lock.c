@@ -63,6 +63,8 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return -EBADF;
     if (is_set(command) && !mode_allows(fd, lock->l_type))
         return -EBADF;
+    if (command == F_SETLKW || command == F_OFD_SETLKW)
+        shim_testcancel();
     if (session->flags & SESSION_LOCKED) { /* nobody else has any lock on it */
         if (!is_set(command))
             lock->l_type = F_UNLCK;
@@ -86,9 +88,22 @@ static bool is_lock(int command)
     return is_set(command) || command == F_GETLK || command == F_OFD_GETLK;
 }
 
+/* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too, have open. */
+static int shim_other(int fd, int command)
+{
+    struct session stray;
+    struct session *session;
+
+    if (command != F_ADD_SEALS && command != F_GET_SEALS && command != F_SETLEASE)
+        return SHIM_PASS;
+    if (shim_identify(fd, &stray, &session) != SESSION_PROGRAM)
+        return SHIM_PASS;
+    return command == F_SETLEASE ? -EAGAIN : -EINVAL;
+}
+
 static int shim_fcntl(int fd, int command, void *argument)
 {
-    return is_lock(command) ? shim_lock(fd, command, argument) : SHIM_PASS;
+    return is_lock(command) ? shim_lock(fd, command, argument) : shim_other(fd, command);
 }
 
 /* fcntl(2): no command takes more than one word. */
@@ -111,6 +126,13 @@ EXPORT int fcntl64(int fd, int command, ...)
     ARGUMENT(argument, command);
     int result = shim_fcntl(fd, command, argument);
     return result == SHIM_PASS ? real_fcntl64(fd, command, argument) : shim_result(result);
+}
+
+EXPORT int __fcntl(int fd, int command, ...)
+{
+    ARGUMENT(argument, command);
+    int result = shim_fcntl(fd, command, argument);
+    return result == SHIM_PASS ? real___fcntl(fd, command, argument) : shim_result(result);
 }
 
 /* lockf(3) by fcntl(2): the libc's own call of it is invisible to us. */

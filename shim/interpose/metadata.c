@@ -1,12 +1,10 @@
-/* Metadata set or read through a descriptor is the real inode's. */
+/* Metadata set or read through a descriptor, or a path that leads to one, is the real inode's. */
 #include "interpose.h"
 
 #include <linux/xattr.h>
 #include <string.h>
 
-/* The descriptor to make the call on: the real inode's for one of ours. -1, as good as none, for a private
- * one. */
-static int target_of(int fd)
+int shim_target(int fd)
 {
     struct session stray;
     struct session *session;
@@ -15,27 +13,28 @@ static int target_of(int fd)
     return role == SESSION_PROGRAM ? session->inode : role == SESSION_PRIVATE ? -1 : fd;
 }
 
-/* The session that commits what is written to `fd`, or NULL. */
-static struct session *writable_at(int fd, struct session *stray)
+/* What commits what is written to it: only there matters what follows. */
+static bool is_writable(const struct session *session)
+{
+    return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
+}
+
+static struct session *session_at(int fd, struct session *stray)
 {
     struct session *session;
 
-    return shim_identify(fd, stray, &session) == SESSION_PROGRAM && (session->flags & SESSION_WRITABLE)
-               ? session
-               : NULL;
+    return shim_identify(fd, stray, &session) == SESSION_PROGRAM ? session : NULL;
 }
 
 /*
  * Times are set on both inodes. That they are still equal at the commit tells that nothing was written since,
  * and that they must outlive the commit (session_commit.c).
  */
-static int after_times(int result, int fd)
+static int after_times(int result, const struct session *session)
 {
-    struct session stray;
-    struct session *session = result == 0 ? writable_at(fd, &stray) : NULL;
     struct stat status;
 
-    if (session != NULL && sys_fstat(session->inode, &status) == 0) {
+    if (result == 0 && is_writable(session) && sys_fstat(session->inode, &status) == 0) {
         struct timespec times[2] = {status.st_atim, status.st_mtim};
 
         (void)sys_utimensat(session->memory, NULL, times, 0);
@@ -48,68 +47,175 @@ static int after_times(int result, int fd)
  * commit's from the inode. Those that the memfd has still at the commit must outlive it (session_commit.c). S_ISUID stands
  * for both bits there: whether S_ISGID goes depends on the group.
  */
-EXPORT int fchmod(int fd, mode_t mode)
+static int after_mode(int result, mode_t mode, const struct session *session)
 {
-    int result = real_fchmod(target_of(fd), mode);
-    struct session stray;
-    struct session *session =
-        result == 0 && (mode & (S_ISUID | S_ISGID)) != 0 ? writable_at(fd, &stray) : NULL;
     struct stat status;
 
-    if (session != NULL && sys_fstat(session->memory, &status) == 0)
+    if (result == 0 && (mode & (S_ISUID | S_ISGID)) != 0 && is_writable(session) &&
+        sys_fstat(session->memory, &status) == 0)
         (void)sys_fchmod(session->memory, (status.st_mode & 07777) | S_ISUID);
     return result;
 }
 
-EXPORT int fchown(int fd, uid_t user, gid_t group)
+static int after_xattr(int result, const char *name, const void *value, size_t size,
+                       const struct session *session)
 {
-    return real_fchown(target_of(fd), user, group);
-}
-
-EXPORT int futimens(int fd, const struct timespec times[2])
-{
-    return after_times(real_futimens(target_of(fd), times), fd);
-}
-
-EXPORT int futimes(int fd, const struct timeval times[2])
-{
-    return after_times(real_futimes(target_of(fd), times), fd);
-}
-
-EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
-{
-    bool itself;
-
-    SHIM_MAY_BE_NULL(path);
-    itself = path == NULL || ((flags & AT_EMPTY_PATH) && *path == '\0');
-    if (!itself)
-        return real_utimensat(directory, path, times, flags);
-    return after_times(real_utimensat(target_of(directory), path, times, flags), directory);
-}
-
-EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
-{
-    int result = real_fsetxattr(target_of(fd), name, value, size, flags);
-    struct session stray;
-    struct session *session =
-        result == 0 && strcmp(name, XATTR_NAME_CAPS) == 0 ? writable_at(fd, &stray) : NULL;
-
-    if (session != NULL)
+    if (result == 0 && is_writable(session) && strcmp(name, XATTR_NAME_CAPS) == 0)
         (void)sys_fsetxattr(session->memory, name, value, size, 0);
     return result;
 }
 
+/* ---- mode ---- */
+
+EXPORT int fchmod(int fd, mode_t mode)
+{
+    struct session stray;
+
+    return after_mode(real_fchmod(shim_target(fd), mode), mode, session_at(fd, &stray));
+}
+
+EXPORT int chmod(const char *path, mode_t mode)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return after_mode(real_chmod(aim.path, mode), mode, aim.session);
+}
+
+EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, directory, path, flags);
+    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, aim.session);
+}
+
+/* ---- owner ---- */
+
+EXPORT int fchown(int fd, uid_t user, gid_t group)
+{
+    return real_fchown(shim_target(fd), user, group);
+}
+
+EXPORT int chown(const char *path, uid_t user, gid_t group)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_chown(aim.path, user, group);
+}
+
+EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, directory, path, flags);
+    return real_fchownat(aim.directory, aim.path, user, group, flags);
+}
+
+/* ---- times ---- */
+
+EXPORT int futimens(int fd, const struct timespec times[2])
+{
+    struct session stray;
+
+    return after_times(real_futimens(shim_target(fd), times), session_at(fd, &stray));
+}
+
+EXPORT int futimes(int fd, const struct timeval times[2])
+{
+    struct session stray;
+
+    return after_times(real_futimes(shim_target(fd), times), session_at(fd, &stray));
+}
+
+EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
+{
+    struct aim aim;
+
+    SHIM_MAY_BE_NULL(path);
+    shim_aim(&aim, directory, path, flags);
+    return after_times(real_utimensat(aim.directory, aim.path, times, flags), aim.session);
+}
+
+EXPORT int futimesat(int directory, const char *path, const struct timeval times[2])
+{
+    struct aim aim;
+
+    SHIM_MAY_BE_NULL(path);
+    shim_aim(&aim, directory, path, AIM_FOLLOW);
+    return after_times(real_futimesat(aim.directory, aim.path, times), aim.session);
+}
+
+EXPORT int utime(const char *path, const struct utimbuf *times)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return after_times(real_utime(aim.path, times), aim.session);
+}
+
+EXPORT int utimes(const char *path, const struct timeval times[2])
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return after_times(real_utimes(aim.path, times), aim.session);
+}
+
+/* ---- extended attributes ---- */
+
+EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    struct session stray;
+
+    return after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value, size,
+                       session_at(fd, &stray));
+}
+
+EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, aim.session);
+}
+
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
 {
-    return real_fgetxattr(target_of(fd), name, value, size);
+    return real_fgetxattr(shim_target(fd), name, value, size);
+}
+
+EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_getxattr(aim.path, name, value, size);
 }
 
 EXPORT ssize_t flistxattr(int fd, char *list, size_t size)
 {
-    return real_flistxattr(target_of(fd), list, size);
+    return real_flistxattr(shim_target(fd), list, size);
+}
+
+EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_listxattr(aim.path, list, size);
 }
 
 EXPORT int fremovexattr(int fd, const char *name)
 {
-    return real_fremovexattr(target_of(fd), name);
+    return real_fremovexattr(shim_target(fd), name);
+}
+
+EXPORT int removexattr(const char *path, const char *name)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_removexattr(aim.path, name);
 }

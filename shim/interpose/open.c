@@ -52,8 +52,12 @@ int shim_openat(int directory, const char *path, int flags, mode_t mode, bool ma
 {
     struct session stray;
     struct session *session;
-    int result = shim_begin(directory, path, flags, mode, may_ask, &stray, &session);
+    int result;
 
+    if (!shim_enabled())
+        return SHIM_PASS;
+    shim_testcancel();
+    result = shim_begin(directory, path, flags, mode, may_ask, &stray, &session);
     return result == 0 ? session_hand_out(session, flags) : result;
 }
 
@@ -100,6 +104,24 @@ int shim_opened(int fd, int directory, const char *path, int flags)
     else
         errno = saved;
     return shim_result(result);
+}
+
+int shim_take_over(int fd, const char *path, int flags, bool created)
+{
+    struct session stray;
+    struct session *session;
+    int given;
+    int result =
+        shim_begin(AT_FDCWD, path, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW), 0, false, &stray, &session);
+
+    if (result == SHIM_PASS)
+        return SHIM_PASS;
+    if (result == 0 && created)
+        session->flags |= SESSION_CREATED;
+    given = result == 0 ? session_hand_out(session, flags) : result;
+    result = given < 0 ? given : sys_dup3(given, fd, flags & O_CLOEXEC);
+    (void)sys_close(given < 0 ? fd : given);
+    return result < 0 ? result : 0;
 }
 
 static int shim_truncate(const char *path, int64_t size)
@@ -150,6 +172,18 @@ EXPORT int open64(const char *path, int flags, ...)
     return OPEN(AT_FDCWD, flags, mode, real_open64(path, flags, mode));
 }
 
+EXPORT int __open(const char *path, int flags, ...)
+{
+    MODE_ARGUMENT(flags, mode)
+    return OPEN(AT_FDCWD, flags, mode, real___open(path, flags, mode));
+}
+
+EXPORT int __open64(const char *path, int flags, ...)
+{
+    MODE_ARGUMENT(flags, mode)
+    return OPEN(AT_FDCWD, flags, mode, real___open64(path, flags, mode));
+}
+
 EXPORT int openat(int directory, const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
@@ -191,6 +225,87 @@ EXPORT int creat(const char *path, mode_t mode)
 EXPORT int creat64(const char *path, mode_t mode)
 {
     return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, real_creat64(path, mode));
+}
+
+/* ---- what open(2) cannot say: looked at by the call itself, as an O_PATH descriptor ---- */
+
+/* SHIM_PASS if `probe` is not of a managed file, or must not be there; else what the open gives. Takes `probe` over. */
+static int open_probed(int probe, int flags, bool exclusive)
+{
+    char path[PROC_PATH_SIZE];
+    int result = exclusive ? SHIM_PASS : shim_take_over(probe, descriptor_path(path, probe), flags, false);
+
+    if (result == SHIM_PASS)
+        (void)sys_close(probe);
+    return result == 0 ? probe : result;
+}
+
+static int shim_open_by_handle_at(int mount, struct file_handle *handle, int flags)
+{
+    int saved = errno;
+    int probe;
+
+    if (!shim_enabled() || (flags & (O_PATH | O_DIRECTORY)))
+        return SHIM_PASS;
+    probe = real_open_by_handle_at(mount, handle, O_PATH | O_CLOEXEC);
+    errno = saved;
+    return probe < 0 ? SHIM_PASS : open_probed(probe, flags, false);
+}
+
+EXPORT int open_by_handle_at(int mount, struct file_handle *handle, int flags)
+{
+    int fd = shim_open_by_handle_at(mount, handle, flags);
+    return fd == SHIM_PASS ? real_open_by_handle_at(mount, handle, flags) : shim_result(fd);
+}
+
+/* All that open(2) knows; openat2(2) alone refuses what it does not know. */
+#define OPEN_FLAGS                                                                                           \
+    (O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |          \
+     O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE)
+
+static bool may_be_managed(const struct open_how *how, size_t size)
+{
+    static const size_t words = sizeof *how / sizeof(uint64_t);
+
+    if (size != sizeof *how)
+        return false;
+    for (size_t i = 0; i < words; i++)
+        if (!sys_is_readable((const uint64_t *)how + i))
+            return false;
+    return (how->flags & (~(uint64_t)OPEN_FLAGS | O_PATH | O_DIRECTORY)) == 0 &&
+           (how->mode & ~(uint64_t)07777) == 0 && (how->mode == 0 || (how->flags & O_CREAT));
+}
+
+static int shim_openat2(int directory, const char *path, const struct open_how *how, size_t size)
+{
+    char link[PROC_PATH_SIZE];
+    struct open_how look;
+    int result;
+    int fd;
+
+    if (!shim_enabled() || !may_be_managed(how, size))
+        return SHIM_PASS;
+    shim_testcancel();
+    look =
+        (struct open_how){.flags = O_PATH | O_CLOEXEC | (how->flags & O_NOFOLLOW), .resolve = how->resolve};
+    fd = (int)SYS_CALL(SYS_openat2, directory, path, &look, sizeof look, 0, 0);
+    if (fd == -ENOENT && (how->flags & O_CREAT)) {
+        look = *how;
+        look.flags &= ~(uint64_t)O_TRUNC; /* another may have come first */
+        fd = (int)SYS_CALL(SYS_openat2, directory, path, &look, sizeof look, 0, 0);
+        result = fd < 0 ? fd : shim_take_over(fd, descriptor_path(link, fd), (int)how->flags, true);
+        return result == 0 || result == SHIM_PASS ? fd : result;
+    }
+    if (fd < 0)
+        return fd == -EAGAIN ? fd : SHIM_PASS;
+    return open_probed(fd, (int)how->flags & ~O_CREAT, (how->flags & O_CREAT) && (how->flags & O_EXCL));
+}
+
+/* Of glibc 2.43 and later. */
+EXPORT int openat2(int directory, const char *path, const struct open_how *how, size_t size)
+{
+    int fd = shim_openat2(directory, path, how, size);
+    return fd == SHIM_PASS ? real_openat2(directory, path, how, size) : shim_result(fd);
 }
 
 EXPORT int truncate(const char *path, off_t size)

@@ -283,14 +283,36 @@ static int raw_statx(int directory, const char *path, int flags, unsigned mask, 
     return result_of(SYS_CALL(SYS_statx, directory, path, flags, mask, status, 0));
 }
 
-static int raw_fchmod(int fd, mode_t mode)
-{
-    return result_of(sys_fchmod(fd, mode));
-}
+/* A system call that has the function's parameters, or the same with something put in. */
+#define RAW(name, parameters, number, a, b, c, d, e)                                                         \
+    static int name parameters                                                                               \
+    {                                                                                                        \
+        return result_of(SYS_CALL(number, a, b, c, d, e, 0));                                                \
+    }
+#define RAW_COUNT(name, parameters, number, a, b, c, d)                                                      \
+    static ssize_t name parameters                                                                           \
+    {                                                                                                        \
+        return count_of(SYS_CALL(number, a, b, c, d, 0, 0));                                                 \
+    }
 
-static int raw_fchown(int fd, uid_t user, gid_t group)
+RAW(raw_openat2, (int directory, const char *path, const struct open_how *how, size_t size), SYS_openat2,
+    directory, path, how, size, 0)
+RAW(raw_open_by_handle_at, (int mount, struct file_handle *handle, int flags), SYS_open_by_handle_at, mount,
+    handle, flags, 0, 0)
+RAW(raw_syncfs, (int fd), SYS_syncfs, fd, 0, 0, 0, 0)
+
+RAW(raw_fchmod, (int fd, mode_t mode), SYS_fchmod, fd, mode, 0, 0, 0)
+RAW(raw_chmod, (const char *path, mode_t mode), SYS_fchmodat, AT_FDCWD, path, mode, 0, 0)
+RAW(raw_fchown, (int fd, uid_t user, gid_t group), SYS_fchown, fd, user, group, 0, 0)
+RAW(raw_chown, (const char *path, uid_t user, gid_t group), SYS_fchownat, AT_FDCWD, path, user, group, 0)
+RAW(raw_fchownat, (int directory, const char *path, uid_t user, gid_t group, int flags), SYS_fchownat,
+    directory, path, user, group, flags)
+
+/* as a libc does without fchmodat2(2) */
+static int raw_fchmodat(int directory, const char *path, mode_t mode, int flags)
 {
-    return result_of(SYS_CALL(SYS_fchown, fd, user, group, 0, 0, 0));
+    return flags != 0 ? result_of(-EOPNOTSUPP)
+                      : result_of(SYS_CALL(SYS_fchmodat, directory, path, mode, 0, 0, 0));
 }
 
 static int raw_utimensat(int directory, const char *path, const struct timespec times[2], int flags)
@@ -303,34 +325,145 @@ static int raw_futimens(int fd, const struct timespec times[2])
     return raw_utimensat(fd, NULL, times, 0);
 }
 
-static int raw_futimes(int fd, const struct timeval times[2])
+static int raw_futimesat(int directory, const char *path, const struct timeval times[2])
 {
     struct timespec precise[2];
 
     for (int i = 0; times != NULL && i < 2; i++)
         precise[i] = (struct timespec){times[i].tv_sec, times[i].tv_usec * 1000};
-    return raw_utimensat(fd, NULL, times != NULL ? precise : NULL, 0);
+    return raw_utimensat(directory, path, times != NULL ? precise : NULL, 0);
 }
 
-static int raw_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+static int raw_futimes(int fd, const struct timeval times[2])
 {
-    return result_of(sys_fsetxattr(fd, name, value, size, flags));
+    return raw_futimesat(fd, NULL, times);
 }
 
-static ssize_t raw_fgetxattr(int fd, const char *name, void *value, size_t size)
+static int raw_utimes(const char *path, const struct timeval times[2])
 {
-    return count_of(sys_fgetxattr(fd, name, value, size));
+    return raw_futimesat(AT_FDCWD, path, times);
 }
 
-static ssize_t raw_flistxattr(int fd, char *list, size_t size)
+static int raw_utime(const char *path, const struct utimbuf *times)
 {
-    return count_of(SYS_CALL(SYS_flistxattr, fd, list, size, 0, 0, 0));
+    struct timespec precise[2];
+
+    if (times != NULL) {
+        precise[0] = (struct timespec){times->actime, 0};
+        precise[1] = (struct timespec){times->modtime, 0};
+    }
+    return raw_utimensat(AT_FDCWD, path, times != NULL ? precise : NULL, 0);
 }
 
-static int raw_fremovexattr(int fd, const char *name)
+RAW(raw_fsetxattr, (int fd, const char *name, const void *value, size_t size, int flags), SYS_fsetxattr, fd,
+    name, value, size, flags)
+RAW(raw_setxattr, (const char *path, const char *name, const void *value, size_t size, int flags),
+    SYS_setxattr, path, name, value, size, flags)
+RAW_COUNT(raw_fgetxattr, (int fd, const char *name, void *value, size_t size), SYS_fgetxattr, fd, name, value,
+          size)
+RAW_COUNT(raw_getxattr, (const char *path, const char *name, void *value, size_t size), SYS_getxattr, path,
+          name, value, size)
+RAW_COUNT(raw_flistxattr, (int fd, char *list, size_t size), SYS_flistxattr, fd, list, size, 0)
+RAW_COUNT(raw_listxattr, (const char *path, char *list, size_t size), SYS_listxattr, path, list, size, 0)
+RAW(raw_fremovexattr, (int fd, const char *name), SYS_fremovexattr, fd, name, 0, 0, 0)
+RAW(raw_removexattr, (const char *path, const char *name), SYS_removexattr, path, name, 0, 0, 0)
+
+RAW_COUNT(raw_readlink, (const char *path, char *link, size_t size), SYS_readlinkat, AT_FDCWD, path, link,
+          size)
+RAW_COUNT(raw_readlinkat, (int directory, const char *path, char *link, size_t size), SYS_readlinkat,
+          directory, path, link, size)
+RAW(raw_access, (const char *path, int mode), SYS_faccessat, AT_FDCWD, path, mode, 0, 0)
+RAW(raw_linkat, (int directory, const char *path, int new_directory, const char *new_path, int flags),
+    SYS_linkat, directory, path, new_directory, new_path, flags)
+RAW(raw_name_to_handle_at,
+    (int directory, const char *path, struct file_handle *handle, int *mount, int flags),
+    SYS_name_to_handle_at, directory, path, handle, mount, flags)
+
+static ssize_t raw_readlink_chk(const char *path, char *link, size_t size, size_t room)
 {
-    return result_of(SYS_CALL(SYS_fremovexattr, fd, name, 0, 0, 0, 0));
+    return raw_readlink(path, link, size < room ? size : room);
 }
+
+static ssize_t raw_readlinkat_chk(int directory, const char *path, char *link, size_t size, size_t room)
+{
+    return raw_readlinkat(directory, path, link, size < room ? size : room);
+}
+
+static int raw_faccessat(int directory, const char *path, int mode, int flags)
+{
+    long result = flags == 0 ? -ENOSYS : SYS_CALL(SYS_faccessat2, directory, path, mode, flags, 0, 0);
+
+    return result_of(result == -ENOSYS ? SYS_CALL(SYS_faccessat, directory, path, mode, 0, 0, 0) : result);
+}
+
+static int raw_euidaccess(const char *path, int mode)
+{
+    return raw_faccessat(AT_FDCWD, path, mode, AT_EACCESS);
+}
+
+RAW(raw_fstatfs, (int fd, struct statfs *status), SYS_fstatfs, fd, status, 0, 0, 0)
+RAW(raw_fstatfs64, (int fd, struct statfs64 *status), SYS_fstatfs, fd, status, 0, 0, 0)
+RAW(raw_statfs, (const char *path, struct statfs *status), SYS_statfs, path, status, 0, 0, 0)
+RAW(raw_statfs64, (const char *path, struct statfs64 *status), SYS_statfs, path, status, 0, 0, 0)
+RAW(raw_fallocate, (int fd, int mode, off_t offset, off_t size), SYS_fallocate, fd, mode, offset, size, 0)
+
+static int raw_posix_close(int fd, int flags)
+{
+    (void)flags;
+    return raw_close(fd);
+}
+
+static void raw_sync(void)
+{
+    (void)SYS_CALL(SYS_sync, 0, 0, 0, 0, 0, 0);
+}
+
+static int raw_ioctl(int fd, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    return result_of(SYS_CALL(SYS_ioctl, fd, request, argument, 0, 0, 0));
+}
+
+/* What only a libc can do. */
+#define MISSING(type, name, parameters, failure)                                                             \
+    static type name parameters                                                                              \
+    {                                                                                                        \
+        errno = ENOSYS;                                                                                      \
+        return failure;                                                                                      \
+    }
+
+/* clang-format off */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+MISSING(char *, missing_realpath, (const char *path, char *resolved), NULL)
+MISSING(char *, missing_realpath_chk, (const char *path, char *resolved, size_t room), NULL)
+MISSING(char *, missing_canonicalize, (const char *path), NULL)
+MISSING(int, missing_fstatvfs, (int fd, struct statvfs *status), -1)
+MISSING(int, missing_fstatvfs64, (int fd, struct statvfs64 *status), -1)
+MISSING(int, missing_statvfs, (const char *path, struct statvfs *status), -1)
+MISSING(int, missing_statvfs64, (const char *path, struct statvfs64 *status), -1)
+MISSING(long, missing_fpathconf, (int fd, int name), -1)
+MISSING(long, missing_pathconf, (const char *path, int name), -1)
+MISSING(int, missing_mkstemp, (char *path), -1)
+MISSING(int, missing_mkostemp, (char *path, int flags), -1)
+MISSING(int, missing_mkostemps, (char *path, int suffix, int flags), -1)
+MISSING(void, missing_updwtmp, (const char *path, const struct utmp *entry), )
+MISSING(void, missing_updwtmpx, (const char *path, const struct utmpx *entry), )
+MISSING(int, missing_ftw, (const char *path, __ftw_func_t function, int descriptors), -1)
+MISSING(int, missing_ftw64, (const char *path, __ftw64_func_t function, int descriptors), -1)
+MISSING(int, missing_nftw, (const char *path, __nftw_func_t function, int descriptors, int flags), -1)
+MISSING(int, missing_nftw64, (const char *path, __nftw64_func_t function, int descriptors, int flags), -1)
+MISSING(FTSENT *, missing_fts_read, (FTS * tree), NULL)
+MISSING(FTSENT64 *, missing_fts64_read, (FTS64 * tree), NULL)
+MISSING(FTSENT *, missing_fts_children, (FTS * tree, int options), NULL)
+MISSING(FTSENT64 *, missing_fts64_children, (FTS64 * tree, int options), NULL)
+#pragma GCC diagnostic pop
+/* clang-format on */
 
 static int raw_execve(const char *path, char *const arguments[], char *const environment[])
 {
@@ -468,8 +601,16 @@ static long raw_syscall(long number, ...)
 #include "calls.def"
 #undef CALL
 
+static void no_cancellation(void)
+{
+}
+
+void (*real_pthread_testcancel)(void) = no_cancellation;
+
 void real_resolve(void)
 {
+    void *testcancel = real_lookup("pthread_testcancel");
+
     static const struct {
         const char *name;
         void *pointer; /* to real_NAME */
@@ -485,4 +626,6 @@ void real_resolve(void)
         if (symbol != NULL)
             memcpy(table[i].pointer, &symbol, sizeof symbol);
     }
+    if (testcancel != NULL)
+        memcpy((void *)&real_pthread_testcancel, &testcancel, sizeof testcancel);
 }

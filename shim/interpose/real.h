@@ -4,12 +4,20 @@
 
 #include "sys.h"
 
+#include <fts.h>
+#include <ftw.h>
+#include <linux/openat2.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+#include <utime.h>
+#include <utmp.h>
+#include <utmpx.h>
 
 /* The oldest version: every glibc since has it, in whichever library; musl ignores it. */
 #if defined(__x86_64__)
@@ -24,6 +32,9 @@ __asm__(".symver dlsym, dlsym@GLIBC_2.17");
     extern result(*real_##name) parameters;
 #include "calls.def"
 #undef CALL
+
+/* The libc's pthread_testcancel(), which in some is in a library of its own. Not exported. */
+extern void (*real_pthread_testcancel)(void);
 
 /* syscall(2) is not told how many words it was given: those that were not are what happens to lie there. */
 #define SYSCALL_WORDS(words, number)                                                                         \

@@ -1,6 +1,7 @@
 /* The stat family: the payload's size, everything else the real inode's. */
 #include "interpose.h"
 
+#include "image.h"
 #include "managed.h"
 
 #include <sys/sysmacros.h>
@@ -26,13 +27,28 @@ static void fix_path(int directory, const char *path, int flags, struct stat *st
         status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status);
 }
 
+/* A descriptor that was opened with O_PATH shows what its path would; others of a raw file show what they read. */
+static bool is_path_descriptor(int fd, const struct stat *status)
+{
+    return S_ISREG(status->st_mode) && image_size_possible((uint64_t)status->st_size) && shim_enabled() &&
+           (sys_fcntl(fd, F_GETFL, 0) & O_PATH) != 0;
+}
+
+static void fix_descriptor(int fd, struct stat *status)
+{
+    char path[PROC_PATH_SIZE];
+
+    if (!fix_memory(status) && is_path_descriptor(fd, status))
+        fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
+}
+
 static int fix(int result, int directory, const char *path, int flags, struct stat *status)
 {
     SHIM_MAY_BE_NULL(path);
     if (result != 0)
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
-        (void)fix_memory(status);
+        fix_descriptor(directory, status);
     else
         fix_path(directory, path, flags, status);
     return 0;
@@ -147,13 +163,16 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
     SHIM_MAY_BE_NULL(path);
     if (result != 0 || fix_statx_memory(flags, mask, status, &result))
         return result;
-    if (((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0')) || !(status->stx_mask & STATX_SIZE) ||
-        !shim_enabled())
+    if (!(status->stx_mask & STATX_SIZE) || !shim_enabled())
         return 0;
     known = (struct stat){.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                           .st_ino = status->stx_ino,
                           .st_mode = status->stx_mode,
                           .st_size = (off_t)status->stx_size};
-    status->stx_size = managed_payload_size(&shim_config, directory, path, flags, &known);
+    if (!(flags & AT_EMPTY_PATH) || (path != NULL && *path != '\0'))
+        fix_path(directory, path, flags, &known);
+    else
+        fix_descriptor(directory, &known);
+    status->stx_size = (uint64_t)known.st_size;
     return 0;
 }

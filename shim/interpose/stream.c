@@ -293,6 +293,21 @@ EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
     return shim_freopen(path, mode, stream, &real_freopen64);
 }
 
+EXPORT FILE *_IO_fopen(const char *path, const char *mode)
+{
+    return shim_fopen(path, mode, &real__IO_fopen);
+}
+
+EXPORT FILE *setmntent(const char *path, const char *mode)
+{
+    return shim_fopen(path, mode, &real_setmntent);
+}
+
+EXPORT FILE *__setmntent(const char *path, const char *mode)
+{
+    return shim_fopen(path, mode, &real___setmntent);
+}
+
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
     FILE *stream;
@@ -303,7 +318,13 @@ EXPORT FILE *fdopen(int fd, const char *mode)
     return stream;
 }
 
-EXPORT int fclose(FILE *stream)
+EXPORT FILE *_IO_fdopen(int fd, const char *mode)
+{
+    return fdopen(fd, mode);
+}
+
+/* `success`: what `real` gives unless it fails. */
+static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
 {
     struct session stray;
     struct session *session = NULL;
@@ -317,14 +338,37 @@ EXPORT int fclose(FILE *stream)
     if (role == SESSION_PROGRAM)
         memory_number = session->memory_number;
     forget(stream);
-    result = real_fclose(stream);
+    result = (*real)(stream);
     if (role != SESSION_PROGRAM)
         return result;
     error = session_settle(session, memory_number);
-    if (error == 0 || result != 0)
+    if (error == 0 || result != success)
         return result;
     errno = -error;
     return EOF;
+}
+
+EXPORT int fclose(FILE *stream)
+{
+    return shim_fclose(stream, &real_fclose, 0);
+}
+
+EXPORT int _IO_fclose(FILE *stream)
+{
+    return shim_fclose(stream, &real__IO_fclose, 0);
+}
+
+/* It always gives 1: getmntent(3). */
+EXPORT int endmntent(FILE *stream)
+{
+    (void)shim_fclose(stream, &real_endmntent, 1);
+    return 1;
+}
+
+EXPORT int __endmntent(FILE *stream)
+{
+    (void)shim_fclose(stream, &real___endmntent, 1);
+    return 1;
 }
 
 /* glibc flushes the streams and leaves their descriptors open: what is in them by then is committed. */

@@ -13,6 +13,7 @@ static int shim_sync(int fd)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF;
+    shim_testcancel();
     return session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
 }
 
@@ -26,6 +27,22 @@ EXPORT int fdatasync(int fd)
 {
     int result = shim_sync(fd);
     return result == SHIM_PASS ? real_fdatasync(fd) : shim_result(result);
+}
+
+/* What fails is in the log, and is tried again at the close, which reports it: sync() cannot. */
+EXPORT void sync(void)
+{
+    if (shim_has_sessions())
+        (void)session_sync_all();
+    real_sync();
+}
+
+EXPORT int syncfs(int fd)
+{
+    int error = shim_has_sessions() ? session_sync_all() : 0;
+    int result = real_syncfs(shim_target(fd));
+
+    return error != 0 && result == 0 ? shim_result(error) : result;
 }
 
 EXPORT int msync(void *address, size_t size, int flags)

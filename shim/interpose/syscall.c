@@ -11,21 +11,18 @@
 
 #define POINTER(word) ((void *)(word))
 
-/* All that open(2) knows; openat2(2) alone refuses what it does not know. */
-#define OPEN_FLAGS                                                                                           \
-    (O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |          \
-     O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE)
-
-/* openat2(2), where openat(2) could say the same. */
-static long by_openat(int directory, const char *path, const struct open_how *how, size_t size)
+/* fchmodat2(2), which not every libc's fchmodat() knows. */
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags)
 {
-    int fd = SHIM_PASS;
+    struct aim aim;
 
-    if (how != NULL && size == sizeof *how && how->resolve == 0 &&
-        (how->flags & ~(uint64_t)OPEN_FLAGS) == 0 && (how->mode & ~(uint64_t)07777) == 0 &&
-        (how->mode == 0 || (how->flags & (O_CREAT | O_TMPFILE))))
-        fd = shim_openat(directory, path, (int)how->flags, (mode_t)how->mode, false);
-    return fd == SHIM_PASS ? SHIM_PASS : shim_result(fd);
+    shim_aim(&aim, directory, path, flags);
+    if (aim.session == NULL)
+        return SHIM_PASS;
+    return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.session->inode), mode, 0);
 }
 
 /*
@@ -64,6 +61,13 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_dup2, dup2((int)a, (int)b));
         CASE(SYS_stat, stat(POINTER(a), POINTER(b)));
         CASE(SYS_lstat, lstat(POINTER(a), POINTER(b)));
+        CASE(SYS_chmod, chmod(POINTER(a), (mode_t)b));
+        CASE(SYS_chown, chown(POINTER(a), (uid_t)b, (gid_t)c));
+        CASE(SYS_utime, utime(POINTER(a), POINTER(b)));
+        CASE(SYS_utimes, utimes(POINTER(a), POINTER(b)));
+        CASE(SYS_futimesat, futimesat((int)a, POINTER(b), POINTER(c)));
+        CASE(SYS_readlink, readlink(POINTER(a), POINTER(b), (size_t)c));
+        CASE(SYS_access, access(POINTER(a), (int)b));
 #endif
 #ifdef SYS_rename
         CASE(SYS_rename, rename(POINTER(a), POINTER(b)));
@@ -73,7 +77,8 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
 #endif
         CASE(SYS_renameat2, renameat2((int)a, POINTER(b), (int)c, POINTER(d), (unsigned)e));
         CASE(SYS_openat, openat((int)a, POINTER(b), (int)c, (mode_t)d));
-        CASE(SYS_openat2, by_openat((int)a, POINTER(b), POINTER(c), (size_t)d));
+        CASE(SYS_openat2, openat2((int)a, POINTER(b), POINTER(c), (size_t)d));
+        CASE(SYS_open_by_handle_at, open_by_handle_at((int)a, POINTER(b), (int)c));
         CASE(SYS_truncate, truncate(POINTER(a), b));
         CASE(SYS_close, close((int)a));
         CASE(SYS_close_range, close_range((unsigned)a, (unsigned)b, (int)c));
@@ -103,6 +108,26 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_execveat, execveat((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e));
         CASE(SYS_sendmsg, sendmsg((int)a, POINTER(b), (int)c));
         CASE(SYS_sendmmsg, sendmmsg((int)a, POINTER(b), (unsigned)c, (int)d));
+        CASE(SYS_fchmodat, fchmodat((int)a, POINTER(b), (mode_t)c, 0));
+        CASE(SYS_fchmodat2, by_fchmodat2((int)a, POINTER(b), (mode_t)c, (int)d));
+        CASE(SYS_fchownat, fchownat((int)a, POINTER(b), (uid_t)c, (gid_t)d, (int)e));
+        CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e));
+        CASE(SYS_getxattr, getxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d));
+        CASE(SYS_listxattr, listxattr(POINTER(a), POINTER(b), (size_t)c));
+        CASE(SYS_removexattr, removexattr(POINTER(a), POINTER(b)));
+        CASE(SYS_readlinkat, readlinkat((int)a, POINTER(b), POINTER(c), (size_t)d));
+        CASE(SYS_faccessat, faccessat((int)a, POINTER(b), (int)c, 0));
+        CASE(SYS_faccessat2, faccessat((int)a, POINTER(b), (int)c, (int)d));
+        CASE(SYS_linkat, linkat((int)a, POINTER(b), (int)c, POINTER(d), (int)e));
+        CASE(SYS_name_to_handle_at, name_to_handle_at((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e));
+        CASE(SYS_fstatfs, fstatfs((int)a, POINTER(b)));
+        CASE(SYS_statfs, statfs(POINTER(a), POINTER(b)));
+        CASE(SYS_ioctl, ioctl((int)a, (unsigned long)b, c));
+        CASE(SYS_fallocate, fallocate((int)a, (int)b, c, d));
+        CASE(SYS_syncfs, syncfs((int)a));
+    case SYS_sync:
+        sync();
+        return 0;
     case SYS_exit:
         if (!is_only_thread())
             return SHIM_PASS;

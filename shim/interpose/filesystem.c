@@ -1,0 +1,151 @@
+/* What the file system under a managed file knows and can do: the real one's, not that of memory. */
+#include "interpose.h"
+
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+
+EXPORT int fstatfs(int fd, struct statfs *status)
+{
+    return real_fstatfs(shim_target(fd), status);
+}
+
+EXPORT int fstatfs64(int fd, struct statfs64 *status)
+{
+    return real_fstatfs64(shim_target(fd), status);
+}
+
+EXPORT int fstatvfs(int fd, struct statvfs *status)
+{
+    return real_fstatvfs(shim_target(fd), status);
+}
+
+EXPORT int fstatvfs64(int fd, struct statvfs64 *status)
+{
+    return real_fstatvfs64(shim_target(fd), status);
+}
+
+EXPORT long fpathconf(int fd, int name)
+{
+    return real_fpathconf(shim_target(fd), name);
+}
+
+EXPORT int statfs(const char *path, struct statfs *status)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_statfs(aim.path, status);
+}
+
+EXPORT int statfs64(const char *path, struct statfs64 *status)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_statfs64(aim.path, status);
+}
+
+EXPORT int __statfs(const char *path, struct statfs *status)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real___statfs(aim.path, status);
+}
+
+EXPORT int statvfs(const char *path, struct statvfs *status)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_statvfs(aim.path, status);
+}
+
+EXPORT int statvfs64(const char *path, struct statvfs64 *status)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_statvfs64(aim.path, status);
+}
+
+EXPORT long pathconf(const char *path, int name)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_pathconf(aim.path, name);
+}
+
+/* ---- requests ---- */
+
+/*
+ * Not those that tell where the bytes lie, or share them (FIEMAP, FICLONE and the like): the raw file's bytes are not what
+ * the program reads. Memory refuses them as a file system does that cannot, and the program copies.
+ */
+static bool is_about_inode(unsigned long request)
+{
+    switch (request) {
+    case FS_IOC_GETFLAGS:
+    case FS_IOC_SETFLAGS:
+    case FS_IOC_FSGETXATTR:
+    case FS_IOC_FSSETXATTR:
+    case FS_IOC_GETVERSION:
+    case FS_IOC_SETVERSION:
+    case FS_IOC_GETFSLABEL:
+    case FIGETBSZ:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ioctl(2): no request takes more than one word. */
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    return real_ioctl(is_about_inode(request) ? shim_target(fd) : fd, request, argument);
+}
+
+/* ---- space ---- */
+
+/* Memory knows every mode of fallocate() that needs no moving of data but this one. */
+static int zero_range(int fd, int mode, int64_t offset, int64_t size)
+{
+    int error =
+        sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (uint64_t)offset, (uint64_t)size);
+
+    return error != 0 ? error
+                      : sys_fallocate(fd, mode & FALLOC_FL_KEEP_SIZE, (uint64_t)offset, (uint64_t)size);
+}
+
+static int after_fallocate(int result, int fd, int mode, int64_t offset, int64_t size)
+{
+    struct session stray;
+    struct session *session;
+    int saved = errno;
+
+    if (result == 0 || saved != EOPNOTSUPP || (mode & ~FALLOC_FL_KEEP_SIZE) != FALLOC_FL_ZERO_RANGE ||
+        shim_identify(fd, &stray, &session) != SESSION_PROGRAM)
+        return result;
+    return shim_result(zero_range(fd, mode, offset, size));
+}
+
+EXPORT int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return after_fallocate(real_fallocate(fd, mode, offset, size), fd, mode, offset, size);
+}
+
+EXPORT int fallocate64(int fd, int mode, off64_t offset, off64_t size)
+{
+    return after_fallocate(real_fallocate64(fd, mode, offset, size), fd, mode, offset, size);
+}

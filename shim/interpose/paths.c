@@ -1,0 +1,157 @@
+/* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real inode. */
+#include "interpose.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The session whose memory this leads to, or NULL. The kernel follows the path: nothing of it is read here. */
+static struct session *session_at(int directory, const char *path, int flags, struct session *stray)
+{
+    struct session *session;
+    struct stat status;
+
+    if (!shim_has_sessions())
+        return NULL;
+    if (path == NULL)
+        return session_identify(directory, stray, &session) == SESSION_PROGRAM ? session : NULL;
+    if (sys_fstatat(directory, path, &status, flags | AT_NO_AUTOMOUNT) != 0)
+        return NULL;
+    return session_of(&status, stray);
+}
+
+void shim_aim(struct aim *aim, int directory, const char *path, int flags)
+{
+    aim->directory = directory;
+    aim->path = path;
+    aim->session = session_at(directory, path, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH), &aim->stray);
+    if (aim->session == NULL)
+        return;
+    if (path == NULL || *path == '\0')
+        aim->directory = aim->session->inode;
+    else
+        aim->path = descriptor_path(aim->buffer, aim->session->inode);
+}
+
+/* linkat() and name_to_handle_at() follow only if they are told to. */
+static int stat_flags(int flags)
+{
+    return (flags & AT_EMPTY_PATH) | (flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW);
+}
+
+/* ---- what a link says ---- */
+
+#define MEMORY_LINK "/memfd:atomshim:"
+
+/* Behind a readlink that gave `size` of at most `room` bytes: the real inode's path, if it is a managed descriptor's. */
+static ssize_t fix_link(ssize_t size, int directory, const char *path, char *link, size_t room)
+{
+    const size_t known = sizeof MEMORY_LINK - 1;
+    struct aim aim;
+    ssize_t length;
+
+    if (size <= 0 || memcmp(link, MEMORY_LINK, (size_t)size < known ? (size_t)size : known) != 0 ||
+        ((size_t)size < known && (size_t)size < room))
+        return size;
+    shim_aim(&aim, directory, path, AIM_FOLLOW);
+    if (aim.session == NULL)
+        return size;
+    length = sys_readlinkat(aim.directory, aim.path, link, room);
+    return length < 0 ? size : length;
+}
+
+EXPORT ssize_t readlink(const char *path, char *link, size_t size)
+{
+    return fix_link(real_readlink(path, link, size), AT_FDCWD, path, link, size);
+}
+
+EXPORT ssize_t readlinkat(int directory, const char *path, char *link, size_t size)
+{
+    return fix_link(real_readlinkat(directory, path, link, size), directory, path, link, size);
+}
+
+/* The _chk forms are the fortified headers'. */
+EXPORT ssize_t __readlink_chk(const char *path, char *link, size_t size, size_t room)
+{
+    return fix_link(real___readlink_chk(path, link, size, room), AT_FDCWD, path, link, size);
+}
+
+EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, size_t size, size_t room)
+{
+    return fix_link(real___readlinkat_chk(directory, path, link, size, room), directory, path, link, size);
+}
+
+/* The libc follows the links by itself, to the real inode's. */
+EXPORT char *realpath(const char *path, char *resolved)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_realpath(aim.path, resolved);
+}
+
+EXPORT char *__realpath_chk(const char *path, char *resolved, size_t room)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real___realpath_chk(aim.path, resolved, room);
+}
+
+EXPORT char *canonicalize_file_name(const char *path)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_canonicalize_file_name(aim.path);
+}
+
+/* ---- may it be read, a further name, a handle ---- */
+
+EXPORT int access(const char *path, int mode)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_access(aim.path, mode);
+}
+
+EXPORT int euidaccess(const char *path, int mode)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_euidaccess(aim.path, mode);
+}
+
+EXPORT int eaccess(const char *path, int mode)
+{
+    struct aim aim;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    return real_eaccess(aim.path, mode);
+}
+
+EXPORT int faccessat(int directory, const char *path, int mode, int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, directory, path, flags);
+    return real_faccessat(aim.directory, aim.path, mode, flags);
+}
+
+EXPORT int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, directory, path, stat_flags(flags));
+    return real_linkat(aim.directory, aim.path, new_directory, new_path, flags);
+}
+
+EXPORT int name_to_handle_at(int directory, const char *path, struct file_handle *handle, int *mount,
+                             int flags)
+{
+    struct aim aim;
+
+    shim_aim(&aim, directory, path, stat_flags(flags));
+    return real_name_to_handle_at(aim.directory, aim.path, handle, mount, flags);
+}

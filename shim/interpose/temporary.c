@@ -1,0 +1,113 @@
+/* Files that the libc opens inside itself, where no call of it is ours to see. */
+#include "interpose.h"
+
+#include "pattern.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- mkstemp: the descriptor is taken over ---- */
+
+/* `path` names the file that `fd` was made for. */
+static int after_making(int fd, const char *path)
+{
+    const char *slash;
+    int result;
+
+    if (fd < 0 || !shim_enabled())
+        return fd;
+    slash = strrchr(path, '/');
+    if (!pattern_may_name(shim_config.paths, slash != NULL ? slash + 1 : path))
+        return fd;
+    result = shim_take_over(fd, (int)sys_fcntl(fd, F_GETFL, 0), true);
+    if (result == 0 || result == SHIM_PASS)
+        return fd;
+    (void)sys_unlinkat(AT_FDCWD, path, 0);
+    return shim_result(result);
+}
+
+EXPORT int mkstemp(char *path)
+{
+    return after_making(real_mkstemp(path), path);
+}
+
+EXPORT int mkstemp64(char *path)
+{
+    return after_making(real_mkstemp64(path), path);
+}
+
+EXPORT int mkostemp(char *path, int flags)
+{
+    return after_making(real_mkostemp(path, flags), path);
+}
+
+EXPORT int mkostemp64(char *path, int flags)
+{
+    return after_making(real_mkostemp64(path, flags), path);
+}
+
+EXPORT int mkstemps(char *path, int suffix)
+{
+    return after_making(real_mkstemps(path, suffix), path);
+}
+
+EXPORT int mkstemps64(char *path, int suffix)
+{
+    return after_making(real_mkstemps64(path, suffix), path);
+}
+
+EXPORT int mkostemps(char *path, int suffix, int flags)
+{
+    return after_making(real_mkostemps(path, suffix, flags), path);
+}
+
+EXPORT int mkostemps64(char *path, int suffix, int flags)
+{
+    return after_making(real_mkostemps64(path, suffix, flags), path);
+}
+
+/* ---- updwtmp: is given the memory file to append to ---- */
+
+/* SHIM_PASS, or 0 with the path of the memory file, or a negative errno. */
+static int begin_append(const char *path, struct session *stray, struct session **session,
+                        char memory[PROC_PATH_SIZE])
+{
+    int result = shim_begin(AT_FDCWD, path, O_WRONLY | O_APPEND, 0, false, stray, session);
+
+    if (result == 0)
+        (void)descriptor_path(memory, (*session)->memory);
+    return result;
+}
+
+/* These have no result. */
+static void end_append(struct session *session)
+{
+    session_publish(session);
+    (void)session_settle(session, session->memory_number);
+}
+
+EXPORT void updwtmp(const char *path, const struct utmp *entry)
+{
+    char memory[PROC_PATH_SIZE];
+    struct session stray;
+    struct session *session;
+    int result = begin_append(path, &stray, &session, memory);
+
+    if (result == SHIM_PASS || result == 0)
+        real_updwtmp(result == 0 ? memory : path, entry);
+    if (result == 0)
+        end_append(session);
+}
+
+EXPORT void updwtmpx(const char *path, const struct utmpx *entry)
+{
+    char memory[PROC_PATH_SIZE];
+    struct session stray;
+    struct session *session;
+    int result = begin_append(path, &stray, &session, memory);
+
+    if (result == SHIM_PASS || result == 0)
+        real_updwtmpx(result == 0 ? memory : path, entry);
+    if (result == 0)
+        end_append(session);
+}
