@@ -27,7 +27,7 @@ CLI = $(ENGINE) $(SETTINGS) rendezvous $(patsubst shim/%.c,%,$(wildcard shim/cli
 CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
 
 # the calls_*.c whose calls are made by syscall(2), too
-BY_SYSCALL = close exit lock metadata open rename status sync
+BY_SYSCALL = close exit filesystem lock metadata open paths rename status sync
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/programs/*.c)) \
 	$(patsubst tests/programs/%.cc,$(BUILD)/programs/%,$(wildcard tests/programs/*.cc)) \
 	$(BY_SYSCALL:%=$(BUILD)/programs/by_syscall_%)

@@ -109,6 +109,22 @@ more() {
     run_all_twice metadata
 }
 
+@test "paths that lead to an open file: /proc/self/fd/N, /dev/stdin; empty ones" {
+    run_all_twice paths
+}
+
+@test "what the file system knows: statfs, ioctl, pathconf, fallocate" {
+    run_all_twice filesystem
+}
+
+@test "files that the libc opens inside itself: mkstemp, setmntent, updwtmp" {
+    run_all calls_temporary
+}
+
+@test "walks: ftw, nftw, fts, names alone" {
+    run_all calls_walk
+}
+
 @test "syscall() itself" {
     run_all calls_syscall
     run_all own_close

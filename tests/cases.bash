@@ -35,8 +35,10 @@ run_case() {
 }
 
 run_all() {
-    local name
-    for name in $("${RUNNER[@]}" "$PROGRAMS/$1"); do
+    local name names
+    names=$("${RUNNER[@]}" "$PROGRAMS/$1")
+    [ -n "$names" ]
+    for name in $names; do
         run_case "$1" "$name"
     done
 }

@@ -12,6 +12,7 @@
 static int after_making(int fd, const char *path)
 {
     const char *slash;
+    int flags;
     int result;
 
     if (fd < 0 || !shim_enabled())
@@ -19,7 +20,8 @@ static int after_making(int fd, const char *path)
     slash = strrchr(path, '/');
     if (!pattern_may_name(shim_config.paths, slash != NULL ? slash + 1 : path))
         return fd;
-    result = shim_take_over(fd, (int)sys_fcntl(fd, F_GETFL, 0), true);
+    flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
+    result = shim_take_over(fd, flags, true);
     if (result == 0 || result == SHIM_PASS)
         return fd;
     (void)sys_unlinkat(AT_FDCWD, path, 0);

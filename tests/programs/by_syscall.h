@@ -10,10 +10,14 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <utime.h>
 
 static inline int by_openat2(int directory, const char *path, int flags, mode_t mode)
 {
@@ -45,7 +49,22 @@ static inline int by_fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
+static inline int by_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
+
+static inline ssize_t by_readlinkat(int directory, const char *path, char *link, size_t size)
+{
+    return syscall(SYS_readlinkat, directory, path, link, size);
+}
+
 #ifdef SYS_open
+static inline ssize_t by_readlink(const char *path, char *link, size_t size)
+{
+    return syscall(SYS_readlink, path, link, size);
+}
+
 static inline int by_creat(const char *path, mode_t mode)
 {
     return (int)syscall(SYS_creat, path, mode);
@@ -54,6 +73,13 @@ static inline int by_creat(const char *path, mode_t mode)
 #define rename(from, to) ((int)syscall(SYS_rename, from, to))
 #define renameat(...) ((int)syscall(SYS_renameat, __VA_ARGS__))
 #define open(...) ((int)syscall(SYS_open, __VA_ARGS__))
+#define chmod(path, mode) ((int)syscall(SYS_chmod, path, mode))
+#define chown(path, user, group) ((int)syscall(SYS_chown, path, user, group))
+#define utime(path, times) ((int)syscall(SYS_utime, path, times))
+#define utimes(path, times) ((int)syscall(SYS_utimes, path, times))
+#define futimesat(...) ((int)syscall(SYS_futimesat, __VA_ARGS__))
+#define readlink by_readlink
+#define access(path, mode) ((int)syscall(SYS_access, path, mode))
 #define creat by_creat
 #define dup2(from, to) ((int)syscall(SYS_dup2, from, to))
 #define stat(path, status) ((int)syscall(SYS_stat, path, status))
@@ -84,6 +110,21 @@ static inline int by_creat(const char *path, mode_t mode)
 #define fgetxattr(...) ((ssize_t)syscall(SYS_fgetxattr, __VA_ARGS__))
 #define flistxattr(...) ((ssize_t)syscall(SYS_flistxattr, __VA_ARGS__))
 #define fremovexattr(fd, name) ((int)syscall(SYS_fremovexattr, fd, name))
+#define fchmodat(directory, path, mode, flags) ((int)syscall(SYS_fchmodat, directory, path, mode))
+#define fchownat(...) ((int)syscall(SYS_fchownat, __VA_ARGS__))
+#define setxattr(...) ((int)syscall(SYS_setxattr, __VA_ARGS__))
+#define getxattr(...) ((ssize_t)syscall(SYS_getxattr, __VA_ARGS__))
+#define listxattr(path, list, size) ((ssize_t)syscall(SYS_listxattr, path, list, size))
+#define removexattr(path, name) ((int)syscall(SYS_removexattr, path, name))
+#define readlinkat by_readlinkat
+#define faccessat(...) ((int)syscall(SYS_faccessat2, __VA_ARGS__))
+#define linkat(...) ((int)syscall(SYS_linkat, __VA_ARGS__))
+#define name_to_handle_at(...) ((int)syscall(SYS_name_to_handle_at, __VA_ARGS__))
+#define fstatfs(fd, status) ((int)syscall(SYS_fstatfs, fd, status))
+#define ioctl(...) ((int)syscall(SYS_ioctl, __VA_ARGS__))
+#define fallocate by_fallocate
+#define syncfs(fd) ((int)syscall(SYS_syncfs, fd))
+#define sync() ((void)syscall(SYS_sync))
 #define _exit by_exit
 
 #endif
