@@ -125,6 +125,10 @@ more() {
     run_all calls_walk
 }
 
+@test "further names of them, openat2, open_by_handle_at; cancellation" {
+    run_all calls_aliases
+}
+
 @test "syscall() itself" {
     run_all calls_syscall
     run_all own_close

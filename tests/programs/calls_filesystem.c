@@ -181,21 +181,11 @@ static void test_fallocate64(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"fstatfs", test_statfs},
-        {"statfs", test_statfs},
-        {"__statfs", test_statfs},
-        {"fstatfs64", test_statfs64},
-        {"statfs64", test_statfs64},
-        {"fstatvfs", test_statvfs},
-        {"statvfs", test_statvfs},
-        {"fstatvfs64", test_statvfs64},
-        {"statvfs64", test_statvfs64},
-        {"fpathconf", test_pathconf},
-        {"pathconf", test_pathconf},
-        {"ioctl", test_ioctl},
-        {"fallocate", test_fallocate},
-        {"fallocate64", test_fallocate64},
-        {NULL, NULL},
+        {"fstatfs", test_statfs},      {"statfs", test_statfs},           {"__statfs", test_statfs},
+        {"fstatfs64", test_statfs64},  {"statfs64", test_statfs64},       {"fstatvfs", test_statvfs},
+        {"statvfs", test_statvfs},     {"fstatvfs64", test_statvfs64},    {"statvfs64", test_statvfs64},
+        {"fpathconf", test_pathconf},  {"pathconf", test_pathconf},       {"ioctl", test_ioctl},
+        {"fallocate", test_fallocate}, {"fallocate64", test_fallocate64}, {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

@@ -115,6 +115,22 @@ static void test_ofd(const char *file)
     check_fcntl(fcntl, file, F_OFD_SETLK, F_OFD_GETLK);
 }
 
+/* It is a regular file of a disk: no seals; and a lease is not to be had while others have it open. */
+static void test_other_commands(const char *file)
+{
+    int one = open(file, O_RDWR);
+    int two = open(file, O_RDONLY);
+
+    EXPECT_ERROR(fcntl(one, F_GET_SEALS), EINVAL);
+    EXPECT_ERROR(fcntl(one, F_ADD_SEALS, F_SEAL_WRITE), EINVAL);
+    EXPECT_ERROR(fcntl(one, F_SETLEASE, F_WRLCK), EAGAIN);
+    EXPECT_ERROR(fcntl(two, F_SETLEASE, F_RDLCK), EAGAIN);
+    EXPECT(fcntl(one, F_GETLEASE) == F_UNLCK);
+    write_text(one, "new");
+    EXPECT(close(one) == 0 && close(two) == 0);
+    expect_content(file, "new");
+}
+
 static void check_lockf(int (*lock)(int fd, int command, off64_t size), const char *file)
 {
     int fd = open(file, O_RDWR);
@@ -261,9 +277,16 @@ static void test_still_locked(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"fcntl", test_fcntl}, {"fcntl64", test_fcntl64},           {"ofd", test_ofd},
-        {"lockf", test_lockf}, {"lockf64", test_lockf64},           {"flock", test_flock},
-        {"count", test_count}, {"still_locked", test_still_locked}, {NULL, NULL},
+        {"fcntl", test_fcntl},
+        {"fcntl64", test_fcntl64},
+        {"ofd", test_ofd},
+        {"other_commands", test_other_commands},
+        {"lockf", test_lockf},
+        {"lockf64", test_lockf64},
+        {"flock", test_flock},
+        {"count", test_count},
+        {"still_locked", test_still_locked},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

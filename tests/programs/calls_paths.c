@@ -8,7 +8,8 @@
 enum { THEN = 1000000000, PATHS = 5 };
 
 /* Fortified headers call these; they may not be declared here. */
-extern ssize_t by_readlink_chk(const char *path, char *link, size_t size, size_t room) __asm__("__readlink_chk");
+extern ssize_t by_readlink_chk(const char *path, char *link, size_t size,
+                               size_t room) __asm__("__readlink_chk");
 extern ssize_t by_readlinkat_chk(int directory, const char *path, char *link, size_t size,
                                  size_t room) __asm__("__readlinkat_chk");
 extern char *by_realpath_chk(const char *path, char *resolved, size_t room) __asm__("__realpath_chk");
@@ -234,8 +235,7 @@ static void test_name_to_handle_at(const char *file)
         int mount;
 
         EXPECT(name_to_handle_at(way == PATHS ? fd : AT_FDCWD, way == PATHS ? "" : path_of(fd, way),
-                                 &found.head, &mount,
-                                 way == PATHS ? AT_EMPTY_PATH : AT_SYMLINK_FOLLOW) == 0);
+                                 &found.head, &mount, way == PATHS ? AT_EMPTY_PATH : AT_SYMLINK_FOLLOW) == 0);
         EXPECT(mount == expected_mount && same_handle(&found, &expected));
     }
     finish(fd, file);

@@ -177,18 +177,44 @@ CASE(test_fxstatat, by_fxstatat, true)
 CASE(test_fxstatat64, by_fxstatat64, true)
 CASE(test_statx, by_statx, true)
 
+/* A descriptor for the path alone shows what the path shows. */
+static void test_path_descriptor(const char *file)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    struct stat status;
+    struct statx more;
+
+    write_text(fd, "payload");
+    EXPECT(close(fd) == 0);
+    fd = open(file, O_PATH);
+    EXPECT(fstat(fd, &status) == 0 && status.st_size == 7);
+    EXPECT(fstatat(fd, "", &status, AT_EMPTY_PATH) == 0 && status.st_size == 7);
+    EXPECT(statx(fd, "", AT_EMPTY_PATH, STATX_SIZE, &more) == 0 && more.stx_size == 7);
+    EXPECT(close(fd) == 0);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"stat", test_stat},           {"stat64", test_stat64},
-        {"lstat", test_lstat},         {"lstat64", test_lstat64},
-        {"fstat", test_stat},          {"fstat64", test_stat64},
-        {"fstatat", test_fstatat},     {"fstatat64", test_fstatat64},
-        {"__xstat", test_xstat},       {"__xstat64", test_xstat64},
-        {"__lxstat", test_lxstat},     {"__lxstat64", test_lxstat64},
-        {"__fxstat", test_xstat},      {"__fxstat64", test_xstat64},
-        {"__fxstatat", test_fxstatat}, {"__fxstatat64", test_fxstatat64},
-        {"statx", test_statx},         {NULL, NULL},
+        {"stat", test_stat},
+        {"stat64", test_stat64},
+        {"lstat", test_lstat},
+        {"lstat64", test_lstat64},
+        {"fstat", test_stat},
+        {"fstat64", test_stat64},
+        {"fstatat", test_fstatat},
+        {"fstatat64", test_fstatat64},
+        {"__xstat", test_xstat},
+        {"__xstat64", test_xstat64},
+        {"__lxstat", test_lxstat},
+        {"__lxstat64", test_lxstat64},
+        {"__fxstat", test_xstat},
+        {"__fxstat64", test_xstat64},
+        {"__fxstatat", test_fxstatat},
+        {"__fxstatat64", test_fxstatat64},
+        {"statx", test_statx},
+        {"path_descriptor", test_path_descriptor},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

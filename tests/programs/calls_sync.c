@@ -34,6 +34,40 @@ static void test_fdatasync(const char *file)
     check_sync(fdatasync, file);
 }
 
+static int everything(int fd)
+{
+    (void)fd;
+    sync();
+    return 0;
+}
+
+static int whole_filesystem(int fd)
+{
+    return syncfs(fd);
+}
+
+/* They write what is open elsewhere in this process, too. */
+static void check_all(int (*synchronise)(int fd), const char *file)
+{
+    const char *second = sibling(file, ".second");
+    int one = open(file, O_WRONLY | O_TRUNC);
+    int two = open(second, O_WRONLY | O_CREAT, 0600);
+
+    write_text(one, "first file");
+    write_text(two, "second file");
+    EXPECT(synchronise(one) == 0);
+    expect_stored(file, "first file");
+    expect_stored(second, "second file");
+    EXPECT(close(one) == 0 && close(two) == 0 && unlink(second) == 0);
+}
+
+static void test_syncs(const char *file)
+{
+    check_all(everything, file);
+    check_all(whole_filesystem, file);
+    EXPECT_ERROR(syncfs(-1), EBADF);
+}
+
 static char *map(const char *file, int *fd)
 {
     char *bytes;
@@ -121,6 +155,8 @@ int main(int argc, char *argv[])
     static const struct test_case cases[] = {
         {"fsync", test_fsync},
         {"fdatasync", test_fdatasync},
+        {"sync", test_syncs},
+        {"syncfs", test_syncs},
         {"msync", test_msync},
         {"munmap", test_munmap},
         {"copy_file_range", test_copy_file_range},

@@ -125,22 +125,14 @@ static void test_updwtmp(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"mkstemp", test_mkstemp},
-        {"mkstemp64", test_mkstemp},
-        {"mkostemp", test_mkostemp},
-        {"mkostemp64", test_mkostemp},
-        {"mkstemps", test_mkstemps},
-        {"mkstemps64", test_mkstemps},
-        {"mkostemps", test_mkostemps},
-        {"mkostemps64", test_mkostemps},
-        {"setmntent", test_setmntent},
-        {"endmntent", test_setmntent},
-        {"addmntent", test_setmntent},
-        {"__setmntent", test_setmntent_},
-        {"__endmntent", test_setmntent_},
-        {"updwtmp", test_updwtmp},
-        {"updwtmpx", test_updwtmp},
-        {NULL, NULL},
+        {"mkstemp", test_mkstemp},        {"mkstemp64", test_mkstemp},
+        {"mkostemp", test_mkostemp},      {"mkostemp64", test_mkostemp},
+        {"mkstemps", test_mkstemps},      {"mkstemps64", test_mkstemps},
+        {"mkostemps", test_mkostemps},    {"mkostemps64", test_mkostemps},
+        {"setmntent", test_setmntent},    {"endmntent", test_setmntent},
+        {"addmntent", test_setmntent},    {"__setmntent", test_setmntent_},
+        {"__endmntent", test_setmntent_}, {"updwtmp", test_updwtmp},
+        {"updwtmpx", test_updwtmp},       {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

@@ -104,8 +104,9 @@ static void test_nftw64(const char *file)
     do {                                                                                                     \
         char *paths[] = {prepare(file), NULL};                                                               \
         for (int options = FTS_PHYSICAL; options != 0; options = options == FTS_PHYSICAL ? FTS_LOGICAL       \
-                                                      : options == FTS_LOGICAL ? FTS_PHYSICAL | FTS_NOCHDIR  \
-                                                                               : 0) {                        \
+                                                                 : options == FTS_LOGICAL                    \
+                                                                     ? FTS_PHYSICAL | FTS_NOCHDIR            \
+                                                                     : 0) {                                  \
             tree_type *tree = open_tree(paths, options, NULL);                                               \
             entry_type *entry;                                                                               \
             wanted.found = 0;                                                                                \
@@ -163,11 +164,10 @@ static void test_names(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"ftw", test_ftw},           {"ftw64", test_ftw64},    {"nftw", test_nftw},
-        {"nftw64", test_nftw64},     {"fts_read", test_fts},   {"fts_children", test_fts},
-        {"fts64_read", test_fts64},  {"fts64_children", test_fts64},
-        {"readdir", test_names},     {"scandir", test_names},  {"glob", test_names},
-        {NULL, NULL},
+        {"ftw", test_ftw},          {"ftw64", test_ftw64},          {"nftw", test_nftw},
+        {"nftw64", test_nftw64},    {"fts_read", test_fts},         {"fts_children", test_fts},
+        {"fts64_read", test_fts64}, {"fts64_children", test_fts64}, {"readdir", test_names},
+        {"scandir", test_names},    {"glob", test_names},           {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);
