@@ -16,23 +16,6 @@ run_all_twice() {
     run_all "by_syscall_$1"
 }
 
-@test "every name of calls.def has a case" {
-    cd "$BATS_TEST_TMPDIR" || return
-    for program in "$PROGRAMS"/calls_* "$PROGRAMS"/trouble; do
-        [ "${program%.d}" != "$program" ] || "$program"
-    done | sort -u >have
-    assert_equal "$(comm -23 "$ROOT/build/exports.names" have)" ''
-}
-
-@test "what is exported is what calls.def says, and a libc has each of them" {
-    cd "$BATS_TEST_TMPDIR" || return
-    nm -D --defined-only "$ROOT/build/libatomshim.so" | awk '{ print $3 }' | LC_ALL=C sort >exports
-    assert_equal "$(cat exports)" "$(cat "$ROOT/build/exports.names")"
-    libc=$(ldd "$ROOT/build/libatomshim.so" | awk '/libc\.so/ { print $3 }')
-    nm -D --defined-only "$libc" | awk '{ sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u >in-libc
-    assert_equal "$(comm -23 exports in-libc)" ''
-}
-
 @test "the shim needs nothing but the C library" {
     assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
 }
@@ -127,6 +110,10 @@ more() {
 
 @test "further names of them, openat2, open_by_handle_at; cancellation" {
     run_all calls_aliases
+}
+
+@test "what needs no help: read, write, seek, map, splice, aio, names" {
+    run_all calls_native
 }
 
 @test "syscall() itself" {

@@ -16,6 +16,11 @@ EXPORT pid_t fork(void)
     return child;
 }
 
+EXPORT pid_t __fork(void)
+{
+    return fork();
+}
+
 /* Without the handlers of pthread_atfork(3). */
 EXPORT pid_t _Fork(void)
 {

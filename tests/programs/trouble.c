@@ -36,6 +36,12 @@ static void test_fork(const char *file)
 }
 
 extern pid_t _Fork(void);
+extern pid_t other_fork(void) __asm__("__fork");
+
+static void test___fork(const char *file)
+{
+    check_fork(other_fork, file);
+}
 
 static void test__Fork(const char *file)
 {
@@ -369,6 +375,7 @@ int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
         {"fork", test_fork},
+        {"__fork", test___fork},
         {"_Fork", test__Fork},
         {"full_table", test_full_table},
         {"one_number_left", test_one_number_left},
