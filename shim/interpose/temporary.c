@@ -21,7 +21,7 @@ static int after_making(int fd, const char *path)
     if (!pattern_may_name(shim_config.paths, slash != NULL ? slash + 1 : path))
         return fd;
     flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
-    result = shim_take_over(fd, flags, true);
+    result = shim_take_over(fd, path, flags, true);
     if (result == 0 || result == SHIM_PASS)
         return fd;
     (void)sys_unlinkat(AT_FDCWD, path, 0);
