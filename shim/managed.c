@@ -311,12 +311,13 @@ int managed_open(const struct config *config, int directory, const char *path, i
         return create(config, directory, path, flags, mode, inode, created);
     if (probe < 0)
         return is_passing(probe) || probe == -EACCES ? probe : MANAGED_NO;
-    result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, &named, probe);
-    if (result == 0 && !(flags & O_EXCL) && (behind = open_behind(probe, flags)) >= 0) {
+    behind = flags & O_EXCL ? -1 : open_behind(probe, flags);
+    if (behind >= 0) {
         (void)sys_close(probe);
         probe = behind;
         result = 1;
-    }
+    } else
+        result = (flags & O_CREAT) && (flags & O_EXCL) ? 0 : is_managed(config, &named, probe);
     if (result <= 0) {
         (void)sys_close(probe);
         return result < 0 ? result : MANAGED_NO;
