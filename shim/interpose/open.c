@@ -68,6 +68,7 @@ static int take_over(int fd, const char *path, int flags)
     struct session *session;
     int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
     int program = inode < 0 ? inode : session_begin(inode, flags, false, &stray, &session);
+    int result;
 
     if (program == -EIO)
         log_unreadable(path);
@@ -78,10 +79,15 @@ static int take_over(int fd, const char *path, int flags)
     }
     if (program < 0)
         return program;
-    (void)sys_dup3(program, fd, flags & O_CLOEXEC);
-    session_publish(session);
+    do
+        result = sys_dup3(program, fd, flags & O_CLOEXEC);
+    while (result == -EINTR || result == -EBUSY); /* another thread may be about to get the number */
+    if (result < 0)
+        session_drop(session);
+    else
+        session_publish(session);
     (void)sys_close(program);
-    return fd;
+    return result < 0 ? result : fd;
 }
 
 int shim_opened(int fd, int directory, const char *path, int flags)
