@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # In root file systems as containers have them, entered by unshare and chroot: `atomshim run` is the entrypoint.
 
+# shellcheck disable=SC2153 # of helpers.bash
 load helpers
 
 setup_file() {

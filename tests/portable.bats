@@ -22,7 +22,7 @@ ALL='calls_close calls_exec calls_exit calls_lock calls_metadata calls_open call
 build() {
     local folder=$1
     shift
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086,SC2046 # names without spaces
     make -s -j2 "$@" $(printf "$folder/%s " $ALL) >"$BATS_TEST_TMPDIR/log" 2>&1 || {
         cat "$BATS_TEST_TMPDIR/log" >&2
         return 1
@@ -91,9 +91,9 @@ run_every() {
     make -s -j2 BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc all build/aarch64/unit/image_test build/aarch64/unit/crc32c_test build/aarch64/unit/store_test \
         build/aarch64/unit/pattern_test >/dev/null
     PROGRAMS=$ROOT/build/aarch64/programs
-    # shellcheck disable=SC2034
     build build/aarch64/programs BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
     RUNNER=(qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+    # shellcheck disable=SC2034 # for cases.bash
     SHIM=$ROOT/build/aarch64/libatomshim.so
     for unit in image crc32c pattern; do
         "${RUNNER[@]}" "build/aarch64/unit/${unit}_test"

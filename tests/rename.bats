@@ -28,7 +28,7 @@ on_links() {
     before=$(stat -c '%i %h' "$file")
     timeout 60 "$@" >/dev/null
     assert_equal "$(cat "$file")" key=new "without the shim: $*"
-    [ "$before" = "$(stat -c '%i %h' "$file")" ] && kept=kept || kept=split
+    [ "$before" = "$(stat -c '%i %h' "$file")" ] && kept="kept" || kept="split"
     assert_equal "$kept" "$what" "without the shim: $*"
 
     rm -rf "$MANAGED"

@@ -75,6 +75,8 @@ __attribute__((format(printf, 1, 2))) static void problem(const char *format, ..
 
 static void look_at_libraries(const char *path)
 {
+    const char *preload = getenv("LD_PRELOAD");
+
     if (program_mentions(path, "liburing.so.2") || program_mentions(path, "liburing.so.1"))
         warn("%s uses io_uring: files that it opens or closes with that are not seen", path);
     if (program_mentions(path, "dlmopen"))
@@ -83,7 +85,7 @@ static void look_at_libraries(const char *path)
     if (program_mentions(path, "dlopen"))
         note("%s may load plug-ins: one that is loaded with RTLD_DEEPBIND calls past the shim", path);
     if ((program_mentions(path, "libasan.so.8") || program_mentions(path, "libasan.so.6")) &&
-        (getenv("LD_PRELOAD") == NULL || strstr(getenv("LD_PRELOAD"), "libasan") == NULL))
+        (preload == NULL || strstr(preload, "libasan") == NULL))
         problem("%s was built with AddressSanitizer and ends if its library is not first: set "
                 "LD_PRELOAD=/path/of/libasan.so before `atomshim run`",
                 path);
@@ -119,14 +121,15 @@ static void look_at_program(const char *name, const struct program_kind *shim)
 static void look_at_environment(void)
 {
     const char *preload = getenv("LD_PRELOAD");
+    const char *rescue = getenv("ATOMSHIM_RESCUE_DIR");
     char line[256] = "";
     FILE *file = fopen("/etc/ld.so.preload", "r");
 
     if (preload != NULL && *preload != '\0')
         note("LD_PRELOAD is set already: %s", preload);
-    if (getenv("ATOMSHIM_RESCUE_DIR") != NULL && access(getenv("ATOMSHIM_RESCUE_DIR"), W_OK) != 0)
-        problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost",
-                getenv("ATOMSHIM_RESCUE_DIR"), strerror(errno));
+    if (rescue != NULL && access(rescue, W_OK) != 0)
+        problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost", rescue,
+                strerror(errno));
     if (file != NULL) {
         while (fgets(line, sizeof line, file) != NULL)
             if (strstr(line, "libatomshim") != NULL)

@@ -133,6 +133,7 @@ EXPORT int execveat(int directory, const char *path, char *const arguments[], ch
 EXPORT int execl(const char *path, const char *first, ...)
 {
     va_list list;
+    /* cppcheck-suppress allocaCalled ; as much as the caller gave, as the libc does */
     ARRAY_OF(arguments, list, first);
     va_end(list);
     return execv(path, arguments);
@@ -141,6 +142,7 @@ EXPORT int execl(const char *path, const char *first, ...)
 EXPORT int execlp(const char *file, const char *first, ...)
 {
     va_list list;
+    /* cppcheck-suppress allocaCalled ; as much as the caller gave, as the libc does */
     ARRAY_OF(arguments, list, first);
     va_end(list);
     return execvp(file, arguments);
@@ -150,6 +152,7 @@ EXPORT int execle(const char *path, const char *first, ...)
 {
     char *const *environment;
     va_list list;
+    /* cppcheck-suppress allocaCalled ; as much as the caller gave, as the libc does */
     ARRAY_OF(arguments, list, first);
     environment = first != NULL ? va_arg(list, char *const *) : NULL;
     va_end(list);

@@ -22,19 +22,19 @@ struct search {
 
 /* The tables of a loaded object. */
 struct tables {
-    const ElfW(Sym) * symbols;
+    const Elf64_Sym *symbols;
     const char *strings;
     const uint32_t *hash;
-    const ElfW(Half) * versions;
+    const Elf64_Half *versions;
 };
 
 /* glibc has put the addresses into place in its copy of the dynamic section, musl and the kernel's object have not. */
-static const void *address_of(const struct dl_phdr_info *object, ElfW(Addr) pointer)
+static const void *address_of(const struct dl_phdr_info *object, Elf64_Addr pointer)
 {
     return (const void *)(pointer < object->dlpi_addr ? object->dlpi_addr + pointer : pointer);
 }
 
-static void read_tables(const struct dl_phdr_info *object, const ElfW(Dyn) * entry, struct tables *tables)
+static void read_tables(const struct dl_phdr_info *object, const Elf64_Dyn *entry, struct tables *tables)
 {
     for (; entry->d_tag != DT_NULL; entry++) {
         const void *address = address_of(object, entry->d_un.d_ptr);
@@ -61,18 +61,18 @@ static uint32_t hash_of(const char *name)
 
 static bool is_it(const struct tables *tables, uint32_t index, const char *name)
 {
-    const ElfW(Sym) *symbol = &tables->symbols[index];
+    const Elf64_Sym *symbol = &tables->symbols[index];
 
     return symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && (symbol->st_info & 15) == STT_FUNC &&
            (tables->versions == NULL || (tables->versions[index] & HIDDEN_VERSION) == 0) &&
            strcmp(tables->strings + symbol->st_name, name) == 0;
 }
 
-static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *name)
+static const Elf64_Sym *find_symbol(const struct tables *tables, const char *name)
 {
     const uint32_t count = tables->hash[0];
     const uint32_t first = tables->hash[1];
-    const uint32_t *buckets = tables->hash + 4 + tables->hash[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
+    const uint32_t *buckets = tables->hash + 4 + tables->hash[2] * (sizeof(Elf64_Addr) / sizeof(uint32_t));
     const uint32_t *chain = buckets + count;
     uint32_t hash = hash_of(name);
     uint32_t index = count == 0 ? 0 : buckets[hash % count];
@@ -92,18 +92,18 @@ static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *na
 static int look_into(struct dl_phdr_info *object, size_t size, void *context)
 {
     struct search *search = context;
-    const ElfW(Dyn) *dynamic = NULL;
-    const ElfW(Sym) * symbol;
+    const Elf64_Dyn *dynamic = NULL;
+    const Elf64_Sym *symbol;
     struct tables tables = {0};
     bool ours = false;
 
     (void)size;
     for (unsigned i = 0; i < object->dlpi_phnum; i++) {
-        ElfW(Addr) start = object->dlpi_addr + object->dlpi_phdr[i].p_vaddr;
-        ElfW(Addr) here = (ElfW(Addr))(void *)look_into;
+        Elf64_Addr start = object->dlpi_addr + object->dlpi_phdr[i].p_vaddr;
+        Elf64_Addr here = (Elf64_Addr)(void *)look_into;
 
         if (object->dlpi_phdr[i].p_type == PT_DYNAMIC)
-            dynamic = (const ElfW(Dyn) *)start;
+            dynamic = (const Elf64_Dyn *)start;
         else if (object->dlpi_phdr[i].p_type == PT_LOAD && here >= start &&
                  here - start < object->dlpi_phdr[i].p_memsz)
             ours = true;

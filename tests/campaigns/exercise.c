@@ -33,11 +33,11 @@
 enum { FILES = 4, SLOTS = 6, BUFFER = 20000 };
 
 struct slot {
-    int fd; /* -1: free */
     FILE *stream;
+    int fd; /* -1: free */
     int file;
-    bool writable;
     int group; /* descriptors of one description */
+    bool writable;
 };
 
 static uint64_t state;
@@ -133,7 +133,7 @@ static long keep(struct slot *slot, int fd, FILE *stream, int file, bool writabl
 {
     if (fd < 0)
         return -1;
-    *slot = (struct slot){fd, stream, file, writable, group != 0 ? group : ++groups};
+    *slot = (struct slot){stream, fd, file, group != 0 ? group : ++groups, writable};
     return fd;
 }
 
