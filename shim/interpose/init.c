@@ -95,17 +95,10 @@ static void at_quick_exit_handler(void)
  */
 static void register_quick_exit(void)
 {
-    union {
-        void *symbol;
-        int (*glibc)(void (*function)(void *), void *library);
-        int (*musl)(void (*function)(void));
-    } registrar;
-
-    registrar.symbol = real_lookup("__cxa_at_quick_exit");
-    if (registrar.symbol != NULL)
-        (void)registrar.glibc((void (*)(void *))(void *)at_quick_exit_handler, NULL);
-    else if ((registrar.symbol = real_lookup("at_quick_exit")) != NULL)
-        (void)registrar.musl(at_quick_exit_handler);
+    if (real_cxa_at_quick_exit != NULL)
+        real_cxa_at_quick_exit((void (*)(void *))(void *)at_quick_exit_handler, NULL);
+    else if (real_at_quick_exit != NULL)
+        real_at_quick_exit(at_quick_exit_handler);
 }
 
 static void set_up(void)
@@ -144,7 +137,7 @@ static bool set_up_once(void)
     }
     while (__atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) != READY) {
         if (__atomic_load_n(&set_up_thread, __ATOMIC_ACQUIRE) == self)
-            return false; /* dlsym() allocates, allocators open files */
+            return false; /* what is called for it may open files */
         sys_sched_yield();
     }
     return true;

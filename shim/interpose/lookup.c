@@ -1,23 +1,21 @@
 /*
- * The next definition of a name behind ours. That is dlsym(RTLD_NEXT), which before glibc 2.34 lies in a library of its own,
- * libdl: to need that would end every process of an image that has none, and a program need not be linked to it. So our
- * reference is weak, and where nobody meets it the loaded objects' own tables are read: System V ABI, "Hash Table", and
- * the GNU one, which every libc since 2006 has.
+ * The next definitions of our names, as dlsym(RTLD_NEXT) would find them, which cannot be asked. It allocates where a name
+ * is missing, and may be called from within an allocator's own set-up; and before glibc 2.34 it lies in a library of its own,
+ * libdl: to need that would end every process of an image that has none. So the loaded objects' tables are read: System V ABI,
+ * "Hash Table", and the GNU one, which every libc since 2006 has.
  */
 #include "real.h"
 
-#include <dlfcn.h>
+#include <elf.h>
 #include <link.h>
 #include <string.h>
-
-#pragma weak dlsym
 
 enum { HIDDEN_VERSION = 0x8000 }; /* of a version that is not the default: "Symbol Versioning" */
 
 struct search {
-    const char *name;
+    const struct real_name *names;
+    size_t count;
     bool past_us;
-    void *found;
 };
 
 /* The tables of a loaded object. */
@@ -89,11 +87,11 @@ static const Elf64_Sym *find_symbol(const struct tables *tables, const char *nam
     }
 }
 
+/* The first object that has a name is the one: objects come in the order in which they are searched. */
 static int look_into(struct dl_phdr_info *object, size_t size, void *context)
 {
     struct search *search = context;
     const Elf64_Dyn *dynamic = NULL;
-    const Elf64_Sym *symbol;
     struct tables tables = {0};
     bool ours = false;
 
@@ -115,19 +113,23 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *context)
     read_tables(object, dynamic, &tables);
     if (tables.symbols == NULL || tables.strings == NULL || tables.hash == NULL)
         return 0;
-    symbol = find_symbol(&tables, search->name);
-    if (symbol == NULL)
-        return 0;
-    search->found = (void *)(object->dlpi_addr + symbol->st_value);
-    return 1;
+    for (size_t i = 0; i < search->count; i++) {
+        const struct real_name *name = &search->names[i];
+        const Elf64_Sym *symbol = *name->found ? NULL : find_symbol(&tables, name->name);
+        void *address;
+
+        if (symbol == NULL)
+            continue;
+        address = (void *)(object->dlpi_addr + symbol->st_value);
+        memcpy(name->pointer, &address, sizeof address);
+        *name->found = true;
+    }
+    return 0;
 }
 
-void *real_lookup(const char *name)
+void real_lookup(const struct real_name *names, size_t count)
 {
-    struct search search = {.name = name};
+    struct search search = {.names = names, .count = count};
 
-    if (dlsym != NULL)
-        return dlsym(RTLD_NEXT, name);
     (void)dl_iterate_phdr(look_into, &search);
-    return search.found;
 }

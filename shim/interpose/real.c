@@ -607,25 +607,27 @@ static void no_cancellation(void)
 
 void (*real_pthread_testcancel)(void) = no_cancellation;
 
+void (*real_cxa_at_quick_exit)(void (*function)(void *), void *library);
+void (*real_at_quick_exit)(void (*function)(void));
+
 void real_resolve(void)
 {
-    void *testcancel = real_lookup("pthread_testcancel");
-
-    static const struct {
-        const char *name;
-        void *pointer; /* to real_NAME */
-    } table[] = {
-#define CALL(result, name, parameters, fallback) {#name, (void *)&real_##name},
+    enum {
+#define CALL(result, name, parameters, fallback) NUMBER_OF_##name,
 #include "calls.def"
 #undef CALL
+        CALLS,
+        OTHERS = 3,
+    };
+    static bool found[CALLS + OTHERS];
+    static const struct real_name names[CALLS + OTHERS] = {
+#define CALL(result, name, parameters, fallback) {#name, (void *)&real_##name, &found[NUMBER_OF_##name]},
+#include "calls.def"
+#undef CALL
+        {"pthread_testcancel", (void *)&real_pthread_testcancel, &found[CALLS]},
+        {"__cxa_at_quick_exit", (void *)&real_cxa_at_quick_exit, &found[CALLS + 1]},
+        {"at_quick_exit", (void *)&real_at_quick_exit, &found[CALLS + 2]},
     };
 
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *symbol = real_lookup(table[i].name);
-
-        if (symbol != NULL)
-            memcpy(table[i].pointer, &symbol, sizeof symbol);
-    }
-    if (testcancel != NULL)
-        memcpy((void *)&real_pthread_testcancel, &testcancel, sizeof testcancel);
+    real_lookup(names, CALLS + OTHERS);
 }

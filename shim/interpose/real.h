@@ -19,13 +19,6 @@
 #include <utmp.h>
 #include <utmpx.h>
 
-/* The oldest version: every glibc since has it, in whichever library; musl ignores it. */
-#if defined(__x86_64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
-#elif defined(__aarch64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.17");
-#endif
-
 /* the export, and what it stands in front of */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \
@@ -45,8 +38,19 @@ extern void (*real_pthread_testcancel)(void);
         (words)[i] = va_arg(arguments, long);                                                                \
     va_end(arguments)
 
-/* The definition of a function behind ours, as dlsym(RTLD_NEXT) finds it, or NULL. */
-void *real_lookup(const char *name);
+/* Not ours, and NULL where the libc has none: glibc has the one, musl the other. */
+extern void (*real_cxa_at_quick_exit)(void (*function)(void *), void *library);
+extern void (*real_at_quick_exit)(void (*function)(void));
+
+/* A name, the function pointer that gets its definition behind ours, and whether one was found; false before. */
+struct real_name {
+    const char *name;
+    void *pointer;
+    bool *found;
+};
+
+/* Looks names up behind us, in the order of the objects. No allocation. What is not found stays as it is. */
+void real_lookup(const struct real_name *names, size_t count);
 
 /* Looks every name up. Until then, and for a name that no library has, real_NAME is its
  * fallback of calls.def. */
