@@ -1,16 +1,21 @@
+/*
+ * The target is locked from the last look at the names to the end: where the source cannot be removed after all, the old
+ * content is committed again, and nobody's commit lies between.
+ */
 #include "replace.h"
 
 #include "descriptor.h"
+#include "filelock.h"
 #include "log.h"
 #include "managed.h"
 #include "memory.h"
 #include "rendezvous.h"
 #include "session.h"
+#include "signals.h"
 #include "store.h"
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { PERMISSIONS = 07777 };
 
@@ -41,49 +46,257 @@ static mode_t current_umask(void)
     return umask;
 }
 
-/* What rename(2) asks of the side that loses a name. */
+/* What rename(2) asks of the side that loses a name. rmdir(2) asks the same, and then finds that it is no folder. */
 static int may_unlink(const struct replace_name *from)
 {
-    int parent = managed_open_parent(from->directory, from->path);
-    uid_t user = (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
-    struct stat status;
-    int error;
+    struct statx status = {.stx_attributes = 0};
+    int error = sys_unlinkat(from->directory, from->path, AT_REMOVEDIR);
 
-    if (parent < 0)
-        return parent;
-    error = (int)SYS_CALL(SYS_faccessat2, parent, ".", W_OK | X_OK, AT_EACCESS, 0, 0);
-    if (error == -ENOSYS) /* before Linux 5.8 */
-        error = (int)SYS_CALL(SYS_faccessat, parent, ".", W_OK | X_OK, 0, 0, 0);
-    if (error == 0)
-        error = sys_fstat(parent, &status);
-    if (error == 0 && (status.st_mode & S_ISVTX) && user != 0 && user != status.st_uid &&
-        user != from->status.st_uid)
-        error = -EPERM;
-    (void)sys_close(parent);
-    return error;
+    if (error != -ENOTDIR)
+        return error < 0 ? error : -ENOENT;
+    error = (int)SYS_CALL(SYS_statx, from->directory, from->path, AT_SYMLINK_NOFOLLOW, 0, &status, 0);
+    return error == 0 && (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) ? -EBUSY : 0;
 }
 
-struct in_use {
+static bool leads_to(const struct replace_name *name)
+{
+    struct stat status;
+
+    return sys_fstatat(name->directory, name->path, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           status.st_dev == name->status.st_dev && status.st_ino == name->status.st_ino;
+}
+
+/* ---- who has the source open in this process ---- */
+
+struct holders {
     const struct stat *file;
+    dev_t device; /* of the file, or of a session's memory of it */
+    ino_t number;
+    bool writable;
+    bool others; /* not all append */
+};
+
+static int look_at_descriptor(int fd, void *context)
+{
+    struct holders *holders = context;
+    struct stat status;
+    long flags;
+
+    if (sys_fstat(fd, &status) != 0 || status.st_dev != holders->device || status.st_ino != holders->number ||
+        descriptor_is_private(fd))
+        return 0;
+    flags = sys_fcntl(fd, F_GETFL, 0);
+    if (flags >= 0 && (flags & (O_ACCMODE | O_PATH)) != O_RDONLY) {
+        holders->writable = true;
+        holders->others |= (flags & O_APPEND) == 0;
+    }
+    return 0;
+}
+
+static bool writes_to(const struct session *session, const struct stat *file)
+{
+    return SESSION_GET(session->device) == file->st_dev && SESSION_GET(session->number) == file->st_ino &&
+           (SESSION_GET(session->flags) & SESSION_WRITABLE);
+}
+
+static int look_at_session(struct session *session, void *context)
+{
+    struct holders *holders = context;
+
+    if (!writes_to(session, holders->file))
+        return 0;
+    holders->device = SESSION_GET(session->memory_device);
+    holders->number = SESSION_GET(session->memory_number);
+    return descriptor_for_each(look_at_descriptor, holders);
+}
+
+/* The flags with which the target is to be opened in their place. */
+static struct holders look_for_holders(const struct stat *from)
+{
+    struct holders holders = {.file = from};
+
+    (void)session_for_each(look_at_session, &holders);
+    holders.device = from->st_dev;
+    holders.number = from->st_ino;
+    (void)descriptor_for_each(look_at_descriptor, &holders);
+    return holders;
+}
+
+struct round {
+    const struct stat *file;
+    const struct session *heir;
     int error;
 };
 
+/* What was written to it so far belongs to the source. */
 static int sync_source(struct session *session, void *context)
 {
-    struct in_use *in_use = context;
+    struct round *round = context;
 
-    if (SESSION_GET(session->device) == in_use->file->st_dev &&
-        SESSION_GET(session->number) == in_use->file->st_ino &&
-        (SESSION_GET(session->flags) & SESSION_WRITABLE))
-        in_use->error = session_sync(session);
-    return in_use->error;
+    if (writes_to(session, round->file))
+        round->error = session_sync(session);
+    return round->error;
+}
+
+/* It was synced: it ends without another commit, unless another process has it, too. */
+static int take_over_session(struct session *session, void *context)
+{
+    struct round *round = context;
+    ino_t memory_number = SESSION_GET(session->memory_number);
+    int error;
+
+    if (!writes_to(session, round->file))
+        return 0;
+    error = session_take_over(round->heir, SESSION_GET(session->memory_device), memory_number);
+    if (round->error == 0)
+        round->error = error;
+    (void)session_settle(session, memory_number);
+    return 0;
+}
+
+/* What this process goes on writing to the source's inode, or to a session's memory of it, is meant for the target. */
+static void take_writers_over(const struct stat *from, struct session *heir)
+{
+    struct round round = {.file = from, .heir = heir};
+    ino_t memory_number = heir->memory_number;
+    int error;
+
+    (void)session_for_each(take_over_session, &round);
+    error = session_take_over(heir, from->st_dev, from->st_ino);
+    if (error == 0)
+        error = round.error;
+    if (error != 0)
+        log_line(LOG_ERROR, "a file that was renamed is still written to: %s; what follows is lost",
+                 log_errno(error));
+    session_publish(heir);
+    (void)session_settle(heir, memory_number); /* another thread may have closed them meanwhile */
+}
+
+/* A lease for reading is refused where somebody has the file open for writing. `source` bears our mark: breaking the
+ * lease raises no signal that could kill. */
+static void tell_other_writers(const struct replace_name *from, int source)
+{
+    long result = sys_fcntl(source, F_SETLEASE, F_RDLCK);
+
+    if (result == 0)
+        (void)sys_fcntl(source, F_SETLEASE, F_UNLCK);
+    else if (result == -EAGAIN)
+        log_line(LOG_WARN,
+                 "%s: another process has it open and may write to it: that is not in the file that it "
+                 "replaces",
+                 from->path);
+}
+
+/* ---- the commit ---- */
+
+/* A session on the target, with the source's payload. */
+static int begin(const struct replace_name *to, int target, int source, int flags, struct session *stray,
+                 struct session **session)
+{
+    const struct store_wait wait = {.timeout = session_config->lock_timeout};
+    struct store_image image;
+    struct signals_held held;
+    int inode = managed_reopen(to->directory, to->path, target, O_RDWR);
+    int error = inode < 0 ? inode : session_begin(inode, flags | O_TRUNC, false, stray, session);
+
+    if (error != 0)
+        return error;
+    held = signals_hold(SIGXFSZ); /* see session_begin() */
+    error = store_load(source, (*session)->memory, wait, &image);
+    signals_release(&held);
+    if (error == 0)
+        return 0;
+    if (error == -EIO)
+        log_line(LOG_ERROR,
+                 "%s: cannot be replaced: the new file holds no valid image, or its disk fails (EIO)",
+                 to->path);
+    session_drop(*session);
+    return error;
+}
+
+static void carry_over(int inode, const struct stat *from, const struct stat *before)
+{
+    const struct timespec times[2] = {from->st_atim, from->st_mtim};
+    bool same_owner = from->st_uid == before->st_uid && from->st_gid == before->st_gid;
+    mode_t mode = from->st_mode & (same_owner ? PERMISSIONS : 0777);
+
+    if (replace_carries_mode(mode, before->st_mode, current_umask()))
+        (void)sys_fchmod(inode, mode);
+    (void)sys_utimensat(inode, NULL, times, 0);
+}
+
+/* The source could not be removed. */
+static void put_back(const struct session *session, int kept, const struct stat *before)
+{
+    const struct timespec times[2] = {before->st_atim, before->st_mtim};
+    struct session old = *session;
+
+    old.memory = kept;
+    old.flags &= ~(unsigned)SESSION_REPLACES; /* the old content is rescued if it cannot be put back */
+    session_set_base(&old, (struct session_base){.force = true});
+    if (session_commit(&old, true) != 0)
+        log_line(LOG_ERROR, "that was to undo a rename: the file has the new content");
+    (void)sys_fchmod(session->inode, before->st_mode & PERMISSIONS);
+    (void)sys_utimensat(session->inode, NULL, times, 0);
+}
+
+/* With the lock held. */
+static int commit_and_unlink(struct session *session, const struct replace_name *from,
+                             const struct replace_name *to)
+{
+    struct store_image image;
+    struct stat before;
+    int kept;
+    int error;
+
+    if (!leads_to(from) || !leads_to(to))
+        return REPLACE_AGAIN;
+    kept = memory_scratch(session_config->rescue_dir);
+    if (kept < 0)
+        return kept;
+    error = sys_fstat(session->inode, &before);
+    if (error == 0)
+        error = store_load(session->inode, kept, (struct store_wait){.locked = true}, &image);
+    if (error == 0)
+        error = session_commit(session, true);
+    else
+        session_report(session, error);
+    if (error == 0) {
+        carry_over(session->inode, &from->status, &before);
+        error = sys_unlinkat(from->directory, from->path, 0);
+        if (error != 0)
+            put_back(session, kept, &before);
+    }
+    (void)sys_close(kept);
+    return error;
+}
+
+static int replace(struct session *session, const struct replace_name *from, const struct replace_name *to)
+{
+    const unsigned flags = session->flags;
+    struct signals_held held = signals_hold(SIGXFSZ); /* see session_commit() */
+    struct filelock lock;
+    int error = 0;
+
+    SESSION_SET(session->flags, flags | SESSION_LOCKED | SESSION_REPLACES);
+    if (!(flags & SESSION_LOCKED))
+        error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
+    if (error != 0)
+        session_report(session, error);
+    else {
+        error = commit_and_unlink(session, from, to);
+        if (!(flags & SESSION_LOCKED))
+            filelock_release(&lock);
+    }
+    SESSION_SET(session->flags, flags);
+    signals_release(&held);
+    return error;
 }
 
 /* Opens what is to be read; a session's own descriptor where there is one, as closing another drops POSIX locks. */
 static int open_source(const struct replace_name *from, bool *is_ours)
 {
     struct session *session = session_on(from->status.st_dev, from->status.st_ino);
-    struct stat status;
     int fd;
 
     *is_ours = session == NULL;
@@ -91,170 +304,45 @@ static int open_source(const struct replace_name *from, bool *is_ours)
         return SESSION_GET(session->inode);
     fd =
         sys_openat(from->directory, from->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0);
-    if (fd < 0)
-        return fd;
-    if (sys_fstat(fd, &status) == 0 && status.st_dev == from->status.st_dev &&
-        status.st_ino == from->status.st_ino)
-        return fd;
-    (void)sys_close(fd);
-    return -ENOENT; /* somebody else was quicker */
+    if (fd >= 0)
+        descriptor_mark_inode(fd);
+    return fd;
 }
 
-/* A session on the target, as of a program that opens it with `flags`. */
-static int begin(const struct replace_name *to, int target, int flags, struct session *stray,
-                 struct session **session)
+int replace_commit(const struct replace_name *from, const struct replace_name *to, int target)
 {
-    int inode = managed_reopen(to->directory, to->path, target, O_RDWR);
-
-    return inode < 0 ? inode : session_begin(inode, flags, false, stray, session);
-}
-
-/* Commits what `source` holds into the target, as a program would that opens, writes and closes it. */
-static int commit(const struct config *config, const struct replace_name *to, int target, int source)
-{
-    const struct store_wait wait = {.timeout = config->lock_timeout};
+    struct round round = {.file = &from->status};
+    struct holders holders;
     struct session stray;
     struct session *session;
-    struct store_image image;
-    int error = begin(to, target, O_WRONLY | O_TRUNC, &stray, &session);
-
-    if (error != 0)
-        return error;
-    error = store_load(source, session->memory, wait, &image);
-    if (error != 0) {
-        session_drop(session);
-        return error;
-    }
-    session_publish(session);
-    return session_settle(session, session->memory_number);
-}
-
-/* The target's content as it is, in case that it must be put back; a damaged one has none. */
-static int keep_content(const struct config *config, const struct replace_name *to, int target)
-{
-    const struct store_wait wait = {.timeout = config->lock_timeout};
-    const struct session *session = session_on(to->status.st_dev, to->status.st_ino);
-    struct store_image image;
-    int inode = session != NULL ? SESSION_GET(session->inode)
-                                : managed_reopen(to->directory, to->path, target, O_RDONLY);
-    int kept = inode < 0 ? inode : DESCRIPTOR_INSIST(memory_scratch(config->rescue_dir));
-
-    if (kept >= 0 && store_load(inode, kept, wait, &image) != 0) {
-        (void)sys_close(kept);
-        kept = -EIO;
-    }
-    if (session == NULL && inode >= 0)
-        (void)sys_close(inode);
-    return kept;
-}
-
-static void carry_over(const struct stat *from, const struct replace_name *to)
-{
-    const struct timespec times[2] = {from->st_atim, from->st_mtim};
-    bool same_owner = from->st_uid == to->status.st_uid && from->st_gid == to->status.st_gid;
-
-    if (replace_carries_mode(from->st_mode, to->status.st_mode, current_umask()))
-        (void)SYS_CALL(SYS_fchmodat, to->directory, to->path,
-                       from->st_mode & (same_owner ? PERMISSIONS : 0777), 0, 0, 0);
-    (void)sys_utimensat(to->directory, to->path, times, AT_SYMLINK_NOFOLLOW);
-}
-
-/* What this process goes on writing to the source's inode, or to a session's memory of it, is meant for the target. */
-static void take_writers_over(const struct stat *from, const struct replace_name *to, int target)
-{
-    struct session stray;
-    struct session *session;
-    struct session *old = session_on(from->st_dev, from->st_ino);
-    ino_t old_number = old != NULL ? SESSION_GET(old->memory_number) : 0;
-    int error = begin(to, target, O_RDWR, &stray, &session);
-
-    if (error == 0) {
-        error = old != NULL ? session_take_over(session, old->memory_device, old_number)
-                            : session_take_over(session, from->st_dev, from->st_ino);
-        session_publish(session);
-        if (old != NULL)
-            (void)session_settle(old, old_number);
-        (void)session_settle(session, session->memory_number);
-    }
-    if (error != 0)
-        log_line(LOG_ERROR, "a file that was renamed is still written to: %s; what follows is lost",
-                 log_errno(error));
-}
-
-struct writer {
-    const struct stat *file;
-    ino_t memory_number;
-};
-
-static int is_writer(int fd, void *context)
-{
-    const struct writer *writer = context;
-    struct stat status;
-
-    if (sys_fstat(fd, &status) != 0 ||
-        (status.st_ino != writer->memory_number &&
-         (status.st_dev != writer->file->st_dev || status.st_ino != writer->file->st_ino)))
-        return 0;
-    return !descriptor_is_private(fd) && (sys_fcntl(fd, F_GETFL, 0) & (O_ACCMODE | O_PATH)) != O_RDONLY;
-}
-
-/* Does this process go on writing to it? */
-static bool has_writers_here(const struct stat *from)
-{
-    const struct session *session = session_on(from->st_dev, from->st_ino);
-    struct writer writer = {from, session != NULL ? session->memory_number : 0};
-
-    return descriptor_for_each(is_writer, &writer) == 1;
-}
-
-static bool has_writers(int source)
-{
-    long result = sys_fcntl(source, F_SETLEASE, F_RDLCK);
-
-    if (result == 0)
-        (void)sys_fcntl(source, F_SETLEASE, F_UNLCK);
-    return result == -EAGAIN;
-}
-
-int replace_commit(const struct config *config, const struct replace_name *from,
-                   const struct replace_name *to, int target)
-{
-    struct in_use in_use = {.file = &from->status};
     bool is_ours = false;
-    bool written_here;
-    int kept = -1;
     int source;
     int error = may_unlink(from);
 
+    if (error == 0)
+        error = session_for_each(sync_source, &round);
     if (error != 0)
         return error;
-    (void)session_for_each(sync_source, &in_use);
-    if (in_use.error != 0)
-        return in_use.error;
     source = open_source(from, &is_ours);
     if (source < 0)
         return source;
-    (void)rendezvous_wait(source, config->lock_timeout);
-    written_here = has_writers_here(&from->status);
-    if (is_ours && !written_here && has_writers(source))
-        log_line(LOG_WARN,
-                 "%s: another process has it open and may write to it: that is not in the file that it "
-                 "replaces",
-                 from->path);
-    kept = keep_content(config, to, target);
-    error = commit(config, to, target, source);
-    if (error == 0) {
-        carry_over(&from->status, to);
-        error = (int)SYS_CALL(SYS_unlinkat, from->directory, from->path, 0, 0, 0, 0);
-        if (error != 0 && error != -ENOENT && kept >= 0)
-            (void)commit(config, to, target, kept);
-        if (error == -ENOENT) /* as if it had been renamed before */
-            error = 0;
+    (void)rendezvous_wait(source, session_config->lock_timeout);
+    holders = look_for_holders(&from->status);
+    error = begin(to, target, source, O_RDWR | (holders.writable && !holders.others ? O_APPEND : 0), &stray,
+                  &session);
+    if (error != 0)
+        goto out;
+    error = replace(session, from, to);
+    if (error == 0 && holders.writable)
+        take_writers_over(&from->status, session);
+    else {
+        if (session->flags & SESSION_LOCKED)
+            filelock_give_up(session->inode);
+        session_drop(session);
     }
-    if (error == 0 && written_here)
-        take_writers_over(&from->status, to, target);
-    if (kept >= 0)
-        (void)sys_close(kept);
+    if (error == 0 && is_ours)
+        tell_other_writers(from, source);
+out:
     if (is_ours)
         (void)sys_close(source);
     return error;

@@ -2,7 +2,6 @@
 #ifndef ATOMSHIM_REPLACE_H
 #define ATOMSHIM_REPLACE_H
 
-#include "config.h"
 #include "sys.h"
 
 /* A file as the caller of rename(2) names it, and its lstat. */
@@ -12,14 +11,16 @@ struct replace_name {
     struct stat status;
 };
 
+enum { REPLACE_AGAIN = 1 };
+
 /*
- * Makes the payload of `from`, a regular file, the content of `to`, a managed file that `target` is open on for O_PATH, by one commit; carries its times over, and its mode if the program meant it (see replace_carries_mode()); and unlinks
- * it. Descriptors of this process that can write to `from` write to the target from then on. Where the kernel would
- * refuse the rename on the side of `from`, its errno is returned, and nothing was done; what the commit returns else:
- * then both files are as before.
+ * Makes the payload of `from`, a regular file, the content of `to`, a managed file that `target` is open on for O_PATH, by
+ * one commit; carries its times over, and its mode if the program meant it (see replace_carries_mode()); and unlinks
+ * it. Where this process can write to `from`, its descriptors lead to the target from then on. Returns 0; or
+ * REPLACE_AGAIN, if one of the names leads to another file meanwhile; or a negative errno, of the kernel where it would
+ * refuse the rename on the side of `from`, or of the commit. Then both files are as before.
  */
-int replace_commit(const struct config *config, const struct replace_name *from,
-                   const struct replace_name *to, int target);
+int replace_commit(const struct replace_name *from, const struct replace_name *to, int target);
 
 /*
  * Does a new file's mode say that the program wants it? Not the one that the target has, and none that files get as

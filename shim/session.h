@@ -50,6 +50,8 @@ enum session_flag {
     SESSION_CREATED = 4, /* the open created the file: its directory is synced with the first commit */
     SESSION_LOCKED = 8,  /* ATOMSHIM_ISOLATION=session: the file is locked until the session ends */
     SESSION_STRAY = 16,  /* not in the table: see vfork above */
+    SESSION_REPLACES =
+        32, /* replace.h: should the commit fail, the new content is still in the file that it was in */
 };
 
 /* Other threads look at these while the slot changes hands; what they find counts only once enter() says so. */
@@ -106,8 +108,8 @@ int session_open(struct session *session, int flags);
 int session_hand_out(struct session *session, int flags);
 
 /*
- * Puts the descriptors of this process that can write to the inode with this identity, which may be another session's
- * memory, on the session's memory: at the same number and position, with the same flags. Returns 0 or a negative errno.
+ * Puts this process's descriptors of the inode with this identity, which may be another session's memory, on the
+ * session's memory: at the same number and position, with the same flags. Returns 0 or a negative errno.
  */
 int session_take_over(const struct session *session, dev_t device, ino_t number);
 
@@ -238,6 +240,9 @@ uint32_t session_identity_sum(dev_t device, ino_t number);
  * the memory meanwhile. Returns 0, or a negative errno after the failure was logged and the image rescued.
  */
 int session_commit(struct session *session, bool exclusive);
+
+/* Logs that the commit failed; nothing is rescued. */
+void session_report(const struct session *session, int failure);
 
 /* session_refresh(), with every other committer kept out. */
 int session_reload(struct session *session);

@@ -299,7 +299,11 @@ static void report(const struct session *session, const struct view *view, int f
     path = scratch.bytes;
     saved = path + PATH_MAX;
     (void)session_path(session, path, PATH_MAX);
-    if (session_config->rescue_dir == NULL) {
+    if (session->flags & SESSION_REPLACES) {
+        log_line(LOG_ERROR,
+                 "%s: commit failed: %s; the old content stays, and so does the file that was to replace it",
+                 path, log_errno(failure));
+    } else if (session_config->rescue_dir == NULL) {
         log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
                  log_errno(failure));
     } else {
@@ -314,6 +318,11 @@ static void report(const struct session *session, const struct view *view, int f
                      log_errno(failure), saved, log_errno(error));
     }
     scratch_give(&scratch);
+}
+
+void session_report(const struct session *session, int failure)
+{
+    report(session, NULL, failure);
 }
 
 /* Without a look at more than there is: the program may have a file of holes open, and not have touched it. */

@@ -100,9 +100,11 @@ struct swap {
     const struct session *session;
     dev_t old_device;
     ino_t old_number;
-    bool writable; /* only those that can be written to */
-    int fresh;     /* a descriptor of a new description, or -1 */
+    int fresh; /* a descriptor of a new description, or -1 */
 };
+
+/* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which would fail. */
+#define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
 
 /* Puts the program's descriptor on the new memfd, at the same position. Those at one position are taken for copies. */
 static int swap_one(int fd, void *context)
@@ -116,14 +118,14 @@ static int swap_one(int fd, void *context)
     if (sys_fstat(fd, &status) != 0 || status.st_dev != swap->old_device ||
         status.st_ino != swap->old_number || descriptor_is_private(fd))
         return 0;
-    if (swap->writable && (sys_fcntl(fd, F_GETFL, 0) & (O_ACCMODE | O_PATH)) == O_RDONLY)
-        return 0;
     position = sys_lseek(fd, 0, SEEK_CUR);
+    if (position < 0) /* O_PATH */
+        return 0;
     if (swap->fresh < 0 || sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
         if (swap->fresh >= 0)
             (void)sys_close(swap->fresh);
-        swap->fresh = sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
-                                 (int)sys_fcntl(fd, F_GETFL, 0) & ~O_CREAT, 0);
+        swap->fresh = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->memory),
+                                                   (int)sys_fcntl(fd, F_GETFL, 0) & KEPT_FLAGS, 0));
         if (memory_is_proc_missing(swap->fresh) && session->early >= 0)
             swap->fresh = (int)sys_fcntl(session->early, F_DUPFD_CLOEXEC, 0);
         if (swap->fresh < 0)
@@ -144,14 +146,14 @@ static int swap_all(struct swap *swap)
 
 int session_take_over(const struct session *session, dev_t device, ino_t number)
 {
-    struct swap swap = {session, device, number, true, -1};
+    struct swap swap = {session, device, number, -1};
 
     return swap_all(&swap);
 }
 
 int session_load_anew(struct session *session)
 {
-    struct swap swap = {session, session->memory_device, session->memory_number, false, -1};
+    struct swap swap = {session, session->memory_device, session->memory_number, -1};
     int old_memory = session->memory;
     int error;
 

@@ -1,6 +1,7 @@
 /* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
 #include "interpose.h"
 
+#include "descriptor.h"
 #include "managed.h"
 #include "replace.h"
 
@@ -10,29 +11,41 @@ static bool is_regular(struct replace_name *name)
            S_ISREG(name->status.st_mode);
 }
 
-/* SHIM_PASS, 0, or a negative errno. Whatever is not one regular file over another is the kernel's. */
+/* SHIM_PASS, or what replace_commit() returns. Whatever is not one regular file over another is the kernel's. */
+static int replace(struct replace_name *from, struct replace_name *to)
+{
+    int target;
+    int error;
+
+    if (!is_regular(to))
+        return SHIM_PASS;
+    target = managed_find(&shim_config, to->directory, to->path, &to->status);
+    if (target < 0)
+        return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
+    if (!is_regular(from) ||
+        (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino))
+        error = SHIM_PASS;
+    else {
+        (void)session_settle_closed(false);
+        error = replace_commit(from, to, target);
+    }
+    (void)sys_close(target);
+    return error;
+}
+
 static int shim_rename(int from_directory, const char *from_path, int to_directory, const char *to_path,
                        unsigned flags)
 {
     struct replace_name from = {.directory = from_directory, .path = from_path};
     struct replace_name to = {.directory = to_directory, .path = to_path};
-    int target;
-    int error;
+    int result;
 
-    if (!shim_enabled() || flags != 0 || !is_regular(&to))
+    if (!shim_enabled() || flags != 0)
         return SHIM_PASS;
-    target = managed_find(&shim_config, to.directory, to.path, &to.status);
-    if (target < 0)
-        return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
-    if (!is_regular(&from) ||
-        (from.status.st_dev == to.status.st_dev && from.status.st_ino == to.status.st_ino))
-        error = SHIM_PASS;
-    else {
-        (void)session_settle_closed(false);
-        error = replace_commit(&shim_config, &from, &to, target);
-    }
-    (void)sys_close(target);
-    return error;
+    do
+        result = DESCRIPTOR_INSIST(replace(&from, &to));
+    while (result == REPLACE_AGAIN);
+    return result;
 }
 
 EXPORT int rename(const char *from, const char *to)
