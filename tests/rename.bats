@@ -206,6 +206,73 @@ signal.pause()' "$file" 3>&- &
     assert_equal "$(payload "$file") $(cat "$file.new")" 'key=old key=new'
 }
 
+# fails WORDS [SETTING...]: mv of key=new onto the file, which holds key=old and has a mode and times of its own, fails with
+# these words, and both files are as before.
+fails() {
+    local words=$1 new=${new:-$file.new} before
+    shift
+    wrapped sh -c 'echo key=old >"$file"'
+    chmod 640 "$file"
+    touch -d 2001-02-03 "$file"
+    [ -s "$new" ] || echo key=new >"$new"
+    chmod 751 "$new"
+    before=$(stat -c '%i %h %a %Y' "$file")
+    cp "$new" "$BATS_TEST_TMPDIR/new.before"
+    run --separate-stderr "$@" env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" \
+        perl -e 'rename($ARGV[0], $ARGV[1]) or die "$!\n"' "$new" "$file"
+    [[ $stderr == *"$words"* ]] || {
+        echo "status $status: $stderr"
+        return 1
+    }
+    assert_equal "$(payload "$file")" key=old 'I5'
+    assert_equal "$(stat -c '%i %h %a %Y' "$file")" "$before" 'I3 I5'
+    cmp "$new" "$BATS_TEST_TMPDIR/new.before"
+}
+
+@test "I5 the new file cannot be removed after all: the old content is put back, with mode and times" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    fails 'Input/output error' strace -f -qq -o trace -e trace=unlinkat -e inject=unlinkat:error=EIO:when=2
+    assert_equal "$(grep -c INJECTED trace)" 1
+    assert_equal "$(generation "$file")" 3 'commits: old, new, old'
+    fails 'Permission denied' strace -f -qq -o trace -e trace=unlinkat -e inject=unlinkat:error=EACCES:when=1
+    assert_equal "$(generation "$file")" 4 'the kernel says no before the commit: one more, of key=old'
+}
+
+@test "I5 rename and a full disk, RLIMIT_FSIZE, a mounted source, a read-only file system" {
+    unshare -m true 2>/dev/null || skip 'mounting needs root'
+    export new=$BATS_TEST_TMPDIR/new
+    seq 500000 >"$new"
+    fails 'File too large' bash -c 'ulimit -f 1000; exec "$@"' -
+    [[ $stderr != *'is lost'* ]]
+    # shellcheck disable=SC2016
+    fails 'No space left on device' unshare -m sh -c 'mount -t tmpfs -o size=1m tmpfs "$MANAGED" &&
+        echo key=old >"$file" && ln "$file" "$file.link" && "$@"; status=$?
+        [ "$(cat "$file.link")" = key=old ] || echo "the old content is gone" >&2; exit $status' -
+    [[ $stderr == *'stays, and so does the file that was to replace it'* && $stderr != *gone* ]]
+    rm "$new"
+    # shellcheck disable=SC2016
+    fails 'Device or resource busy' unshare -m sh -c 'mount --bind "$new" "$new" && exec "$@"' -
+    assert_equal "$(generation "$file")" 3 'commits, all of key=old'
+    # shellcheck disable=SC2016
+    fails 'Read-only file system' unshare -m sh -c 'mount --bind "$MANAGED" "$MANAGED" &&
+        mount -o remount,ro,bind "$MANAGED" && exec "$@"' -
+}
+
+@test "I3 I4 rename in the plain format, and with ATOMSHIM_ISOLATION=session" {
+    for setting in ATOMSHIM_FORMAT=plain ATOMSHIM_ISOLATION=session ATOMSHIM_SYNC=0; do
+        rm -rf "$MANAGED" && mkdir "$MANAGED"
+        echo old >"$file"
+        ln "$file" "$MANAGED/link"
+        before=$(stat -c '%i %h' "$file")
+        for round in 1 2 3; do
+            echo "$round" >"$BATS_TEST_TMPDIR/new"
+            (export "${setting?}"; wrapped mv "$BATS_TEST_TMPDIR/new" "$file")
+            assert_equal "$(payload "$MANAGED/link")" "$round" "$setting"
+        done
+        assert_equal "$(stat -c '%i %h' "$file")" "$before" "I3: $setting"
+    done
+}
+
 @test "I2 two processes rename onto one file while others read: whole contents only, nothing left" {
     seq 5000 >"$file"
     wrapped python3 - "$file" <<'EOF'

@@ -1,6 +1,8 @@
 /* rename onto a managed file: its inode stays and gets the content. Without the shim the name gets the other inode. */
 #include "expect.h"
 
+#include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 
@@ -206,6 +208,101 @@ static void test_open_source(const char *file)
     join_links(file, &before);
 }
 
+/* The flags of temporary files, which the file that takes its place must not be opened with; several opens; a reader. */
+static void test_open_twice(const char *file)
+{
+    struct stat before = status_of(file);
+    char *from = sibling(file, ".new");
+    int first = open(from, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int second;
+    int reader;
+    char text[16] = "";
+
+    write_text(first, "one ");
+    EXPECT(fsync(first) == 0);
+    second = open(from, O_WRONLY | O_APPEND);
+    reader = open(from, O_RDONLY);
+    EXPECT(rename(from, file) == 0);
+    EXPECT(fcntl(first, F_GETFD) == FD_CLOEXEC && (fcntl(second, F_GETFL) & O_APPEND));
+    write_text(second, "two ");
+    EXPECT(lseek(first, 0, SEEK_END) == 8);
+    write_text(first, "three");
+    EXPECT(close(first) == 0);
+    EXPECT(read(reader, text, 3) == 3 && strcmp(text, "one") == 0);
+    EXPECT(close(second) == 0 && close(reader) == 0);
+    expect_content(file, "one two three");
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
+/* rename(2) needs no number of a descriptor. */
+static void test_full_table(const char *file)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "new");
+    struct rlimit limit = {64, 1024};
+    int fds[64];
+    int count = 0;
+
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    while (count < 64 && (fds[count] = open("/", O_PATH)) >= 0)
+        count++;
+    EXPECT(rename(from, file) == 0);
+    while (count > 0)
+        EXPECT(close(fds[--count]) == 0);
+    expect_content(file, "new");
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
+/* Whoever watches the inode hears of its new content; without the shim, that it is gone. */
+static void test_watched(const char *file)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "new");
+    _Alignas(struct inotify_event) char events[4096];
+    uint32_t seen = 0;
+    int watch = inotify_init1(IN_NONBLOCK);
+    ssize_t n;
+
+    EXPECT(watch >= 0 && inotify_add_watch(watch, file, IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB) >= 0);
+    EXPECT(rename(from, file) == 0);
+    n = read(watch, events, sizeof events);
+    for (ssize_t at = 0; at < n;) {
+        const struct inotify_event *event = (const struct inotify_event *)(events + at);
+
+        seen |= event->mask;
+        at += (ssize_t)(sizeof *event + event->len);
+    }
+    EXPECT((seen & IN_CLOSE_WRITE) == (is_wrapped() ? IN_CLOSE_WRITE : 0));
+    EXPECT(seen & IN_ATTRIB);
+    EXPECT(close(watch) == 0);
+    join_links(file, &before);
+}
+
+/* Two processes rename one file: it was there once. */
+static void test_same_source(const char *file)
+{
+    struct stat before = status_of(file);
+
+    for (int round = 0; round < 20; round++) {
+        char *from = make_sibling(file, ".new", "new");
+        pid_t child = fork();
+        int result;
+        int status;
+
+        if (child == 0)
+            _exit(rename(from, file) == 0 ? 0 : errno);
+        result = rename(from, file) == 0 ? 0 : errno;
+        EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status));
+        EXPECT((result == 0) != (WEXITSTATUS(status) == 0));
+        EXPECT(result + WEXITSTATUS(status) == ENOENT);
+        expect_content(file, "new");
+    }
+    expect_inode(file, &before);
+    join_links(file, &before);
+}
+
 /* The target is open: who reads it keeps what was opened. */
 static void test_open_target(const char *file)
 {
@@ -306,6 +403,10 @@ static const struct test_case cases[] = {
     {"flags", test_flags},
     {"missing", test_missing},
     {"open-source", test_open_source},
+    {"open-twice", test_open_twice},
+    {"full-table", test_full_table},
+    {"watched", test_watched},
+    {"same-source", test_same_source},
     {"open-target", test_open_target},
     {"metadata", test_metadata},
     {"refused", test_refused},
