@@ -13,6 +13,7 @@
  *   sizes          images of four sizes take turns: commits grow and shrink the file
  *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
  *                  the dead program still holds
+ *   rename         the program replaces the file by rename(2); what is killed before the new file is gone leaves it
  *   naked          the program itself overwrites the file by one pwrite: a control, with ATOMSHIM_DISABLE=1
  *   group          the kill goes to the program's process group
  *   cgroup=DIR     to the cgroup DIR (cgroup.kill), which the program has joined
@@ -39,7 +40,7 @@ struct campaign {
     int argc;
     const char *file;
     size_t size;
-    bool first, sizes, plain, naked, group, namespace; /* the options of the same names */
+    bool first, sizes, plain, naked, rename, group, namespace; /* the options of the same names */
     const char *cgroup;
     char *image;
     char *expected;
@@ -94,6 +95,18 @@ static bool overwrite(const char *file, const char *image, size_t size)
            tell('b') && close(fd) == 0;
 }
 
+/* As editors do, with a temporary file that is not managed. */
+static bool replace(const char *file, const char *image, size_t size)
+{
+    char temporary[PATH_MAX];
+    int fd;
+
+    (void)snprintf(temporary, sizeof temporary, "%s.new", file);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    return fd >= 0 && write(fd, image, size) == (ssize_t)size && close(fd) == 0 && tell('b') &&
+           rename(temporary, file) == 0;
+}
+
 static void join_cgroup(const char *directory)
 {
     char path[PATH_MAX];
@@ -118,7 +131,9 @@ static _Noreturn void write_for_ever(const struct campaign *campaign, unsigned r
         size_t size = image_size(campaign, sequence);
 
         fill(image, size, round, sequence);
-        if (!(campaign->naked ? overwrite_in_place : overwrite)(file, image, size))
+        if (!(campaign->naked    ? overwrite_in_place
+              : campaign->rename ? replace
+                                 : overwrite)(file, image, size))
             fail(file);
         if (!tell('c'))
             fail("writer");
@@ -306,8 +321,9 @@ static bool parse_options(struct campaign *campaign)
         const char *name;
         bool *set;
     } options[] = {
-        {"first", &campaign->first}, {"sizes", &campaign->sizes}, {"plain", &campaign->plain},
-        {"naked", &campaign->naked}, {"group", &campaign->group}, {"namespace", &campaign->namespace},
+        {"first", &campaign->first},         {"sizes", &campaign->sizes},   {"plain", &campaign->plain},
+        {"naked", &campaign->naked},         {"rename", &campaign->rename}, {"group", &campaign->group},
+        {"namespace", &campaign->namespace},
     };
 
     if (campaign->argc < 5 || campaign->argc > ARGUMENTS_MAX)
