@@ -213,11 +213,14 @@ static void test_open_twice(const char *file)
 {
     struct stat before = status_of(file);
     char *from = sibling(file, ".new");
-    int first = open(from, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int first;
     int second;
     int reader;
     char text[16] = "";
 
+    if (access("/proc/self", F_OK) != 0) /* all have one description then, from the rename on */
+        return;
+    first = open(from, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     write_text(first, "one ");
     EXPECT(fsync(first) == 0);
     second = open(from, O_WRONLY | O_APPEND);
