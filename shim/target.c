@@ -3,6 +3,7 @@
 #include "scratch.h"
 
 #include <elf.h>
+#include <errno.h>
 #include <limits.h>
 #include <linux/xattr.h>
 #include <string.h>
@@ -173,6 +174,14 @@ bool target_loads_shim(int directory, const char *path, int flags, char *const e
         flags = 0;
     }
     return result;
+}
+
+bool target_is_there(int directory, const char *path, int flags)
+{
+    struct stat status;
+    int error = sys_fstatat(directory, path, &status, flags & AT_EMPTY_PATH);
+
+    return error != -ENOENT && error != -ENOTDIR;
 }
 
 static bool is_executable(const char *path)

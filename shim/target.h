@@ -15,6 +15,9 @@ void target_remember(char *const environment[]);
  */
 bool target_loads_shim(int directory, const char *path, int flags, char *const environment[]);
 
+/* Is there a file at all? */
+bool target_is_there(int directory, const char *path, int flags);
+
 /* Where execvp(3) finds `file`: writes at most `size` bytes to `path`. Returns false if nowhere. */
 bool target_find(const char *file, char *path, size_t size);
 

@@ -82,6 +82,18 @@ open(file, "w").write(" ".join(seen))
 print(open(file).read(), end="")'
 }
 
+@test "a search along PATH, whose names are not there, starts no guardian" {
+    PATH=/nonexistent:/nonexistent/too:$PATH expect none python3 -c '
+import os, subprocess
+with open(os.environ["file"], "w") as f:
+    subprocess.run(["sh", "-c", """
+for p in /proc/[0-9]*; do
+    [ "$(cat $p/comm 2>/dev/null)" != atomshim-guard ] || ! tr "\\0" "\\n" <$p/environ | grep -qx "file=$file" || echo guardian
+done
+printf none"""], stdout=f)
+print(open(os.environ["file"]).read(), end="")'
+}
+
 @test "I7 perl: system, exec, pipes" {
     expect 'system exec pipe' perl -e '
 my ($file, $static) = @ENV{"file", "static"};

@@ -24,7 +24,8 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
 {
     struct exec exec = {.hidden = false, .beacon = -1};
 
-    if (!shim_has_sessions())
+    /* a search along PATH tries names that are not there: nothing will be run */
+    if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
     if (target_loads_shim(directory, path, flags, environment)) {
         exec.beacon = session_light_beacon();
