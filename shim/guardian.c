@@ -105,6 +105,7 @@ struct process_info {
 #define GET_PROCESS_INFO _IOWR(0xff, 11, struct process_info)
 enum { INFO_EXIT = 1 << 3 };
 
+enum { LOOKS_MAX = 20, LOOK_PAUSE = 500 * 1000 /* nanoseconds */ };
 enum { FLAGS_FIELD = 9, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
 
 static long field(const char *text, int number)
@@ -118,7 +119,8 @@ static long field(const char *text, int number)
     return value;
 }
 
-/* The wait status of a process that is about to end, or has ended and was not waited for yet: proc(5), /proc/PID/stat. */
+/* The wait status of a process that is about to end, or has ended and was not waited for yet: proc(5), /proc/PID/stat. 0 if
+ * it lives, -1 if it is gone. */
 static int status_of(const struct post *post)
 {
     char path[PROC_PATH_SIZE];
@@ -133,7 +135,7 @@ static int status_of(const struct post *post)
     if (fd >= 0)
         (void)sys_close(fd);
     if (n <= 0)
-        return 0;
+        return -1;
     text[n] = '\0';
     end = strrchr(text, ')'); /* the second field is a name */
     if (end == NULL || (field(end + 1, FLAGS_FIELD) & FLAG_EXITING) == 0)
@@ -141,16 +143,23 @@ static int status_of(const struct post *post)
     return (int)field(end + 1, EXIT_CODE_FIELD);
 }
 
+/* It may be waited for between the two questions: then the first one is answered, soon. */
 static bool was_killed(const struct post *post)
 {
-    struct process_info info = {.mask = INFO_EXIT};
+    struct process_info info;
+    int status;
 
-    if (post->process == 0)
-        return false;
-    if (SYS_CALL(SYS_ioctl, post->pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) != 0 ||
-        (info.mask & INFO_EXIT) == 0)
-        info.exit_code = status_of(post);
-    return WIFSIGNALED(info.exit_code);
+    for (int look = 0; post->process != 0 && look < LOOKS_MAX; look++) {
+        info = (struct process_info){.mask = INFO_EXIT};
+        if (SYS_CALL(SYS_ioctl, post->pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0 &&
+            (info.mask & INFO_EXIT) != 0)
+            return WIFSIGNALED(info.exit_code);
+        status = status_of(post);
+        if (status >= 0)
+            return WIFSIGNALED(status);
+        sys_sleep(LOOK_PAUSE);
+    }
+    return false;
 }
 
 static bool has_ended(const struct post *post)
