@@ -37,6 +37,9 @@ int shim_openat(int directory, const char *path, int flags, mode_t mode, bool ma
  * takes its number. Returns it, or -1 with errno. */
 int shim_opened(int fd, int directory, const char *path, int flags);
 
+/* The same for an open descriptor: `fd`, or a negative errno, and then it is still open. */
+int shim_cover(int fd, int directory, const char *path, int flags);
+
 /* Opens the managed file at `path`: SHIM_PASS, SHIM_ASK with `may_ask`, or 0 and *session in state OPENING, or a negative
  * errno. */
 int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, struct session *stray,

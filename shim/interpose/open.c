@@ -90,10 +90,9 @@ static int take_over(int fd, const char *path, int flags)
     return result < 0 ? result : fd;
 }
 
-int shim_opened(int fd, int directory, const char *path, int flags)
+int shim_cover(int fd, int directory, const char *path, int flags)
 {
-    int saved = errno;
-    int result = fd < 0 ? 0 : managed_opened(&shim_config, directory, path, flags, fd);
+    int result = managed_opened(&shim_config, directory, path, flags, fd);
     struct rlimit limit;
 
     if (result == 0)
@@ -105,6 +104,17 @@ int shim_opened(int fd, int directory, const char *path, int flags)
         result = take_over(fd, path, flags);
         descriptor_restore_limit(&limit);
     }
+    return result;
+}
+
+int shim_opened(int fd, int directory, const char *path, int flags)
+{
+    int saved = errno;
+    int result;
+
+    if (fd < 0)
+        return fd;
+    result = shim_cover(fd, directory, path, flags);
     if (result < 0)
         (void)sys_close(fd);
     else

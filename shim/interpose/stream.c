@@ -178,13 +178,12 @@ static FILE *take_over(FILE *stream, const char *path)
 {
     int fd = descriptor_of(stream);
     int flags = (int)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
-    int error;
+    int error = shim_cover(fd, AT_FDCWD, path, O_RDONLY | flags);
 
-    if (shim_opened(fd, AT_FDCWD, path, O_RDONLY | flags) >= 0)
+    if (error >= 0)
         return stream;
-    error = errno;
-    (void)real_fclose(stream);
-    errno = error;
+    (void)real_fclose(stream); /* and its descriptor, which nobody else has closed */
+    errno = -error;
     return NULL;
 }
 
