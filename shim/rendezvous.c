@@ -132,8 +132,14 @@ static bool wait_between(int64_t from, int64_t to, int inode, const struct stat 
     if (proc < 0)
         return false;
     while (from < to && look(proc, from, to, &lock)) {
+        /* what is no guardian's place anybody may have made, to keep us here */
+        bool is_place = lock.l_pid > 0 && lock.l_start >= from && lock.l_start % GUARDIAN_ROOM == 0 &&
+                        lock.l_len > 0 && lock.l_len <= GUARDIAN_ROOM;
+
+        if (!is_place && (lock.l_start < from || lock.l_len == 0 || lock.l_len > GUARDIAN_ROOM))
+            break;
         from = lock.l_start / GUARDIAN_ROOM * GUARDIAN_ROOM + GUARDIAN_ROOM;
-        if (!is_trusted(&lock, file))
+        if (!is_place || !is_trusted(&lock, file))
             continue;
         if (deadline == 0)
             deadline = sys_now() + timeout;
