@@ -368,3 +368,29 @@ bool filelock_is_posix_holder(int fd)
 
     return find_posix(&lock, F_WRLCK) != 0 || lock.kept_count != 0;
 }
+
+/* Where /proc cannot tell: yes. The lines on locks come before the text is full. */
+static bool is_locked_through(int fd)
+{
+    char text[TEXT_SIZE];
+    char path[PROC_PATH_SIZE];
+    int info = sys_openat(AT_FDCWD, descriptor_info_path(path, fd), O_RDONLY | O_CLOEXEC, 0);
+    ssize_t n;
+
+    if (info < 0)
+        return true;
+    n = sys_read(info, text, sizeof text - 1);
+    (void)sys_close(info);
+    if (n < 0)
+        return true;
+    text[n] = '\0';
+    return strstr(text, "\nlock:") != NULL;
+}
+
+bool filelock_is_anothers(int fd)
+{
+    struct flock found;
+
+    return get_lock(fd, F_OFD_GETLK, F_WRLCK, 0, &found) == 0 && found.l_type != F_UNLCK &&
+           found.l_pid != sys_getpid() && !is_locked_through(fd);
+}

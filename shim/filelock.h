@@ -65,4 +65,7 @@ void filelock_give_up(int fd);
 /* True if this process holds a POSIX lock on the file of `fd`: closing any descriptor of it would drop that. */
 bool filelock_is_posix_holder(int fd);
 
+/* True if another process has a lock on the file of `fd`, and nobody took one through the description of `fd`. */
+bool filelock_is_anothers(int fd);
+
 #endif

@@ -80,6 +80,12 @@ more() {
     run_all_twice lock
 }
 
+@test "I7 an unlock by who did not get the lock neither waits for a commit nor reports one" {
+    printf old >"$MANAGED/file"
+    ATOMSHIM_LOCK_TIMEOUT=0.2 wrapped "$PROGRAMS/calls_lock" refused "$MANAGED/file" 2>"$BATS_TEST_TMPDIR/log"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/log")" ''
+}
+
 @test "I3 I5 rename onto a managed file" {
     run_all_twice rename
 }

@@ -5,6 +5,8 @@
  */
 #include "interpose.h"
 
+#include "filelock.h"
+
 #include <stdarg.h>
 #include <sys/file.h>
 
@@ -41,10 +43,13 @@ static int after_lock(struct session *session, int result)
     return error != 0 ? error : result;
 }
 
-/* Before a lock is given back. What fails is in the log, and is tried again at the close, which reports it. */
+/*
+ * Before a lock is given back. What fails is in the log, and is tried again at the close, which reports it. Programs
+ * unlock after a lock that they did not get, too: that must not wait for who has it.
+ */
 static void before_unlock(struct session *session)
 {
-    if (session->flags & SESSION_WRITABLE)
+    if ((session->flags & SESSION_WRITABLE) && !filelock_is_anothers(session->inode))
         (void)session_sync(session);
 }
 

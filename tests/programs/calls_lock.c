@@ -256,6 +256,38 @@ static void test_count(const char *file)
     }
 }
 
+/* Who did not get the lock, and gives it back all the same, does not wait for who has it. */
+static void test_refused(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 0);
+    struct flock unlock = range(F_UNLCK, 0, 0);
+    int fd = open(file, O_RDWR);
+    int held[2];
+    int done[2];
+    pid_t child;
+    char byte;
+
+    EXPECT(fd >= 0 && pipe(held) == 0 && pipe(done) == 0);
+    child = fork();
+    if (child == 0) {
+        EXPECT(close(fd) == 0 && close(done[1]) == 0);
+        fd = open(file, O_RDWR);
+        EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && write(held[1], "", 1) == 1);
+        EXPECT(read(done[0], &byte, 1) == 1); /* nothing, if the parent gave up first */
+        _exit(0);
+    }
+    EXPECT(close(done[0]) == 0 && read(held[0], &byte, 1) == 1);
+    write_text(fd, "new");
+    EXPECT_ERROR(fcntl(fd, F_SETLK, &lock), EAGAIN);
+    /* one that waited would log that its commit failed: calls.bats looks at that */
+    EXPECT(fcntl(fd, F_SETLK, &unlock) == 0 && fcntl(fd, F_OFD_SETLK, &unlock) == 0);
+    EXPECT(lockf(fd, F_ULOCK, 0) == 0 && flock(fd, LOCK_UN) == 0);
+    EXPECT(write(done[1], "", 1) == 1);
+    expect_exit(child, 0);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+}
+
 /* A second open of the file, a stat, a look at it: none of them drops a POSIX lock. */
 static void test_still_locked(const char *file)
 {
@@ -286,6 +318,7 @@ int main(int argc, char *argv[])
         {"flock", test_flock},
         {"count", test_count},
         {"still_locked", test_still_locked},
+        {"refused", test_refused},
         {NULL, NULL},
     };
 
