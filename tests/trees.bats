@@ -36,7 +36,7 @@ expect() {
         expect 'a b' "$shell" -c '{ printf "a "; "$static" 1 write b; } >"$file"; cat "$file"'
         expect 'a b!' "$shell" -c '"$static" 1 write ! >>"$file"; cat "$file"'
         expect 'in' "$shell" -c 'echo unused | "$static" 1 wait-write in >"$file" 2>&1; cat "$file"'
-        expect 'exec' "$shell" -c '("$SHELL" -c "exec $static 1 write exec" >"$file"); cat "$file"'
+        expect 'exec' "$shell" -c '(sh -c "exec $static 1 write exec" >"$file"); cat "$file"'
         expect 'err' "$shell" -c '"$static" 2 write err >"$file" 2>&1; cat "$file"'
         expect '' "$shell" -c ': >"$file"; cat "$file"'
     done
