@@ -19,10 +19,11 @@
 #include <utmp.h>
 #include <utmpx.h>
 
-/* the export, and what it stands in front of */
+/* the export, what it stands in front of, and what takes the place of that where there is none (raw.c) */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \
-    extern result(*real_##name) parameters;
+    extern result(*real_##name) parameters;                                                                  \
+    result fallback parameters;
 #include "calls.def"
 #undef CALL
 
