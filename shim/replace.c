@@ -260,7 +260,7 @@ static int commit_and_unlink(struct session *session, const struct replace_name 
     if (error == 0)
         error = session_commit(session, true);
     else
-        session_report(session, error);
+        session_report(session, NULL, 0, error);
     if (error == 0) {
         carry_over(session->inode, &from->status, &before);
         error = sys_unlinkat(from->directory, from->path, 0);
@@ -282,7 +282,7 @@ static int replace(struct session *session, const struct replace_name *from, con
     if (!(flags & SESSION_LOCKED))
         error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
     if (error != 0)
-        session_report(session, error);
+        session_report(session, NULL, 0, error);
     else {
         error = commit_and_unlink(session, from, to);
         if (!(flags & SESSION_LOCKED))

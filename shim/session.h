@@ -241,8 +241,12 @@ uint32_t session_identity_sum(dev_t device, ino_t number);
  */
 int session_commit(struct session *session, bool exclusive);
 
-/* Logs that the commit failed; nothing is rescued. */
-void session_report(const struct session *session, int failure);
+/*
+ * A commit failed with the negative errno `failure`: writes the image to ATOMSHIM_RESCUE_DIR, unless it is SESSION_REPLACES
+ * or there is none, and one line to the log that says what became of it. `bytes` are the image's, and stay the caller's;
+ * with NULL it is read from the session's memory.
+ */
+void session_report(const struct session *session, const void *bytes, uint64_t size, int failure);
 
 /* session_refresh(), with every other committer kept out. */
 int session_reload(struct session *session);

@@ -1,5 +1,4 @@
-/* What a commit of a session is: decide whether anything changed, merge appends, report and rescue a failure.
- */
+/* What a commit of a session is: decide whether anything changed, merge appends. */
 #include "session.h"
 
 #include "crc32c.h"
@@ -199,17 +198,6 @@ static void privileges_restore(const struct session *session, const struct privi
                             XATTR_CREATE);
 }
 
-size_t session_path(const struct session *session, char *path, size_t size)
-{
-    char link[PROC_PATH_SIZE];
-    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, session->inode), path, size - 1);
-
-    if (n < 0)
-        return log_format(path, size, "inode-%lu", (unsigned long)session->number);
-    path[n] = '\0';
-    return (size_t)n;
-}
-
 /* A file that the session created must still have its name after a power cut. */
 static void sync_directory(const struct session *session)
 {
@@ -235,94 +223,6 @@ static void sync_directory(const struct session *session)
         (void)sys_fsync(
             session->inode); /* the name of a new file goes with it on the file systems that we know */
     scratch_give(&scratch);
-}
-
-/* Writes a piece of the image into `fd`, from the view or, where there was no memory for one, through a little buffer.
- * Returns the count, 0 at the end, or a negative errno. */
-static ssize_t rescue_piece(const struct session *session, const struct view *view, int fd, uint64_t done)
-{
-    char little[1024];
-    ssize_t n;
-
-    if (view != NULL)
-        return done == view->size ? 0 : sys_pwrite(fd, (char *)view->bytes + done, view->size - done, done);
-    n = sys_pread(session->memory, little, sizeof little, done);
-    return n > 0 ? sys_pwrite(fd, little, (size_t)n, done) : n;
-}
-
-/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name.
- */
-static int rescue(const struct session *session, const struct view *view, char *path, size_t size)
-{
-    static unsigned counter;
-    const char *slash = strrchr(path, '/');
-    char name[200]; /* NAME_MAX with what is put behind it */
-    uint64_t done = 0;
-    int fd;
-    int error = 0;
-
-    (void)log_format(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
-    do {
-        unsigned number = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
-
-        (void)log_format(path, size, "%s/%s.atomshim-%d-%u", session_config->rescue_dir, name, sys_getpid(),
-                         number);
-        fd = DESCRIPTOR_INSIST(
-            sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    } while (fd == -EEXIST);
-    if (fd < 0)
-        return fd;
-    for (ssize_t n = 1; error == 0 && n != 0;) {
-        n = rescue_piece(session, view, fd, done);
-        if (n > 0)
-            done += (uint64_t)n;
-        else if (n != -EINTR)
-            error = (int)n;
-    }
-    if (error == 0)
-        error = sys_fsync(fd);
-    (void)sys_close(fd);
-    return error;
-}
-
-static void report(const struct session *session, const struct view *view, int failure)
-{
-    struct scratch scratch;
-    char *path;
-    char *saved;
-    int error;
-
-    if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0) {
-        log_line(LOG_ERROR, "commit failed: %s; the old content stays", log_errno(failure));
-        return;
-    }
-    path = scratch.bytes;
-    saved = path + PATH_MAX;
-    (void)session_path(session, path, PATH_MAX);
-    if (session->flags & SESSION_REPLACES) {
-        log_line(LOG_ERROR,
-                 "%s: commit failed: %s; the old content stays, and so does the file that was to replace it",
-                 path, log_errno(failure));
-    } else if (session_config->rescue_dir == NULL) {
-        log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
-                 log_errno(failure));
-    } else {
-        memcpy(saved, path, PATH_MAX);
-        error = rescue(session, view, saved, PATH_MAX);
-        if (error == 0)
-            log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
-                     log_errno(failure), saved);
-        else
-            log_line(LOG_ERROR,
-                     "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s", path,
-                     log_errno(failure), saved, log_errno(error));
-    }
-    scratch_give(&scratch);
-}
-
-void session_report(const struct session *session, int failure)
-{
-    report(session, NULL, failure);
 }
 
 /* Without a look at more than there is: the program may have a file of holes open, and not have touched it. */
@@ -362,7 +262,7 @@ static int commit_alone(struct session *session, bool exclusive)
     if (error == 0)
         error = view_open(&view, session->memory, (uint64_t)memory.st_size, exclusive);
     if (error != 0) {
-        report(session, NULL, error);
+        session_report(session, NULL, 0, error);
         return error;
     }
     crc = crc32c_mixed(0, view.bytes, view.size);
@@ -395,7 +295,7 @@ static int commit_alone(struct session *session, bool exclusive)
         session->linked = true;
         session_tell_nameless(session);
     } else
-        report(session, &view, error);
+        session_report(session, view.bytes, view.size, error);
 out:
     view_close(&view);
     return error;
@@ -499,7 +399,7 @@ int session_commit(struct session *session, bool exclusive)
     if (error == 0)
         error = commit_alone(session, exclusive);
     else
-        report(session, NULL, error);
+        session_report(session, NULL, 0, error);
     let_others_in(session);
     signals_release(&held);
     return error;
