@@ -16,6 +16,8 @@
 
 enum { PROC_PATH_SIZE = 32 };
 
+#define PROC_DELETED " (deleted)" /* what /proc puts behind the path of a file that has no name */
+
 /* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
 const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
 

@@ -1,27 +1,11 @@
-/* Sessions across exec and at the end of a process: what /proc/self tells about them. */
+/* Sessions across exec and at the end of a process: what /proc/self/fd tells about them. */
 #include "session.h"
 
 #include "descriptor.h"
 #include "guardian.h"
 #include "log.h"
+#include "mapping.h"
 #include "memory.h"
-#include "scratch.h"
-
-#include <errno.h>
-#include <string.h>
-
-static const char *parse_hex(const char *text, uint64_t *value)
-{
-    *value = 0;
-    for (;; text++) {
-        if (*text >= '0' && *text <= '9')
-            *value = *value << 4 | (uint64_t)(*text - '0');
-        else if (*text >= 'a' && *text <= 'f')
-            *value = *value << 4 | (uint64_t)(*text - 'a' + 10);
-        else
-            return text;
-    }
-}
 
 /* What the name of a memory says goes to *session; false if it cannot be read. */
 static bool read_memory_name(int fd, struct session *session)
@@ -37,7 +21,7 @@ static bool read_memory_name(int fd, struct session *session)
     if (at == NULL)
         return false;
     for (int i = 0; i < 4; i++) {
-        at = parse_hex(at, &fields[i]);
+        at = mapping_parse_hex(at, &fields[i]);
         at += i < 3 && *at == ':';
     }
     session->flags = (unsigned)fields[0];
@@ -273,182 +257,6 @@ static int hide_one(struct session *session, void *context)
 void session_hide_private(bool hide)
 {
     (void)session_for_each(hide_one, &hide);
-}
-
-/* ---- mappings ---- */
-
-struct mapping {
-    uintptr_t start;
-    uintptr_t end;
-    uint64_t offset;
-    int protection;
-    bool shared;
-    ino_t number;
-    bool is_memory;
-};
-
-/* "START-END PERMS OFFSET DEVICE INODE PATH", proc(5) */
-static bool parse_mapping(const char *line, struct mapping *mapping)
-{
-    uint64_t start;
-    uint64_t end;
-    uint64_t number = 0;
-
-    line = parse_hex(line, &start);
-    line = parse_hex(line + 1, &end);
-    if (*line != ' ' || strlen(line) < 6)
-        return false;
-    mapping->protection = (line[1] == 'r' ? PROT_READ : 0) | (line[2] == 'w' ? PROT_WRITE : 0) |
-                          (line[3] == 'x' ? PROT_EXEC : 0);
-    mapping->shared = line[4] == 's';
-    line = parse_hex(line + 6, &mapping->offset);
-    line = strchr(line + 1, ' '); /* behind the device */
-    if (line == NULL)
-        return false;
-    for (line++; *line >= '0' && *line <= '9'; line++)
-        number = number * 10 + (uint64_t)(*line - '0');
-    while (*line == ' ')
-        line++;
-    mapping->start = start;
-    mapping->end = end;
-    mapping->number = number;
-    mapping->is_memory = memory_name_in(line) != NULL;
-    return true;
-}
-
-/* Calls `visit` for each mapping of a memfd of ours. */
-static int for_each_mapping(int (*visit)(const struct mapping *mapping, void *context), void *context)
-{
-    struct scratch scratch;
-    struct mapping mapping;
-    size_t size = 0;
-    int result = 0;
-    int fd = sys_openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-
-    if (fd < 0)
-        return fd;
-    if (scratch_take(&scratch, SCRATCH_CHUNK) != 0) {
-        (void)sys_close(fd);
-        return -ENOMEM;
-    }
-    for (;;) {
-        char *text = scratch.bytes;
-        ssize_t n = sys_read(fd, text + size, SCRATCH_CHUNK - 1 - size);
-        char *newline;
-
-        if (n <= 0)
-            break;
-        size += (size_t)n;
-        text[size] = '\0';
-        while (result == 0 && (newline = strchr(text, '\n')) != NULL) {
-            *newline = '\0';
-            if (parse_mapping(text, &mapping) && mapping.is_memory)
-                result = visit(&mapping, context);
-            text = newline + 1;
-        }
-        if (result != 0)
-            break;
-        size -= (size_t)(text - (char *)scratch.bytes);
-        memmove(scratch.bytes, text, size);
-    }
-    scratch_give(&scratch);
-    (void)sys_close(fd);
-    return result;
-}
-
-struct of_number {
-    ino_t number;
-    struct session *session;
-};
-
-struct at_address {
-    uintptr_t address;
-    ino_t number;
-};
-
-static int covers(const struct mapping *mapping, void *context)
-{
-    struct at_address *wanted = context;
-
-    if (wanted->address < mapping->start || wanted->address >= mapping->end || !mapping->shared)
-        return 0;
-    wanted->number = mapping->number;
-    return 1;
-}
-
-static int with_memory(struct session *session, void *context)
-{
-    struct of_number *wanted = context;
-
-    if (session->memory_number != wanted->number)
-        return 0;
-    wanted->session = session;
-    return 1;
-}
-
-int session_mapped_at(const void *address, struct session **session)
-{
-    struct at_address wanted = {.address = (uintptr_t)address};
-    struct of_number search = {0};
-
-    int found = for_each_mapping(covers, &wanted);
-
-    *session = NULL;
-    if (found != 1)
-        return found;
-    search.number = wanted.number;
-    (void)session_for_each(with_memory, &search);
-    *session = search.session;
-    return 0;
-}
-
-static int is_of(const struct mapping *mapping, void *context)
-{
-    return mapping->number == ((const struct session *)context)->memory_number;
-}
-
-bool session_is_mapped(const struct session *session)
-{
-    return for_each_mapping(is_of, (void *)session) == 1;
-}
-
-struct remap {
-    const struct session *session;
-    bool private_left;
-};
-
-static int remap_one(const struct mapping *mapping, void *context)
-{
-    struct remap *remap = context;
-
-    if (mapping->number != remap->session->memory_number)
-        return 0;
-    if (mapping->shared)
-        (void)sys_mmap((void *)mapping->start, mapping->end - mapping->start, mapping->protection,
-                       MAP_SHARED | MAP_FIXED, remap->session->memory, mapping->offset);
-    else
-        remap->private_left = true; /* its pages may be the process's own: they cannot be mapped anew */
-    return 0;
-}
-
-bool session_remap(const struct session *session)
-{
-    struct remap remap = {.session = session};
-
-    (void)for_each_mapping(remap_one, &remap);
-    return remap.private_left;
-}
-
-static int unmap_one(const struct mapping *mapping, void *context)
-{
-    (void)context;
-    (void)sys_munmap((void *)mapping->start, mapping->end - mapping->start);
-    return 0;
-}
-
-void session_unmap(void)
-{
-    (void)for_each_mapping(unmap_one, NULL);
 }
 
 /* ---- the end of the process ---- */

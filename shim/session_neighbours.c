@@ -9,8 +9,6 @@
 #include <limits.h>
 #include <string.h>
 
-#define DELETED " (deleted)" /* what /proc puts behind the path of a file that has no name */
-
 static void tell(const struct session *session, enum log_level level, const char *what)
 {
     struct scratch scratch;
@@ -44,8 +42,9 @@ void session_tell_nameless(const struct session *session)
         return;
     path = scratch.bytes;
     length = session_path(session, path, PATH_MAX);
-    if (length > sizeof DELETED - 1 && strcmp(path + length - (sizeof DELETED - 1), DELETED) == 0)
-        path[length - (sizeof DELETED - 1)] = '\0';
+    if (length > sizeof PROC_DELETED - 1 &&
+        strcmp(path + length - (sizeof PROC_DELETED - 1), PROC_DELETED) == 0)
+        path[length - (sizeof PROC_DELETED - 1)] = '\0';
     if (sys_fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
         log_line(LOG_ERROR,
                  "%s: another file was put in its place since it was opened: what was written is not in that",

@@ -24,6 +24,10 @@ unit() {
     unit log_test
 }
 
+@test "mappings of this process and of another one" {
+    unit mapping_test
+}
+
 @test "image headers and footers" {
     unit image_test
 }
