@@ -134,64 +134,55 @@ static int move_private(struct session *session, void *context)
     return session_move_private(session, *(int *)context);
 }
 
-/* SHIM_PASS, 0 with *replaced set, or a negative errno. */
-static int before_replace(int from, int to, struct session *stray, struct session **replaced)
-{
-    enum session_role role = shim_identify(from, stray, replaced);
+/* What `to` was before the call: with memory_number 0, nothing of ours. */
+struct replaced {
+    struct session stray;
+    struct session *session;
+    ino_t memory_number;
+};
 
+/* A negative errno: the call is not to be made. */
+static int before_replace(int from, int to, struct replaced *replaced)
+{
+    enum session_role role = shim_identify(from, &replaced->stray, &replaced->session);
+
+    replaced->memory_number = 0;
     if (role == SESSION_PRIVATE)
         return -EBADF;
-    role = shim_identify(to, stray, replaced);
-    if (role == SESSION_PRIVATE && session_table_is_ours()) {
-        int moved = session_for_each(move_private, &to);
-
-        return moved < 0 ? moved : SHIM_PASS;
-    }
-    return role == SESSION_PROGRAM ? 0 : SHIM_PASS;
+    role = shim_identify(to, &replaced->stray, &replaced->session);
+    if (role == SESSION_PROGRAM)
+        replaced->memory_number = replaced->session->memory_number;
+    return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 
 /* Like the kernel, dup2() and dup3() do not report the close; the log does. */
-static void after_replace(struct session *replaced, ino_t memory_number)
+static int after_replace(int result, const struct replaced *replaced)
 {
-    if (memory_number != 0)
-        (void)session_settle(replaced, memory_number);
+    if (result >= 0 && replaced->memory_number != 0)
+        (void)session_settle(replaced->session, replaced->memory_number);
+    return result;
 }
 
 EXPORT int dup2(int from, int to)
 {
-    struct session stray;
-    struct session *replaced;
-    int error = before_replace(from, to, &stray, &replaced);
-    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
-    int result = error == 0 || error == SHIM_PASS ? real_dup2(from, to) : shim_result(error);
+    struct replaced replaced;
+    int error = before_replace(from, to, &replaced);
 
-    if (result >= 0)
-        after_replace(replaced, memory_number);
-    return result;
+    return error < 0 ? shim_result(error) : after_replace(real_dup2(from, to), &replaced);
 }
 
 EXPORT int __dup2(int from, int to)
 {
-    struct session stray;
-    struct session *replaced;
-    int error = before_replace(from, to, &stray, &replaced);
-    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
-    int result = error == 0 || error == SHIM_PASS ? real___dup2(from, to) : shim_result(error);
+    struct replaced replaced;
+    int error = before_replace(from, to, &replaced);
 
-    if (result >= 0)
-        after_replace(replaced, memory_number);
-    return result;
+    return error < 0 ? shim_result(error) : after_replace(real___dup2(from, to), &replaced);
 }
 
 EXPORT int dup3(int from, int to, int flags)
 {
-    struct session stray;
-    struct session *replaced;
-    int error = before_replace(from, to, &stray, &replaced);
-    ino_t memory_number = error == 0 ? replaced->memory_number : 0;
-    int result = error == 0 || error == SHIM_PASS ? real_dup3(from, to, flags) : shim_result(error);
+    struct replaced replaced;
+    int error = before_replace(from, to, &replaced);
 
-    if (result >= 0)
-        after_replace(replaced, memory_number);
-    return result;
+    return error < 0 ? shim_result(error) : after_replace(real_dup3(from, to, flags), &replaced);
 }

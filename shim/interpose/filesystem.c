@@ -35,50 +35,32 @@ EXPORT long fpathconf(int fd, int name)
 
 EXPORT int statfs(const char *path, struct statfs *status)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_statfs(aim.path, status);
+    return real_statfs(SHIM_PATH(path), status);
 }
 
 EXPORT int statfs64(const char *path, struct statfs64 *status)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_statfs64(aim.path, status);
+    return real_statfs64(SHIM_PATH(path), status);
 }
 
 EXPORT int __statfs(const char *path, struct statfs *status)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real___statfs(aim.path, status);
+    return real___statfs(SHIM_PATH(path), status);
 }
 
 EXPORT int statvfs(const char *path, struct statvfs *status)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_statvfs(aim.path, status);
+    return real_statvfs(SHIM_PATH(path), status);
 }
 
 EXPORT int statvfs64(const char *path, struct statvfs64 *status)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_statvfs64(aim.path, status);
+    return real_statvfs64(SHIM_PATH(path), status);
 }
 
 EXPORT long pathconf(const char *path, int name)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_pathconf(aim.path, name);
+    return real_pathconf(SHIM_PATH(path), name);
 }
 
 /* ---- requests ---- */

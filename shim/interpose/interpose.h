@@ -68,6 +68,11 @@ struct aim {
 enum { AIM_FOLLOW = 0 };
 void shim_aim(struct aim *aim, int directory, const char *path, int flags);
 
+/* The path for a call that takes no more than that, and follows links: the real inode's where shim_aim() would go there, else
+ * `path`. SHIM_PATH brings the buffer, which lasts as long as the function that it stands in. */
+#define SHIM_PATH(path) shim_path((char[PROC_PATH_SIZE]){""}, path)
+const char *shim_path(char buffer[PROC_PATH_SIZE], const char *path);
+
 /* The descriptor for a call on `fd`: the real inode's for the program's descriptor of a session; for a private one -1,
  * as good as none. */
 int shim_target(int fd);

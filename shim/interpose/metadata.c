@@ -99,10 +99,7 @@ EXPORT int fchown(int fd, uid_t user, gid_t group)
 
 EXPORT int chown(const char *path, uid_t user, gid_t group)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_chown(aim.path, user, group);
+    return real_chown(SHIM_PATH(path), user, group);
 }
 
 EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
@@ -188,10 +185,7 @@ EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
 
 EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_getxattr(aim.path, name, value, size);
+    return real_getxattr(SHIM_PATH(path), name, value, size);
 }
 
 EXPORT ssize_t flistxattr(int fd, char *list, size_t size)
@@ -201,10 +195,7 @@ EXPORT ssize_t flistxattr(int fd, char *list, size_t size)
 
 EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_listxattr(aim.path, list, size);
+    return real_listxattr(SHIM_PATH(path), list, size);
 }
 
 EXPORT int fremovexattr(int fd, const char *name)
@@ -214,8 +205,5 @@ EXPORT int fremovexattr(int fd, const char *name)
 
 EXPORT int removexattr(const char *path, const char *name)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_removexattr(aim.path, name);
+    return real_removexattr(SHIM_PATH(path), name);
 }

@@ -32,6 +32,14 @@ void shim_aim(struct aim *aim, int directory, const char *path, int flags)
         aim->path = descriptor_path(aim->buffer, aim->session->inode);
 }
 
+const char *shim_path(char buffer[PROC_PATH_SIZE], const char *path)
+{
+    struct session stray;
+    struct session *session = session_at(AT_FDCWD, path, AIM_FOLLOW, &stray);
+
+    return session != NULL ? descriptor_path(buffer, session->inode) : path;
+}
+
 /* linkat() and name_to_handle_at() follow only if they are told to. */
 static int stat_flags(int flags)
 {
@@ -83,52 +91,34 @@ EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, siz
 /* The libc follows the links by itself, to the real inode's. */
 EXPORT char *realpath(const char *path, char *resolved)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_realpath(aim.path, resolved);
+    return real_realpath(SHIM_PATH(path), resolved);
 }
 
 EXPORT char *__realpath_chk(const char *path, char *resolved, size_t room)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real___realpath_chk(aim.path, resolved, room);
+    return real___realpath_chk(SHIM_PATH(path), resolved, room);
 }
 
 EXPORT char *canonicalize_file_name(const char *path)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_canonicalize_file_name(aim.path);
+    return real_canonicalize_file_name(SHIM_PATH(path));
 }
 
 /* ---- may it be read, a further name, a handle ---- */
 
 EXPORT int access(const char *path, int mode)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_access(aim.path, mode);
+    return real_access(SHIM_PATH(path), mode);
 }
 
 EXPORT int euidaccess(const char *path, int mode)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_euidaccess(aim.path, mode);
+    return real_euidaccess(SHIM_PATH(path), mode);
 }
 
 EXPORT int eaccess(const char *path, int mode)
 {
-    struct aim aim;
-
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return real_eaccess(aim.path, mode);
+    return real_eaccess(SHIM_PATH(path), mode);
 }
 
 EXPORT int faccessat(int directory, const char *path, int mode, int flags)
