@@ -6,8 +6,7 @@ load cases
 
 setup() {
     helpers_setup
-    # some cases become another user
-    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    helpers_let_others_in
 }
 
 # The same calls by their libc functions, and by syscall(2).

@@ -15,7 +15,7 @@ setup_file() {
 setup() {
     helpers_setup
     unshare --mount --pid --fork true 2>/dev/null || skip 'needs the right to make namespaces'
-    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    helpers_let_others_in
     file=$MANAGED/app.cfg
     echo old >"$file"
     ln "$file" "$MANAGED/link"

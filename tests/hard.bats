@@ -8,8 +8,7 @@ setup() {
     file=$MANAGED/app.cfg
     export file
     printf old >"$file"
-    # some cases become another user
-    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    helpers_let_others_in
 }
 
 # What shells do with redirections; leaves what the test then looks for.

@@ -10,6 +10,11 @@ helpers_setup() {
     unset "${!ATOMSHIM_@}" LD_PRELOAD
 }
 
+# Some tests become another user, who is to reach the files.
+helpers_let_others_in() {
+    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+}
+
 # wrapped COMMAND...: runs it under the shim. More settings: VARIABLE=value wrapped COMMAND...
 wrapped() {
     LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"

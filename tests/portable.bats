@@ -11,7 +11,7 @@ setup_file() {
 
 setup() {
     helpers_setup
-    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    helpers_let_others_in
     cd "$ROOT" || return
 }
 

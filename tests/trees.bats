@@ -147,7 +147,7 @@ EOF
 
 @test "I7 a set-user-id program, which ignores the preload" {
     [ "$(id -u)" -eq 0 ] || skip 'needs root'
-    chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    helpers_let_others_in
     chmod 666 "$file"
     cp /bin/echo "$BATS_TEST_TMPDIR/set-id"
     chmod 4755 "$BATS_TEST_TMPDIR/set-id"

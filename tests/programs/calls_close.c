@@ -1,15 +1,6 @@
 /* The calls of interpose/close.c. */
 #include "expect.h"
 
-static int open_new(const char *file)
-{
-    int fd = open(file, O_WRONLY | O_TRUNC);
-
-    EXPECT(fd >= 0);
-    write_text(fd, "new");
-    return fd;
-}
-
 static void test_close(const char *file)
 {
     int fd = open_new(file);

@@ -8,24 +8,6 @@
 
 enum { THEN = 1000000000 };
 
-static struct stat status_of(const char *file)
-{
-    struct stat status;
-
-    EXPECT(stat(file, &status) == 0);
-    return status;
-}
-
-/* A descriptor with something written, so that a commit follows the call. */
-static int open_new(const char *file)
-{
-    int fd = open(file, O_RDWR | O_TRUNC);
-
-    EXPECT(fd >= 0);
-    write_text(fd, "new");
-    return fd;
-}
-
 static void finish(int fd, const char *file)
 {
     EXPECT(close(fd) == 0);

@@ -234,14 +234,6 @@ static void test_own(const char *file)
     finish(copy, file, "0123456789");
 }
 
-static struct stat status_of(const char *file)
-{
-    struct stat status;
-
-    EXPECT(lstat(file, &status) == 0);
-    return status;
-}
-
 /* What is done to a name, or to a symbolic link, is the kernel's, and the file stays the inode it is. */
 static void test_names(const char *file)
 {

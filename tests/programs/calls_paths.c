@@ -39,28 +39,10 @@ static const char *path_of(int fd, int way)
     return path;
 }
 
-/* A descriptor with something written, so that a commit follows the call. */
-static int open_new(const char *file)
-{
-    int fd = open(file, O_RDWR | O_TRUNC);
-
-    EXPECT(fd >= 0);
-    write_text(fd, "new");
-    return fd;
-}
-
 static void finish(int fd, const char *file)
 {
     EXPECT(close(fd) == 0 && (close(0) == 0 || errno == EBADF));
     expect_content(file, "new");
-}
-
-static struct stat status_of(const char *file)
-{
-    struct stat status;
-
-    EXPECT(stat(file, &status) == 0);
-    return status;
 }
 
 typedef ssize_t link_reader(const char *path, char *link, size_t size);

@@ -24,14 +24,6 @@ static void expect_gone(const char *name)
     EXPECT_ERROR(lstat(name, &status), ENOENT);
 }
 
-static struct stat status_of(const char *name)
-{
-    struct stat status;
-
-    EXPECT(stat(name, &status) == 0);
-    return status;
-}
-
 /* Both names of the file are still one inode, whose number is this. */
 static void expect_inode(const char *file, const struct stat *before)
 {
@@ -50,6 +42,14 @@ static void join_links(const char *file, const struct stat *before)
     if (status_of(file).st_ino == before->st_ino)
         return;
     EXPECT(unlink(file) == 0 && link(other, file) == 0);
+}
+
+/* The end of most cases. */
+static void finish(const char *file, const char *content, const struct stat *before)
+{
+    expect_content(file, content);
+    expect_inode(file, before);
+    join_links(file, before);
 }
 
 enum way { BY_RENAME, BY_RENAMEAT, BY_RENAMEAT2 };
@@ -96,10 +96,8 @@ static void test_one(const char *file, enum way way)
     expect_content(file, "newer");
     from = make_sibling(file, ".empty", "");
     EXPECT(rename_by(way, from, file) == 0);
-    expect_content(file, "");
     EXPECT(status_of(file).st_size == 0);
-    expect_inode(file, &before);
-    join_links(file, &before);
+    finish(file, "", &before);
 }
 
 static void test_rename(const char *file)
@@ -203,9 +201,7 @@ static void test_open_source(const char *file)
     EXPECT(fputs("stream", stream) >= 0 && fclose(stream) == 0);
     EXPECT(lseek(fd, 0, SEEK_SET) == 0 && read(copy, &byte, 1) == 1 && byte == 'b');
     EXPECT(close(fd) == 0 && close(copy) == 0);
-    expect_content(file, "before after stream");
-    expect_inode(file, &before);
-    join_links(file, &before);
+    finish(file, "before after stream", &before);
 }
 
 /* The flags of temporary files, which the file that takes its place must not be opened with; several opens; a reader. */
@@ -233,9 +229,7 @@ static void test_open_twice(const char *file)
     EXPECT(close(first) == 0);
     EXPECT(read(reader, text, 3) == 3 && strcmp(text, "one") == 0);
     EXPECT(close(second) == 0 && close(reader) == 0);
-    expect_content(file, "one two three");
-    expect_inode(file, &before);
-    join_links(file, &before);
+    finish(file, "one two three", &before);
 }
 
 /* rename(2) needs no number of a descriptor. */
@@ -253,9 +247,7 @@ static void test_full_table(const char *file)
     EXPECT(rename(from, file) == 0);
     while (count > 0)
         EXPECT(close(fds[--count]) == 0);
-    expect_content(file, "new");
-    expect_inode(file, &before);
-    join_links(file, &before);
+    finish(file, "new", &before);
 }
 
 /* Whoever watches the inode hears of its new content; without the shim, that it is gone. */
@@ -302,8 +294,7 @@ static void test_same_source(const char *file)
         EXPECT(result + WEXITSTATUS(status) == ENOENT);
         expect_content(file, "new");
     }
-    expect_inode(file, &before);
-    join_links(file, &before);
+    finish(file, "new", &before);
 }
 
 /* The target is open: who reads it keeps what was opened. */
@@ -317,40 +308,48 @@ static void test_open_target(const char *file)
     EXPECT(rename(from, file) == 0);
     EXPECT(read(fd, text, sizeof text - 1) == 3 && strcmp(text, "old") == 0);
     EXPECT(close(fd) == 0);
-    expect_content(file, "new");
-    expect_inode(file, &before);
+    finish(file, "new", &before);
+}
+
+/* What the file has when one with this mode was renamed onto it. */
+static mode_t mode_behind(const char *file, mode_t mode)
+{
+    struct stat before = status_of(file);
+    char *from = make_sibling(file, ".new", "new");
+    mode_t result;
+
+    EXPECT(chmod(from, mode) == 0 && rename(from, file) == 0);
+    result = status_of(file).st_mode & 07777;
     join_links(file, &before);
+    return result;
 }
 
 /* Mode and owner of the target stay, but for a mode that the program must have meant. */
 static void test_metadata(const char *file)
 {
-    struct stat before;
-    char *from;
+    char note[8];
 
     EXPECT(chmod(file, 0640) == 0);
     (void)setxattr(file, "user.note", "kept", 4, 0);
-    before = status_of(file);
     (void)umask(022);
-    from = make_sibling(file, ".new", "new"); /* 0600, as of mkstemp(): nobody's wish */
-    EXPECT(rename(from, file) == 0);
-    EXPECT(status_of(file).st_mode == (S_IFREG | (is_wrapped() ? 0640 : 0600)));
-    if (is_wrapped()) {
-        char note[8];
+    EXPECT(mode_behind(file, 0600) == (is_wrapped() ? 0640 : 0600)); /* as of mkstemp(): nobody's wish */
+    EXPECT(!is_wrapped() || getxattr(file, "user.note", note, sizeof note) == 4 || errno == ENOTSUP);
+    EXPECT(mode_behind(file, 0644) == (is_wrapped() ? 0640 : 0644)); /* what files get under this umask */
+    EXPECT(mode_behind(file, 0755) == 0755);
+}
 
-        EXPECT(getxattr(file, "user.note", note, sizeof note) == 4 || errno == ENOTSUP);
+static void expect_refused(const char *from, const char *file, int error)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (setgid(OTHER_USER) == 0 && setuid(OTHER_USER) == 0) {
+            EXPECT_ERROR(rename(from, file), error);
+            expect_content(file, "old");
+        }
+        _exit(0);
     }
-    join_links(file, &before);
-    from = make_sibling(file, ".new", "new");
-    EXPECT(chmod(from, 0644) == 0); /* what files get under this umask */
-    EXPECT(rename(from, file) == 0);
-    EXPECT(status_of(file).st_mode == (S_IFREG | (is_wrapped() ? 0640 : 0644)));
-    join_links(file, &before);
-    from = make_sibling(file, ".new", "new");
-    EXPECT(chmod(from, 0755) == 0);
-    EXPECT(rename(from, file) == 0);
-    EXPECT(status_of(file).st_mode == (S_IFREG | 0755));
-    join_links(file, &before);
+    expect_exit(child, 0);
 }
 
 /* Refused as the kernel would: nothing changes. */
@@ -358,30 +357,12 @@ static void test_refused(const char *file)
 {
     char *folder = sibling(file, ".folder");
     char *from = sibling(file, ".folder/new");
-    int status;
-    pid_t child;
 
     EXPECT(chmod(file, 0666) == 0 && mkdir(folder, 0755) == 0);
     EXPECT(close(creat(from, 0666)) == 0);
-    child = fork();
-    if (child == 0) {
-        if (setgid(OTHER_USER) == 0 && setuid(OTHER_USER) == 0) {
-            EXPECT_ERROR(rename(from, file), EACCES);
-            expect_content(file, "old");
-        }
-        _exit(0);
-    }
-    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    expect_refused(from, file, EACCES);
     EXPECT(chmod(folder, 01777) == 0);
-    child = fork();
-    if (child == 0) {
-        if (setgid(OTHER_USER) == 0 && setuid(OTHER_USER) == 0) {
-            EXPECT_ERROR(rename(from, file), EPERM);
-            expect_content(file, "old");
-        }
-        _exit(0);
-    }
-    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    expect_refused(from, file, EPERM);
     EXPECT(unlink(from) == 0 && rmdir(folder) == 0);
 }
 

@@ -100,6 +100,25 @@ static inline void write_text(int fd, const char *text)
     EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
+/* A descriptor with something written, so that a commit follows. */
+static inline int open_new(const char *file)
+{
+    int fd = open(file, O_RDWR | O_TRUNC);
+
+    EXPECT(fd >= 0);
+    write_text(fd, "new");
+    return fd;
+}
+
+/* Of what has this name, a symbolic link too. */
+static inline struct stat status_of(const char *name)
+{
+    struct stat status;
+
+    EXPECT(lstat(name, &status) == 0);
+    return status;
+}
+
 /* Waits for a child that must exit with this status. */
 static inline void expect_exit(pid_t child, int expected)
 {
