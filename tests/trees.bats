@@ -171,16 +171,16 @@ f = open(sys.argv[1], "r+")
 fcntl.lockf(f, fcntl.LOCK_EX)
 open(sys.argv[2], "w").write("x")
 signal.pause()' "$file" "$BATS_TEST_TMPDIR/ready" 3>&- &
+    holder=$!
     read -r _ <"$BATS_TEST_TMPDIR/ready" || true
     log=$BATS_TEST_TMPDIR/log
+    mkfifo "$log" # nobody waits for the guardian for longer than the lock's time, but for its line
     ATOMSHIM_RESCUE_DIR=$BATS_TEST_TMPDIR/rescue ATOMSHIM_LOCK_TIMEOUT=0.1 ATOMSHIM_LOG_FILE=$log \
-        wrapped dash -c '"$static" 1 write new >"$file"'
-    for _ in {1..300}; do # nobody waits for the guardian for longer than the lock's time
-        ! grep -q 'the new is in' "$log" 2>/dev/null || break
-        sleep 0.1
-    done
-    kill $!
-    grep -q "$file: commit failed: .*ETIMEDOUT.*the new is in $BATS_TEST_TMPDIR/rescue/" "$log"
+        wrapped dash -c '"$static" 1 write new >"$file"' 3>&- &
+    read -r -t 60 line <>"$log" || true
+    kill "$holder"
+    wait $!
+    [[ $line == *"$file: commit failed: "*ETIMEDOUT*"the new is in $BATS_TEST_TMPDIR/rescue/"* ]]
     for rescued in "$BATS_TEST_TMPDIR"/rescue/*; do
         assert_equal "$(cat "$rescued")" new
     done
