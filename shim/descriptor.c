@@ -144,8 +144,7 @@ bool descriptor_is_one_free(void)
     return fd >= 0;
 }
 
-/* "123" to 123, "." to -1 */
-static int parse_number(const char *name)
+int descriptor_parse_number(const char *name)
 {
     int number = 0;
 
@@ -180,7 +179,7 @@ int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
     while (result == 0 && (size = sys_getdents(directory, buffer, sizeof buffer)) > 0)
         for (long at = 0; result == 0 && at < size;) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
-            int fd = parse_number(entry->d_name);
+            int fd = descriptor_parse_number(entry->d_name);
 
             if (fd >= 0 && fd != directory)
                 result = visit(fd, context);

@@ -27,6 +27,9 @@ const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
 /* Writes "/proc/PROCESS". */
 const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
 
+/* A number as /proc names its folders: "123" to 123; -1 for anything else, as ".". */
+int descriptor_parse_number(const char *name);
+
 /*
  * Moves `fd` to a private number, not close-on-exec, and closes `fd`. Its description is to be marked before.
  * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.

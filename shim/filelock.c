@@ -369,6 +369,14 @@ bool filelock_is_posix_holder(int fd)
     return find_posix(&lock, F_WRLCK) != 0 || lock.kept_count != 0;
 }
 
+bool filelock_is_posix_obstacle(int fd)
+{
+    struct filelock lock = {.fd = fd};
+
+    (void)find_posix(&lock, F_WRLCK);
+    return lock.kept_count != 0;
+}
+
 /* Where /proc cannot tell: yes. The lines on locks come before the text is full. */
 static bool is_locked_through(int fd)
 {

@@ -62,8 +62,11 @@ int filelock_keep(int fd, int64_t timeout);
 /* Ends what filelock_keep() began, though the description stays open in other processes. */
 void filelock_give_up(int fd);
 
-/* True if this process holds a POSIX lock on the file of `fd`: closing any descriptor of it would drop that. */
+/* True if this process may hold a POSIX lock on the file of `fd`: closing any descriptor of it would drop that. */
 bool filelock_is_posix_holder(int fd);
+
+/* True if others cannot lock the file of `fd` for a POSIX lock of this process's. */
+bool filelock_is_posix_obstacle(int fd);
 
 /* True if another process has a lock on the file of `fd`, and nobody took one through the description of `fd`. */
 bool filelock_is_anothers(int fd);

@@ -165,7 +165,8 @@ bool rendezvous_wait(int inode, int64_t timeout)
     struct stat file;
     int64_t room;
 
-    if (!may_wait() || sys_fstat(inode, &file) != 0)
+    /* the commit waits for a lock of this process's */
+    if (!may_wait() || sys_fstat(inode, &file) != 0 || filelock_is_posix_obstacle(inode))
         return false;
     room = room_of(file.st_dev, file.st_ino);
     return wait_between(room, room + INODE_ROOM, inode, &file, timeout);

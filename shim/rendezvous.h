@@ -35,7 +35,8 @@ void rendezvous_looked(struct rendezvous *place, int proc);
 /*
  * Waits until every guardian of the inode that `inode` is open on has looked, and committed what was closed before this
  * call; at most `timeout` nanoseconds, once in a process: then guardians are not waited for any more, and the log says
- * so. Only guardians of this user, of root and of the file's owner are waited for. Returns true if there was one.
+ * so. Only guardians of this user, of root and of the file's owner are waited for, and none while this process has a POSIX
+ * lock on the file, for which they wait. Returns true if there was one.
  */
 bool rendezvous_wait(int inode, int64_t timeout);
 

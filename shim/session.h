@@ -68,7 +68,7 @@ struct session {
     bool
         closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
     bool linked;     /* the directory of a file that the session created is synced */
-    bool guarded;   /* atomic: a guardian (guardian.h) commits it, too, if it is the last */
+    bool guarded;   /* atomic: it has a guardian that stays: guardian.h */
     unsigned flags; /* enum session_flag */
     int inode;      /* private descriptor of the real inode */
     int memory;     /* private descriptor of the memfd */
@@ -168,9 +168,6 @@ void session_adopt_strays(void);
 /* May there be sessions that are not in the table? */
 bool session_any_stray(void);
 
-/* Unmaps all memory of sessions, in a process that runs nothing of the program's. */
-void session_unmap(void);
-
 /*
  * Before a program is run that can adopt the sessions: makes sure that it finds the beacon (descriptor.h), or where that
  * cannot be starts a guardian. Returns a descriptor that is to be closed if this process goes on, or -1.
@@ -189,9 +186,10 @@ void session_after_fork(void);
 
 /*
  * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor of the session, it
- * gets another number. Returns 1 if so, else 0, or -EMFILE.
+ * gets another number, from `lowest` on if there is one. Returns 1 if so: `number` is still open then, and the caller's to
+ * replace or close; else 0, or -EMFILE.
  */
-int session_move_private(struct session *session, int number);
+int session_move_private(struct session *session, int number, int lowest);
 
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
 int session_for_each(int (*visit)(struct session *session, void *context), void *context);

@@ -185,7 +185,7 @@ int session_light_beacon(void)
     if (beacon >= 0)
         (void)sys_close((int)beacon);
     if (memory >= 0)
-        guardian_start(0);
+        guardian_stay(true);
     return -1;
 }
 

@@ -91,16 +91,3 @@ bool session_remap(const struct session *session)
     (void)mapping_for_each(0, remap_one, &remap);
     return remap.private_left;
 }
-
-static int unmap_one(const struct mapping *mapping, void *context)
-{
-    (void)context;
-    if (mapping->is_memory)
-        (void)sys_munmap((void *)mapping->start, mapping->end - mapping->start);
-    return 0;
-}
-
-void session_unmap(void)
-{
-    (void)mapping_for_each(0, unmap_one, NULL);
-}

@@ -213,7 +213,7 @@ void session_abandon_commit(struct session *session)
     release(session);
 }
 
-int session_move_private(struct session *session, int number)
+int session_move_private(struct session *session, int number, int lowest)
 {
     ino_t memory_number = SESSION_GET(session->memory_number);
     int *slot;
@@ -223,7 +223,7 @@ int session_move_private(struct session *session, int number)
         return 0;
     slot = session->inode == number ? &session->inode : session->memory == number ? &session->memory : NULL;
     if (slot != NULL) {
-        moved = sys_fcntl(number, F_DUPFD, number + 1);
+        moved = sys_fcntl(number, F_DUPFD, lowest);
         if (moved == -EINVAL || moved == -EMFILE) /* the limit is in the way */
             moved = sys_fcntl(number, F_DUPFD, 3);
         if (moved >= 0)

@@ -26,11 +26,12 @@ enum {
 
 static char own_preload[512]; /* a longer one is not known again */
 
+/* The program's own array: execve(2) says EFAULT if it cannot be read, and so may we not crash. */
 static const char *variable(char *const environment[], const char *name)
 {
     size_t length = strlen(name);
 
-    for (; environment != NULL && *environment != NULL; environment++)
+    for (; environment != NULL && sys_is_readable(environment) && *environment != NULL; environment++)
         if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
             return *environment + length + 1;
     return NULL;
@@ -58,6 +59,43 @@ static bool is_in_every_program(void)
     return n > 0 && memmem(text, (size_t)n, SHIM_NAME, sizeof SHIM_NAME - 1) != NULL;
 }
 
+/* What is not there is not loaded: after chroot(2), say. A name without a folder is looked for, `$` stands for something. */
+static bool is_loadable(const char *item, size_t length)
+{
+    char path[sizeof own_preload];
+    int fd;
+
+    if (memchr(item, '/', length) == NULL || memchr(item, '$', length) != NULL)
+        return true;
+    if (length >= sizeof path)
+        return false;
+    memcpy(path, item, length);
+    path[length] = '\0';
+    fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    (void)sys_close(fd);
+    return true;
+}
+
+/* Are we among the libraries of LD_PRELOAD, by our name or, if it is what we were loaded by, by any? */
+static bool names_shim(const char *preload)
+{
+    bool is_own = strstr(preload, SHIM_NAME) == NULL && strcmp(preload, own_preload) == 0;
+    bool found = false;
+
+    for (size_t length; *preload != '\0'; preload += length) {
+        preload += strspn(preload, " :");
+        length = strcspn(preload, " :");
+        if (length == 0 || (!is_own && memmem(preload, length, SHIM_NAME, sizeof SHIM_NAME - 1) == NULL))
+            continue;
+        if (!is_loadable(preload, length))
+            return false;
+        found = true;
+    }
+    return found;
+}
+
 static bool is_preloaded(char *const environment[])
 {
     const char *preload = variable(environment, "LD_PRELOAD");
@@ -65,10 +103,7 @@ static bool is_preloaded(char *const environment[])
 
     if (disable != NULL && strcmp(disable, "0") != 0 && *disable != '\0')
         return false;
-    if (preload != NULL &&
-        (strstr(preload, SHIM_NAME) != NULL || (*preload != '\0' && strcmp(preload, own_preload) == 0)))
-        return true;
-    return is_in_every_program();
+    return (preload != NULL && names_shim(preload)) || is_in_every_program();
 }
 
 /* Rights that the file gives make its loader ignore the preload. */

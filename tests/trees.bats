@@ -48,6 +48,127 @@ expect() {
     assert_equal "$(payload "$file")" old
 }
 
+# expect_old SHELL SCRIPT: is killed with the file open, which closes nothing; the same without its end is a commit.
+expect_old() {
+    printf old >"$file"
+    run wrapped timeout 60 "$1" -c "$2"' kill -9 $$'
+    assert_equal "$(wrapped cat "$file")" old "after $2 kill"
+    run wrapped timeout 60 "$1" -c "$2"
+    assert_equal "$(wrapped cat "$file")" 'half more' "after $2"
+}
+
+@test "I5 who is killed after a child without the shim has ended leaves the old content" {
+    for turn in {1..5}; do
+        for shell in dash bash; do
+            expect_old "$shell" 'exec >"$file"; printf half; "$static" 1 write " more";'
+            expect_old "$shell" 'exec >"$file"; printf half; env -i /bin/echo -n " more";'
+            expect_old "$shell" 'exec >"$file"; printf half; (exec "$static" 1 write " m"); "$static" 1 write ore;'
+            expect_old "$shell" 'exec >"$file"; printf half; echo | { "$static" 1 write " more"; };'
+        done
+    done
+}
+
+@test "I5 the same of a program that is a child, when its parent has the file open, and was not killed" {
+    expect 'half more end' python3 -c '
+import os, subprocess
+with open(os.environ["file"], "w") as out:
+    subprocess.run(["dash", "-c", """printf half; "$static" 1 write " more"; kill -9 $$"""], stdout=out)
+    out.write(" end")
+print(open(os.environ["file"]).read(), end="")'
+}
+
+@test "I5 a tree without the shim that is killed leaves the old content" {
+    mkfifo "$BATS_TEST_TMPDIR/fifo"
+    export fifo=$BATS_TEST_TMPDIR/fifo
+    for kill in 'kill -9 -$!' 'echo >"$fifo"'; do
+        printf old >"$file"
+        run wrapped timeout 60 bash -c '
+set -m
+env -i sh -c "printf half; echo >$fifo; read -r x <$fifo & wait; printf \" more\"" >"$file" &
+read -r x <"$fifo"
+'"$kill"'
+wait $!'
+        assert_equal "$(wrapped cat "$file")" "$([ "${kill%% *}" = kill ] && echo old || echo half more)" "after $kill"
+    done
+}
+
+# python_killed HOW: the same of a python that goes on to hold the file.
+python_killed() {
+    printf old >"$file"
+    run wrapped timeout 60 python3 -c '
+import os, signal, socket, subprocess, sys
+file, static = os.environ["file"], os.environ["static"]
+out = open(file, "w")
+print("half", end="", file=out, flush=True)
+os.dup2(out.fileno(), 7)
+os.environ["LD_PRELOAD"] = ""
+'"$1"'
+os.kill(os.getpid(), signal.SIGKILL)'
+    assert_equal "$status" 137
+    assert_equal "$(wrapped cat "$file")" old "after $1"
+}
+
+@test "I5 python: system, popen, posix_spawn, a message, then killed" {
+    for turn in 1 2 3; do
+        python_killed 'os.system("printf more >&7")'
+        python_killed 'os.popen("printf more >&7; echo x", "r").read()'
+        python_killed 'os.waitpid(os.posix_spawn(static, [static, "7", "write", "more"], {}), 0)'
+        python_killed 'subprocess.run([static, "7", "write", "more"], pass_fds=[7])'
+        python_killed 'subprocess.run([static, "7", "write", "more"], close_fds=False)'
+        python_killed '
+a, b = socket.socketpair()
+child = subprocess.Popen(["python3", "-c", """
+import os, socket
+_, (fd,), *_ = socket.recv_fds(socket.socket(fileno=0), 1, 1)
+os.write(fd, b" more")"""], stdin=b, env={"PATH": os.environ["PATH"]})
+socket.send_fds(a, [b"x"], [7])
+child.wait()'
+    done
+}
+
+# The guardians that were started below this test.
+guardians() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "$(cat "$process/comm" 2>/dev/null)" != atomshim-guard ] ||
+            ! tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qxF "file=$file" || echo "${process#/proc/}"
+    done
+}
+
+@test "guardians end when nobody without the shim has the file any more" {
+    mkfifo "$BATS_TEST_TMPDIR/in" "$BATS_TEST_TMPDIR/out"
+    wrapped bash -c '
+exec 8>"$file"
+for i in {1..20}; do "$static" 8 write x; done
+echo done
+read -r x
+printf end >&8' <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
+    exec 4>"$BATS_TEST_TMPDIR/in"
+    read -r _ <"$BATS_TEST_TMPDIR/out"
+    for process in $(guardians); do
+        timeout 60 tail --pid="$process" -f /dev/null
+    done
+    assert_equal "$(payload "$file")" old
+    echo >&4
+    exec 4>&-
+    wait $!
+    assert_equal "$(payload "$file")" xxxxxxxxxxxxxxxxxxxxend
+}
+
+@test "a guardian holds no pipe that its program does not hold" {
+    mkfifo "$BATS_TEST_TMPDIR/in" "$BATS_TEST_TMPDIR/pipe"
+    export in=$BATS_TEST_TMPDIR/in
+    wrapped dash -c 'env -i sh -c "exec 2>&-; read -r x <$in; printf late" >"$file" 3>&- & echo started' \
+        >"$BATS_TEST_TMPDIR/pipe" 2>&1 3>&- &
+    assert_equal "$(timeout 60 cat "$BATS_TEST_TMPDIR/pipe" && echo ended)" $'started\nended'
+    [ -n "$(guardians)" ]
+    echo >"$in"
+    for process in $(guardians); do
+        timeout 60 tail --pid="$process" -f /dev/null
+    done
+    assert_equal "$(payload "$file")" late
+}
+
 @test "I7 appends of 40 static children at once are all there" {
     : >"$file"
     wrapped bash -c 'for i in {1..40}; do "$static" 1 write "$i
@@ -56,7 +177,7 @@ expect() {
 }
 
 @test "I7 python: subprocess in its ways, os.exec, os.posix_spawn, os.system" {
-    expect 'run popen env session spawn exec system' python3 -c '
+    expect 'run popen env gone session spawn exec system' python3 -c '
 import os, subprocess
 file, static = os.environ["file"], os.environ["static"]
 seen = []
@@ -68,6 +189,12 @@ with open(file, "w") as f: p = subprocess.Popen([static, "1", "write", "popen"],
 p.wait(); look()
 with open(file, "w") as f: subprocess.run(["/bin/echo", "-n", "env"], stdout=f, env={})
 look()
+gone = {**os.environ, "LD_PRELOAD": "/nonexistent/libatomshim.so"}
+if os.fork() == 0:
+    os.dup2(os.open(file, os.O_WRONLY | os.O_TRUNC), 1)
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+    os.execve("/bin/echo", ["echo", "-n", "gone"], gone)
+os.wait(); look()
 with open(file, "w") as f: subprocess.run([static, "1", "write", "session"], stdout=f, start_new_session=True, preexec_fn=lambda: None)
 look()
 os.posix_spawn(static, [static, "1", "write", "spawn"], os.environ,

@@ -30,7 +30,7 @@ static int shim_close(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
     shim_testcancel();
-    memory_number = session->memory_number;
+    memory_number = SESSION_GET(session->memory_number);
     error = close_uncancelled(fd);
     if (error != 0)
         return error;
@@ -131,7 +131,9 @@ EXPORT void closefrom(int lowest)
 
 static int move_private(struct session *session, void *context)
 {
-    return session_move_private(session, *(int *)context);
+    const int *number = context;
+
+    return session_move_private(session, *number, *number + 1);
 }
 
 /* What `to` was before the call: with memory_number 0, nothing of ours. */
@@ -151,7 +153,7 @@ static int before_replace(int from, int to, struct replaced *replaced)
         return -EBADF;
     role = shim_identify(to, &replaced->stray, &replaced->session);
     if (role == SESSION_PROGRAM)
-        replaced->memory_number = replaced->session->memory_number;
+        replaced->memory_number = SESSION_GET(replaced->session->memory_number);
     return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 

@@ -16,22 +16,22 @@
 /* What is to be undone if an exec fails. */
 struct exec {
     bool hidden;
-    int beacon;
+    struct shim_child child;
 };
 
 /* Before the program at `path` takes this process's place. */
 static struct exec before_exec(int directory, const char *path, int flags, char *const environment[])
 {
-    struct exec exec = {.hidden = false, .beacon = -1};
+    struct exec exec = {.hidden = false, .child = {-1, -1}};
 
     /* a search along PATH tries names that are not there: nothing will be run */
     if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
     if (target_loads_shim(directory, path, flags, environment)) {
-        exec.beacon = session_light_beacon();
+        exec.child.beacon = session_light_beacon();
         return exec;
     }
-    guardian_start(sys_getpid());
+    exec.child.expect = guardian_expect(sys_getpid());
     session_hide_private(true);
     exec.hidden = true;
     return exec;
@@ -41,7 +41,7 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
 static struct exec before_execvp(const char *file, char *const environment[])
 {
     struct scratch scratch;
-    struct exec exec = {.hidden = false, .beacon = -1};
+    struct exec exec = {.hidden = false, .child = {-1, -1}};
     bool found;
 
     if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
@@ -52,30 +52,35 @@ static struct exec before_execvp(const char *file, char *const environment[])
     return exec;
 }
 
-/* An exec that returned has failed: everything is as it was, but that a guardian may be there. */
+/* An exec that returned has failed: everything is as it was. */
 static int after_exec(int result, struct exec exec)
 {
     if (exec.hidden)
         session_hide_private(false);
-    if (exec.beacon >= 0)
-        (void)sys_close(exec.beacon);
+    if (exec.child.beacon >= 0)
+        (void)sys_close(exec.child.beacon);
+    guardian_not_needed(exec.child.expect);
     return result;
 }
 
-int shim_before_child(const char *path, char *const environment[])
+struct shim_child shim_before_child(const char *path, char *const environment[])
 {
+    struct shim_child child = {-1, -1};
+
     if (!shim_has_sessions())
-        return -1;
+        return child;
     if (target_loads_shim(AT_FDCWD, path, 0, environment))
-        return session_light_beacon();
-    guardian_start(0);
-    return -1;
+        child.beacon = session_light_beacon();
+    else
+        child.expect = guardian_expect(0);
+    return child;
 }
 
-void shim_after_child(int beacon)
+void shim_after_child(struct shim_child child)
 {
-    if (beacon >= 0)
-        (void)sys_close(beacon);
+    if (child.beacon >= 0)
+        (void)sys_close(child.beacon);
+    guardian_done(child.expect);
 }
 
 EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
@@ -164,19 +169,19 @@ EXPORT int execle(const char *path, const char *first, ...)
 
 EXPORT int system(const char *command)
 {
-    int beacon = command != NULL ? shim_before_child("/bin/sh", environ) : -1;
+    struct shim_child child = shim_before_child("/bin/sh", environ);
     int result = real_system(command);
 
-    shim_after_child(beacon);
+    shim_after_child(child);
     return result;
 }
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
-    int beacon = shim_before_child("/bin/sh", environ);
+    struct shim_child child = shim_before_child("/bin/sh", environ);
     FILE *result = real_popen(command, mode);
 
-    shim_after_child(beacon);
+    shim_after_child(child);
     return result;
 }
 
@@ -184,6 +189,7 @@ EXPORT FILE *popen(const char *command, const char *mode)
 
 static bool carries_session(const struct msghdr *message)
 {
+    const char *end = (const char *)message->msg_control + message->msg_controllen;
     struct session stray;
     struct session *session;
 
@@ -191,6 +197,10 @@ static bool carries_session(const struct msghdr *message)
          part = CMSG_NXTHDR((struct msghdr *)message, part)) {
         const int *fds = (const int *)(const void *)CMSG_DATA(part);
 
+        /* what is malformed is the kernel's to refuse, or its address the kernel's to find */
+        if (!sys_is_readable(part) || part->cmsg_len < CMSG_LEN(0) ||
+            part->cmsg_len > (size_t)(end - (const char *)part))
+            break;
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
             continue;
         for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof *fds; i++)
@@ -202,16 +212,16 @@ static bool carries_session(const struct msghdr *message)
 
 EXPORT ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
-    if (shim_has_sessions() && message != NULL && carries_session(message))
-        guardian_start(0);
+    if (shim_has_sessions() && sys_is_readable(message) && carries_session(message))
+        guardian_stay(false);
     return real_sendmsg(socket, message, flags);
 }
 
 EXPORT int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags)
 {
-    if (shim_has_sessions() && messages != NULL)
+    if (shim_has_sessions())
         for (unsigned i = 0; i < count; i++)
-            if (carries_session(&messages[i].msg_hdr))
-                guardian_start(0);
+            if (sys_is_readable(&messages[i]) && carries_session(&messages[i].msg_hdr))
+                guardian_stay(false);
     return real_sendmmsg(socket, messages, count, flags);
 }

@@ -49,8 +49,12 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may
 enum session_role shim_identify(int fd, struct session *stray, struct session **session);
 
 /* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
-int shim_before_child(const char *path, char *const environment[]);
-void shim_after_child(int beacon);
+struct shim_child {
+    int beacon; /* session_light_beacon() */
+    int expect; /* guardian_expect() */
+};
+struct shim_child shim_before_child(const char *path, char *const environment[]);
+void shim_after_child(struct shim_child child);
 
 /*
  * Where a call that takes a directory, a path and the flags of fstatat(2) has to go: to the real inode where they lead to

@@ -216,8 +216,10 @@ static int plan_action(struct plan *plan, size_t index)
     switch (action->kind) {
     case OPEN:
         return plan_open(plan, action);
-    case CLOSE:
-        return real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
+    case CLOSE: /* of ours it is if there is no number beyond */
+        return descriptor_is_private(action->fd)
+                   ? 0
+                   : real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
     case DUP2:
         return real_posix_spawn_file_actions_adddup2(&plan->actions, action->from, action->fd);
     case CHANGE_DIRECTORY:
@@ -247,6 +249,49 @@ static int close_private_in_child(struct session *session, void *context)
     return 0;
 }
 
+/* No action is to close or replace what is ours. */
+static int move_private(struct session *session, void *context)
+{
+    const struct plan *plan = context;
+    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->memory)};
+
+    for (int i = 0; i < 2 && session_table_is_ours(); i++)
+        if (numbers[i] < plan->above && session_move_private(session, numbers[i], plan->above) == 1)
+            (void)sys_close(numbers[i]);
+    return 0;
+}
+
+static bool is_made(const struct record *record, int number)
+{
+    for (size_t i = 0; i < record->count; i++)
+        if ((record->list[i].kind == OPEN || record->list[i].kind == DUP2) && record->list[i].fd == number)
+            return true;
+    return false;
+}
+
+static int first_memory(struct session *session, void *context)
+{
+    *(int *)context = SESSION_GET(session->memory);
+    return 1;
+}
+
+/* The child's beacon, which an action may put out: then another one lights it again, behind them all, at a number that none
+ * has made. Returns a descriptor to be closed, or -1. */
+static int plan_beacon(struct plan *plan)
+{
+    int first = descriptor_beacon();
+    int memory;
+
+    if (plan->above <= first || session_for_each(first_memory, &memory) == 0)
+        return session_light_beacon();
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
+        if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number)) {
+            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, memory, number);
+            break;
+        }
+    return -1;
+}
+
 static bool needs_plan(const struct record *record)
 {
     for (size_t i = 0; record != NULL && i < record->count; i++)
@@ -273,8 +318,11 @@ static int make_plan(struct plan *plan, const struct record *record)
         if (record->list[i].from >= plan->above)
             plan->above = record->list[i].from + 1;
     }
+    /* once for what is there, once for what the actions open */
+    (void)session_for_each(move_private, plan);
     for (size_t i = 0; error == 0 && i < count; i++)
         error = plan_action(plan, i);
+    (void)session_for_each(move_private, plan);
     return error;
 }
 
@@ -300,28 +348,29 @@ static int shim_spawn(spawn_function *real, const char *file, pid_t *process, co
     bool covered = target_loads_shim(AT_FDCWD, file, 0, environment);
     struct plan plan = {.opened = NULL};
     int beacon = -1;
-    pid_t child = 0;
+    pid_t own = 0;
+    pid_t *child = process != NULL ? process : &own;
     int saved = errno;
     int error;
 
     if (actions != NULL && record == NULL) { /* none, or too many objects to write down */
         beacon = covered ? session_light_beacon() : -1;
-        error = real(&child, path, actions, attributes, arguments, environment);
+        error = real(child, path, actions, attributes, arguments, environment);
     } else {
         error = make_plan(&plan, record);
         if (error == 0 && !covered)
             (void)session_for_each(close_private_in_child, &plan);
-        beacon = covered ? session_light_beacon() : -1;
+        if (error == 0 && covered)
+            beacon = plan_beacon(&plan);
         if (error == 0)
-            error = real(&child, path, &plan.actions, attributes, arguments, environment);
+            error = real(child, path, &plan.actions, attributes, arguments, environment);
     }
-    shim_after_child(beacon);
+    if (beacon >= 0)
+        (void)sys_close(beacon);
     if (error == 0 && !covered && shim_has_sessions())
-        guardian_start(child); /* nobody can have waited for it */
+        guardian_watch(*child);
     if (plan.opened != NULL)
         end_plan(&plan);
-    if (error == 0 && process != NULL)
-        *process = child;
     errno = saved;
     return error;
 }

@@ -388,6 +388,60 @@ static void test_spawn(const char *file)
     }
 }
 
+/* Spawns what reads from `in`, and ends itself: actions name all numbers that the shim may have descriptors at. */
+static void spawn_and_end(const char *file, int in, const char *text, bool covered, bool replace)
+{
+    char *cat[] = {"cat", NULL};
+    char *wait[] = {"static_writer", "1", "wait-write", "new", NULL};
+    posix_spawn_file_actions_t actions;
+    int fd = open_for_child(file);
+    pid_t child;
+
+    EXPECT(posix_spawn_file_actions_init(&actions) == 0);
+    EXPECT(posix_spawn_file_actions_adddup2(&actions, fd, 1) == 0);
+    EXPECT(posix_spawn_file_actions_adddup2(&actions, in, 0) == 0);
+    for (int number = 3; number < 1024; number++)
+        if (replace && number > 100)
+            EXPECT(posix_spawn_file_actions_adddup2(&actions, 2, number) == 0);
+        else
+            EXPECT(posix_spawn_file_actions_addclose(&actions, number) == 0);
+    write_text(fd, text);
+    errno =
+        posix_spawn(&child, covered ? "/bin/cat" : writer(), &actions, NULL, covered ? cat : wait, environ);
+    EXPECT(errno == 0);
+    _exit(0);
+}
+
+static void test_spawn_numbers(const char *file)
+{
+    char text[] = "turn 0: new";
+    int in[2];
+    int out[2];
+    char byte;
+    pid_t child;
+
+    for (int turn = 0; turn < 4; turn++) {
+        bool covered = turn % 2 != 0;
+
+        text[5] = (char)('0' + turn);
+        text[8] = '\0';
+        EXPECT(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
+        child = fork();
+        if (child == 0) {
+            EXPECT(dup2(out[1], 2) == 2);
+            spawn_and_end(file, in[0], text, covered, turn / 2 != 0);
+        }
+        expect_exit(child, 0);
+        EXPECT(close(out[1]) == 0 && close(in[0]) == 0);
+        if (covered)
+            write_text(in[1], "new");
+        EXPECT(close(in[1]) == 0);
+        EXPECT(read(out[0], &byte, 1) == 0 && close(out[0]) == 0); /* the child has ended */
+        text[8] = 'n';
+        expect_content(file, text);
+    }
+}
+
 /* In the directory where the child is by then; and all else closed. */
 static void test_spawn_elsewhere(const char *file)
 {
@@ -495,6 +549,33 @@ static void test_passed(const char *file, bool many)
     expect_content(file, "by the stranger");
 }
 
+/* What the kernel refuses is refused, and looks at nothing. */
+static void test_malformed_message(const char *file)
+{
+    char **volatile nowhere = (char **)8; /* the compiler, too, knows that these are none */
+    char byte = 'x';
+    struct iovec piece = {&byte, 1};
+    _Alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {0};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+    int fd = open_for_child(file);
+    int ends[2];
+
+    EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    *part = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = 1};
+    EXPECT_ERROR(sendmsg(ends[0], &message, 0), EINVAL);
+    part->cmsg_len = (size_t)1 << 40;
+    EXPECT_ERROR(sendmsg(ends[0], &message, 0), EINVAL);
+    message.msg_control = (void *)nowhere;
+    EXPECT_ERROR(sendmsg(ends[0], &message, 0), EFAULT);
+    EXPECT_ERROR(sendmsg(ends[0], (void *)nowhere, 0), EFAULT);
+    EXPECT_ERROR(execve("/bin/true", covered_arguments, nowhere), EFAULT);
+    write_text(fd, "new");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+}
+
 static void test_sendmsg(const char *file)
 {
     test_passed(file, false);
@@ -538,9 +619,11 @@ static const struct test_case cases[] = {
 #if defined(__GLIBC__) && __GLIBC_MINOR__ >= 35
     {"posix_spawn_file_actions_addtcsetpgrp_np", test_spawn_group},
 #endif
+    {"spawn-numbers", test_spawn_numbers},
     {"spawn-fails", test_spawn_fails},
     {"sendmsg", test_sendmsg},
     {"sendmmsg", test_sendmmsg},
+    {"malformed", test_malformed_message},
     {NULL, NULL},
 };
 

@@ -43,7 +43,7 @@ static void finish(int fd)
 
     if (session_identify(fd, &stray, &session) != SESSION_PROGRAM)
         abort();
-    if (sys_close(fd) != 0 || session_settle(session, session->memory_number) != 0)
+    if (sys_close(fd) != 0 || session_settle(session, SESSION_GET(session->memory_number)) != 0)
         abort();
 }
 

@@ -1,0 +1,475 @@
+/* The process that a guardian is: whom it watches, and what it decides. */
+#include "guardian.h"
+
+#include "descriptor.h"
+#include "holders.h"
+#include "mapping.h"
+#include "process.h"
+#include "rendezvous.h"
+#include "session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+
+enum {
+    EVENTS_SIZE = 512,
+    LONG_PAUSE = 1000, /* milliseconds: for what nothing tells */
+    SHORT_PAUSE = 20,  /* to look once more, and where there is no inotify */
+    SURE = 2,          /* looks in a row that say that nobody without the shim is left: descriptors move */
+    ANCESTORS_MAX = 8,
+    WATCHED_MAX = 256,
+    FIXED_POLLS = 3,
+    ENDINGS_MAX = 200,
+    ENDING_PAUSE = 500 * 1000, /* nanoseconds */
+};
+
+/* A process that holds a session. */
+struct watched {
+    struct duty *duty;
+    int process;
+    int pidfd;
+    bool covered;
+    bool ended; /* seen before the question whether the last is gone was put */
+};
+
+/* What a session asks of its guardian. */
+struct duty {
+    struct session *session;
+    bool kept;  /* the program gets a descriptor of it */
+    bool stays; /* who holds it cannot be seen: only the last close tells */
+    int clear;  /* looks in a row: see SURE */
+    struct rendezvous place;
+};
+
+struct post {
+    struct guardian_order order;
+    int ready;
+    int events;  /* of inotify, or -1 */
+    bool tells;  /* of every session's end */
+    int wakes;   /* a signalfd, or -1 */
+    int proc;    /* for the rendezvous, or -1 */
+    int program; /* a pidfd of order.process, or -1 */
+    bool sees;   /* /proc shows the processes */
+    uint64_t since;
+    int pending; /* sessions that are to be looked at again soon */
+    size_t watched_count;
+    struct watched watched[WATCHED_MAX];
+    struct pollfd polls[FIXED_POLLS + WATCHED_MAX];
+    size_t duties_count;
+    struct duty duties[SESSIONS_MAX];
+};
+
+static bool is_live(const struct duty *duty)
+{
+    return __atomic_load_n(&duty->session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE;
+}
+
+/* ---- who is watched ---- */
+
+/* Returns false if it is gone. */
+static bool watch(struct post *post, struct duty *duty, int process, bool covered)
+{
+    int pidfd;
+
+    if (post->watched_count == WATCHED_MAX) {
+        duty->stays = true;
+        return true;
+    }
+    pidfd = process_open(process);
+    if (pidfd < 0)
+        return false;
+    post->watched[post->watched_count++] =
+        (struct watched){.duty = duty, .process = process, .pidfd = pidfd, .covered = covered};
+    return true;
+}
+
+static bool is_of(const struct watched *watched, const struct duty *duty)
+{
+    return watched->duty == duty;
+}
+
+static bool is_dead_and_covered(const struct watched *watched, const struct duty *duty)
+{
+    return is_of(watched, duty) && watched->covered && watched->ended;
+}
+
+/* Of the first `count` those that are so. */
+static void unwatch(struct post *post, const struct duty *duty, size_t count,
+                    bool (*is_so)(const struct watched *watched, const struct duty *duty))
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < post->watched_count; i++)
+        if (i < count && is_so(&post->watched[i], duty))
+            (void)sys_close(post->watched[i].pidfd);
+        else
+            post->watched[left++] = post->watched[i];
+    post->watched_count = left;
+}
+
+/* A process that ends closes one descriptor after the other: who saw one closed is not to come too early for the others. */
+static bool has_ended(const struct watched *watched)
+{
+    struct process_stat stat;
+
+    for (int i = 0; i < ENDINGS_MAX; i++) {
+        if (process_has_ended(watched->pidfd))
+            return true;
+        if (process_stat(watched->process, &stat) != 0 || !stat.exiting)
+            return false;
+        sys_sleep(ENDING_PAUSE);
+    }
+    return false;
+}
+
+static void note_ends(struct post *post)
+{
+    for (size_t i = 0; i < post->watched_count; i++)
+        post->watched[i].ended = has_ended(&post->watched[i]);
+}
+
+/*
+ * The last descriptor is gone. It was not closed if all that had it without the shim were killed. Nor if one with the
+ * shim was, as far as we know the last of all: had it lived, it would have committed, or seen that there are others.
+ */
+static bool was_killed(const struct post *post, const struct duty *duty)
+{
+    size_t uncovered = 0;
+    size_t killed = 0;
+
+    for (size_t i = 0; i < post->watched_count; i++) {
+        const struct watched *watched = &post->watched[i];
+        bool is_killed;
+
+        if (watched->duty != duty)
+            continue;
+        is_killed = process_how_ended(watched->process, watched->pidfd) == PROCESS_KILLED;
+        if (watched->covered && is_killed)
+            return true;
+        uncovered += !watched->covered;
+        killed += !watched->covered && is_killed;
+    }
+    return uncovered != 0 && killed == uncovered;
+}
+
+/* Does one without the shim still hold it, of those that did? */
+static bool is_one_left(const struct post *post, struct duty *duty)
+{
+    for (size_t i = 0; i < post->watched_count; i++) {
+        const struct watched *watched = &post->watched[i];
+        enum holder holder;
+
+        if (watched->duty != duty || watched->covered || watched->ended)
+            continue;
+        holder = holders_look(watched->process, duty->session, true);
+        duty->stays |= holder == HOLDER_HIDDEN;
+        if (holder != HOLDER_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the decision ---- */
+
+struct found {
+    struct post *post;
+    struct duty *duty;
+    size_t covered;
+    size_t others;
+};
+
+static void note_holder(int process, enum holder holder, void *context)
+{
+    struct found *found = context;
+
+    if (holder != HOLDER_HIDDEN && !watch(found->post, found->duty, process, holder == HOLDER_COVERED))
+        return; /* it is gone; if it was known before, it is to be asked how */
+    if (holder == HOLDER_COVERED)
+        found->covered++;
+    else
+        found->others++;
+}
+
+/* Those that are found are watched from now on, if there are any. */
+static struct found find_holders(struct post *post, struct duty *duty)
+{
+    struct found found = {.post = post, .duty = duty};
+    size_t before = post->watched_count;
+
+    (void)holders_for_each(duty->session, post->since, note_holder, &found);
+    if (found.covered + found.others != 0)
+        unwatch(post, duty, before, is_of);
+    return found;
+}
+
+/* The kernel gives no lease to a user who is not the memory's, who went over to another after the open: then nobody is left
+ * if nobody can be seen. */
+static bool is_last_gone(struct post *post, struct duty *duty)
+{
+    int answer = descriptor_is_last(duty->session->memory);
+    struct found found;
+
+    if (answer >= 0 || !post->sees)
+        return answer != 0;
+    if (is_one_left(post, duty))
+        return false;
+    found = find_holders(post, duty);
+    return found.covered == 0 && found.others == 0;
+}
+
+/* May the program still come, or be about to lose what is close-on-exec? */
+static bool is_expected(struct post *post)
+{
+    char byte;
+    ssize_t n;
+
+    if (post->order.expect < 0)
+        return false;
+    n = sys_read(post->order.expect, &byte, 1);
+    if (n > 0)
+        sys_exit_group(0); /* the exec failed: who asked for us goes on, and commits itself */
+    if (n == -EAGAIN && (post->program < 0 || !process_has_ended(post->program)))
+        return true;
+    (void)sys_close(post->order.expect);
+    post->order.expect = -1;
+    return false;
+}
+
+static void look_after(struct post *post, struct duty *duty, bool expected)
+{
+    struct found found;
+
+    if (is_last_gone(post, duty)) {
+        if (was_killed(post, duty))
+            session_drop(duty->session);
+        else
+            (void)session_settle(duty->session, duty->session->memory_number);
+        return;
+    }
+    unwatch(post, duty, post->watched_count, is_dead_and_covered); /* they were not the last */
+    if (expected || duty->stays)
+        return;
+    if (is_one_left(post, duty)) {
+        duty->clear = 0;
+        return;
+    }
+    if (duty->kept) {
+        found = find_holders(post, duty);
+        /* nobody at all: it is on its way in a message */
+        if (found.others != 0 || found.covered == 0) {
+            duty->clear = 0;
+            return;
+        }
+    }
+    if (++duty->clear == SURE)
+        session_drop(duty->session);
+    else
+        post->pending++;
+}
+
+/* ---- the post ---- */
+
+static int add_duty(struct session *session, void *context)
+{
+    struct post *post = context;
+
+    if (!(session->flags & SESSION_WRITABLE))
+        session_drop(session);
+    else
+        post->duties[post->duties_count++] = (struct duty){
+            .session = session, .kept = !post->order.is_exec, .stays = post->order.stays || !post->sees};
+    return 0;
+}
+
+static void keep_duty(struct post *post, const struct session *session)
+{
+    for (size_t i = 0; i < post->duties_count; i++)
+        if (post->duties[i].session == session)
+            post->duties[i].kept = true;
+}
+
+/* Descriptor 2 stays, for the log. */
+static int keep_private(int fd, void *context)
+{
+    struct post *post = context;
+    struct session stray;
+    struct session *session;
+    enum session_role role;
+
+    if (fd == post->order.expect || fd == post->ready || descriptor_is_private(fd))
+        return 0;
+    role = session_identify(fd, &stray, &session);
+    if (role == SESSION_PROGRAM && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+        keep_duty(post, session);
+    if (fd != 2 || role != SESSION_NONE)
+        (void)sys_close(fd);
+    return 0;
+}
+
+/* What the program shares with others is not ours to hold, and a mapping of a session's memory is one that is not closed. */
+static int unmap_shared(const struct mapping *mapping, void *context)
+{
+    uintptr_t stack = (uintptr_t)&context;
+
+    if ((mapping->shared || mapping->is_memory) && !(mapping->start <= stack && stack < mapping->end))
+        (void)sys_munmap((void *)mapping->start, mapping->end - mapping->start);
+    return 0;
+}
+
+/* What we open must not get the number to which the log is written. */
+static void fill_standard(void)
+{
+    int fd;
+
+    do
+        fd = sys_openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
+    while (fd >= 0 && fd < 2);
+    if (fd > 2)
+        (void)sys_close(fd);
+}
+
+/* Who reads from a pipe waits for its end: it is not kept open for longer than by the program, whose descriptor 2 it is. */
+static void let_go_of_pipe(const struct post *post)
+{
+    struct stat own;
+    struct stat its;
+
+    if (sys_fstat(2, &own) != 0 || !(S_ISFIFO(own.st_mode) || S_ISSOCK(own.st_mode)))
+        return;
+    if (process_descriptor_stat(post->order.process != 0 ? post->order.process : post->order.starter, 2,
+                                &its) == 0 &&
+        its.st_dev == own.st_dev && its.st_ino == own.st_ino)
+        return;
+    (void)sys_close(2);
+    fill_standard();
+}
+
+/* Not by prctl(), for which a seccomp filter may kill. */
+static void set_name(void)
+{
+    int fd = sys_openat(AT_FDCWD, "/proc/self/comm", O_WRONLY | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return;
+    (void)sys_write(fd, GUARDIAN_NAME, sizeof GUARDIAN_NAME - 1);
+    (void)sys_close(fd);
+}
+
+/* Closes and reads of the memory are what it is there for; a read of the inode is somebody who waits. */
+static void watch_memory(struct post *post, struct duty *duty)
+{
+    const struct session *session = duty->session;
+    char path[PROC_PATH_SIZE];
+
+    if (post->events >= 0) {
+        post->tells &= SYS_CALL(SYS_inotify_add_watch, post->events, descriptor_path(path, session->memory),
+                                IN_CLOSE, 0, 0, 0) >= 0;
+        (void)SYS_CALL(SYS_inotify_add_watch, post->events, descriptor_path(path, session->inode),
+                       IN_OPEN | IN_ACCESS, 0, 0, 0);
+    }
+    if (post->proc >= 0)
+        rendezvous_begin(&duty->place, post->proc, session->device, session->number);
+}
+
+/* The program, and those with the shim that started it: if one of them is killed as the last, its content is none. */
+static void watch_first(struct post *post, struct duty *duty)
+{
+    int process = post->order.starter;
+    struct process_stat stat;
+
+    if (post->order.process != 0)
+        (void)watch(post, duty, post->order.process, false);
+    for (int i = 0; post->sees && i < ANCESTORS_MAX && process > 1; i++) {
+        if (process != post->order.process && holders_look(process, duty->session, false) == HOLDER_COVERED)
+            (void)watch(post, duty, process, true);
+        process = process_stat(process, &stat) == 0 ? stat.parent : 0;
+    }
+}
+
+static void take_post(struct post *post, int ready)
+{
+    const uint64_t wakes = (uint64_t)1 << (RENDEZVOUS_SIGNAL - 1);
+    struct process_stat stat = {.start = 0};
+
+    (void)session_table_is_ours();
+    session_adopt_strays();
+    post->sees = process_proc_is_ours() && process_stat(sys_getpid(), &stat) == 0;
+    post->since = stat.start;
+    (void)session_for_each(add_duty, post);
+    post->ready = ready;
+    (void)descriptor_for_each(keep_private, post);
+    (void)mapping_for_each(0, unmap_shared, NULL);
+    fill_standard();
+    (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
+    set_name();
+    if (post->order.expect >= 0)
+        (void)sys_fcntl(post->order.expect, F_SETFL, O_NONBLOCK);
+    post->events = (int)SYS_CALL(SYS_inotify_init1, IN_NONBLOCK | IN_CLOEXEC, 0, 0, 0, 0, 0);
+    post->tells = post->events >= 0;
+    post->wakes = (int)SYS_CALL(SYS_signalfd4, -1, &wakes, sizeof wakes, SFD_NONBLOCK | SFD_CLOEXEC, 0, 0);
+    post->proc = rendezvous_open();
+    post->program = post->order.process != 0 ? process_open(post->order.process) : -1;
+    for (size_t i = 0; i < post->duties_count; i++) {
+        watch_memory(post, &post->duties[i]);
+        watch_first(post, &post->duties[i]);
+    }
+    (void)sys_write(ready, "", 1);
+    (void)sys_close(ready);
+}
+
+static bool look_round(struct post *post)
+{
+    bool expected = is_expected(post);
+    bool any = false;
+
+    post->pending = 0;
+    note_ends(post);
+    for (size_t i = 0; i < post->duties_count; i++)
+        if (is_live(&post->duties[i])) {
+            look_after(post, &post->duties[i], expected);
+            any |= is_live(&post->duties[i]);
+        }
+    if (!expected && post->pending == 0)
+        let_go_of_pipe(post);
+    if (post->proc >= 0)
+        for (size_t i = 0; i < post->duties_count; i++)
+            rendezvous_looked(&post->duties[i].place, post->proc);
+    return any;
+}
+
+static void wait_for_events(struct post *post)
+{
+    _Alignas(uint64_t) char events[EVENTS_SIZE];
+    const int pause = post->tells && post->pending == 0 ? LONG_PAUSE : SHORT_PAUSE;
+    const struct timespec time = {pause / 1000, pause % 1000 * 1000000L};
+    size_t count = 0;
+
+    post->polls[count++] = (struct pollfd){.fd = post->events, .events = POLLIN};
+    post->polls[count++] = (struct pollfd){.fd = post->wakes, .events = POLLIN};
+    post->polls[count++] = (struct pollfd){.fd = post->order.expect, .events = POLLIN};
+    for (size_t i = 0; i < post->watched_count; i++)
+        if (!post->watched[i].ended)
+            post->polls[count++] = (struct pollfd){.fd = post->watched[i].pidfd, .events = POLLIN};
+    (void)SYS_CALL(SYS_ppoll, post->polls, count, &time, 0, 0, 0);
+    while (sys_read(post->events, events, sizeof events) > 0 ||
+           sys_read(post->wakes, events, sizeof events) > 0)
+        continue;
+}
+
+_Noreturn void guardian_main(const struct guardian_order *order, int ready)
+{
+    struct post *post =
+        sys_mmap(NULL, sizeof *post, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (sys_is_error(post))
+        sys_exit_group(1);
+    post->order = *order;
+    if (order->told >= 0)
+        (void)sys_close(order->told);
+    take_post(post, ready);
+    while (look_round(post))
+        wait_for_events(post);
+    sys_exit_group(0);
+}

@@ -1,0 +1,151 @@
+#include "holders.h"
+
+#include "descriptor.h"
+#include "guardian.h"
+#include "mapping.h"
+#include "memory.h"
+#include "process.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <string.h>
+
+static _Alignas(struct dirent64) char processes[8192]; /* of one scan at a time */
+static _Alignas(struct dirent64) char entries[4096];
+static char link_text[PATH_MAX];
+
+/* Calls `visit` with each name in the folder, until it returns true; returns that. */
+static bool for_each_name(int folder, char *buffer, size_t size,
+                          bool (*visit)(const char *name, void *context), void *context)
+{
+    long n;
+
+    while ((n = sys_getdents(folder, buffer, size)) > 0)
+        for (long at = 0; at < n;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
+
+            if (*entry->d_name != '.' && visit(entry->d_name, context))
+                return true;
+            at += entry->d_reclen;
+        }
+    return false;
+}
+
+/* ---- one process ---- */
+
+struct search {
+    const struct session *session;
+    int folder; /* of its descriptors */
+};
+
+static bool is_memory(const char *name, void *context)
+{
+    const struct search *search = context;
+    struct stat status;
+    ssize_t n = sys_readlinkat(search->folder, name, link_text, sizeof link_text - 1);
+
+    /* a look at what the link leads to may take long (a file system that hangs): only where it can be ours */
+    link_text[n < 0 ? 0 : n] = '\0';
+    return memory_name_in(link_text) != NULL && sys_fstatat(search->folder, name, &status, 0) == 0 &&
+           session_is_memory(search->session, &status);
+}
+
+static bool is_inode(const char *name, void *context)
+{
+    const struct search *search = context;
+    struct stat status;
+    ssize_t n = sys_readlinkat(search->folder, name, link_text, sizeof link_text);
+
+    return n > 0 && link_text[0] == '/' && sys_fstatat(search->folder, name, &status, 0) == 0 &&
+           status.st_ino == search->session->number && status.st_dev == search->session->device;
+}
+
+struct maps {
+    const struct session *session;
+    bool has_memory;
+    bool has_shim;
+};
+
+static int look_at_mapping(const struct mapping *mapping, void *context)
+{
+    struct maps *maps = context;
+
+    maps->has_shim |= mapping->is_shim;
+    maps->has_memory |= mapping->is_memory && mapping->number == maps->session->memory_number;
+    return maps->has_shim && maps->has_memory;
+}
+
+static bool is_guardian(int process)
+{
+    char name[sizeof GUARDIAN_NAME] = "";
+    int fd = process_open_file(process, "comm", O_RDONLY);
+    ssize_t n = fd < 0 ? fd : sys_read(fd, name, sizeof name - 1);
+
+    if (fd >= 0)
+        (void)sys_close(fd);
+    return n == sizeof name - 1 && strcmp(name, GUARDIAN_NAME) == 0;
+}
+
+enum holder holders_look(int process, const struct session *session, bool by_mapping)
+{
+    struct search search = {.session = session,
+                            .folder = process_open_file(process, "fd", O_RDONLY | O_DIRECTORY)};
+    struct maps maps = {.session = session};
+    enum holder holder = HOLDER_NONE;
+    bool has_memory;
+
+    if (search.folder < 0)
+        return search.folder == -ENOENT || search.folder == -ESRCH ? HOLDER_NONE : HOLDER_HIDDEN;
+    has_memory = for_each_name(search.folder, entries, sizeof entries, is_memory, &search);
+    if (has_memory || by_mapping)
+        (void)mapping_for_each(process, look_at_mapping, &maps);
+    if ((has_memory || maps.has_memory) && !is_guardian(process)) {
+        holder = HOLDER_UNCOVERED;
+        /* what is about to be run has not adopted the session, but has its descriptors */
+        if (maps.has_shim && sys_lseek(search.folder, 0, SEEK_SET) == 0 &&
+            for_each_name(search.folder, entries, sizeof entries, is_inode, &search))
+            holder = HOLDER_COVERED;
+    }
+    (void)sys_close(search.folder);
+    return holder;
+}
+
+/* ---- all of them ---- */
+
+struct scan {
+    const struct session *session;
+    uint64_t since;
+    void (*visit)(int process, enum holder holder, void *context);
+    void *context;
+    int self;
+};
+
+static bool look_at_process(const char *name, void *context)
+{
+    const struct scan *scan = context;
+    int process = descriptor_parse_number(name);
+    struct process_stat stat;
+    enum holder holder;
+    bool is_new;
+
+    if (process <= 0 || process == scan->self || process_stat(process, &stat) != 0)
+        return false;
+    is_new = stat.start >= scan->since;
+    holder = holders_look(process, scan->session, is_new);
+    if (holder != HOLDER_NONE && (holder != HOLDER_HIDDEN || is_new))
+        scan->visit(process, holder, scan->context);
+    return false;
+}
+
+int holders_for_each(const struct session *session, uint64_t since,
+                     void (*visit)(int process, enum holder holder, void *context), void *context)
+{
+    struct scan scan = {session, since, visit, context, sys_getpid()};
+    int folder = sys_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+    if (folder < 0)
+        return folder;
+    (void)for_each_name(folder, processes, sizeof processes, look_at_process, &scan);
+    (void)sys_close(folder);
+    return 0;
+}

@@ -1,0 +1,27 @@
+/*
+ * Who holds a session's memory: which processes have a descriptor or a mapping of it, and whether the shim is in them.
+ * For guardians alone (guardian.h): it takes its time, and static buffers.
+ */
+#ifndef ATOMSHIM_HOLDERS_H
+#define ATOMSHIM_HOLDERS_H
+
+#include "session.h"
+
+enum holder {
+    HOLDER_NONE,
+    HOLDER_COVERED,   /* has the shim and the session: it commits, or sees to it that somebody does */
+    HOLDER_UNCOVERED, /* writes, and knows of nothing */
+    HOLDER_HIDDEN,    /* its descriptors may not be looked at */
+};
+
+/* What `process` is to the session. Guardians hold nothing. `by_mapping`: it may have no descriptor of it any more. */
+enum holder holders_look(int process, const struct session *session, bool by_mapping);
+
+/*
+ * Calls `visit` for each process but this one that is not HOLDER_NONE. Those that started before `since` (process.h) count
+ * by their descriptors alone, and only where these may be looked at. Returns 0, or a negative errno where there is no /proc.
+ */
+int holders_for_each(const struct session *session, uint64_t since,
+                     void (*visit)(int process, enum holder holder, void *context), void *context);
+
+#endif
