@@ -52,7 +52,6 @@ struct post {
     int proc;    /* for the rendezvous, or -1 */
     int program; /* a pidfd of order.process, or -1 */
     bool sees;   /* /proc shows the processes */
-    uint64_t since;
     int pending; /* sessions that are to be looked at again soon */
     size_t watched_count;
     struct watched watched[WATCHED_MAX];
@@ -192,15 +191,21 @@ static void note_holder(int process, enum holder holder, void *context)
         found->others++;
 }
 
-/* Those that are found are watched from now on, if there are any. */
-static struct found find_holders(struct post *post, struct duty *duty)
+static bool is_uncovered(const struct watched *watched, const struct duty *duty)
+{
+    return is_of(watched, duty) && !watched->covered;
+}
+
+/* Those that are found are watched from now on, in place of those that were; but all that are covered are only known if all
+ * processes were looked at, and then they must be there. */
+static struct found find_holders(struct post *post, struct duty *duty, enum holders_scope scope)
 {
     struct found found = {.post = post, .duty = duty};
     size_t before = post->watched_count;
 
-    (void)holders_for_each(duty->session, post->since, note_holder, &found);
+    holders_for_each(duty->session, scope, note_holder, &found);
     if (found.covered + found.others != 0)
-        unwatch(post, duty, before, is_of);
+        unwatch(post, duty, before, scope == HOLDERS_ALL ? is_of : is_uncovered);
     return found;
 }
 
@@ -215,7 +220,7 @@ static bool is_last_gone(struct post *post, struct duty *duty)
         return answer != 0;
     if (is_one_left(post, duty))
         return false;
-    found = find_holders(post, duty);
+    found = find_holders(post, duty, HOLDERS_ALL);
     return found.covered == 0 && found.others == 0;
 }
 
@@ -255,18 +260,22 @@ static void look_after(struct post *post, struct duty *duty, bool expected)
         duty->clear = 0;
         return;
     }
-    if (duty->kept) {
-        found = find_holders(post, duty);
-        /* nobody at all: it is on its way in a message */
-        if (found.others != 0 || found.covered == 0) {
-            duty->clear = 0;
-            return;
-        }
+    if (duty->kept && find_holders(post, duty, HOLDERS_NEW).others != 0) {
+        duty->clear = 0;
+        return;
     }
-    if (++duty->clear == SURE)
-        session_drop(duty->session);
-    else
+    if (++duty->clear < SURE) {
         post->pending++;
+        return;
+    }
+    duty->clear = 0;
+    if (duty->kept) {
+        found = find_holders(post, duty, HOLDERS_ALL);
+        /* nobody at all: it is on its way in a message */
+        if (found.others != 0 || found.covered == 0)
+            return;
+    }
+    session_drop(duty->session);
 }
 
 /* ---- the post ---- */
@@ -391,12 +400,10 @@ static void watch_first(struct post *post, struct duty *duty)
 static void take_post(struct post *post, int ready)
 {
     const uint64_t wakes = (uint64_t)1 << (RENDEZVOUS_SIGNAL - 1);
-    struct process_stat stat = {.start = 0};
 
     (void)session_table_is_ours();
     session_adopt_strays();
-    post->sees = process_proc_is_ours() && process_stat(sys_getpid(), &stat) == 0;
-    post->since = stat.start;
+    post->sees = process_proc_is_ours();
     (void)session_for_each(add_duty, post);
     post->ready = ready;
     (void)descriptor_for_each(keep_private, post);

@@ -112,40 +112,83 @@ enum holder holders_look(int process, const struct session *session, bool by_map
 
 /* ---- all of them ---- */
 
+/* Later on numbers may have been given out all over again: then each process is asked when it was started. */
+enum { NUMBERS_TRUSTED = 60 * 100 }; /* clock ticks: user space has 100 a second, everywhere */
+
 struct scan {
     const struct session *session;
-    uint64_t since;
+    enum holders_scope scope;
     void (*visit)(int process, enum holder holder, void *context);
     void *context;
     int self;
+    uint64_t since; /* when this process was started */
+    bool by_number; /* what is new has a higher number than this process */
 };
+
+/* The last number that was given to a process: the fifth field, proc(5). 0 if that cannot be read. */
+static int last_number(void)
+{
+    char text[128];
+    int fd = sys_openat(AT_FDCWD, "/proc/loadavg", O_RDONLY | O_CLOEXEC, 0);
+    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+    char *blank;
+
+    if (fd >= 0)
+        (void)sys_close(fd);
+    text[n < 0 ? 0 : n] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    blank = strrchr(text, ' ');
+    return blank != NULL ? descriptor_parse_number(blank + 1) : 0;
+}
+
+static uint64_t ticks_now(void)
+{
+    struct timespec time = {0, 0};
+
+    (void)SYS_CALL(SYS_clock_gettime, CLOCK_BOOTTIME, &time, 0, 0, 0, 0);
+    return (uint64_t)time.tv_sec * 100 + (uint64_t)time.tv_nsec / 10000000;
+}
+
+static bool is_new(const struct scan *scan, int process)
+{
+    struct process_stat stat;
+
+    if (scan->by_number)
+        return process > scan->self;
+    return process_stat(process, &stat) == 0 && stat.start >= scan->since;
+}
 
 static bool look_at_process(const char *name, void *context)
 {
     const struct scan *scan = context;
     int process = descriptor_parse_number(name);
-    struct process_stat stat;
     enum holder holder;
-    bool is_new;
+    bool new;
 
-    if (process <= 0 || process == scan->self || process_stat(process, &stat) != 0)
+    if (process <= 0 || process == scan->self)
         return false;
-    is_new = stat.start >= scan->since;
-    holder = holders_look(process, scan->session, is_new);
-    if (holder != HOLDER_NONE && (holder != HOLDER_HIDDEN || is_new))
+    new = is_new(scan, process);
+    if (!new && scan->scope == HOLDERS_NEW)
+        return false;
+    holder = holders_look(process, scan->session, new);
+    if (holder != HOLDER_NONE && (holder != HOLDER_HIDDEN || new))
         scan->visit(process, holder, scan->context);
     return false;
 }
 
-int holders_for_each(const struct session *session, uint64_t since,
-                     void (*visit)(int process, enum holder holder, void *context), void *context)
+void holders_for_each(const struct session *session, enum holders_scope scope,
+                      void (*visit)(int process, enum holder holder, void *context), void *context)
 {
-    struct scan scan = {session, since, visit, context, sys_getpid()};
+    struct scan scan = {session, scope, visit, context, .self = sys_getpid()};
+    struct process_stat own;
     int folder = sys_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
     if (folder < 0)
-        return folder;
+        return;
+    if (process_stat(scan.self, &own) == 0) {
+        scan.since = own.start;
+        scan.by_number = ticks_now() - own.start < NUMBERS_TRUSTED && last_number() >= scan.self;
+    }
     (void)for_each_name(folder, processes, sizeof processes, look_at_process, &scan);
     (void)sys_close(folder);
-    return 0;
 }

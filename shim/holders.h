@@ -17,11 +17,12 @@ enum holder {
 /* What `process` is to the session. Guardians hold nothing. `by_mapping`: it may have no descriptor of it any more. */
 enum holder holders_look(int process, const struct session *session, bool by_mapping);
 
-/*
- * Calls `visit` for each process but this one that is not HOLDER_NONE. Those that started before `since` (process.h) count
- * by their descriptors alone, and only where these may be looked at. Returns 0, or a negative errno where there is no /proc.
- */
-int holders_for_each(const struct session *session, uint64_t since,
-                     void (*visit)(int process, enum holder holder, void *context), void *context);
+/* Which processes are looked at: those that were started after this one, or all, which takes longer. Of the older ones only
+ * those count that have a descriptor, and may be looked at. */
+enum holders_scope { HOLDERS_NEW, HOLDERS_ALL };
+
+/* Calls `visit` for each process but this one that is not HOLDER_NONE. */
+void holders_for_each(const struct session *session, enum holders_scope scope,
+                      void (*visit)(int process, enum holder holder, void *context), void *context);
 
 #endif

@@ -34,12 +34,13 @@ static uint64_t field(const char *text, int number)
 int process_open_file(int process, const char *name, int flags)
 {
     char path[PROC_PATH_SIZE];
-    int folder = sys_openat(AT_FDCWD, descriptor_process_path(path, process), O_PATH | O_CLOEXEC, 0);
-    int fd = folder < 0 ? folder : sys_openat(folder, name, flags | O_CLOEXEC, 0);
+    char *end;
 
-    if (folder >= 0)
-        (void)sys_close(folder);
-    return fd;
+    (void)descriptor_process_path(path, process);
+    end = strchr(path, '\0');
+    *end++ = '/';
+    strcpy(end, name);
+    return sys_openat(AT_FDCWD, path, flags | O_CLOEXEC, 0);
 }
 
 int process_stat(int process, struct process_stat *stat)

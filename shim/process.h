@@ -4,7 +4,8 @@
 
 #include "sys.h"
 
-/* Opens /proc/PROCESS/NAME with these flags, close-on-exec. Returns a descriptor or a negative errno. */
+/* Opens /proc/PROCESS/NAME, a name of at most 8 bytes, with these flags, close-on-exec. Returns a descriptor or a negative
+ * errno. */
 int process_open_file(int process, const char *name, int flags);
 
 /* What /proc/PID/stat says, proc(5). */

@@ -28,6 +28,10 @@ unit() {
     unit mapping_test
 }
 
+@test "processes: how they end, who holds a memory" {
+    unit process_test
+}
+
 @test "image headers and footers" {
     unit image_test
 }

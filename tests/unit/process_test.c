@@ -1,0 +1,221 @@
+/* process.h, holders.h: how processes end, and who holds a memory. */
+#include "check.h"
+
+#include "holders.h"
+#include "process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PAGE = 4096 };
+
+/* A child that has told by the pipe that it is there, and then does `what`. */
+static pid_t start(void (*what)(const void *context), const void *context)
+{
+    int ends[2];
+    char byte;
+    pid_t child;
+
+    if (pipe(ends) != 0)
+        abort();
+    child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        what(context);
+        (void)!write(ends[1], "x", 1);
+        for (;;)
+            (void)pause();
+    }
+    (void)close(ends[1]);
+    CHECK_EQUAL(read(ends[0], &byte, 1), 1);
+    (void)close(ends[0]);
+    return child;
+}
+
+static void stop(pid_t child)
+{
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+}
+
+/* A name that looks like the fields behind it. */
+static void take_name(const void *name)
+{
+    (void)prctl(PR_SET_NAME, name);
+}
+
+static void test_stat(void)
+{
+    struct process_stat stat;
+    struct process_stat own;
+    pid_t child = start(take_name, ") Z 7 8 9 (x");
+
+    CHECK_EQUAL(process_stat(getpid(), &own), 0);
+    CHECK_EQUAL(process_stat(child, &stat), 0);
+    CHECK_EQUAL(own.parent, getppid());
+    CHECK_EQUAL(stat.parent, getpid());
+    CHECK(!stat.exiting && stat.start >= own.start && own.start > 0);
+    stop(child);
+    CHECK_EQUAL(process_stat(child, &stat), -ENOENT);
+    CHECK(process_proc_is_ours());
+    CHECK(!process_children_are_elsewhere());
+}
+
+static void nothing(const void *context)
+{
+    (void)context;
+}
+
+static void end_at_signal(int signal)
+{
+    (void)signal;
+    _exit(SIGKILL); /* a status that is no signal */
+}
+
+static void exit_on_request(const void *context)
+{
+    (void)context;
+    (void)signal(SIGUSR1, end_at_signal);
+}
+
+/* Lives, has ended, was waited for. */
+static void check_end(void (*what)(const void *context), int signal, enum process_end expected)
+{
+    pid_t child = start(what, NULL);
+    int pidfd = process_open(child);
+    siginfo_t info;
+
+    CHECK(pidfd >= 0);
+    CHECK(!process_has_ended(pidfd));
+    CHECK_EQUAL(process_how_ended(child, pidfd), PROCESS_LIVES);
+    CHECK_EQUAL(kill(child, signal), 0);
+    CHECK_EQUAL(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    CHECK(process_has_ended(pidfd));
+    CHECK_EQUAL(process_how_ended(child, pidfd), expected);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK(process_has_ended(pidfd));
+    if (process_how_ended(child, pidfd) != PROCESS_UNKNOWN) /* before Linux 6.15 */
+        CHECK_EQUAL(process_how_ended(child, pidfd), expected);
+    CHECK_EQUAL(close(pidfd), 0);
+    CHECK(process_open(child) < 0);
+}
+
+static int make_memory(struct stat *status)
+{
+    int fd = memfd_create("atomshim:1:2:3:4", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, PAGE) != 0 || fstat(fd, status) != 0)
+        abort();
+    return fd;
+}
+
+static void map_and_close(const void *fd)
+{
+    if (mmap(NULL, PAGE, PROT_READ, MAP_SHARED, *(const int *)fd, 0) == MAP_FAILED)
+        abort();
+    (void)close(*(const int *)fd);
+}
+
+static void close_it(const void *fd)
+{
+    (void)close(*(const int *)fd);
+}
+
+static void be_a_guardian(const void *context)
+{
+    (void)context;
+    take_name("atomshim-guard");
+}
+
+struct found {
+    pid_t process;
+    enum holder holder;
+    int count;
+};
+
+static void note(int process, enum holder holder, void *context)
+{
+    struct found *found = context;
+
+    found->count += process == found->process;
+    if (process == found->process)
+        found->holder = holder;
+}
+
+/* One that does `what` with the memory is this, in all ways to ask. */
+static void check_holder(void (*what)(const void *context), enum holder by_descriptor, enum holder holder)
+{
+    struct stat status;
+    int memory = make_memory(&status);
+    struct session session = {.memory_number = status.st_ino,
+                              .memory_device = status.st_dev,
+                              .inode = -1,
+                              .device = 1,
+                              .number = 1};
+    struct session other = session;
+    pid_t child = start(what, &memory);
+    struct found found = {.process = child};
+    struct found old = {.process = getppid()};
+
+    other.memory_number++;
+    CHECK_EQUAL(holders_look(child, &session, false), by_descriptor);
+    CHECK_EQUAL(holders_look(child, &session, true), holder);
+    CHECK_EQUAL(holders_look(child, &other, true), HOLDER_NONE);
+    holders_for_each(&session, HOLDERS_NEW, note, &found);
+    CHECK_EQUAL(found.count, holder != HOLDER_NONE);
+    CHECK_EQUAL(found.holder, holder);
+    holders_for_each(&session, HOLDERS_ALL, note, &found);
+    CHECK_EQUAL(found.count, 2 * (holder != HOLDER_NONE));
+    holders_for_each(&session, HOLDERS_NEW, note, &old);
+    CHECK_EQUAL(old.count, 0);
+    stop(child);
+    CHECK_EQUAL(holders_look(child, &session, true), HOLDER_NONE);
+    CHECK_EQUAL(close(memory), 0);
+}
+
+/* One that was there before: only a look at all finds it. */
+static void ask_as_child(const struct session *session, pid_t older, int scope, int expected)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        struct found found = {.process = older};
+
+        holders_for_each(session, scope, note, &found);
+        _exit(found.count);
+    }
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, expected << 8);
+}
+
+static void test_older(void)
+{
+    struct stat status;
+    int memory = make_memory(&status);
+    struct session session = {.memory_number = status.st_ino, .memory_device = status.st_dev};
+    pid_t child = start(nothing, NULL);
+
+    ask_as_child(&session, child, HOLDERS_NEW, 0);
+    ask_as_child(&session, child, HOLDERS_ALL, 1);
+    stop(child);
+    CHECK_EQUAL(close(memory), 0);
+}
+
+int main(void)
+{
+    test_stat();
+    check_end(nothing, SIGKILL, PROCESS_KILLED);
+    check_end(nothing, SIGTERM, PROCESS_KILLED);
+    check_end(exit_on_request, SIGUSR1, PROCESS_EXITED);
+    check_holder(nothing, HOLDER_UNCOVERED, HOLDER_UNCOVERED);
+    check_holder(map_and_close, HOLDER_NONE, HOLDER_UNCOVERED);
+    check_holder(close_it, HOLDER_NONE, HOLDER_NONE);
+    check_holder(be_a_guardian, HOLDER_NONE, HOLDER_NONE);
+    test_older();
+    return check_result();
+}
