@@ -273,11 +273,11 @@ subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".c
     )
     assert_redirected "$(cat "$BATS_TEST_TMPDIR/seen")"
     most=1048576
-    (ulimit -n $most) 2>/dev/null || most=$(ulimit -Hn)
+    (ulimit -n "$most") 2>/dev/null || most=$(ulimit -Hn)
     export most
     rm -f "$MANAGED"/*
     (
-        ulimit -n $most
+        ulimit -n "$most"
         wrapped timeout 60 bash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
         # what daemons do before they go on, with the file open all the while
         wrapped timeout 60 python3 -c '
