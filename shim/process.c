@@ -39,7 +39,7 @@ int process_open_file(int process, const char *name, int flags)
     (void)descriptor_process_path(path, process);
     end = strchr(path, '\0');
     *end++ = '/';
-    strcpy(end, name);
+    memcpy(end, name, strlen(name) + 1);
     return sys_openat(AT_FDCWD, path, flags | O_CLOEXEC, 0);
 }
 
