@@ -15,8 +15,10 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VER
 # every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc beyond the golden import list.
 PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
 	-fno-delete-null-pointer-checks -Wno-nonnull-compare
+# What every program's start pays for: calls of our own exports need no look-up, two mappings are made sooner than four.
+START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
-	-Wl,--hash-style=both
+	-Wl,--hash-style=both $(START_FLAGS)
 
 # The engine links into everything; the interposition only into the .so.
 ENGINE = crc32c image scratch descriptor filelock store_calls store_load store_commit store_plain

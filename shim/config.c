@@ -217,5 +217,7 @@ int config_parse(struct config *config, char *const environment[], config_report
             bad++;
         }
     }
-    return bad + check_paths(config, report, context) + check_names(environment, report, context);
+    bad += check_paths(config, report, context) + check_names(environment, report, context);
+    pattern_find_names(config->paths, &config->names);
+    return bad;
 }

@@ -2,6 +2,8 @@
 #ifndef ATOMSHIM_CONFIG_H
 #define ATOMSHIM_CONFIG_H
 
+#include "pattern.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,11 +15,12 @@ struct config {
     enum config_format format;
     enum config_isolation isolation;
     bool sync;
-    int64_t lock_timeout;   /* nanoseconds */
-    int log_level;          /* enum log_level of log.h */
-    const char *paths;      /* ATOMSHIM_PATHS as given, "" if none */
-    const char *rescue_dir; /* NULL if none */
-    const char *log_file;   /* NULL: stderr */
+    int64_t lock_timeout;       /* nanoseconds */
+    int log_level;              /* enum log_level of log.h */
+    const char *paths;          /* ATOMSHIM_PATHS as given, "" if none */
+    struct pattern_names names; /* of `paths` */
+    const char *rescue_dir;     /* NULL if none */
+    const char *log_file;       /* NULL: stderr */
 };
 
 /* Called once for each bad value, with one clear line that names variable, value and what is accepted. */

@@ -75,6 +75,18 @@ static int named_matches(const struct config *config, const struct named *named,
     return pattern_match(config->paths, path);
 }
 
+/* Does the path that lies in `path`, `length` bytes of twice PATH_MAX, match, or that of the file `name` in it if that is not NULL? */
+static int entry_matches(const struct config *config, char *path, size_t length, const char *name)
+{
+    if (name != NULL && strlen(name) < PATH_MAX) {
+        if (length > 1)
+            path[length++] = '/';
+        length = (size_t)(stpcpy(path + length, name) - path);
+    }
+    path[length] = '\0';
+    return pattern_match(config->paths, path);
+}
+
 /* Does the canonical path of `fd`, or that of the file `name` in the directory `fd`, match? */
 static int path_matches(const struct config *config, const struct named *named, int fd, const char *name)
 {
@@ -95,15 +107,24 @@ static int path_matches(const struct config *config, const struct named *named, 
     else if (n < 0)
         log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
                  log_errno((int)n));
-    if (n > 0 && n < PATH_MAX && path[0] == '/') {
-        if (name != NULL && strlen(name) < PATH_MAX) {
-            if (n > 1)
-                path[n++] = '/';
-            n = stpcpy(path + n, name) - path;
-        }
-        path[n] = '\0';
-        match = pattern_match(config->paths, path);
-    }
+    if (n > 0 && n < PATH_MAX && path[0] == '/')
+        match = entry_matches(config, path, (size_t)n, name);
+    scratch_give(&scratch);
+    return match;
+}
+
+/* The same for the file `name` in the current directory: 1, too, if that has been removed or lies beyond the root. */
+static int current_matches(const struct config *config, const char *name)
+{
+    struct scratch scratch;
+    int match = 1;
+    long n;
+
+    if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0)
+        return -ENOMEM;
+    n = SYS_CALL(SYS_getcwd, scratch.bytes, PATH_MAX, 0, 0, 0, 0); /* with the NUL */
+    if (n > 1 && *(const char *)scratch.bytes == '/')
+        match = entry_matches(config, scratch.bytes, (size_t)n - 1, name);
     scratch_give(&scratch);
     return match;
 }
@@ -177,24 +198,74 @@ static const char *last_component(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* One lstat, which also tells that `path` is a string at all: no where the file cannot be managed. */
+static bool may_name(const struct config *config, const char *path)
+{
+    return pattern_may_name_last(config->paths, &config->names, path);
+}
+
+int managed_open_parent(int directory, const char *path)
+{
+    size_t length = (size_t)(last_component(path) - path);
+    struct scratch scratch;
+    int fd;
+
+    if (length >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    memcpy(scratch.bytes, length != 0 ? path : "./", length != 0 ? length : 2);
+    ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
+    fd = sys_openat(directory, scratch.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    scratch_give(&scratch);
+    return fd;
+}
+
+/* What may be managed, and why: a CANDIDATE_HERE only for the path of the folder that it was named in. */
+enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE };
+
+/* One lstat, which also tells that `path` is a string at all. Returns a CANDIDATE or a negative errno that is_passing(). */
 static int is_candidate(const struct config *config, int directory, const char *path, int flags)
 {
     struct stat status;
     int error = sys_fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW);
 
     if (error == -ENOENT)
-        return (flags & O_CREAT) && pattern_may_name(config->paths, last_component(path));
+        return (flags & O_CREAT) && may_name(config, path) ? CANDIDATE_HERE : CANDIDATE_NO;
     if (error == -EACCES) /* a security module may forbid to look and let it be opened */
-        return 1;
+        return CANDIDATE_ANYWHERE;
     if (error != 0)
-        return is_passing(error) ? error : 0;
+        return is_passing(error) ? error : CANDIDATE_NO;
+    if ((flags & O_CREAT) && (flags & O_EXCL)) /* it fails */
+        return CANDIDATE_NO;
     if (S_ISLNK(status.st_mode))
-        return !(flags & O_NOFOLLOW);
+        return flags & O_NOFOLLOW ? CANDIDATE_NO : CANDIDATE_ANYWHERE;
     if (!S_ISREG(status.st_mode))
-        return 0;
-    return pattern_may_name(config->paths, last_component(path)) ||
-           image_size_possible((uint64_t)status.st_size);
+        return CANDIDATE_NO;
+    if (image_size_possible((uint64_t)status.st_size) || session_on(status.st_dev, status.st_ino) != NULL)
+        return CANDIDATE_ANYWHERE;
+    return may_name(config, path) ? CANDIDATE_HERE : CANDIDATE_NO;
+}
+
+/*
+ * Could a CANDIDATE_HERE match? It was no symbolic link and carries no header, so its path is that of its folder and its own
+ * name. The kernel tells where the folder is now, whoever moved it or mounted over it, and however it was named. As after any
+ * look before the open, the answer is about another file only if somebody replaces this one in between.
+ */
+static int folder_matches(const struct config *config, const struct named *named)
+{
+    const char *name = last_component(named->path);
+    int parent;
+    int match;
+
+    if (name == named->path)
+        return named->directory == AT_FDCWD ? current_matches(config, name)
+                                            : path_matches(config, named, named->directory, name);
+    parent = managed_open_parent(named->directory, named->path);
+    if (parent < 0)
+        return parent == -EACCES ? 1 : is_passing(parent) ? parent : 0;
+    match = path_matches(config, named, parent, name);
+    (void)sys_close(parent);
+    return match;
 }
 
 /* Is this worth a look at the path, though the name in it could not match? A link may have led to one that could. */
@@ -213,7 +284,7 @@ int managed_opened(const struct config *config, int directory, const char *path,
     const struct named named = {directory, path, false};
     int result = 1;
 
-    if (!pattern_may_name(config->paths, last_component(path)))
+    if (!may_name(config, path))
         result = is_suspect(config, directory, path, flags, fd);
     return result <= 0 ? result : is_managed(config, &named, fd);
 }
@@ -221,23 +292,6 @@ int managed_opened(const struct config *config, int directory, const char *path,
 static bool wants_writing(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
-}
-
-int managed_open_parent(int directory, const char *path)
-{
-    size_t length = (size_t)(last_component(path) - path);
-    struct scratch scratch;
-    int fd;
-
-    if (length >= PATH_MAX)
-        return -ENAMETOOLONG;
-    if (scratch_take(&scratch, PATH_MAX) != 0)
-        return -ENOMEM;
-    memcpy(scratch.bytes, length != 0 ? path : "./", length != 0 ? length : 2);
-    ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
-    fd = sys_openat(directory, scratch.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    scratch_give(&scratch);
-    return fd;
 }
 
 /* The creating open decides the access mode for good: the file's own mode may forget reading and writing. */
@@ -303,7 +357,9 @@ int managed_open(const struct config *config, int directory, const char *path, i
     /* its close may drop POSIX locks that the program holds through a session */
     if (may_ask && is_only_read(flags) && !session_any())
         return MANAGED_ASK;
-    result = flags & (O_PATH | O_DIRECTORY) ? 0 : is_candidate(config, directory, path, flags);
+    result = flags & (O_PATH | O_DIRECTORY) ? CANDIDATE_NO : is_candidate(config, directory, path, flags);
+    if (result == CANDIDATE_HERE)
+        result = folder_matches(config, &named);
     if (result <= 0)
         return result < 0 ? result : MANAGED_NO;
     probe = sys_openat(directory, path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW), 0);
@@ -333,8 +389,7 @@ int managed_find(const struct config *config, int directory, const char *path, c
     int result;
     int fd;
 
-    if (!pattern_may_name(config->paths, last_component(path)) &&
-        !image_size_possible((uint64_t)status->st_size))
+    if (!may_name(config, path) && !image_size_possible((uint64_t)status->st_size))
         return -ENOENT;
     fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)

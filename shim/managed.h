@@ -17,15 +17,16 @@ enum managed {
 /*
  * Opens the real inode behind `path` if open(2) with these arguments would open a managed file:
  * close-on-exec, for reading or, if `flags` ask for writing or O_TRUNC, for both. Nothing is truncated. A
- * file that is not there is created if `flags` say so, with `mode` less the umask, and *created is set. Costs
- * one system call (lstat) where the name alone tells that the file is not managed; with `may_ask` none where it is only
- * to be read. Returns enum managed, or the negative errno with which open(2) fails. *inode is the caller's
- * to close.
+ * file that is not there is created if `flags` say so, with `mode` less the umask, and *created is set. With `may_ask` it
+ * costs nothing where the file is only to be read. Else what is not managed costs one system call (lstat) where the last
+ * component could match nothing, or is no regular file; two where it is named by that alone, in the current folder (getcwd)
+ * or in `directory` (readlink); four by a longer path (the folder is opened for its readlink), and five by a symbolic
+ * link. Returns enum managed, or the negative errno with which open(2) fails. *inode is the caller's to close.
  */
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created);
 
-/* Is the file that `fd` was opened on as `path`, with `flags`, managed? One or two system calls for no. Returns 1, 0, or a negative
+/* Is the file that `fd` was opened on as `path`, with `flags`, managed? For no one system call (lstat, fstat), or two (fstat, readlink) where the last component could match. Returns 1, 0, or a negative
  * errno. */
 int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd);
 

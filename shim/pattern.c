@@ -265,6 +265,55 @@ bool pattern_may_name(const char *patterns, const char *name)
     return false;
 }
 
+/* What the last token of [p, end) matches; a set may be anything. */
+static void find_ends(const char *p, const char *end, struct pattern_names *names)
+{
+    const char *token = p;
+    unsigned char last;
+
+    while (p < end) {
+        const char *behind = *p == '[' ? set_end(p, end) : NULL;
+
+        token = p;
+        p = behind != NULL ? behind : *p == '\\' && p + 1 < end ? p + 2 : p + 1;
+    }
+    last = (unsigned char)p[-1];
+    if (*token == '*' || *token == '?' || *token == '[')
+        memset(names->ends, 0xff, sizeof names->ends);
+    else
+        names->ends[last / 64] |= UINT64_C(1) << last % 64;
+}
+
+void pattern_find_names(const char *patterns, struct pattern_names *names)
+{
+    struct item item;
+
+    *names = (struct pattern_names){0};
+    while (next_item(&patterns, &item))
+        if (!item.takes_out) {
+            const char *component = find_tail(&item).component;
+
+            if (component == item.end)
+                names->all = true;
+            else
+                find_ends(component, item.end, names);
+        }
+}
+
+bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path)
+{
+    size_t length;
+    unsigned char last;
+
+    if (names->all)
+        return true;
+    length = strlen(path);
+    last = length == 0 ? '/' : (unsigned char)path[length - 1];
+    if (last != '/' && !(names->ends[last / 64] >> last % 64 & 1))
+        return false;
+    return pattern_may_name(patterns, last_component(path));
+}
+
 static const char *check_item(const struct item *item)
 {
     const char *p = item->start;

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded stack, and
  * time at most quadratic in the lengths for whatever patterns. */
@@ -26,6 +27,16 @@ bool pattern_match(const char *patterns, const char *path);
  * directory it lies in. A cheap filter: true promises nothing.
  */
 bool pattern_may_name(const char *patterns, const char *name);
+
+/* The same, found out once for all names, as far as it goes; for programs that open a lot. */
+struct pattern_names {
+    bool all;         /* every name can be matched */
+    uint64_t ends[4]; /* a bit for each byte that one that can be matched may end in */
+};
+void pattern_find_names(const char *patterns, struct pattern_names *names);
+
+/* pattern_may_name() for the last component of `path`, with `names` of the same patterns. */
+bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path);
 
 /*
  * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the end, '!'

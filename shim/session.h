@@ -30,7 +30,8 @@
  * INVARIANTS, besides those of store.h
  *
  *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name that no pattern could
- *       match costs one, one that could two for reading and five for writing, and one look at start. calls.bats
+ *       match costs one, one that could two, or four to write by a path of several components, and one look at start.
+ *       calls.bats, folders.bats
  *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program died before its close.
  *       calls.bats (programs/calls_exit, situations, trouble), failures.bats, neighbours.bats, campaigns/faults
  *

@@ -42,21 +42,55 @@ more() {
         assert_equal "$(more ": <$PWD/outside")" 100 'by its absolute path'
         assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
         assert_equal "$(more ': >outside')" 100 'truncated'
-        assert_equal "$(more ': <missing')" 0 'not there'
+        assert_equal "$(more 'true <missing' 2>/dev/null)" 0 'not there'
         assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
     done
 }
 
-@test "I6 with a pattern that every name could match two for reading, five for writing" {
+@test "I6 with a pattern that every name could match two, to write by a path of several components four, by a symbolic link five" {
     "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
     cd "$BATS_TEST_TMPDIR" || return
+    mkdir folder
     echo content >outside
+    ln -s outside link
     for pattern in "$MANAGED/" "$MANAGED/*"; do
         assert_equal "$(more ': <outside')" 200 'open, dup2, close'
-        assert_equal "$(more ': <missing')" 0 'not there'
-        assert_equal "$(more ': >>outside')" 500 'open for writing, dup2, close'
+        assert_equal "$(more ": <$PWD/outside")" 200 'by its absolute path'
+        assert_equal "$(more ': <link')" 200 'by a link'
+        assert_equal "$(more 'true <missing' 2>/dev/null)" 0 'not there'
+        assert_equal "$(more ': >>outside')" 200 'open for writing, dup2, close'
+        assert_equal "$(more ': >outside')" 200 'truncated'
+        rm -f new*
+        assert_equal "$(more ': >new$i')" 200 'created'
+        assert_equal "$(more ': >/dev/null')" 100 'a device'
+        assert_equal "$(more ": >$PWD/outside")" 400 'by its absolute path'
+        assert_equal "$(more ': >folder/new')" 400 'by a relative path'
+        assert_equal "$(more 'true >missing/new' 2>/dev/null)" 200 'in a folder that is not there'
+        assert_equal "$(more ': >link')" 500 'by a link'
         assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
     done
+}
+
+@test "I6 openat, open with O_EXCL, mkstemp with a pattern that every name could match" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    local pattern=$MANAGED/
+    run_opens() { # LIBRARY TURNS WAY: the system calls of a program that opens so often
+        rm -rf opened && mkdir opened
+        # mkstemp() asks for random bytes as often as they please it
+        LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -qq -e 'trace=!getrandom' -o "$BATS_TEST_TMPDIR/trace" "$PROGRAMS/opens" "$3" "$2" opened
+        wc -l <"$BATS_TEST_TMPDIR/trace"
+    }
+    more_opens() { # WAY
+        local shim=$ROOT/build/libatomshim.so
+        echo $(($(run_opens "$shim" 110 "$1") - $(run_opens "$shim" 10 "$1") - ($(run_opens '' 110 "$1") - $(run_opens '' 10 "$1"))))
+    }
+    assert_equal "$(more_opens read)" 200 'openat'
+    assert_equal "$(more_opens write)" 200 'openat, to write'
+    assert_equal "$(more_opens exclusive)" 200 'openat, O_EXCL'
+    assert_equal "$(more_opens stream)" 400 'fopen of a path'
+    assert_equal "$(more_opens temporary)" 200 'mkstemp'
+    assert_equal "$(more_opens directory)" 0 'a directory'
 }
 
 @test "open and its siblings, creat, truncate" {

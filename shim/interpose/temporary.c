@@ -1,27 +1,26 @@
 /* Files that the libc opens inside itself, where no call of it is ours to see. */
 #include "interpose.h"
 
+#include "managed.h"
 #include "pattern.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- mkstemp: the descriptor is taken over ---- */
 
 /* `path` names the file that `fd` was made for. */
 static int after_making(int fd, const char *path)
 {
-    const char *slash;
     int flags;
     int result;
 
-    if (fd < 0 || !shim_enabled())
+    if (fd < 0 || !shim_enabled() || !pattern_may_name_last(shim_config.paths, &shim_config.names, path))
         return fd;
-    slash = strrchr(path, '/');
-    if (!pattern_may_name(shim_config.paths, slash != NULL ? slash + 1 : path))
-        return fd;
-    flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
-    result = shim_take_over(fd, path, flags, true);
+    result = managed_opened(&shim_config, AT_FDCWD, path, O_NOFOLLOW, fd);
+    if (result > 0) {
+        flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
+        result = shim_take_over(fd, path, flags, true);
+    }
     if (result == 0 || result == SHIM_PASS)
         return fd;
     (void)sys_unlinkat(AT_FDCWD, path, 0);

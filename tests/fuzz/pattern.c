@@ -163,6 +163,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *path;
     const char *where;
     const char *fault;
+    const char *slash;
+    struct pattern_names names;
     size_t length;
     bool matched;
 
@@ -182,8 +184,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         REQUIRE(matched == slow_list(list, path));
     if (matched)
         REQUIRE(pattern_may_name(list, name_of(path)));
-    else
-        (void)pattern_may_name(list, path);
+    pattern_find_names(list, &names);
+    slash = strrchr(path, '/');
+    REQUIRE(pattern_may_name_last(list, &names, path) ==
+            pattern_may_name(list, slash != NULL ? slash + 1 : path));
     free(list);
     return 0;
 }
