@@ -105,15 +105,16 @@ static void set_up(void)
 {
     char **environment = copy_environment();
     struct config config;
-
     /* where messages go must be known before the first of them */
-    (void)config_parse(&config, environment, ignore_setting, NULL);
+    int bad = config_parse(&config, environment, ignore_setting, NULL);
+
     real_resolve();
     shim_config = config;
     if (config.disabled)
         return;
     log_configure((enum log_level)config.log_level, config.log_file);
-    (void)config_parse(&config, environment, report_setting, NULL);
+    if (bad != 0)
+        (void)config_parse(&config, environment, report_setting, NULL);
     target_remember(environ);
     session_configure(&shim_config);
     guardian_configure(config.lock_timeout);

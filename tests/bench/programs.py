@@ -52,7 +52,7 @@ try:
     print("%-34s %11s  %7s  %7s" % ("program, no managed file", "without", "/folder/", "/file"))
     compare("tar of 20,000 small files", ["sh", "-c", "tar cf - tree | cat"], turns)
     compare("grep -r, 20,000 small files", ["sh", "-c", "! grep -r nowhere tree"], turns)
-    compare("make -j2 of this shim", ["make", "-C", "project", "-s", "-j2", "build/libatomshim.so"], max(1, turns // 4),
+    compare("make -j2 of this shim", ["make", "-C", "project", "-s", "-j2", "build/libatomshim.so"], max(1, turns // 2),
             ["rm", "-rf", "project/build"])
     compare("2,000 starts of /bin/true", ["sh", "-c", "i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i + 1)); done"],
             max(1, turns // 2))
