@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What the shim costs programs that touch no managed file: whole programs, with it and without it in turn, in one run.
 
-programs.py BUILD [TURNS]: medians and ratios. Two patterns: a folder on the same file system, whose every name could be
-one of it; and one file."""
-import os, shutil, statistics, subprocess, sys, tempfile, time
+programs.py BUILD [TURNS]: medians and ratios, of the time that passed and of the processors' time, which a busy machine
+changes less. Two patterns: a folder on the same file system, whose every name could be one of it; and one file."""
+import os, resource, shutil, statistics, subprocess, sys, tempfile, time
 
 build = os.path.realpath(sys.argv[1])
 turns = int(sys.argv[2]) if len(sys.argv) > 2 else 11
@@ -23,10 +23,15 @@ def make_tree():
     shutil.copy(source + "/Makefile", folder + "/project")
 
 
+def processor_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def seconds(command, environment):
-    start = time.perf_counter()
+    start = time.perf_counter(), processor_seconds()
     subprocess.run(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+    return time.perf_counter() - start[0], processor_seconds() - start[1]
 
 
 def compare(name, command, turns, before=None):
@@ -42,14 +47,14 @@ def compare(name, command, turns, before=None):
             elapsed = seconds(command, ways[way])
             if turn > 0:  # the first fills the caches
                 times[way].append(elapsed)
-    medians = {way: statistics.median(times[way]) for way in ways}
-    print("%-34s %8.0f ms  %7.3f  %7.3f" % (name, medians["without"] * 1000, medians["folder"] / medians["without"],
-                                           medians["file"] / medians["without"]), flush=True)
+    medians = {way: [statistics.median(turn[i] for turn in times[way]) for i in (0, 1)] for way in ways}
+    ratios = [medians[way][i] / medians["without"][i] for way in ("folder", "file") for i in (0, 1)]
+    print("%-34s %8.0f ms  %7.3f  %7.3f  %7.3f  %7.3f" % (name, medians["without"][0] * 1000, *ratios), flush=True)
 
 
 try:
     make_tree()
-    print("%-34s %11s  %7s  %7s" % ("program, no managed file", "without", "/folder/", "/file"))
+    print("%-34s %11s  %7s  %7s  %7s  %7s" % ("program, no managed file", "without", "/folder/", "CPU", "/file", "CPU"))
     compare("tar of 20,000 small files", ["sh", "-c", "tar cf - tree | cat"], turns)
     compare("grep -r, 20,000 small files", ["sh", "-c", "! grep -r nowhere tree"], turns)
     compare("make -j2 of this shim", ["make", "-C", "project", "-s", "-j2", "build/libatomshim.so"], max(1, turns // 2),
