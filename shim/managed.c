@@ -75,7 +75,8 @@ static int named_matches(const struct config *config, const struct named *named,
     return pattern_match(config->paths, path);
 }
 
-/* Does the path that lies in `path`, `length` bytes of twice PATH_MAX, match, or that of the file `name` in it if that is not NULL? */
+/* Does the path that lies in `path`, `length` bytes of twice PATH_MAX, match, or that of the file `name` in it, if there is
+ * one? */
 static int entry_matches(const struct config *config, char *path, size_t length, const char *name)
 {
     if (name != NULL && strlen(name) < PATH_MAX) {

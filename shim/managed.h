@@ -26,8 +26,8 @@ enum managed {
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created);
 
-/* Is the file that `fd` was opened on as `path`, with `flags`, managed? For no one system call (lstat, fstat), or two (fstat, readlink) where the last component could match. Returns 1, 0, or a negative
- * errno. */
+/* Is the file that `fd` was opened on as `path`, with `flags`, managed? If not, that costs one system call (lstat or
+ * fstat), or two (fstat, readlink) where the last component could match. Returns 1, 0, or a negative errno. */
 int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd);
 
 /*
