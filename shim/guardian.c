@@ -9,11 +9,20 @@
 #include "signals.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <sys/wait.h>
 
-/* A guardian was started: here, or in a vfork() child, which shares our memory; or by a forked one, which shares a page. */
-static int started_here;
-static int *started_by_any;
+/* ---- what a tree of processes knows of its guardians ---- */
+
+enum { LOG_SIZE = 4096, BATCH = 64, FIRST_PAUSE = 50 * 1000, LAST_PAUSE = 2 * 1000 * 1000 /* nanoseconds */ };
+
+/* Shared with every process that was forked since; more guardians than fit in are not waited for at an exit. */
+struct tree {
+    unsigned used; /* entries from here on never were */
+    struct guardian_entry entries[LOG_SIZE];
+};
+
+static struct tree *tree_of_all;
 static int64_t wait_timeout;
 
 void guardian_configure(int64_t timeout)
@@ -21,34 +30,95 @@ void guardian_configure(int64_t timeout)
     wait_timeout = timeout;
 }
 
-void guardian_before_fork(void)
+static struct tree *get_tree(void)
 {
-    int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
+    struct tree *tree = __atomic_load_n(&tree_of_all, __ATOMIC_ACQUIRE);
+    struct tree *other = NULL;
 
-    if (page != NULL)
-        return;
-    page = sys_mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (!sys_is_error(page))
-        __atomic_store_n(&started_by_any, page, __ATOMIC_RELEASE);
+    if (tree != NULL)
+        return tree;
+    tree = sys_mmap(NULL, sizeof *tree, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (sys_is_error(tree))
+        return NULL;
+    if (__atomic_compare_exchange_n(&tree_of_all, &other, tree, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return tree;
+    (void)sys_munmap(tree, sizeof *tree);
+    return other;
 }
 
-static void set_started(void)
+void guardian_before_fork(void)
 {
-    int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
+    (void)get_tree();
+}
 
-    __atomic_store_n(&started_here, 1, __ATOMIC_RELEASE);
-    if (page != NULL)
-        __atomic_store_n(page, 1, __ATOMIC_RELEASE);
+/* An entry that the guardian writes its pid to, or NULL. */
+static struct guardian_entry *claim_entry(void)
+{
+    struct tree *tree = get_tree();
+
+    for (unsigned i = 0; tree != NULL && i < LOG_SIZE; i++) {
+        unsigned used = __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE);
+        int free = 0;
+
+        if (!__atomic_compare_exchange_n(&tree->entries[i].process, &free, -1, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        while (used <= i && !__atomic_compare_exchange_n(&tree->used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                                         __ATOMIC_ACQUIRE))
+            continue;
+        return &tree->entries[i];
+    }
+    return NULL;
+}
+
+static void free_entry(struct guardian_entry *entry)
+{
+    if (entry != NULL)
+        __atomic_store_n(&entry->process, 0, __ATOMIC_RELEASE);
+}
+
+/* Has it ended, or looked twice since? It is woken for that. */
+static bool is_done(const struct guardian_entry *entry, const struct guardian_entry *since)
+{
+    return __atomic_load_n(&entry->process, __ATOMIC_ACQUIRE) != since->process ||
+           __atomic_load_n(&entry->looks, __ATOMIC_ACQUIRE) - since->looks >= 2 ||
+           SYS_CALL(SYS_kill, since->process, RENDEZVOUS_SIGNAL, 0, 0, 0, 0) == -ESRCH;
+}
+
+static void wait_for_batch(const struct guardian_entry *entries, unsigned count, int64_t deadline)
+{
+    struct guardian_entry since[BATCH];
+    int64_t pause = FIRST_PAUSE;
+    unsigned left = count;
+
+    for (unsigned i = 0; i < count; i++)
+        since[i] = (struct guardian_entry){__atomic_load_n(&entries[i].process, __ATOMIC_ACQUIRE),
+                                           __atomic_load_n(&entries[i].looks, __ATOMIC_ACQUIRE)};
+    for (;;) {
+        left = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (since[i].process > 0 && is_done(&entries[i], &since[i]))
+                since[i].process = 0;
+            else
+                left += since[i].process > 0;
+        if (left == 0 || sys_now() > deadline)
+            return;
+        sys_sleep(pause);
+        pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
+    }
 }
 
 void guardian_wait(void)
 {
-    const int *page = __atomic_load_n(&started_by_any, __ATOMIC_ACQUIRE);
+    const struct tree *tree = __atomic_load_n(&tree_of_all, __ATOMIC_ACQUIRE);
+    unsigned used = tree != NULL ? __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE) : 0;
+    int64_t deadline = used != 0 ? sys_now() + wait_timeout : 0;
 
-    if (__atomic_load_n(&started_here, __ATOMIC_ACQUIRE) != 0 ||
-        (page != NULL && __atomic_load_n(page, __ATOMIC_ACQUIRE) != 0))
-        rendezvous_wait_for_all(wait_timeout);
+    for (unsigned i = 0; i < used; i += BATCH)
+        wait_for_batch(&tree->entries[i], used - i < BATCH ? used - i : BATCH, deadline);
 }
+
+/* ---- the start ---- */
 
 static int is_writable(struct session *session, void *context)
 {
@@ -68,6 +138,20 @@ static int set_guarded(struct session *session, void *context)
     return 0;
 }
 
+/*
+ * The process in between, whose end makes an orphan of the guardian. It is in its starter's memory, which need not be
+ * copied twice: the starter waits meanwhile (vfork(2)), and nothing in its frame is touched here.
+ */
+static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardian_order *order,
+                                                             const int ends[2])
+{
+    (void)sys_close(ends[0]);
+    (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
+    if (sys_fork_silently() == 0)
+        guardian_main(order, ends[1]);
+    sys_exit_group(0);
+}
+
 /* Returns 0 when it is at its post, or a negative errno. */
 static int start(const struct guardian_order *order, int ends[2])
 {
@@ -78,15 +162,9 @@ static int start(const struct guardian_order *order, int ends[2])
     int child;
 
     (void)sys_sigprocmask(&all, &mask); /* none of the program's handlers runs in it */
-    child = sys_fork_silently();
-    if (child == 0) {
-        (void)sys_close(ends[0]);
-        (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
-        child = sys_fork_silently();
-        if (child == 0)
-            guardian_main(order, ends[1]);
-        sys_exit_group(0);
-    }
+    child = (int)SYS_CALL(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
+    if (child == 0)
+        start_orphan(order, ends);
     (void)sys_sigprocmask(&mask, NULL);
     (void)sys_close(ends[1]);
     ends[1] = -1;
@@ -114,11 +192,13 @@ static bool start_and_tell(struct guardian_order order, int *told)
     int error = -EPERM;
 
     order.starter = sys_getpid();
+    order.parent = (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0);
     /* a guardian would be the first process of a new pid namespace, and end it */
     if (!process_children_are_elsewhere())
         error = DESCRIPTOR_INSIST(sys_pipe(ready));
     if (error == 0 && told != NULL)
         error = DESCRIPTOR_INSIST(sys_pipe(expect));
+    order.entry = claim_entry();
     order.expect = expect[0];
     order.told = expect[1];
     if (error == 0)
@@ -127,11 +207,11 @@ static bool start_and_tell(struct guardian_order order, int *told)
     close_if_open(ready[1]);
     close_if_open(expect[0]);
     if (error == 0) {
-        set_started();
         if (told != NULL)
             *told = expect[1];
         return true;
     }
+    free_entry(order.entry);
     close_if_open(expect[1]);
     log_line(LOG_ERROR,
              "no process to look after a program without the shim: %s; if it is the last to close a managed "

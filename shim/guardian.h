@@ -59,14 +59,22 @@ void guardian_wait(void);
 
 /* ---- between guardian.c and guardian_watch.c ---- */
 
+/* What the processes of one tree, who share it, know of a guardian. */
+struct guardian_entry {
+    int process; /* its pid; 0: the entry is free; -1: it is about to be started */
+    unsigned looks;
+};
+
 /* What a guardian is told. */
 struct guardian_order {
-    int starter;  /* the process that started it */
+    int starter;  /* the process that started it, */
+    int parent;   /* and whose child that is */
     int process;  /* whom to look at first, or 0 if that is not known */
     bool is_exec; /* `process` will have what is not close-on-exec now, and no more */
     bool stays;   /* as long as there is anybody */
     int expect; /* the end of a pipe, or -1: nothing is decided before its end while `process` lives; a byte sends it away */
-    int told; /* the other end, which is the starter's alone, or -1 */
+    int told;                     /* the other end, which is the starter's alone, or -1 */
+    struct guardian_entry *entry; /* its own, or NULL: it is not waited for at an exit */
 };
 
 /* All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its post. */

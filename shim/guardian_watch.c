@@ -3,6 +3,7 @@
 
 #include "descriptor.h"
 #include "holders.h"
+#include "log.h"
 #include "mapping.h"
 #include "process.h"
 #include "rendezvous.h"
@@ -15,43 +16,49 @@
 
 enum {
     EVENTS_SIZE = 512,
-    LONG_PAUSE = 1000, /* milliseconds: for what nothing tells */
-    SHORT_PAUSE = 20,  /* to look once more, and where there is no inotify */
-    SURE = 2,          /* looks in a row that say that nobody without the shim is left: descriptors move */
+    SHORT_PAUSE =
+        20 * 1000 * 1000, /* nanoseconds, in place of a second: to look again, or for what nothing tells of */
+    SURE = 2,             /* looks in a row that say that nobody without the shim is left: descriptors move */
     ANCESTORS_MAX = 8,
     WATCHED_MAX = 256,
     FIXED_POLLS = 3,
+    LARGE = 16 * 1024 * 1024, /* bytes: nothing of ours is */
     ENDINGS_MAX = 200,
     ENDING_PAUSE = 500 * 1000, /* nanoseconds */
+    DOUBT = 500 * 1000 * 1000, /* likewise */
 };
 
 /* A process that holds a session. */
 struct watched {
     struct duty *duty;
-    int process;
-    int pidfd;
+    struct process process;
     bool covered;
-    bool ended; /* seen before the question whether the last is gone was put */
+    bool ended;  /* seen before the question whether the last is gone was put */
+    bool holds;  /* as far as this can be seen */
+    bool closed; /* it lives, and holds it no more */
 };
 
 /* What a session asks of its guardian. */
 struct duty {
     struct session *session;
-    bool kept;  /* the program gets a descriptor of it */
-    bool stays; /* who holds it cannot be seen: only the last close tells */
-    int clear;  /* looks in a row: see SURE */
+    bool kept;           /* the program gets a descriptor of it */
+    bool stays;          /* who holds it cannot be seen: only the last close tells */
+    int clear;           /* looks in a row: see SURE */
+    int64_t doubt_until; /* it cannot be told yet how one has ended; 0: not so */
     struct rendezvous place;
 };
 
 struct post {
     struct guardian_order order;
     int ready;
-    int events;  /* of inotify, or -1 */
-    bool tells;  /* of every session's end */
-    int wakes;   /* a signalfd, or -1 */
-    int proc;    /* for the rendezvous, or -1 */
-    int program; /* a pidfd of order.process, or -1 */
-    bool sees;   /* /proc shows the processes */
+    int events;             /* of inotify, or -1 */
+    bool tells;             /* of every session's end */
+    int wakes;              /* a signalfd, or -1 */
+    int proc;               /* for the rendezvous, or -1 */
+    struct process program; /* order.process */
+    bool sees;              /* /proc shows the processes */
+    bool
+        knows_all; /* every child without the shim that one with it has started has a guardian, or is the program */
     int pending; /* sessions that are to be looked at again soon */
     size_t watched_count;
     struct watched watched[WATCHED_MAX];
@@ -68,25 +75,33 @@ static bool is_live(const struct duty *duty)
 /* ---- who is watched ---- */
 
 /* Returns false if it is gone. */
-static bool watch(struct post *post, struct duty *duty, int process, bool covered)
+static bool watch(struct post *post, struct duty *duty, int number, bool covered)
 {
-    int pidfd;
+    struct watched watched = {.duty = duty, .covered = covered, .holds = true};
 
     if (post->watched_count == WATCHED_MAX) {
         duty->stays = true;
         return true;
     }
-    pidfd = process_open(process);
-    if (pidfd < 0)
+    if (!process_open(&watched.process, number))
         return false;
-    post->watched[post->watched_count++] =
-        (struct watched){.duty = duty, .process = process, .pidfd = pidfd, .covered = covered};
+    post->watched[post->watched_count++] = watched;
     return true;
 }
 
 static bool is_of(const struct watched *watched, const struct duty *duty)
 {
     return watched->duty == duty;
+}
+
+static bool is_uncovered(const struct watched *watched, const struct duty *duty)
+{
+    return is_of(watched, duty) && !watched->covered;
+}
+
+static bool has_closed(const struct watched *watched, const struct duty *duty)
+{
+    return is_of(watched, duty) && watched->covered && watched->closed;
 }
 
 static bool is_dead_and_covered(const struct watched *watched, const struct duty *duty)
@@ -102,10 +117,17 @@ static void unwatch(struct post *post, const struct duty *duty, size_t count,
 
     for (size_t i = 0; i < post->watched_count; i++)
         if (i < count && is_so(&post->watched[i], duty))
-            (void)sys_close(post->watched[i].pidfd);
+            process_close(&post->watched[i].process);
         else
             post->watched[left++] = post->watched[i];
     post->watched_count = left;
+}
+
+static bool is_ending(const struct process *process)
+{
+    struct process_stat stat;
+
+    return process_has_ended(process) || (process_stat(process->number, &stat) == 0 && stat.exiting);
 }
 
 /* A process that ends closes one descriptor after the other: who saw one closed is not to come too early for the others. */
@@ -114,9 +136,9 @@ static bool has_ended(const struct watched *watched)
     struct process_stat stat;
 
     for (int i = 0; i < ENDINGS_MAX; i++) {
-        if (process_has_ended(watched->pidfd))
+        if (process_has_ended(&watched->process))
             return true;
-        if (process_stat(watched->process, &stat) != 0 || !stat.exiting)
+        if (process_stat(watched->process.number, &stat) != 0 || !stat.exiting)
             return false;
         sys_sleep(ENDING_PAUSE);
     }
@@ -133,40 +155,59 @@ static void note_ends(struct post *post)
  * The last descriptor is gone. It was not closed if all that had it without the shim were killed. Nor if one with the
  * shim was, as far as we know the last of all: had it lived, it would have committed, or seen that there are others.
  */
-static bool was_killed(const struct post *post, const struct duty *duty)
+enum verdict { VERDICT_COMMIT, VERDICT_DROP, VERDICT_UNKNOWN };
+
+static enum verdict judge(const struct post *post, const struct duty *duty)
 {
     size_t uncovered = 0;
     size_t killed = 0;
+    size_t unknown = 0;
 
     for (size_t i = 0; i < post->watched_count; i++) {
         const struct watched *watched = &post->watched[i];
-        bool is_killed;
+        enum process_end end;
 
         if (watched->duty != duty)
             continue;
-        is_killed = process_how_ended(watched->process, watched->pidfd) == PROCESS_KILLED;
-        if (watched->covered && is_killed)
-            return true;
+        end = process_how_ended(&watched->process);
+        if (watched->covered && end == PROCESS_KILLED)
+            return VERDICT_DROP;
         uncovered += !watched->covered;
-        killed += !watched->covered && is_killed;
+        killed += !watched->covered && end == PROCESS_KILLED;
+        unknown += !watched->covered && end == PROCESS_UNKNOWN;
     }
-    return uncovered != 0 && killed == uncovered;
+    if (uncovered != 0 && killed == uncovered)
+        return VERDICT_DROP;
+    return unknown != 0 && killed + unknown == uncovered ? VERDICT_UNKNOWN : VERDICT_COMMIT;
+}
+
+/* Looks who of those that are watched holds it still. Returns whether one does. */
+static bool look_at_watched(struct post *post, struct duty *duty)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < post->watched_count; i++) {
+        struct watched *watched = &post->watched[i];
+        enum holder holder = HOLDER_UNCOVERED;
+
+        if (watched->duty != duty)
+            continue;
+        if (!watched->ended && post->sees)
+            holder = holders_look(watched->process.number, duty->session, !watched->covered);
+        duty->stays |= holder == HOLDER_HIDDEN && !watched->covered;
+        watched->holds = !watched->ended && holder != HOLDER_NONE && holder != HOLDER_KEEPER;
+        watched->closed = !watched->holds && !is_ending(&watched->process);
+        any |= watched->holds;
+    }
+    return any;
 }
 
 /* Does one without the shim still hold it, of those that did? */
-static bool is_one_left(const struct post *post, struct duty *duty)
+static bool is_one_left(const struct post *post, const struct duty *duty)
 {
-    for (size_t i = 0; i < post->watched_count; i++) {
-        const struct watched *watched = &post->watched[i];
-        enum holder holder;
-
-        if (watched->duty != duty || watched->covered || watched->ended)
-            continue;
-        holder = holders_look(watched->process, duty->session, true);
-        duty->stays |= holder == HOLDER_HIDDEN;
-        if (holder != HOLDER_NONE)
+    for (size_t i = 0; i < post->watched_count; i++)
+        if (is_uncovered(&post->watched[i], duty) && post->watched[i].holds)
             return true;
-    }
     return false;
 }
 
@@ -176,35 +217,65 @@ struct found {
     struct post *post;
     struct duty *duty;
     size_t covered;
-    size_t others;
+    size_t uncovered;
+    size_t hidden;
+    size_t dying;
 };
+
+static bool is_watched(const struct post *post, const struct duty *duty, int number, bool covered_only)
+{
+    for (size_t i = 0; i < post->watched_count; i++)
+        if (is_of(&post->watched[i], duty) && post->watched[i].process.number == number &&
+            (post->watched[i].covered || !covered_only))
+            return true;
+    return false;
+}
+
+/* Processes of other users come and go, and are none of ours but by descent. */
+static bool is_relative(const struct post *post, const struct duty *duty, int number)
+{
+    struct process_stat stat;
+
+    for (int i = 0; i < ANCESTORS_MAX && number > 1; i++) {
+        if (is_watched(post, duty, number, false))
+            return true;
+        number = process_stat(number, &stat) == 0 ? stat.parent : 0;
+    }
+    return false;
+}
 
 static void note_holder(int process, enum holder holder, void *context)
 {
     struct found *found = context;
+    struct process_stat stat;
 
-    if (holder != HOLDER_HIDDEN && !watch(found->post, found->duty, process, holder == HOLDER_COVERED))
-        return; /* it is gone; if it was known before, it is to be asked how */
+    if (holder == HOLDER_HIDDEN)
+        found->hidden += is_relative(found->post, found->duty, process);
+    found->dying += holder == HOLDER_DYING;
+    if (holder != HOLDER_COVERED && holder != HOLDER_UNCOVERED)
+        return;
+    /* what is about to end was known before, and is to be asked how; who is a child of one with the shim has its own guardian */
+    if (process_stat(process, &stat) != 0 || stat.exiting ||
+        (holder == HOLDER_UNCOVERED && found->post->knows_all &&
+         is_watched(found->post, found->duty, stat.parent, true)))
+        return;
+    if (!watch(found->post, found->duty, process, holder == HOLDER_COVERED))
+        return;
     if (holder == HOLDER_COVERED)
         found->covered++;
     else
-        found->others++;
-}
-
-static bool is_uncovered(const struct watched *watched, const struct duty *duty)
-{
-    return is_of(watched, duty) && !watched->covered;
+        found->uncovered++;
 }
 
 /* Those that are found are watched from now on, in place of those that were; but all that are covered are only known if all
- * processes were looked at, and then they must be there. */
+ * processes were looked at. */
 static struct found find_holders(struct post *post, struct duty *duty, enum holders_scope scope)
 {
     struct found found = {.post = post, .duty = duty};
     size_t before = post->watched_count;
 
-    holders_for_each(duty->session, scope, note_holder, &found);
-    if (found.covered + found.others != 0)
+    holders_for_each(post->proc, duty->session, scope, note_holder, &found);
+    if (found.covered + found.uncovered != 0)
         unwatch(post, duty, before, scope == HOLDERS_ALL ? is_of : is_uncovered);
     return found;
 }
@@ -218,10 +289,17 @@ static bool is_last_gone(struct post *post, struct duty *duty)
 
     if (answer >= 0 || !post->sees)
         return answer != 0;
-    if (is_one_left(post, duty))
+    if (look_at_watched(post, duty))
         return false;
     found = find_holders(post, duty, HOLDERS_ALL);
-    return found.covered == 0 && found.others == 0;
+    return found.covered + found.uncovered + found.hidden == 0;
+}
+
+static _Noreturn void leave_post(struct post *post)
+{
+    if (post->order.entry != NULL)
+        __atomic_store_n(&post->order.entry->process, 0, __ATOMIC_RELEASE);
+    sys_exit_group(0);
 }
 
 /* May the program still come, or be about to lose what is close-on-exec? */
@@ -234,48 +312,68 @@ static bool is_expected(struct post *post)
         return false;
     n = sys_read(post->order.expect, &byte, 1);
     if (n > 0)
-        sys_exit_group(0); /* the exec failed: who asked for us goes on, and commits itself */
-    if (n == -EAGAIN && (post->program < 0 || !process_has_ended(post->program)))
+        leave_post(post); /* the exec failed: who asked for us goes on, and commits itself */
+    if (n == -EAGAIN && (post->order.process == 0 || !process_has_ended(&post->program)))
         return true;
     (void)sys_close(post->order.expect);
     post->order.expect = -1;
     return false;
 }
 
-static void look_after(struct post *post, struct duty *duty, bool expected)
+static void end_duty(struct post *post, struct duty *duty)
 {
-    struct found found;
+    enum verdict verdict = judge(post, duty);
+
+    if (verdict == VERDICT_UNKNOWN) {
+        if (duty->doubt_until == 0)
+            duty->doubt_until = sys_now() + DOUBT;
+        if (sys_now() < duty->doubt_until) {
+            post->pending++;
+            return;
+        }
+    }
+    if (verdict == VERDICT_DROP)
+        session_drop(duty->session);
+    else
+        (void)session_settle(duty->session, duty->session->memory_number);
+}
+
+/* Returns true if the same is to be asked again, soon: somebody is giving up what it has, which who waits for us has seen. */
+static bool look_after(struct post *post, struct duty *duty, bool expected)
+{
+    struct found found = {.post = post};
 
     if (is_last_gone(post, duty)) {
-        if (was_killed(post, duty))
-            session_drop(duty->session);
-        else
-            (void)session_settle(duty->session, duty->session->memory_number);
-        return;
+        end_duty(post, duty);
+        return false;
     }
-    unwatch(post, duty, post->watched_count, is_dead_and_covered); /* they were not the last */
+    duty->doubt_until = 0;
+    if (look_at_watched(post, duty)) /* whoever is dead was not the last */
+        unwatch(post, duty, post->watched_count, is_dead_and_covered);
+    unwatch(post, duty, post->watched_count, has_closed);
     if (expected || duty->stays)
-        return;
-    if (is_one_left(post, duty)) {
+        return false;
+    if (!is_one_left(post, duty) && duty->kept)
+        found = find_holders(post, duty, HOLDERS_NEW);
+    if (found.uncovered != 0 || is_one_left(post, duty)) {
         duty->clear = 0;
-        return;
+        return false;
     }
-    if (duty->kept && find_holders(post, duty, HOLDERS_NEW).others != 0) {
-        duty->clear = 0;
-        return;
-    }
+    if (found.dying != 0)
+        return true;
     if (++duty->clear < SURE) {
         post->pending++;
-        return;
+        return false;
     }
     duty->clear = 0;
     if (duty->kept) {
         found = find_holders(post, duty, HOLDERS_ALL);
         /* nobody at all: it is on its way in a message */
-        if (found.others != 0 || found.covered == 0)
-            return;
+        if (found.uncovered + found.hidden != 0 || found.covered == 0)
+            return false;
     }
     session_drop(duty->session);
+    return false;
 }
 
 /* ---- the post ---- */
@@ -307,7 +405,7 @@ static int keep_private(int fd, void *context)
     struct session *session;
     enum session_role role;
 
-    if (fd == post->order.expect || fd == post->ready || descriptor_is_private(fd))
+    if (fd == post->order.expect || fd == post->ready || fd == post->proc || descriptor_is_private(fd))
         return 0;
     role = session_identify(fd, &stray, &session);
     if (role == SESSION_PROGRAM && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
@@ -317,12 +415,20 @@ static int keep_private(int fd, void *context)
     return 0;
 }
 
-/* What the program shares with others is not ours to hold, and a mapping of a session's memory is one that is not closed. */
-static int unmap_shared(const struct mapping *mapping, void *context)
+static bool is_in(const struct mapping *mapping, const void *address)
 {
-    uintptr_t stack = (uintptr_t)&context;
+    return mapping->start <= (uintptr_t)address && (uintptr_t)address < mapping->end;
+}
 
-    if ((mapping->shared || mapping->is_memory) && !(mapping->start <= stack && stack < mapping->end))
+/* What the program shares with others is not ours to hold, a mapping of a session's memory is one that is not closed, and
+ * of large memories the program would have to copy every page that it writes to. */
+static int unmap_programs(const struct mapping *mapping, void *context)
+{
+    const struct post *post = context;
+    bool is_large = mapping->number == 0 && mapping->end - mapping->start > LARGE;
+
+    if ((mapping->shared || mapping->is_memory || is_large) && !is_in(mapping, &mapping) &&
+        !is_in(mapping, post) && !is_in(mapping, post->order.entry))
         (void)sys_munmap((void *)mapping->start, mapping->end - mapping->start);
     return 0;
 }
@@ -337,6 +443,17 @@ static void fill_standard(void)
     while (fd >= 0 && fd < 2);
     if (fd > 2)
         (void)sys_close(fd);
+}
+
+static int above_standard(int fd)
+{
+    int moved = fd;
+
+    if (fd >= 0 && fd < 3) {
+        moved = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        (void)sys_close(fd);
+    }
+    return moved;
 }
 
 /* Who reads from a pipe waits for its end: it is not kept open for longer than by the program, whose descriptor 2 it is. */
@@ -390,11 +507,29 @@ static void watch_first(struct post *post, struct duty *duty)
 
     if (post->order.process != 0)
         (void)watch(post, duty, post->order.process, false);
-    for (int i = 0; post->sees && i < ANCESTORS_MAX && process > 1; i++) {
+    if (!post->sees) { /* whether they hold it cannot be seen either */
+        if (process != post->order.process)
+            (void)watch(post, duty, process, true);
+        (void)watch(post, duty, post->order.parent, true);
+        return;
+    }
+    for (int i = 0; i < ANCESTORS_MAX && process > 1; i++) {
         if (process != post->order.process && holders_look(process, duty->session, false) == HOLDER_COVERED)
             (void)watch(post, duty, process, true);
         process = process_stat(process, &stat) == 0 ? stat.parent : 0;
     }
+}
+
+static void warn_first_process(const struct post *post)
+{
+    for (size_t i = 0; i < post->duties_count; i++)
+        if (post->duties[i].kept) {
+            log_line(
+                LOG_ERROR,
+                "a program without the shim takes the place of the first process: guardians end with it, and "
+                "what it writes to managed files is not committed");
+            return;
+        }
 }
 
 static void take_post(struct post *post, int ready)
@@ -403,11 +538,12 @@ static void take_post(struct post *post, int ready)
 
     (void)session_table_is_ours();
     session_adopt_strays();
-    post->sees = process_proc_is_ours();
+    post->proc = above_standard(rendezvous_open());
+    post->sees = post->proc >= 0 && process_proc_is_ours();
     (void)session_for_each(add_duty, post);
     post->ready = ready;
     (void)descriptor_for_each(keep_private, post);
-    (void)mapping_for_each(0, unmap_shared, NULL);
+    (void)mapping_for_each(0, unmap_programs, post);
     fill_standard();
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
     set_name();
@@ -416,12 +552,18 @@ static void take_post(struct post *post, int ready)
     post->events = (int)SYS_CALL(SYS_inotify_init1, IN_NONBLOCK | IN_CLOEXEC, 0, 0, 0, 0, 0);
     post->tells = post->events >= 0;
     post->wakes = (int)SYS_CALL(SYS_signalfd4, -1, &wakes, sizeof wakes, SFD_NONBLOCK | SFD_CLOEXEC, 0, 0);
-    post->proc = rendezvous_open();
-    post->program = post->order.process != 0 ? process_open(post->order.process) : -1;
+    if (post->order.process != 0 && !process_open(&post->program, post->order.process))
+        post->order.process = 0;
+    post->knows_all =
+        post->order.process != 0 && (post->order.is_exec || post->order.process != post->order.starter);
+    if (post->order.is_exec && post->order.process == 1)
+        warn_first_process(post);
     for (size_t i = 0; i < post->duties_count; i++) {
         watch_memory(post, &post->duties[i]);
         watch_first(post, &post->duties[i]);
     }
+    if (post->order.entry != NULL)
+        __atomic_store_n(&post->order.entry->process, sys_getpid(), __ATOMIC_RELEASE);
     (void)sys_write(ready, "", 1);
     (void)sys_close(ready);
 }
@@ -429,36 +571,49 @@ static void take_post(struct post *post, int ready)
 static bool look_round(struct post *post)
 {
     bool expected = is_expected(post);
+    bool all_sure = true;
     bool any = false;
 
     post->pending = 0;
     note_ends(post);
-    for (size_t i = 0; i < post->duties_count; i++)
-        if (is_live(&post->duties[i])) {
-            look_after(post, &post->duties[i], expected);
-            any |= is_live(&post->duties[i]);
+    for (size_t i = 0; i < post->duties_count; i++) {
+        for (int j = 0; j < ENDINGS_MAX && is_live(&post->duties[i]); j++) {
+            if (!look_after(post, &post->duties[i], expected))
+                break;
+            sys_sleep(ENDING_PAUSE);
         }
+        any |= is_live(&post->duties[i]);
+    }
     if (!expected && post->pending == 0)
         let_go_of_pipe(post);
-    if (post->proc >= 0)
-        for (size_t i = 0; i < post->duties_count; i++)
+    for (size_t i = 0; i < post->duties_count; i++) {
+        bool doubt = is_live(&post->duties[i]) && post->duties[i].doubt_until != 0;
+
+        all_sure &= !doubt;
+        if (post->proc >= 0 && !doubt)
             rendezvous_looked(&post->duties[i].place, post->proc);
+    }
+    if (post->order.entry != NULL && all_sure)
+        (void)__atomic_add_fetch(&post->order.entry->looks, 1, __ATOMIC_RELEASE);
     return any;
 }
 
 static void wait_for_events(struct post *post)
 {
     _Alignas(uint64_t) char events[EVENTS_SIZE];
-    const int pause = post->tells && post->pending == 0 ? LONG_PAUSE : SHORT_PAUSE;
-    const struct timespec time = {pause / 1000, pause % 1000 * 1000000L};
+    bool by_time = !post->tells || post->pending != 0;
+    struct timespec time;
     size_t count = 0;
 
     post->polls[count++] = (struct pollfd){.fd = post->events, .events = POLLIN};
     post->polls[count++] = (struct pollfd){.fd = post->wakes, .events = POLLIN};
     post->polls[count++] = (struct pollfd){.fd = post->order.expect, .events = POLLIN};
     for (size_t i = 0; i < post->watched_count; i++)
-        if (!post->watched[i].ended)
-            post->polls[count++] = (struct pollfd){.fd = post->watched[i].pidfd, .events = POLLIN};
+        if (!post->watched[i].ended) {
+            by_time |= post->watched[i].process.pidfd < 0;
+            post->polls[count++] = (struct pollfd){.fd = post->watched[i].process.pidfd, .events = POLLIN};
+        }
+    time = (struct timespec){by_time ? 0 : 1, by_time ? SHORT_PAUSE : 0};
     (void)SYS_CALL(SYS_ppoll, post->polls, count, &time, 0, 0, 0);
     while (sys_read(post->events, events, sizeof events) > 0 ||
            sys_read(post->wakes, events, sizeof events) > 0)
@@ -478,5 +633,5 @@ _Noreturn void guardian_main(const struct guardian_order *order, int ready)
     take_post(post, ready);
     while (look_round(post))
         wait_for_events(post);
-    sys_exit_group(0);
+    leave_post(post);
 }

@@ -35,29 +35,57 @@ static bool for_each_name(int folder, char *buffer, size_t size,
 
 struct search {
     const struct session *session;
+    int process;
     int folder; /* of its descriptors */
+    bool has_private;
+    bool has_other;
 };
 
-static bool is_memory(const char *name, void *context)
+/* "pos:\t123", proc(5); -1 if there is none. */
+static int64_t position_of(int process, const char *name)
 {
-    const struct search *search = context;
+    char text[64] = "";
+    int64_t position = 0;
+    int folder = process_open_file(process, "fdinfo", O_PATH);
+    int fd = folder < 0 ? folder : sys_openat(folder, name, O_RDONLY | O_CLOEXEC, 0);
+    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+
+    if (folder >= 0)
+        (void)sys_close(folder);
+    if (fd >= 0)
+        (void)sys_close(fd);
+    if (n <= 5)
+        return -1;
+    for (const char *at = text + 5; *at >= '0' && *at <= '9'; at++)
+        position = position * 10 + (*at - '0');
+    return position;
+}
+
+/* The private description is the one that we have, too: its offset is like no other (session_set_base), and changes. */
+static bool is_private(const struct search *search, const char *name)
+{
+    for (int i = 0; i < 3; i++)
+        if (position_of(search->process, name) == sys_lseek(search->session->memory, 0, SEEK_CUR))
+            return true;
+    return false;
+}
+
+static bool note_memory(const char *name, void *context)
+{
+    struct search *search = context;
     struct stat status;
     ssize_t n = sys_readlinkat(search->folder, name, link_text, sizeof link_text - 1);
 
     /* a look at what the link leads to may take long (a file system that hangs): only where it can be ours */
     link_text[n < 0 ? 0 : n] = '\0';
-    return memory_name_in(link_text) != NULL && sys_fstatat(search->folder, name, &status, 0) == 0 &&
-           session_is_memory(search->session, &status);
-}
-
-static bool is_inode(const char *name, void *context)
-{
-    const struct search *search = context;
-    struct stat status;
-    ssize_t n = sys_readlinkat(search->folder, name, link_text, sizeof link_text);
-
-    return n > 0 && link_text[0] == '/' && sys_fstatat(search->folder, name, &status, 0) == 0 &&
-           status.st_ino == search->session->number && status.st_dev == search->session->device;
+    if (memory_name_in(link_text) == NULL || sys_fstatat(search->folder, name, &status, 0) != 0 ||
+        !session_is_memory(search->session, &status))
+        return false;
+    if (is_private(search, name))
+        search->has_private = true;
+    else
+        search->has_other = true;
+    return search->has_private && search->has_other;
 }
 
 struct maps {
@@ -89,25 +117,22 @@ static bool is_guardian(int process)
 enum holder holders_look(int process, const struct session *session, bool by_mapping)
 {
     struct search search = {.session = session,
+                            .process = process,
                             .folder = process_open_file(process, "fd", O_RDONLY | O_DIRECTORY)};
     struct maps maps = {.session = session};
-    enum holder holder = HOLDER_NONE;
-    bool has_memory;
 
     if (search.folder < 0)
         return search.folder == -ENOENT || search.folder == -ESRCH ? HOLDER_NONE : HOLDER_HIDDEN;
-    has_memory = for_each_name(search.folder, entries, sizeof entries, is_memory, &search);
-    if (has_memory || by_mapping)
-        (void)mapping_for_each(process, look_at_mapping, &maps);
-    if ((has_memory || maps.has_memory) && !is_guardian(process)) {
-        holder = HOLDER_UNCOVERED;
-        /* what is about to be run has not adopted the session, but has its descriptors */
-        if (maps.has_shim && sys_lseek(search.folder, 0, SEEK_SET) == 0 &&
-            for_each_name(search.folder, entries, sizeof entries, is_inode, &search))
-            holder = HOLDER_COVERED;
-    }
+    (void)for_each_name(search.folder, entries, sizeof entries, note_memory, &search);
     (void)sys_close(search.folder);
-    return holder;
+    if (search.has_private || search.has_other || by_mapping)
+        (void)mapping_for_each(process, look_at_mapping, &maps);
+    if ((!search.has_private && !search.has_other && !maps.has_memory) || is_guardian(process))
+        return HOLDER_NONE;
+    /* what is about to be run has not adopted the session yet, but has its descriptors */
+    if (!search.has_private || !maps.has_shim)
+        return HOLDER_UNCOVERED;
+    return search.has_other || maps.has_memory ? HOLDER_COVERED : HOLDER_KEEPER;
 }
 
 /* ---- all of them ---- */
@@ -158,6 +183,13 @@ static bool is_new(const struct scan *scan, int process)
     return process_stat(process, &stat) == 0 && stat.start >= scan->since;
 }
 
+static bool is_dying(int process)
+{
+    struct process_stat stat;
+
+    return process_stat(process, &stat) == 0 && stat.exiting && !stat.ended;
+}
+
 static bool look_at_process(const char *name, void *context)
 {
     const struct scan *scan = context;
@@ -171,24 +203,23 @@ static bool look_at_process(const char *name, void *context)
     if (!new && scan->scope == HOLDERS_NEW)
         return false;
     holder = holders_look(process, scan->session, new);
+    if (new && (holder == HOLDER_NONE || holder == HOLDER_HIDDEN) && is_dying(process))
+        holder = HOLDER_DYING;
     if (holder != HOLDER_NONE && (holder != HOLDER_HIDDEN || new))
         scan->visit(process, holder, scan->context);
     return false;
 }
 
-void holders_for_each(const struct session *session, enum holders_scope scope,
+void holders_for_each(int proc, const struct session *session, enum holders_scope scope,
                       void (*visit)(int process, enum holder holder, void *context), void *context)
 {
     struct scan scan = {session, scope, visit, context, .self = sys_getpid()};
     struct process_stat own;
-    int folder = sys_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
-    if (folder < 0)
-        return;
     if (process_stat(scan.self, &own) == 0) {
         scan.since = own.start;
         scan.by_number = ticks_now() - own.start < NUMBERS_TRUSTED && last_number() >= scan.self;
     }
-    (void)for_each_name(folder, processes, sizeof processes, look_at_process, &scan);
-    (void)sys_close(folder);
+    if (sys_lseek(proc, 0, SEEK_SET) == 0)
+        (void)for_each_name(proc, processes, sizeof processes, look_at_process, &scan);
 }

@@ -2,6 +2,7 @@
 
 #include "descriptor.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -58,6 +59,7 @@ int process_stat(int process, struct process_stat *stat)
     end = strrchr(text, ')'); /* the second field is a name */
     if (end == NULL)
         return -ESRCH;
+    stat->ended = end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X');
     stat->parent = (int)field(end + 1, PARENT_FIELD);
     stat->exiting = (field(end + 1, FLAGS_FIELD) & FLAG_EXITING) != 0;
     stat->start = field(end + 1, START_FIELD);
@@ -99,29 +101,54 @@ bool process_children_are_elsewhere(void)
     return n > 0 && (m != n || memcmp(own, childrens, (size_t)n) != 0);
 }
 
-int process_open(int process)
+static bool is_same(const struct process *process, const struct process_stat *stat)
 {
-    return (int)SYS_CALL(SYS_pidfd_open, process, 0, 0, 0, 0, 0);
+    return process->start == 0 || stat->start == process->start;
 }
 
-bool process_has_ended(int pidfd)
+bool process_open(struct process *process, int number)
+{
+    struct process_stat stat;
+
+    *process = (struct process){.number = number};
+    process->pidfd = (int)SYS_CALL(SYS_pidfd_open, number, 0, 0, 0, 0, 0);
+    if (process_stat(number, &stat) == 0)
+        process->start = stat.start;
+    if (process->pidfd < 0 && process->pidfd != -ESRCH && process->start != 0 && !stat.ended)
+        process->pidfd = -1;
+    else if (process->pidfd < 0)
+        return false;
+    return true;
+}
+
+void process_close(const struct process *process)
+{
+    if (process->pidfd >= 0)
+        (void)sys_close(process->pidfd);
+}
+
+bool process_has_ended(const struct process *process)
 {
     const struct timespec at_once = {0, 0};
-    struct pollfd poll = {.fd = pidfd, .events = POLLIN};
+    struct pollfd poll = {.fd = process->pidfd, .events = POLLIN};
+    struct process_stat stat;
 
-    return SYS_CALL(SYS_ppoll, &poll, 1, &at_once, 0, 0, 0) == 1;
+    if (process->pidfd >= 0)
+        return SYS_CALL(SYS_ppoll, &poll, 1, &at_once, 0, 0, 0) == 1;
+    return process_stat(process->number, &stat) != 0 || !is_same(process, &stat) || stat.ended;
 }
 
-/* The kernel says 0 to those who may not know. */
-static bool is_code_true(int process, const struct process_stat *stat)
+/* The kernel says 0 to those who may not know, who may not know this link either: proc(5). */
+static bool is_code_true(int number, const struct process_stat *stat)
 {
     char path[PROC_PATH_SIZE];
-    struct stat folder;
-    uid_t user = (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+    char link[PROC_PATH_SIZE];
+    char *end;
 
-    return stat->exit_code != 0 || user == 0 ||
-           (sys_fstatat(AT_FDCWD, descriptor_process_path(path, process), &folder, 0) == 0 &&
-            folder.st_uid == user);
+    (void)descriptor_process_path(path, number);
+    end = strchr(path, '\0');
+    memcpy(end, "/ns/pid", sizeof "/ns/pid");
+    return stat->exit_code != 0 || sys_readlinkat(AT_FDCWD, path, link, sizeof link) != -EACCES;
 }
 
 static enum process_end end_of(int status)
@@ -129,7 +156,7 @@ static enum process_end end_of(int status)
     return WIFSIGNALED(status) ? PROCESS_KILLED : PROCESS_EXITED;
 }
 
-enum process_end process_how_ended(int process, int pidfd)
+enum process_end process_how_ended(const struct process *process)
 {
     struct process_info info;
     struct process_stat stat;
@@ -137,13 +164,17 @@ enum process_end process_how_ended(int process, int pidfd)
     /* it may be waited for between the two questions: then the first one is answered, soon */
     for (int look = 0; look < LOOKS_MAX; look++) {
         info = (struct process_info){.mask = INFO_EXIT};
-        if (SYS_CALL(SYS_ioctl, pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0 && (info.mask & INFO_EXIT) != 0)
+        if (process->pidfd >= 0 &&
+            SYS_CALL(SYS_ioctl, process->pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0 &&
+            (info.mask & INFO_EXIT) != 0)
             return end_of(info.exit_code);
-        if (process_stat(process, &stat) == 0) {
+        if (process_stat(process->number, &stat) == 0 && is_same(process, &stat)) {
             if (!stat.exiting)
                 return PROCESS_LIVES;
-            if (is_code_true(process, &stat))
+            if (is_code_true(process->number, &stat))
                 return end_of(stat.exit_code);
+            if (stat.ended)
+                break;
         }
         sys_sleep(LOOK_PAUSE);
     }

@@ -11,7 +11,8 @@ int process_open_file(int process, const char *name, int flags);
 /* What /proc/PID/stat says, proc(5). */
 struct process_stat {
     int parent;
-    bool exiting;   /* is about to end, or has ended and was not waited for yet */
+    bool exiting; /* is about to end, or has ended and was not waited for yet: */
+    bool ended;
     int exit_code;  /* a wait status; 0, too, where we may not know */
     uint64_t start; /* in clock ticks after boot */
 };
@@ -28,16 +29,26 @@ bool process_proc_is_ours(void);
 /* Do this process's children get into another pid namespace than it is in itself (unshare(2))? */
 bool process_children_are_elsewhere(void);
 
-/* A pidfd, close-on-exec, or a negative errno. */
-int process_open(int process);
+/* A process that is watched. */
+struct process {
+    int number;
+    int pidfd; /* close-on-exec; -1 where the kernel or a filter has none: then it is known by its start */
+    uint64_t start; /* 0: not known */
+};
 
-/* Has the process of the pidfd ended? At once. */
-bool process_has_ended(int pidfd);
+/* Returns false if there is no such process, or no means to watch one. */
+bool process_open(struct process *process, int number);
+void process_close(const struct process *process);
+
+/* Has it ended? At once. */
+bool process_has_ended(const struct process *process);
 
 enum process_end { PROCESS_LIVES, PROCESS_EXITED, PROCESS_KILLED, PROCESS_UNKNOWN };
 
-/* How `process`, of which `pidfd` was opened while it lived, has ended. Unknown is what nobody tells any more, before Linux 6.15 of
- * a process that was waited for, or not yet, of another user's until then: waits up to 10 ms for an answer. */
-enum process_end process_how_ended(int process, int pidfd);
+/*
+ * How it has ended. Unknown is what cannot be told: yet, of a process that this user may not look into, until it is waited
+ * for; or any more, of one that was waited for, before Linux 6.15. An answer that is under way is waited for, up to 10 ms.
+ */
+enum process_end process_how_ended(const struct process *process);
 
 #endif

@@ -7,8 +7,9 @@
 #include <errno.h>
 
 /* An inode's offsets begin at a multiple of INODE_ROOM, a guardian's at a multiple of GUARDIAN_ROOM within. */
+enum { PLACES = 64 };
 #define GUARDIAN_ROOM ((int64_t)1 << 16)
-#define INODE_ROOM ((int64_t)64 * GUARDIAN_ROOM)
+#define INODE_ROOM (PLACES * GUARDIAN_ROOM)
 
 enum {
     FIRST_PAUSE = 50 * 1000, /* nanoseconds */
@@ -47,17 +48,24 @@ static void put(const struct rendezvous *place, int proc, short type, int64_t fr
     (void)sys_fcntl(proc, F_SETLK, (long)&lock);
 }
 
+/* Two that come to one place at once see each other there: both go on, in ways that are their own. */
 void rendezvous_begin(struct rendezvous *place, int proc, dev_t device, ino_t number)
 {
     int64_t room = room_of(device, number);
+    unsigned first = (unsigned)sys_getpid();
     struct flock lock;
 
     is_guardian = true;
-    *place = (struct rendezvous){.start = room};
-    while (place->start + GUARDIAN_ROOM < room + INODE_ROOM &&
-           look(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
-        place->start += GUARDIAN_ROOM;
-    put(place, proc, F_RDLCK, 0, 1);
+    for (unsigned i = 0; i < PLACES; i++) {
+        *place = (struct rendezvous){.start = room + (first + i) % PLACES * GUARDIAN_ROOM};
+        if (look(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
+            continue;
+        put(place, proc, F_RDLCK, 0, 1);
+        if (!look(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
+            return;
+        put(place, proc, F_UNLCK, 0, 1);
+    }
+    put(place, proc, F_RDLCK, 0, 1); /* shared: who waits for the other one may not wait for us */
 }
 
 void rendezvous_looked(struct rendezvous *place, int proc)
@@ -101,58 +109,66 @@ static void wake(int process, int inode)
         (void)sys_close(fd);
 }
 
-/* The look that is under way may have begun before the caller came: the one after it has not. */
-static bool wait_for_looks(int proc, int inode, struct flock *lock, int64_t deadline)
+/* A guardian that is waited for. The look that is under way may have begun before the caller came: the one after it has not. */
+struct awaited {
+    int64_t start;
+    int64_t length;
+    int process;
+    int looks; /* 2: done */
+};
+
+/* The guardians in the room of an inode. Each place is asked for: of several locks the kernel tells of any. */
+static size_t find_guardians(int proc, int64_t room, const struct stat *file, struct awaited list[PLACES])
 {
-    int64_t start = lock->l_start;
-    int64_t pause = FIRST_PAUSE;
-    int looks = 0;
+    struct flock lock;
+    size_t count = 0;
 
-    do {
-        int64_t length = lock->l_len;
-
-        wake(lock->l_pid, inode);
-        sys_sleep(pause);
-        pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
-        if (!look(proc, start, start + GUARDIAN_ROOM, lock))
-            return true;
-        looks += lock->l_len != length;
-    } while (looks < 2 && sys_now() < deadline);
-    return looks == 2;
+    if (!look(proc, room, room + INODE_ROOM, &lock))
+        return 0;
+    for (int64_t start = room; start < room + INODE_ROOM; start += GUARDIAN_ROOM)
+        /* what is no guardian's lock anybody may have made, to keep us here */
+        if (look(proc, start, start + GUARDIAN_ROOM, &lock) && lock.l_pid > 0 && lock.l_start == start &&
+            lock.l_len > 0 && lock.l_len <= GUARDIAN_ROOM && is_trusted(&lock, file))
+            list[count++] = (struct awaited){lock.l_start, lock.l_len, lock.l_pid, 0};
+    return count;
 }
 
-/* For the guardians at from..to, of `inode` or, with -1, of anything. */
-static bool wait_between(int64_t from, int64_t to, int inode, const struct stat *file, int64_t timeout)
+/* Returns how many are still to be waited for. */
+static size_t look_at_each(int proc, struct awaited *list, size_t count)
 {
-    int64_t deadline = 0;
-    bool waited = false;
     struct flock lock;
-    int proc = rendezvous_open();
+    size_t left = 0;
 
-    if (proc < 0)
-        return false;
-    while (from < to && look(proc, from, to, &lock)) {
-        /* what is no guardian's place anybody may have made, to keep us here */
-        bool is_place = lock.l_pid > 0 && lock.l_start >= from && lock.l_start % GUARDIAN_ROOM == 0 &&
-                        lock.l_len > 0 && lock.l_len <= GUARDIAN_ROOM;
-
-        if (!is_place && (lock.l_start < from || lock.l_len == 0 || lock.l_len > GUARDIAN_ROOM))
-            break;
-        from = lock.l_start / GUARDIAN_ROOM * GUARDIAN_ROOM + GUARDIAN_ROOM;
-        if (!is_place || !is_trusted(&lock, file))
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].looks == 2)
             continue;
-        if (deadline == 0)
-            deadline = sys_now() + timeout;
-        waited = true;
-        if (!wait_for_looks(proc, inode, &lock, deadline)) {
-            __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
-            log_line(LOG_WARN, "the guardian %d does not answer: what it looks after may be seen late",
-                     lock.l_pid);
-            break;
+        if (!look(proc, list[i].start, list[i].start + GUARDIAN_ROOM, &lock))
+            list[i].looks = 2;
+        else if (lock.l_len != list[i].length) {
+            list[i].length = lock.l_len;
+            list[i].looks++;
         }
+        left += list[i].looks < 2;
     }
-    (void)sys_close(proc);
-    return waited;
+    return left;
+}
+
+static void wait_for_each(int proc, int inode, struct awaited *list, size_t count, int64_t deadline)
+{
+    int64_t pause = FIRST_PAUSE;
+
+    while (look_at_each(proc, list, count) != 0) {
+        if (sys_now() > deadline) {
+            __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
+            log_line(LOG_WARN, "%s", "a guardian does not answer: what it looks after may be seen late");
+            return;
+        }
+        for (size_t i = 0; i < count; i++)
+            if (list[i].looks < 2)
+                wake(list[i].process, inode);
+        sys_sleep(pause);
+        pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
+    }
 }
 
 static bool may_wait(void)
@@ -162,20 +178,22 @@ static bool may_wait(void)
 
 bool rendezvous_wait(int inode, int64_t timeout)
 {
+    struct awaited list[PLACES];
     struct stat file;
+    size_t count;
     int64_t room;
+    int proc;
 
     /* the commit waits for a lock of this process's */
     if (!may_wait() || sys_fstat(inode, &file) != 0 || filelock_is_posix_obstacle(inode))
         return false;
+    proc = rendezvous_open();
+    if (proc < 0)
+        return false;
     room = room_of(file.st_dev, file.st_ino);
-    return wait_between(room, room + INODE_ROOM, inode, &file, timeout);
-}
-
-void rendezvous_wait_for_all(int64_t timeout)
-{
-    const struct stat none = {.st_uid = 0};
-
-    if (may_wait())
-        (void)wait_between(0, INT64_MAX - GUARDIAN_ROOM, -1, &none, timeout);
+    count = find_guardians(proc, room, &file, list);
+    if (count != 0)
+        wait_for_each(proc, inode, list, count, sys_now() + timeout);
+    (void)sys_close(proc);
+    return count != 0;
 }

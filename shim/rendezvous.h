@@ -40,7 +40,4 @@ void rendezvous_looked(struct rendezvous *place, int proc);
  */
 bool rendezvous_wait(int inode, int64_t timeout);
 
-/* The same for all guardians of this user and of root, whatever their file. */
-void rendezvous_wait_for_all(int64_t timeout);
-
 #endif

@@ -97,6 +97,7 @@ static void sweep_after_fork(void)
         bool has_memory = is_memory_of(session, session->memory) && descriptor_is_memory(session->memory);
 
         session->committer = 0;
+        session->guarded = false; /* its guardian is the parent's */
         close_if_open(is_memory_of(session, session->guard) && descriptor_is_memory(session->guard)
                           ? session->guard
                           : -1);

@@ -1,6 +1,7 @@
 /* process.h, holders.h: how processes end, and who holds a memory. */
 #include "check.h"
 
+#include "descriptor.h"
 #include "holders.h"
 #include "process.h"
 
@@ -12,6 +13,11 @@
 #include <unistd.h>
 
 enum { PAGE = 4096 };
+
+/* Of a memory, at an offset of its own; children close it. */
+static int private_description = -1;
+
+static int proc;
 
 /* A child that has told by the pipe that it is there, and then does `what`. */
 static pid_t start(void (*what)(const void *context), const void *context)
@@ -25,6 +31,7 @@ static pid_t start(void (*what)(const void *context), const void *context)
     child = fork();
     if (child == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)close(private_description);
         what(context);
         (void)!write(ends[1], "x", 1);
         for (;;)
@@ -83,25 +90,31 @@ static void exit_on_request(const void *context)
 }
 
 /* Lives, has ended, was waited for. */
-static void check_end(void (*what)(const void *context), int signal, enum process_end expected)
+static void check_end(void (*what)(const void *context), int signal, bool without_pidfd,
+                      enum process_end expected)
 {
     pid_t child = start(what, NULL);
-    int pidfd = process_open(child);
+    struct process process;
+    struct process other;
     siginfo_t info;
 
-    CHECK(pidfd >= 0);
-    CHECK(!process_has_ended(pidfd));
-    CHECK_EQUAL(process_how_ended(child, pidfd), PROCESS_LIVES);
+    CHECK(process_open(&process, child) && process.number == child);
+    if (without_pidfd) {
+        process_close(&process);
+        process.pidfd = -1;
+    }
+    CHECK(!process_has_ended(&process));
+    CHECK_EQUAL(process_how_ended(&process), PROCESS_LIVES);
     CHECK_EQUAL(kill(child, signal), 0);
     CHECK_EQUAL(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
-    CHECK(process_has_ended(pidfd));
-    CHECK_EQUAL(process_how_ended(child, pidfd), expected);
+    CHECK(process_has_ended(&process));
+    CHECK_EQUAL(process_how_ended(&process), expected);
     CHECK_EQUAL(waitpid(child, NULL, 0), child);
-    CHECK(process_has_ended(pidfd));
-    if (process_how_ended(child, pidfd) != PROCESS_UNKNOWN) /* before Linux 6.15 */
-        CHECK_EQUAL(process_how_ended(child, pidfd), expected);
-    CHECK_EQUAL(close(pidfd), 0);
-    CHECK(process_open(child) < 0);
+    CHECK(process_has_ended(&process));
+    if (without_pidfd || process_how_ended(&process) != PROCESS_UNKNOWN) /* before Linux 6.15 */
+        CHECK_EQUAL(process_how_ended(&process), without_pidfd ? PROCESS_UNKNOWN : expected);
+    process_close(&process);
+    CHECK(!process_open(&other, child));
 }
 
 static int make_memory(struct stat *status)
@@ -109,6 +122,17 @@ static int make_memory(struct stat *status)
     int fd = memfd_create("atomshim:1:2:3:4", MFD_CLOEXEC);
 
     if (fd < 0 || ftruncate(fd, PAGE) != 0 || fstat(fd, status) != 0)
+        abort();
+    return fd;
+}
+
+/* A new description. */
+static int open_again(int memory, off_t offset)
+{
+    char path[PROC_PATH_SIZE];
+    int fd = open(descriptor_path(path, memory), O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || lseek(fd, offset, SEEK_SET) != offset)
         abort();
     return fd;
 }
@@ -151,11 +175,9 @@ static void check_holder(void (*what)(const void *context), enum holder by_descr
 {
     struct stat status;
     int memory = make_memory(&status);
-    struct session session = {.memory_number = status.st_ino,
-                              .memory_device = status.st_dev,
-                              .inode = -1,
-                              .device = 1,
-                              .number = 1};
+    int private = private_description = open_again(memory, 1234567);
+    struct session session = {
+        .memory = private, .memory_number = status.st_ino, .memory_device = status.st_dev};
     struct session other = session;
     pid_t child = start(what, &memory);
     struct found found = {.process = child};
@@ -165,16 +187,17 @@ static void check_holder(void (*what)(const void *context), enum holder by_descr
     CHECK_EQUAL(holders_look(child, &session, false), by_descriptor);
     CHECK_EQUAL(holders_look(child, &session, true), holder);
     CHECK_EQUAL(holders_look(child, &other, true), HOLDER_NONE);
-    holders_for_each(&session, HOLDERS_NEW, note, &found);
+    holders_for_each(proc, &session, HOLDERS_NEW, note, &found);
     CHECK_EQUAL(found.count, holder != HOLDER_NONE);
     CHECK_EQUAL(found.holder, holder);
-    holders_for_each(&session, HOLDERS_ALL, note, &found);
+    holders_for_each(proc, &session, HOLDERS_ALL, note, &found);
     CHECK_EQUAL(found.count, 2 * (holder != HOLDER_NONE));
-    holders_for_each(&session, HOLDERS_NEW, note, &old);
+    holders_for_each(proc, &session, HOLDERS_NEW, note, &old);
     CHECK_EQUAL(old.count, 0);
     stop(child);
     CHECK_EQUAL(holders_look(child, &session, true), HOLDER_NONE);
     CHECK_EQUAL(close(memory), 0);
+    CHECK_EQUAL(close(private), 0);
 }
 
 /* One that was there before: only a look at all finds it. */
@@ -186,7 +209,7 @@ static void ask_as_child(const struct session *session, pid_t older, int scope, 
     if (child == 0) {
         struct found found = {.process = older};
 
-        holders_for_each(session, scope, note, &found);
+        holders_for_each(proc, session, scope, note, &found);
         _exit(found.count);
     }
     CHECK_EQUAL(waitpid(child, &status, 0), child);
@@ -197,7 +220,9 @@ static void test_older(void)
 {
     struct stat status;
     int memory = make_memory(&status);
-    struct session session = {.memory_number = status.st_ino, .memory_device = status.st_dev};
+    struct session session = {.memory = open_again(memory, 1234567),
+                              .memory_number = status.st_ino,
+                              .memory_device = status.st_dev};
     pid_t child = start(nothing, NULL);
 
     ask_as_child(&session, child, HOLDERS_NEW, 0);
@@ -206,16 +231,45 @@ static void test_older(void)
     CHECK_EQUAL(close(memory), 0);
 }
 
+static void ignore(int process, enum holder holder, void *context)
+{
+    (void)process;
+    (void)holder;
+    (void)context;
+}
+
+/* Guardians have locks on /proc, which a close of it would drop. */
+static void test_locks_stay(void)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_start = 7, .l_len = 1};
+    struct session session = {.memory = -1};
+    int status;
+    pid_t child;
+
+    CHECK_EQUAL(fcntl(proc, F_SETLK, &lock), 0);
+    holders_for_each(proc, &session, HOLDERS_ALL, ignore, NULL);
+    child = fork();
+    if (child == 0) {
+        lock.l_type = F_WRLCK;
+        _exit(fcntl(proc, F_GETLK, &lock) == 0 && lock.l_type == F_RDLCK ? 0 : 1);
+    }
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+}
+
 int main(void)
 {
+    proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     test_stat();
-    check_end(nothing, SIGKILL, PROCESS_KILLED);
-    check_end(nothing, SIGTERM, PROCESS_KILLED);
-    check_end(exit_on_request, SIGUSR1, PROCESS_EXITED);
+    check_end(nothing, SIGKILL, false, PROCESS_KILLED);
+    check_end(nothing, SIGTERM, true, PROCESS_KILLED);
+    check_end(exit_on_request, SIGUSR1, false, PROCESS_EXITED);
+    check_end(exit_on_request, SIGUSR1, true, PROCESS_EXITED);
     check_holder(nothing, HOLDER_UNCOVERED, HOLDER_UNCOVERED);
     check_holder(map_and_close, HOLDER_NONE, HOLDER_UNCOVERED);
     check_holder(close_it, HOLDER_NONE, HOLDER_NONE);
     check_holder(be_a_guardian, HOLDER_NONE, HOLDER_NONE);
     test_older();
+    test_locks_stay();
     return check_result();
 }
