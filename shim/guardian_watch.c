@@ -43,6 +43,7 @@ struct duty {
     struct session *session;
     bool kept;           /* the program gets a descriptor of it */
     bool stays;          /* who holds it cannot be seen: only the last close tells */
+    bool covered_alone;  /* when it was looked at last, nobody without the shim had it any more */
     int clear;           /* looks in a row: see SURE */
     int64_t doubt_until; /* it cannot be told yet how one has ended; 0: not so */
     struct rendezvous place;
@@ -170,7 +171,8 @@ static enum verdict judge(const struct post *post, const struct duty *duty)
         if (watched->duty != duty)
             continue;
         end = process_how_ended(&watched->process);
-        if (watched->covered && end == PROCESS_KILLED)
+        /* one that was not killed has committed what it closed as the last */
+        if (watched->covered && (end == PROCESS_KILLED || (end == PROCESS_UNKNOWN && duty->covered_alone)))
             return VERDICT_DROP;
         uncovered += !watched->covered;
         killed += !watched->covered && end == PROCESS_KILLED;
@@ -342,14 +344,17 @@ static void end_duty(struct post *post, struct duty *duty)
 static bool look_after(struct post *post, struct duty *duty, bool expected)
 {
     struct found found = {.post = post};
+    bool any;
 
     if (is_last_gone(post, duty)) {
         end_duty(post, duty);
         return false;
     }
     duty->doubt_until = 0;
-    if (look_at_watched(post, duty)) /* whoever is dead was not the last */
+    any = look_at_watched(post, duty);
+    if (any) /* whoever is dead was not the last */
         unwatch(post, duty, post->watched_count, is_dead_and_covered);
+    duty->covered_alone = any && !is_one_left(post, duty);
     unwatch(post, duty, post->watched_count, has_closed);
     if (expected || duty->stays)
         return false;

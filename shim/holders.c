@@ -44,14 +44,17 @@ struct search {
 /* "pos:\t123", proc(5); -1 if there is none. */
 static int64_t position_of(int process, const char *name)
 {
+    char file[sizeof "fdinfo/1234567"] = "fdinfo/";
     char text[64] = "";
     int64_t position = 0;
-    int folder = process_open_file(process, "fdinfo", O_PATH);
-    int fd = folder < 0 ? folder : sys_openat(folder, name, O_RDONLY | O_CLOEXEC, 0);
-    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+    ssize_t n;
+    int fd;
 
-    if (folder >= 0)
-        (void)sys_close(folder);
+    if (strlen(name) >= sizeof file - strlen(file))
+        return -1;
+    memcpy(file + strlen(file), name, strlen(name) + 1);
+    fd = process_open_file(process, file, O_RDONLY);
+    n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
     if (fd >= 0)
         (void)sys_close(fd);
     if (n <= 5)
@@ -64,9 +67,13 @@ static int64_t position_of(int process, const char *name)
 /* The private description is the one that we have, too: its offset is like no other (session_set_base), and changes. */
 static bool is_private(const struct search *search, const char *name)
 {
-    for (int i = 0; i < 3; i++)
-        if (position_of(search->process, name) == sys_lseek(search->session->memory, 0, SEEK_CUR))
+    int64_t own;
+
+    do {
+        own = sys_lseek(search->session->memory, 0, SEEK_CUR);
+        if (position_of(search->process, name) == own)
             return true;
+    } while (sys_lseek(search->session->memory, 0, SEEK_CUR) != own);
     return false;
 }
 
@@ -125,7 +132,7 @@ enum holder holders_look(int process, const struct session *session, bool by_map
         return search.folder == -ENOENT || search.folder == -ESRCH ? HOLDER_NONE : HOLDER_HIDDEN;
     (void)for_each_name(search.folder, entries, sizeof entries, note_memory, &search);
     (void)sys_close(search.folder);
-    if (search.has_private || search.has_other || by_mapping)
+    if (search.has_private || (by_mapping && !search.has_other))
         (void)mapping_for_each(process, look_at_mapping, &maps);
     if ((!search.has_private && !search.has_other && !maps.has_memory) || is_guardian(process))
         return HOLDER_NONE;

@@ -4,7 +4,7 @@
 
 #include "sys.h"
 
-/* Opens /proc/PROCESS/NAME, a name of at most 8 bytes, with these flags, close-on-exec. Returns a descriptor or a negative
+/* Opens /proc/PROCESS/NAME, a name of at most 15 bytes, with these flags, close-on-exec. Returns a descriptor or a negative
  * errno. */
 int process_open_file(int process, const char *name, int flags);
 

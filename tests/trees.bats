@@ -15,6 +15,7 @@ setup() {
 }
 
 teardown() {
+    [ -z "${others:-}" ] || kill "$others"
     [ ! -e "$file" ] || assert_equal "$(stat -c %h "$file")" 2 'I3: links'
 }
 
@@ -66,6 +67,113 @@ expect_old() {
             expect_old "$shell" 'exec >"$file"; printf half; echo | { "$static" 1 write " more"; };'
         done
     done
+}
+
+# as_user COMMAND...: wrapped, as one who may not look into root's processes, of which some begin and end meanwhile.
+as_user() {
+    wrapped setpriv --reuid 65534 --clear-groups "$@"
+}
+
+user_setup() {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    helpers_let_others_in
+    chmod 755 "$PROGRAMS"
+    chmod 666 "$file"
+    while :; do /bin/true; done 3>&- &
+    others=$!
+}
+
+@test "I5 the same of a user who sees not all processes" {
+    user_setup
+    for turn in {1..10}; do
+        for shell in dash bash; do
+            printf old >"$file"
+            run as_user "$shell" -c 'exec >"$file"; printf half; "$static" 1 write " more"; kill -9 $$'
+            assert_equal "$(as_user cat "$file")" old "killed: $shell"
+            as_user "$shell" -c 'exec >"$file"; printf half; "$static" 1 write " more"'
+            assert_equal "$(as_user cat "$file")" 'half more' "not killed: $shell"
+        done
+    done
+}
+
+@test "I5 a killed child of which a user may not know how it ended, until it was waited for" {
+    user_setup
+    cp "$static" "$BATS_TEST_TMPDIR/hidden"
+    chmod 711 "$BATS_TEST_TMPDIR/hidden"
+    for turn in 1 2 3; do
+        printf old >"$file"
+        PATH=/usr/bin:/bin as_user python3 -c '
+import os, sys
+if os.fork() == 0:
+    os.dup2(os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC), 1)
+    os.execv(sys.argv[1], [sys.argv[1], "1", "die", "half"])
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+os.wait()' "$BATS_TEST_TMPDIR/hidden"
+        assert_equal "$(as_user cat "$file")" old
+    done
+}
+
+@test "I7 who has closed it, and is killed when the child has ended, takes nothing back" {
+    for turn in {1..10}; do
+        printf old >"$file"
+        run wrapped bash -c 'exec 8>"$file"; "$static" 8 write "new $0" & exec 8>&-; wait; kill -9 $$' "$turn"
+        assert_equal "$(wrapped cat "$file")" "new $turn"
+    done
+}
+
+@test "I7 who is killed while the child goes on takes nothing back" {
+    mkfifo "$BATS_TEST_TMPDIR/in"
+    exec 4<>"$BATS_TEST_TMPDIR/in"
+    run wrapped bash -c 'exec 8>"$file"; printf parent >&8; "$static" 8 wait-write " and child" <"$0" >/dev/null 2>&1 4>&- & echo $!; kill -9 $$' "$BATS_TEST_TMPDIR/in"
+    assert_equal "$(wrapped cat "$file")" old # which waits for the guardian to look
+    exec 4>&-
+    timeout 60 tail --pid="$output" -f /dev/null
+    assert_equal "$(wrapped cat "$file")" 'parent and child'
+}
+
+@test "I7 a program with the shim, below one without it, that has opened the file by itself" {
+    mkfifo "$BATS_TEST_TMPDIR/out"
+    export out=$BATS_TEST_TMPDIR/out preload=$ROOT/build/libatomshim.so
+    wrapped bash -c 'env -i file="$file" out="$out" preload="$preload" folder="$MANAGED" sh -c "
+        LD_PRELOAD=\$preload ATOMSHIM_PATHS=\$folder/ bash -c \"exec 3<\\\$file; echo ready >\\\$out; read -r x <\\\$out; echo new\" &
+        exit 0" >"$file"' 3>&-
+    read -r _ <"$out"
+    assert_equal "$(wrapped cat "$file")" old
+    for process in $(guardians); do
+        timeout 60 tail --pid="$process" -f /dev/null &
+    done
+    echo >"$out"
+    wait
+    assert_equal "$(wrapped cat "$file")" new
+}
+
+@test "I7 a descriptor in a message, a fork, and another message" {
+    mkfifo "$BATS_TEST_TMPDIR/out"
+    export out=$BATS_TEST_TMPDIR/out
+    wrapped python3 -c '
+import os, socket, subprocess
+file = open(os.environ["file"], "w")
+file.write("by us "); file.flush()
+a, b = socket.socketpair()
+def send_to(code):
+    begin = "import os, socket; _, (fd,), *_ = socket.recv_fds(socket.socket(fileno=0), 1, 1); "
+    child = subprocess.Popen(["python3", "-c", begin + code], stdin=b, stdout=subprocess.PIPE,
+                             env={"PATH": os.environ["PATH"], "out": os.environ["out"]})
+    socket.send_fds(a, [b"x"], [file.fileno()])
+    return child
+send_to("").wait()
+parent = os.getpid()
+if os.fork() != 0: os._exit(0)
+while os.getppid() == parent: pass # the guardian of the first one ends with its sender
+send_to("""
+end = os.open(os.environ["out"], os.O_WRONLY) # until it has ended
+sender = os.getppid()
+print("got", flush=True)
+while os.getppid() == sender: pass
+os.write(fd, b"by a stranger")""").stdout.readline()
+os._exit(0)' 3>&-
+    read -r _ <"$out" || true # the end of the stranger
+    assert_equal "$(wrapped cat "$file")" 'by us by a stranger'
 }
 
 @test "I5 the same of a program that is a child, when its parent has the file open, and was not killed" {
