@@ -5,25 +5,33 @@
 #include <string.h>
 
 /*
- * Both lines as templates: 'D' is a decimal digit, 'X' a digit of the payload's CRC, 'H' one of the line's
+ * The lines as templates: 'D' is a decimal digit, 'X' a digit of the payload's CRC, 'H' one of the line's
  * own CRC, 'M' the mark; all else is literal. The encoder fills them in, the decoder checks against them.
  */
-static const char header_template[] =
-    "#atomshim/1 generation=DDDDDDDDDDDDDDDDDDD size=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "
-    "data=XXXXXXXX head=HHHHHHHH mark=M\n";
-static const char footer_template[] =
-    "#atomshim/1-first-commit plain=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "
-    "......................................head=HHHHHHHH\n";
+#define HEADER_TEXT                                                                                          \
+    "#atomshim/1 generation=DDDDDDDDDDDDDDDDDDD size=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "          \
+    "data=XXXXXXXX head=HHHHHHHH mark=M\n"
+#define FOOTER_TEXT                                                                                          \
+    "#atomshim/1-first-commit plain=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "                           \
+    "......................................head=HHHHHHHH\n"
+#define NOTE_TEXT "DDDDDDDDDDDDDDDDDDD DDDDDDDDDDDDDDDDDDD XXXXXXXX HHHHHHHH"
 
-enum {
-    MAGIC_SIZE = 12, /* "#atomshim/1 " or "#atomshim/1-" */
-    HEADER_CRC_SPAN = 106,
-    FOOTER_CRC_SPAN = 114,
-    FIELDS_MAX = 3,
+struct line {
+    const char *text;
+    int size;
+    int magic_size; /* what begins so and is not valid is torn */
+    int crc_span;   /* what the line's own CRC covers */
 };
 
-_Static_assert(sizeof header_template == IMAGE_HEADER_SIZE + 1, "a header is 128 bytes");
-_Static_assert(sizeof footer_template == IMAGE_HEADER_SIZE + 1, "a footer is 128 bytes");
+static const struct line header_line = {HEADER_TEXT, IMAGE_HEADER_SIZE, 12, 106};
+static const struct line footer_line = {FOOTER_TEXT, IMAGE_HEADER_SIZE, 12, 114};
+static const struct line note_line = {NOTE_TEXT, IMAGE_NOTE_SIZE, 0, 48};
+
+enum { FIELDS_MAX = 3 };
+
+_Static_assert(sizeof HEADER_TEXT == IMAGE_HEADER_SIZE + 1, "a header is 128 bytes");
+_Static_assert(sizeof FOOTER_TEXT == IMAGE_HEADER_SIZE + 1, "a footer is 128 bytes");
+_Static_assert(sizeof NOTE_TEXT == IMAGE_NOTE_SIZE + 1, "a note is 57 bytes");
 
 struct fields {
     uint64_t number[FIELDS_MAX];
@@ -38,12 +46,12 @@ static void put_digits(char *end, int count, uint64_t value, unsigned base)
         end[-i] = "0123456789abcdef"[value % base];
 }
 
-/* The length of the run of `kind` that starts at template[i]. */
-static int run_length(const char *template, int i)
+/* The length of the run of one character that starts at text[i]. */
+static int run_length(const struct line *line, int i)
 {
     int length = 1;
 
-    while (i + length < IMAGE_HEADER_SIZE && template[i + length] == template[i])
+    while (i + length < line->size && line->text[i + length] == line->text[i])
         length++;
     return length;
 }
@@ -53,22 +61,23 @@ static bool is_field(char c)
     return c == 'D' || c == 'X' || c == 'H' || c == 'M';
 }
 
-static void encode(char *bytes, const char *template, int crc_span, const struct fields *fields)
+static void encode(char *bytes, const struct line *line, const struct fields *fields)
 {
+    const char *text = line->text;
     int number = 0;
 
-    memcpy(bytes, template, IMAGE_HEADER_SIZE);
-    for (int i = 0; i < IMAGE_HEADER_SIZE;) {
-        int length = is_field(template[i]) ? run_length(template, i) : 1;
+    memcpy(bytes, text, (size_t)line->size);
+    for (int i = 0; i < line->size;) {
+        int length = is_field(text[i]) ? run_length(line, i) : 1;
         char *end = bytes + i + length;
 
-        if (template[i] == 'D')
+        if (text[i] == 'D')
             put_digits(end, length, fields->number[number++], 10);
-        else if (template[i] == 'X')
+        else if (text[i] == 'X')
             put_digits(end, length, fields->data, 16);
-        else if (template[i] == 'H') /* the last number of a line: all that it covers is in place */
-            put_digits(end, length, crc32c(0, bytes, (size_t)crc_span), 16);
-        else if (template[i] == 'M')
+        else if (text[i] == 'H') /* the last number of a line: all that it covers is in place */
+            put_digits(end, length, crc32c(0, bytes, (size_t)line->crc_span), 16);
+        else if (text[i] == 'M')
             bytes[i] = fields->mark;
         i += length;
     }
@@ -92,39 +101,39 @@ static bool get_digits(const char *digits, int count, unsigned base, uint64_t *v
     return true;
 }
 
-static enum image_kind decode(const char *bytes, size_t size, const char *template, int crc_span,
-                              struct fields *fields)
+static enum image_kind decode(const char *bytes, size_t size, const struct line *line, struct fields *fields)
 {
+    const char *text = line->text;
     int number = 0;
 
-    if (size < MAGIC_SIZE || memcmp(bytes, template, MAGIC_SIZE) != 0)
+    if (size < (size_t)line->magic_size || memcmp(bytes, text, (size_t)line->magic_size) != 0)
         return IMAGE_ABSENT;
-    if (size < IMAGE_HEADER_SIZE)
+    if (size < (size_t)line->size)
         return IMAGE_TORN;
-    for (int i = 0; i < IMAGE_HEADER_SIZE;) {
-        int length = is_field(template[i]) ? run_length(template, i) : 1;
+    for (int i = 0; i < line->size;) {
+        int length = is_field(text[i]) ? run_length(line, i) : 1;
         uint64_t value = 0;
 
-        if (template[i] == 'M')
+        if (text[i] == 'M')
             fields->mark = bytes[i];
-        else if (!is_field(template[i])) {
-            if (bytes[i] != template[i])
+        else if (!is_field(text[i])) {
+            if (bytes[i] != text[i])
                 return IMAGE_TORN;
         } else {
-            if (!get_digits(bytes + i, length, template[i] == 'D' ? 10 : 16, &value))
+            if (!get_digits(bytes + i, length, text[i] == 'D' ? 10 : 16, &value))
                 return IMAGE_TORN;
-            if (template[i] == 'D' && value >= IMAGE_NUMBER_MAX)
+            if (text[i] == 'D' && value >= IMAGE_NUMBER_MAX)
                 return IMAGE_TORN;
         }
-        if (template[i] == 'D')
+        if (text[i] == 'D')
             fields->number[number++] = value;
-        else if (template[i] == 'X')
+        else if (text[i] == 'X')
             fields->data = (uint32_t)value;
-        else if (template[i] == 'H')
+        else if (text[i] == 'H')
             fields->head = (uint32_t)value;
         i += length;
     }
-    return crc32c(0, bytes, (size_t)crc_span) == fields->head ? IMAGE_VALID : IMAGE_TORN;
+    return crc32c(0, bytes, (size_t)line->crc_span) == fields->head ? IMAGE_VALID : IMAGE_TORN;
 }
 
 void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_header *header)
@@ -135,13 +144,13 @@ void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_heade
         .mark = header->flushed ? IMAGE_MARK_FLUSHED : IMAGE_MARK_NONE,
     };
 
-    encode(bytes, header_template, HEADER_CRC_SPAN, &fields);
+    encode(bytes, &header_line, &fields);
 }
 
 enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header)
 {
     struct fields fields = {.mark = IMAGE_MARK_NONE};
-    enum image_kind kind = decode(bytes, size, header_template, HEADER_CRC_SPAN, &fields);
+    enum image_kind kind = decode(bytes, size, &header_line, &fields);
 
     if (kind != IMAGE_VALID)
         return kind;
@@ -159,13 +168,13 @@ void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_foote
 {
     struct fields fields = {.number = {footer->plain_size, footer->twin}};
 
-    encode(bytes, footer_template, FOOTER_CRC_SPAN, &fields);
+    encode(bytes, &footer_line, &fields);
 }
 
 enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer)
 {
     struct fields fields = {.mark = IMAGE_MARK_NONE};
-    enum image_kind kind = decode(bytes, size, footer_template, FOOTER_CRC_SPAN, &fields);
+    enum image_kind kind = decode(bytes, size, &footer_line, &fields);
 
     if (kind != IMAGE_VALID)
         return kind;
@@ -173,5 +182,27 @@ enum image_kind image_decode_footer(const char *bytes, size_t size, struct image
         return IMAGE_TORN;
     footer->plain_size = fields.number[0];
     footer->twin = fields.number[1];
+    return IMAGE_VALID;
+}
+
+void image_encode_note(char bytes[IMAGE_NOTE_SIZE], const struct image_note *note)
+{
+    struct fields fields = {.number = {note->plain_size, note->file_size}, .data = note->plain_crc};
+
+    encode(bytes, &note_line, &fields);
+}
+
+enum image_kind image_decode_note(const char *bytes, size_t size, struct image_note *note)
+{
+    struct fields fields = {.mark = IMAGE_MARK_NONE};
+    enum image_kind kind = decode(bytes, size, &note_line, &fields);
+
+    if (kind != IMAGE_VALID)
+        return kind;
+    if (size != IMAGE_NOTE_SIZE || fields.number[0] + IMAGE_HEADER_SIZE > fields.number[1])
+        return IMAGE_TORN;
+    note->plain_size = fields.number[0];
+    note->file_size = fields.number[1];
+    note->plain_crc = fields.data;
     return IMAGE_VALID;
 }

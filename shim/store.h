@@ -13,11 +13,15 @@
  *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
  *                             image into a new twin place, then an empty header at 0 that names it
  *
+ *   A first commit sets a note (image.h) before its footer, and takes it away when that is on disk, or undone. Who dies in
+ *   between leaves it; the next first commit overwrites it, and cuts off first what the dead one left.
+ *
  *   Before a place is overwritten, settle_live() sees to it that the live image is on disk. A commit that fails goes back
  *   (withdraw), but never takes away what the disk may already lead to: where the way back is not certain to be on disk,
  *   the new image stays, complete.
  *
- *   PLAIN      no header at 0, no valid footer: the payload is all bytes
+ *   PLAIN      no header at 0, no valid footer: the payload is all bytes; but a note may say that a power cut left zeros
+ *              behind it
  *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes
  *   ADOPTED    no header at 0, footer valid, valid image in the twin place: that image
  *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
@@ -36,9 +40,9 @@
  *   I5  A commit that failed or died changed nothing that a reader can see.
  *       unit/store_fault_test, unit/store_crash_test, failures.bats, campaigns/faults, campaigns/kill
  *
- * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; a power cut
- * does not leave a file longer than the data that made it so (ext4 data=ordered, xfs, btrfs), nor one whose data
- * could not be written just before.
+ * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; where a file was made
+ * longer a power cut leaves the data that made it so (xfs, btrfs), or else zeros together with an extended attribute that
+ * was set before (ext4 with data=ordered).
  */
 #ifndef ATOMSHIM_STORE_H
 #define ATOMSHIM_STORE_H
@@ -55,10 +59,11 @@ struct store_image {
     uint64_t generation;  /* 0 for a plain file */
     uint64_t place;       /* file offset of the image; for a plain file 0 */
     uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
-    uint32_t payload_crc; /* crc32c_mixed(); set only if the payload was read, or the file is sized */
+    uint32_t payload_crc; /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
     bool flushed;         /* the image's mark: it is known to be on disk */
     bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
     bool edited;          /* there was a later image, complete on disk, which somebody else has damaged */
+    bool blank;           /* plain, and behind it zeros that a power cut left of a first commit */
     bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
 };
 
@@ -73,7 +78,7 @@ struct store_wait {
  * file, from offset 0) an exact copy of its payload; with target < 0 the payload is only verified. Takes no
  * lock unless writers lap it again and again. Returns 0 and fills *image. -EIO: no place holds a valid image,
  * or the file goes on to look torn though nobody holds its lock. -ETIMEDOUT: writers kept the lock. Else what
- * read, write or ftruncate returned. *image and target hold nothing of use then.
+ * read, write, ftruncate or getxattr returned. *image and target hold nothing of use then.
  */
 int store_load(int inode, int target, struct store_wait wait, struct store_image *image);
 

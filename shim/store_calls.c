@@ -11,4 +11,7 @@ struct store_calls store_calls = {
     .lseek = sys_lseek,
     .prlimit = sys_prlimit,
     .fcntl = sys_fcntl,
+    .fgetxattr = sys_fgetxattr,
+    .fsetxattr = sys_fsetxattr,
+    .fremovexattr = sys_fremovexattr,
 };

@@ -20,6 +20,9 @@ struct store_calls {
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*prlimit)(int resource, const void *new_limit, void *old_limit);
     long (*fcntl)(int fd, int command, long argument);
+    ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
+    int (*fsetxattr)(int fd, const char *name, const void *value, size_t size, int flags);
+    int (*fremovexattr)(int fd, const char *name);
 };
 
 /* The raw system calls of sys.h unless a test says otherwise. */

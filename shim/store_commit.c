@@ -262,7 +262,44 @@ fail:
     return error;
 }
 
-/* PLAIN or PREPARED -> ADOPTED -> TWIN LIVE. Until the last step the plain bytes are intact. */
+/*
+ * ext4 may commit a size before the blocks that it is the size of, when another file is synced just then: the note is on disk
+ * no later than the size. Where it cannot be set (no such attributes, no room) all is as if there were none.
+ */
+static bool set_note(const struct commit *commit, uint64_t file_size)
+{
+    char bytes[IMAGE_NOTE_SIZE];
+
+    image_encode_note(bytes, &(struct image_note){.plain_size = commit->live.size,
+                                                  .file_size = file_size,
+                                                  .plain_crc = commit->live.payload_crc});
+    return STORE_RETRY(store_calls.fsetxattr(commit->inode, IMAGE_NOTE_NAME, bytes, sizeof bytes, 0)) == 0;
+}
+
+/* One that stays is overwritten by the next first commit, and ignored by readers. */
+static void remove_note(const struct commit *commit)
+{
+    (void)STORE_RETRY(store_calls.fremovexattr(commit->inode, IMAGE_NOTE_NAME));
+}
+
+/*
+ * PREPARED -> PLAIN, and the zeros that a power cut left: the remains of an earlier first commit must not lie where our
+ * footer will point, and while they are there our note would name a size that the file does not have.
+ */
+static int drop_remains(struct commit *commit)
+{
+    int error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->live.size));
+
+    if (error == 0)
+        error = flush(commit);
+    if (error == 0) {
+        commit->file_size = commit->live.size;
+        remove_note(commit);
+    }
+    return error;
+}
+
+/* PLAIN -> PREPARED -> ADOPTED -> TWIN LIVE. Until the last step the plain bytes are intact. */
 static int first_commit(const struct commit *commit)
 {
     const struct store_image *live = &commit->live;
@@ -272,14 +309,12 @@ static int first_commit(const struct commit *commit)
     char footer_bytes[IMAGE_HEADER_SIZE];
     struct image_header header = new_header(commit, 0);
     struct image_header head;
+    bool noted;
     ssize_t n;
     int error;
 
     if (place < image_place_size(commit->length))
         place = image_place_size(commit->length);
-    /* an earlier one died: its remains, whatever its payload looks like, must not lie where our footer points */
-    if (live->twin != 0 && place < image_round_up(commit->file_size))
-        place = image_round_up(commit->file_size);
     end = image_file_size(place, commit->length) - IMAGE_HEADER_SIZE;
     head = (struct image_header){.twin = place};
     image_encode_footer(footer_bytes, &(struct image_footer){.plain_size = live->size, .twin = place});
@@ -287,8 +322,13 @@ static int first_commit(const struct commit *commit)
     n = store_read_at(commit->inode, plain_start, sizeof plain_start, 0);
     if (n < 0)
         return (int)n;
+    noted = commit->sync && set_note(commit, end + IMAGE_HEADER_SIZE);
     n = STORE_RETRY(store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end));
     error = n == sizeof footer_bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
+    if (error == 0 && noted) {
+        remove_note(commit); /* the footer is on disk, and says the same */
+        noted = false;
+    }
     if (error == 0)
         error = write_image(commit, place, &header);
     if (error == 0)
@@ -315,7 +355,8 @@ fail_head:
         return error;
 fail:
     /* the cut takes footer and image away together: the plain bytes are all that remains */
-    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, live->size));
+    if (STORE_RETRY(store_calls.ftruncate(commit->inode, live->size)) == 0 && noted)
+        remove_note(commit);
     (void)flush(commit);
     return error;
 }
@@ -404,8 +445,11 @@ static int attempt(struct commit *commit)
         error = finish_adoption(commit);
     if (error != 0)
         return error;
-    if (commit->live.kind == STORE_PLAIN)
-        return first_commit(commit);
+    if (commit->live.kind == STORE_PLAIN) {
+        if (commit->live.twin != 0 || commit->live.blank)
+            error = drop_remains(commit);
+        return error == 0 ? first_commit(commit) : error;
+    }
 
     error = settle_live(commit);
     if (error != 0)

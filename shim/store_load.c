@@ -252,6 +252,45 @@ static bool has_image(const struct attempt *attempt, uint64_t place)
            try_image(&look, &header, place, place) == 0;
 }
 
+/* Does a getxattr that fails so say that there is no note? */
+static bool is_without_note(ssize_t error)
+{
+    return error == -ENODATA || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
+           error == -EACCES || error == -ERANGE;
+}
+
+/*
+ * The file ends in zeros, where a footer would be. They do not count if a first commit's note says that its footer was on the
+ * way: with this size, behind these bytes, and nothing but zeros in between. What anybody wrote there since is not cut off.
+ * Returns 0 and changes attempt->image if so; CHANGED, or a negative errno.
+ */
+static int heed_note(const struct attempt *attempt)
+{
+    char bytes[IMAGE_NOTE_SIZE + 1];
+    struct attempt look = *attempt;
+    struct image_note note;
+    uint64_t rest;
+    uint32_t crc;
+    ssize_t n = STORE_RETRY(store_calls.fgetxattr(attempt->inode, IMAGE_NOTE_NAME, bytes, sizeof bytes));
+    int error;
+
+    if (n < 0)
+        return is_without_note(n) ? 0 : (int)n;
+    if (image_decode_note(bytes, (size_t)n, &note) != IMAGE_VALID ||
+        note.file_size != (uint64_t)attempt->status.st_size)
+        return 0;
+    look.depth = attempt->depth == LOOK ? LOOK : VERIFY;
+    error = read_bytes(&look, 0, note.plain_size, &crc);
+    if (error != 0 || crc != note.plain_crc)
+        return error;
+    rest = note.file_size - note.plain_size;
+    error = read_bytes(&look, note.plain_size, rest, &crc);
+    if (error == 0 && crc == crc32c_zeros(0, (rest + WORD_MASK) & ~WORD_MASK))
+        *attempt->image = (struct store_image){
+            .kind = STORE_PLAIN, .size = note.plain_size, .payload_crc = note.plain_crc, .blank = true};
+    return error;
+}
+
 /* No header at 0. A valid footer at the end tells of a first commit that has begun. */
 static int try_plain(const struct attempt *attempt)
 {
@@ -283,10 +322,18 @@ static int try_plain(const struct attempt *attempt)
                 return error;
             *image =
                 (struct store_image){.kind = STORE_PLAIN, .size = footer.plain_size, .twin = footer.twin};
+        } else if (is_zero(bytes, sizeof bytes)) {
+            error = heed_note(attempt);
+            if (error != 0)
+                return error;
         }
     }
     if (attempt->depth != LOOK) {
+        uint32_t noted_crc = image->payload_crc;
+
         error = read_bytes(attempt, 0, image->size, &image->payload_crc);
+        if (error == 0 && image->blank && image->payload_crc != noted_crc)
+            error = CHANGED;
         if (error != 0)
             return error;
     }

@@ -88,6 +88,9 @@ int store_commit_plain(int inode, const struct store_payload *payload, bool sync
     if (is_one_call(payload, file_size) ||
         error == -EINTR) /* somebody killed the child alone, a filter perhaps */
         error = overwrite(inode, payload, file_size);
+    /* that of a first commit that died could cut off zeros that are content now */
+    if (image_size_possible(payload->size))
+        (void)STORE_RETRY(store_calls.fremovexattr(inode, IMAGE_NOTE_NAME));
     if (error == 0 && sync)
         error = (int)STORE_RETRY(store_calls.fdatasync(inode));
     return error;

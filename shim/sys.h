@@ -196,6 +196,11 @@ static inline ssize_t sys_fgetxattr(int fd, const char *name, void *value, size_
     return SYS_CALL(SYS_fgetxattr, fd, name, value, size, 0, 0);
 }
 
+static inline int sys_fremovexattr(int fd, const char *name)
+{
+    return (int)SYS_CALL(SYS_fremovexattr, fd, name, 0, 0, 0, 0);
+}
+
 static inline int sys_prlimit(int resource, const void *new_limit, void *old_limit)
 {
     return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);

@@ -4,7 +4,7 @@
 A file is a row of scaled-down sectors of 8 units; a page has 4 of them; a header, a footer and one unit of payload fill
 one sector each. Processes see the page cache. A kill stops a write at the edge of a page and ends the process. A power cut
 leaves, of everything since the last flush, any subset of the sectors and any size that the file had, but no size without
-the data that extended the file to it. After each step a reader must find what the rules allow, and the next commit goes on
+the data that extended the file to it, unless a note tells of that size. Sizes and notes come in their order. After each step a reader must find what the rules allow, and the next commit goes on
 from there. Keep it in step with shim/store_commit.c. usage: format_model.py [RUNS]
 """
 import random
@@ -25,45 +25,55 @@ class Kill(Exception):
 
 class Inode:
     def __init__(self):
-        self.cache, self.size = {}, 0
+        self.cache, self.size, self.note, self.states = {}, 0, None, []
         self.flush()
 
     def flush(self):
-        self.disk, self.pending, self.sizes, self.extended = dict(self.cache), {}, [self.size], set()
+        # a note's removal may come later, but not later than the next size or note
+        old = [n for size, n in self.states if size == self.size and n and not self.note][-1:]
+        self.states = [(self.size, note) for note in old + [self.note]]
+        self.disk, self.pending = dict(self.cache), {}
 
     def write_sector(self, i, value):
         self.cache[i] = value
-        self.pending.setdefault(i, []).append(value)
-        if (i + 1) * SECTOR > self.size:
+        extends, since = (i + 1) * SECTOR > self.size, 0
+        if extends:
             self.set_size((i + 1) * SECTOR)
-            self.extended.add(i)
+            since = len(self.states) - 1  # its blocks are new: no state before leads to them
+        self.pending.setdefault(i, []).append([value, extends, since, None])
 
     def set_size(self, size):
-        for i in [i for i in self.cache if i * SECTOR >= size]:
-            del self.cache[i]
-            self.pending.setdefault(i, []).append(None)
+        if size < self.size:
+            self.cache = {i: v for i, v in self.cache.items() if i * SECTOR < size}
+            for version in (v for i, versions in self.pending.items() if i * SECTOR >= size for v in versions):
+                version[3] = version[3] or len(self.states)  # from this state on it is gone
         self.size = size
-        self.sizes.append(size)
+        self.states.append((size, self.note))
+
+    def set_note(self, note):
+        self.note = note
+        self.states.append((self.size, note))
 
     def read(self, i):
         return self.cache.get(i) if i * SECTOR < self.size else None
 
     def after_power_cut(self, rng):
-        size, keys, p = rng.choice(self.sizes), list(self.pending), rng.random()
+        state, new = rng.randrange(len(self.states)), Inode()
+        size, note = self.states[state]
+        lowest = min(size for size, _ in self.states[:state + 1])
+        pending = {i: [v for v in versions if v[2] <= state and not (v[3] and v[3] <= state)]
+                   for i, versions in self.pending.items()}
+        pending = {i: versions for i, versions in pending.items() if versions}
+        keys, p = list(pending), rng.random()
         one = rng.choice(keys) if keys else None
         kept = set(rng.choice([[], keys, [k for k in keys if rng.random() < p], [one] if keys else [],
                                [k for k in keys if k != one]]))
-        kept |= {k for k in self.extended if (k + 1) * SECTOR <= size}
-        new = Inode()
-        new.cache = dict(self.disk)
-        for k in kept:
-            value = rng.choice(self.pending[k])
-            if value is None:
-                new.cache.pop(k, None)
-            else:
-                new.cache[k] = value
+        if not (note and note[1] == size):
+            kept |= {k for k in keys if any(v[1] for v in pending[k])}
+        new.cache = {k: v for k, v in self.disk.items() if k * SECTOR < lowest}
+        new.cache.update((k, rng.choice(pending[k])[0]) for k in kept)
         new.cache = {k: v for k, v in new.cache.items() if k * SECTOR < size}
-        new.size = size
+        new.size, new.note, new.states = size, note, []
         new.flush()
         return new
 
@@ -115,12 +125,15 @@ def load(f):
         if twin:
             return 'adopted', twin['payload'], footer[2]
         return 'plain', [f.read(k) for k in range(footer[1])], footer[2]
-    return 'plain', [f.read(k) for k in range(f.size // SECTOR)], 0
+    sectors = [f.read(k) for k in range(f.size // SECTOR)]
+    if f.note and f.note[1] == f.size and hash(tuple(sectors[:f.note[0]])) == f.note[2] and not any(sectors[f.note[0]:]):
+        return 'plain', sectors[:f.note[0]], 1
+    return 'plain', sectors, 0
 
 
 class Committer:
-    def __init__(self, f, rng, hazard=.06, syncs=True, marks=True):
-        self.f, self.rng, self.hazard, self.syncs, self.marks = f, rng, hazard, syncs, marks
+    def __init__(self, f, rng, hazard=.06, syncs=True, marks=True, notes=True):
+        self.f, self.rng, self.hazard, self.syncs, self.marks, self.notes = f, rng, hazard, syncs, marks, notes
 
     def mishap(self):
         if self.rng.random() < self.hazard:
@@ -173,12 +186,22 @@ class Committer:
             self.f.set_size(file_size(place, length))
             self.mishap()
 
-    def first_commit(self, plain, earlier_twin, payload):
+    def note(self, note):
+        self.mishap()
+        self.f.set_note(note)
+
+    def first_commit(self, plain, remains, payload):
         length = image_length(len(payload))
-        place = max(round_up(len(plain) * SECTOR), place_size(length), round_up(self.f.size) if earlier_twin else 0)
+        place = max(round_up(len(plain) * SECTOR), place_size(length))
         end = file_size(place, length) - SECTOR
+        if remains:
+            self.f.set_size(len(plain) * SECTOR)
+            self.flush()
+            self.note(None)
+        self.note((len(plain), end + SECTOR, hash(tuple(plain))) if self.notes else (0, end + SECTOR, None))
         self.write(end, [('footer', len(plain), place)])
         self.flush()
+        self.note(None)
         self.write(place, [header(1, payload, 0)] + payload)
         self.flush()
         self.write(0, [header(0, [], place)])
@@ -255,7 +278,8 @@ def main():
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 20000
     failed = False
     for name, options, wanted in (('the protocol', {}, False), ('control: no flush mark', {'marks': False}, True),
-                                  ('control: no flush', {'syncs': False}, True)):
+                                  ('control: no flush', {'syncs': False}, True),
+                                  ('control: a note of no use', {'notes': False}, True)):
         bad = [r for r in (run(seed, **options) for seed in range(runs)) if r]
         print('%-24s %d runs, %d violations' % (name, runs, len(bad)))
         if bool(bad) != wanted:

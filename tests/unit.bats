@@ -44,6 +44,10 @@ unit() {
     unit store_test
 }
 
+@test "I2 I5 I6 store: the note of a first commit cuts off zeros of its own, and nobody else's" {
+    unit note_test
+}
+
 @test "I2 store: an image of over 2 GiB" {
     run unit store_test huge
     [ "$status" -ne 77 ] || skip "$output"

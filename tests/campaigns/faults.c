@@ -298,6 +298,8 @@ static const struct possible {
     {"fcntl", {"EAGAIN", "EINTR", "ENOLCK", "ENOMEM", "EMFILE", "EINVAL"}},
     {"flock", {"EINTR", "ENOLCK", "EAGAIN", "EOPNOTSUPP"}},
     {"fgetxattr", {"EOPNOTSUPP", "EIO", "ENOMEM"}},
+    {"fsetxattr", {"EOPNOTSUPP", "ENOSPC", "EDQUOT", "EPERM", "EIO", "ENOMEM", "EINTR"}},
+    {"fremovexattr", {"ENODATA", "EIO", "ENOSPC", "EPERM"}},
     {"memfd_create", {"EMFILE", "ENFILE", "ENOMEM", "EINVAL", "ENOSYS"}},
     {"mmap", {"ENOMEM", "EAGAIN", "ENFILE"}},
     {"munmap", {"ENOMEM"}},

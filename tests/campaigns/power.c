@@ -11,6 +11,7 @@
  *   begin FILE VERSION       a program is about to write this version: from here on it may be found
  *   failed FILE VERSION      its close() has failed: from here on it must not be found
  *   inode FILE NUMBER LINKS  what a name must lead to, whenever it is there
+ *   limit NUMBER             the LIMIT of the next workload
  *   workload NAME            power cuts from here on, until
  *   end                      here; the next workload has files of its own
  *
@@ -892,9 +893,9 @@ static int by_epoch(const void *a, const void *b)
                                   : (one->unit > two->unit) - (one->unit < two->unit);
 }
 
-static void take_some(void)
+static void take_some(size_t limit)
 {
-    if (setup.limit == 0)
+    if (limit == 0)
         return;
     for (size_t i = 0; i < cuts.count; i++) {
         size_t other = i + (size_t)random() % (cuts.count - i);
@@ -903,8 +904,8 @@ static void take_some(void)
         *AT(cuts, struct cut, i) = *AT(cuts, struct cut, other);
         *AT(cuts, struct cut, other) = kept;
     }
-    if (cuts.count > setup.limit)
-        cuts.count = setup.limit;
+    if (cuts.count > limit)
+        cuts.count = limit;
 }
 
 /* Brings the disk to where the epoch begins: all before it is flushed. */
@@ -912,6 +913,15 @@ static void advance(size_t *applied, size_t epoch)
 {
     for (size_t end = AT(epochs, struct epoch, epoch)->unit; *applied < end; (*applied)++)
         disk_apply(AT(units, struct unit, *applied), ~0U, false);
+}
+
+/* The LIMIT of the workload whose marks begin at `first`. */
+static size_t find_limit(size_t first, size_t begin)
+{
+    for (size_t i = first; i < begin; i++)
+        if (is_mark(i, "limit ")) /* a number ends at what is no digit: the next record */
+            return strtoul(AT(records, struct record, i)->bytes + strlen("limit "), NULL, 10);
+    return setup.limit;
 }
 
 /* `first`: the record where the workload's first file is named; `begin`, `end`: its marks. */
@@ -932,7 +942,7 @@ static void run_workload(size_t first, size_t begin, size_t end, size_t *applied
         if (epoch->end > begin && epoch->end <= end)
             add_cuts(i);
     }
-    take_some();
+    take_some(find_limit(first, begin));
     qsort(cuts.items, cuts.count, sizeof(struct cut), by_epoch);
     for (size_t i = 0; i < cuts.count; i++) {
         const struct cut *cut = AT(cuts, struct cut, i);

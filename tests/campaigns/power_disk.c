@@ -11,6 +11,7 @@
  *       fail data [COUNT]      the same for writes that hold a block of a managed file (power_is_data)
  *       fail flushes [COUNT]   the same for flushes
  *       fail none              no more of it
+ *       slow MILLISECONDS      so long takes each write that holds a block of a managed file from now on
  *                       Reading it gives what has come so far: "writes N flushes N failed N".
  *
  * It returns when the file system is mounted, goes on in the background, and ends when it is unmounted. One
@@ -36,6 +37,7 @@ static struct {
     int recording;
     enum fault fault;
     unsigned long faults_left;
+    unsigned milliseconds; /* that a write of data takes */
     unsigned long writes, flushes, failed;
 } disk;
 
@@ -107,6 +109,8 @@ static int obey(const char *bytes, size_t size)
     line[size - 1] = '\0';
     if (strncmp(line, "mark ", 5) == 0)
         return record(RECORDED_MARK, false, 0, size - 6, line + 5);
+    if (sscanf(line, "slow %u", &disk.milliseconds) == 1)
+        return 0;
     return strncmp(line, "fail ", 5) == 0 ? set_fault(line + 5) : -EINVAL;
 }
 
@@ -114,6 +118,7 @@ static int on_write(const char *path, const char *bytes, size_t size, off_t offs
                     struct fuse_file_info *info)
 {
     bool failed;
+    bool data;
     int error;
 
     if (is_control(path)) {
@@ -121,10 +126,13 @@ static int on_write(const char *path, const char *bytes, size_t size, off_t offs
         return error == 0 ? (int)size : error;
     }
     disk.writes++;
-    failed = strike(FAULT_WRITES) || (holds_data(bytes, size) && strike(FAULT_DATA));
+    data = holds_data(bytes, size);
+    failed = strike(FAULT_WRITES) || (data && strike(FAULT_DATA));
     error = record(RECORDED_WRITE, failed, (uint64_t)offset, size, bytes);
     if (error != 0)
         return error;
+    if (data && disk.milliseconds != 0)
+        (void)usleep(disk.milliseconds * 1000);
     if (failed)
         return -EIO;
     return pwrite(disk.image, bytes, size, offset) == (ssize_t)size ? (int)size : -EIO;

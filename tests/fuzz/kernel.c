@@ -112,6 +112,30 @@ static long lock_file(long command, struct flock *lock)
     return 0;
 }
 
+static long get_note(const struct kernel_file *file, char *value, uint64_t size)
+{
+    if (file->note_size == 0 || file->note_size > size)
+        return file->note_size == 0 ? -ENODATA : -ERANGE;
+    memcpy(value, file->note, file->note_size);
+    return (long)file->note_size;
+}
+
+static long set_note(struct kernel_file *file, const char *value, uint64_t size)
+{
+    REQUIRE(size != 0 && size <= sizeof file->note);
+    memcpy(file->note, value, size);
+    file->note_size = size;
+    return 0;
+}
+
+static long remove_note(struct kernel_file *file)
+{
+    long error = file->note_size == 0 ? -ENODATA : 0;
+
+    file->note_size = 0;
+    return error;
+}
+
 static long call_inode(long number, long b, long c, long d)
 {
     size_t size = number == SYS_pread64 || number == SYS_pwrite64 ? (size_t)c : SIZE_MAX;
@@ -143,6 +167,12 @@ static long call_inode(long number, long b, long c, long d)
         return 0;
     case SYS_lseek:
         return c == SEEK_DATA ? find_data((uint64_t)b) : 0;
+    case SYS_fgetxattr:
+        return get_note(kernel.inode, (char *)c, (uint64_t)d);
+    case SYS_fsetxattr:
+        return set_note(kernel.inode, (const char *)c, (uint64_t)d);
+    case SYS_fremovexattr:
+        return remove_note(kernel.inode);
     case SYS_fcntl:
         return lock_file(b, (struct flock *)c);
     default:

@@ -19,6 +19,8 @@ enum {
 };
 
 struct kernel_file {
+    uint64_t note_size; /* of its one extended attribute; 0: there is none */
+    char note[64];
     uint64_t size;
     char bytes[KERNEL_FILE_MAX];
 };

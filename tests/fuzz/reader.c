@@ -54,10 +54,13 @@ struct event {
 };
 
 struct plan {
-    uint8_t way, lock, commit_size, unsynced;
+    uint8_t way, lock, commit_size;
+    uint8_t flags; /* of enum flag; the rest, times 97, is how many bytes are before the note's zeros */
     struct event events[EVENTS];
 };
 _Static_assert(sizeof(struct plan) == PLAN_SIZE, "a plan is read as it stands");
+
+enum flag { UNSYNCED = 1, NOTED = 2, BLANK = 4, FLAGS = 8 };
 
 enum lock_state { FREE, UNLOCKED_FREE, HELD_FOR_A_WHILE, HELD_FOR_EVER, LOCK_STATES };
 
@@ -126,6 +129,8 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
     struct expectation plain = {.image = {.kind = STORE_PLAIN, .size = file->size}, .bytes = file->bytes};
     struct image_footer footer;
     struct image_header header;
+    struct image_note note;
+    uint64_t blank;
 
     if (file->size % IMAGE_PAGE == IMAGE_FILE_REMAINDER &&
         image_decode_footer(file->bytes + file->size - IMAGE_HEADER_SIZE, IMAGE_HEADER_SIZE, &footer) ==
@@ -138,8 +143,18 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
         }
         plain.image.size = footer.plain_size;
         plain.image.twin = footer.twin;
+    } else if (image_decode_note(file->note, file->note_size, &note) == IMAGE_VALID &&
+               file->size % IMAGE_PAGE == IMAGE_FILE_REMAINDER && note.file_size == file->size &&
+               crc32c_mixed(0, file->bytes, note.plain_size) == note.plain_crc) {
+        blank = note.plain_size;
+        while (blank < file->size && file->bytes[blank] == 0)
+            blank++;
+        if (blank == file->size)
+            plain.image = (struct store_image){
+                .kind = STORE_PLAIN, .size = note.plain_size, .payload_crc = note.plain_crc, .blank = true};
     }
-    plain.image.payload_crc = trust_mark ? 0 : crc32c_mixed(0, file->bytes, plain.image.size);
+    if (!trust_mark)
+        plain.image.payload_crc = crc32c_mixed(0, file->bytes, plain.image.size);
     return plain;
 }
 
@@ -175,6 +190,8 @@ static void remember_version(void)
     struct kernel_file *version = &run.versions[run.version_count++];
 
     version->size = inode.size;
+    version->note_size = inode.note_size;
+    memcpy(version->note, inode.note, sizeof inode.note);
     memcpy(version->bytes, inode.bytes, inode.size);
 }
 
@@ -268,8 +285,9 @@ static long before_call(long number, size_t *size)
 {
     long result = 0;
 
-    REQUIRE(run.committing || (number != SYS_pwrite64 && number != SYS_pwritev && number != SYS_ftruncate &&
-                               number != SYS_fdatasync));
+    REQUIRE(run.committing ||
+            (number != SYS_pwrite64 && number != SYS_pwritev && number != SYS_ftruncate &&
+             number != SYS_fdatasync && number != SYS_fsetxattr && number != SYS_fremovexattr));
     for (int i = 0; i < EVENTS && !run.committing; i++)
         if (run.plan.events[i].call % 32 + 1u == kernel.calls && result == 0)
             result = happen(&run.plan.events[i], number, size);
@@ -294,7 +312,7 @@ static bool same_image(const struct store_image *a, const struct store_image *b)
 {
     return a->kind == b->kind && a->size == b->size && a->generation == b->generation &&
            a->place == b->place && a->twin == b->twin && a->payload_crc == b->payload_crc &&
-           a->flushed == b->flushed && a->adopted == b->adopted;
+           a->flushed == b->flushed && a->adopted == b->adopted && a->blank == b->blank;
 }
 
 static void check_unchanged(int result, const struct store_image *image, enum way way)
@@ -328,10 +346,13 @@ static bool had_header(const struct store_image *image)
 static bool had_size(uint64_t size)
 {
     struct image_footer footer;
+    struct image_note note;
 
     for (int i = 0; i < run.version_count; i++) {
         const struct kernel_file *file = &run.versions[i];
 
+        if (image_decode_note(file->note, file->note_size, &note) == IMAGE_VALID && note.plain_size == size)
+            return true;
         if (file->size == size || (file->size >= IMAGE_HEADER_SIZE &&
                                    image_decode_footer(file->bytes + file->size - IMAGE_HEADER_SIZE,
                                                        IMAGE_HEADER_SIZE, &footer) == IMAGE_VALID &&
@@ -437,7 +458,7 @@ static void check_commit(void)
     run.live = seen.image;
     if (seen.result == 0)
         kernel.changed = check_write;
-    result = store_commit(KERNEL_INODE, &payload, run.plan.unsynced % 2 == 0);
+    result = store_commit(KERNEL_INODE, &payload, (run.plan.flags & UNSYNCED) == 0);
 
     now = expected(&inode, false);
     if (seen.result != 0) {
@@ -455,6 +476,20 @@ static void check_commit(void)
     }
 }
 
+/* One that is right for what the file holds, but what is behind the plain bytes may be no zeros. */
+static void put_note(uint64_t plain_size)
+{
+    struct image_note note = {.file_size = inode.size};
+
+    note.plain_size =
+        plain_size < inode.size - IMAGE_HEADER_SIZE ? plain_size : inode.size - IMAGE_HEADER_SIZE;
+    note.plain_crc = crc32c_mixed(0, inode.bytes, note.plain_size);
+    if (run.plan.flags & BLANK)
+        memset(inode.bytes + note.plain_size, 0, inode.size - note.plain_size);
+    image_encode_note(inode.note, &note);
+    inode.note_size = IMAGE_NOTE_SIZE;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     enum way way;
@@ -468,6 +503,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     inode.size = size - PLAN_SIZE;
     memcpy(inode.bytes, data + PLAN_SIZE, inode.size);
     target.size = 0;
+    inode.note_size = 0;
+    if ((run.plan.flags & NOTED) && inode.size >= IMAGE_HEADER_SIZE)
+        put_note((uint64_t)run.plan.flags / FLAGS * 97);
     remember_version();
 
     kernel.before = before_call;

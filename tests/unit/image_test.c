@@ -26,6 +26,10 @@ static void test_known_bytes(void)
     CHECK(memcmp(bytes, "#atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000004096 ", 76) ==
           0);
     CHECK_EQUAL(bytes[IMAGE_HEADER_SIZE - 1], '\n');
+    image_encode_note(bytes,
+                      &(struct image_note){.plain_size = 17, .file_size = 16512, .plain_crc = 0x1c291ca3});
+    bytes[IMAGE_NOTE_SIZE] = '\0';
+    CHECK_STRING(bytes, "0000000000000000017 0000000000000016512 1c291ca3 7ce9af25");
 }
 
 static void test_round_trip(void)

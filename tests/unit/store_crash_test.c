@@ -112,7 +112,7 @@ static void die_at(int from, uint64_t cut, const struct bytes *base, struct byte
     copy_bytes(cache, base);
     for (int i = 0; i < record.count; i++)
         apply(cache, &record.list[i]);
-    put_file(work_file, cache);
+    put_work(cache);
 }
 
 /*
@@ -181,6 +181,28 @@ static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t ne
     free(cache);
 }
 
+/* A power cut left of a first commit its note and the size that its footer makes, then the next commit. */
+static void commit_after_a_cut(const struct scenario *scenario)
+{
+    struct bytes *base = new_bytes();
+    int at = 0;
+
+    set_up(scenario, true, base);
+    CHECK_EQUAL(commit(add_content(40, scenario->next + 5000), true), 0);
+    while (at < record.count && record.list[at].kind != WRITE)
+        apply(base, &record.list[at++]);
+    CHECK(at < record.count);
+    resize(base, record.list[at].offset + record.list[at].size);
+    forget_record();
+    put_work(base);
+    CHECK(look(work_file).blank);
+    commit_and_report(60, scenario->next, true);
+    replay_kills(base, 0, one(0) | one(2));
+    replay_power_cuts(base, 0, one(0) | one(2));
+    free(base);
+    tear_down();
+}
+
 static void naive_overwrite(void)
 {
     struct bytes *base = make_content(LETTERS, 1, 6000);
@@ -188,7 +210,7 @@ static void naive_overwrite(void)
     contents.count = 0;
     (void)add_content(1, 6000);
     (void)add_content(2, 6000);
-    put_file(work_file, base);
+    put_work(base);
     CHECK_EQUAL(recording_pwrite(work_file, contents.list[1]->data, 6000, 0), 6000);
     replay_kills(base, 0, since(0));
     free(base);
@@ -210,6 +232,16 @@ static void controls(void)
     }
     record.forget_flushes = false;
     report("control: no flush");
+    CHECK(result.violations > 0);
+
+    start(true);
+    record.forget_notes = true;
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        forget_seen();
+        one_commit(&scenarios[i], true);
+    }
+    record.forget_notes = false;
+    report("control: sizes before their data, and no notes");
     CHECK(result.violations > 0);
 
     start(true);
@@ -253,6 +285,12 @@ int main(void)
             commit_after_a_torn_one(&scenarios[i], 16000);
         }
         report("after a writer died within a large first image");
+        start(false);
+        for (size_t i = 0; i < SCENARIOS && scenarios[i].commits == 0; i++) {
+            forget_seen();
+            commit_after_a_cut(&scenarios[i]);
+        }
+        report("after a power cut that left the size alone");
     }
     contents.filling = LETTERS;
     controls();

@@ -3,8 +3,9 @@
  * to: in each a reader must find an image that it may find (I2, I4, I5), and the next commit must work.
  *
  * The disk: a power cut keeps, of what was written since the last flush, any subset of the sectors, each in any version
- * that it had, and any size that the file had; but no size without the data that extended the file to it (store.h,
- * ASSUMED). A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
+ * that it had, and any size that the file had; but no size without the data that extended the file to it, unless a note
+ * tells of that size (store.h, ASSUMED). Sizes and notes come in the order in which they were made; that a note is gone
+ * may be on disk later than a flush, but not later than the next size or note. A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
  * So what they hold stays uncertain, whatever is flushed later, until they are written and flushed again. The kernel may
  * also drop such a page and read it back from the disk.
  */
@@ -28,6 +29,7 @@ enum {
 enum kind {
     WRITE,
     TRUNCATE,
+    NOTE, /* `data` of `size` bytes is the note; 0: none */
     FLUSH,
     FAILED_FLUSH,
     DROP,  /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a seed */
@@ -57,6 +59,7 @@ static struct {
     bool lie;           /* a flush that fails says that it did not */
     bool skip_rewrites; /* bytes that the file has are not written again */
     bool skip_way_back; /* after a failure, no flush is done */
+    bool forget_notes;  /* none is set, and sizes come before their data all the same */
 } record;
 
 /* What may be read: contents[0] is the oldest. Sets of them are bits. */
@@ -73,6 +76,7 @@ static struct {
 } result;
 
 static int work_file;
+static struct note work_note; /* its note */
 static int target_file;
 
 static inline unsigned one(int content)
@@ -111,7 +115,7 @@ static inline bool fails_now(enum kind kind)
 
     record.calls++;
     /* a disk that goes on to fail does not hinder what needs none */
-    later = record.fail_at != 0 && record.calls > record.fail_at && kind != TRUNCATE &&
+    later = record.fail_at != 0 && record.calls > record.fail_at && kind != TRUNCATE && kind != NOTE &&
             (record.after == ALL_CALLS || (record.after == FLUSHES && kind == FLUSH));
     if (record.calls != record.fail_at && !later)
         return false;
@@ -174,6 +178,65 @@ static inline int recording_fdatasync(int fd)
     return fails && !record.lie ? -EIO : 0;
 }
 
+static inline int change_note(const char *value, size_t size)
+{
+    struct operation *operation;
+
+    if (fails_now(NOTE))
+        return -EIO;
+    operation = add(NOTE, 0, size);
+    operation->data = malloc(size + 1);
+    if (operation->data == NULL)
+        abort();
+    memcpy(operation->data, value, size);
+    memcpy(work_note.data, value, size);
+    work_note.size = size;
+    return 0;
+}
+
+static inline int recording_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    (void)fd;
+    CHECK(strcmp(name, IMAGE_NOTE_NAME) == 0 && size == IMAGE_NOTE_SIZE && flags == 0);
+    return record.forget_notes ? 0 : change_note(value, size);
+}
+
+static inline int recording_fremovexattr(int fd, const char *name)
+{
+    (void)fd;
+    CHECK(strcmp(name, IMAGE_NOTE_NAME) == 0);
+    return record.forget_notes ? 0 : work_note.size == 0 ? -ENODATA : change_note("", 0);
+}
+
+static inline ssize_t disk_fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+    if (fd != work_file || strcmp(name, IMAGE_NOTE_NAME) != 0 || work_note.size == 0)
+        return -ENODATA;
+    if (work_note.size > size)
+        return -ERANGE;
+    memcpy(value, work_note.data, work_note.size);
+    return (ssize_t)work_note.size;
+}
+
+/* Those that are not recorded change the note, too, but no more than that. */
+static inline int disk_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    (void)fd;
+    (void)name;
+    (void)flags;
+    memcpy(work_note.data, value, size);
+    work_note.size = size;
+    return 0;
+}
+
+static inline int disk_fremovexattr(int fd, const char *name)
+{
+    (void)fd;
+    (void)name;
+    work_note.size = 0;
+    return 0;
+}
+
 static inline void forget_record(void)
 {
     for (int i = 0; i < record.count; i++)
@@ -185,6 +248,11 @@ static inline void start_recording(void)
 {
     original_calls = store_calls;
     original_calls.fdatasync = recording_fdatasync;
+    original_calls.fgetxattr = store_calls.fgetxattr = disk_fgetxattr;
+    original_calls.fsetxattr = disk_fsetxattr;
+    original_calls.fremovexattr = disk_fremovexattr;
+    store_calls.fsetxattr = recording_fsetxattr;
+    store_calls.fremovexattr = recording_fremovexattr;
     store_calls.pwrite = recording_pwrite;
     store_calls.pwritev = recording_pwritev;
     store_calls.ftruncate = recording_ftruncate;
@@ -222,19 +290,26 @@ static inline int add_plain(uint64_t size)
     return contents.count - 1;
 }
 
+static inline void put_work(const struct bytes *bytes)
+{
+    put_file(work_file, bytes);
+    work_note = bytes->note;
+}
+
 /* Brings the work file there, on disk; contents.list[0] is what it holds. */
 static inline void set_up(const struct scenario *scenario, bool sync, struct bytes *base)
 {
     result.name = scenario->name;
     prepare_fault(0, NO_MORE);
     contents.count = 0;
-    put_file(work_file, contents.list[add_plain(scenario->plain)]);
+    put_work(contents.list[add_plain(scenario->plain)]);
     for (int i = 0; i < scenario->commits; i++) {
         free(contents.list[--contents.count]);
         CHECK_EQUAL(commit(add_content((unsigned)i + 2, scenario->sizes[i]), sync), 0);
         forget_record();
     }
     get_file(work_file, base);
+    base->note = work_note;
 }
 
 static inline void tear_down(void)
@@ -250,6 +325,7 @@ static inline void copy_bytes(struct bytes *to, const struct bytes *from)
     if (to->size > from->size)
         memset(to->data + from->size, 0, to->size - from->size);
     to->size = from->size;
+    to->note = from->note;
 }
 
 static inline void resize(struct bytes *bytes, uint64_t size)
@@ -277,6 +353,10 @@ static inline void apply(struct bytes *bytes, const struct operation *operation)
         apply_write(bytes, operation, operation->size);
     else if (operation->kind == TRUNCATE)
         resize(bytes, operation->offset);
+    else if (operation->kind == NOTE) {
+        bytes->note.size = operation->size;
+        memcpy(bytes->note.data, operation->data, operation->size);
+    }
 }
 
 /* ---- judging a state ---- */
@@ -318,7 +398,7 @@ static inline void forget_seen(void)
 static inline bool is_new(const struct bytes *state, unsigned allowed)
 {
     uint64_t half = state->size / 2;
-    uint64_t sum = crc32c(allowed, state->data, half) |
+    uint64_t sum = crc32c(crc32c(allowed, state->note.data, state->note.size), state->data, half) |
                    (uint64_t)crc32c((uint32_t)state->size, state->data + half, state->size - half) << 32;
 
     sum += sum == 0;
@@ -344,7 +424,7 @@ static inline void judge(const struct bytes *state, unsigned allowed, const char
     if (!is_new(state, allowed))
         return;
     result.judged++;
-    put_file(work_file, state);
+    put_work(state);
     found = read_state();
     if ((found & allowed) == 0) {
         violation(found == 0 ? "none of the images (I2)"
@@ -367,7 +447,8 @@ struct version {
     char data[SECTOR];
     int sector;
     bool extends; /* the write made the file longer */
-    int cut_by;   /* the first size that is that of a later truncation; 0: none */
+    int since; /* where it made the file longer, its blocks are new: none of the sizes before leads to them */
+    int cut_by; /* the first size that is that of a later truncation; 0: none */
 };
 
 /* What the disk has, and what it may have besides. */
@@ -376,10 +457,11 @@ static struct {
     struct bytes cache;
     struct version versions[4 * SECTORS_MAX];
     int count;
-    bool dirty[PAGES_MAX + 1];       /* the next flush writes them */
-    bool cut[PAGES_MAX + 1];         /* so it does after a truncation, failure or not */
-    uint64_t sizes[OPERATIONS_MAX];  /* since the last flush; a later one implies the earlier ones */
-    uint64_t lowest[OPERATIONS_MAX]; /* of them up to this one: what the disk had beyond is gone */
+    bool dirty[PAGES_MAX + 1];         /* the next flush writes them */
+    bool cut[PAGES_MAX + 1];           /* so it does after a truncation, failure or not */
+    uint64_t sizes[OPERATIONS_MAX];    /* since the last flush; a later one implies the earlier ones */
+    struct note notes[OPERATIONS_MAX]; /* with them */
+    uint64_t lowest[OPERATIONS_MAX];   /* of them up to this one: what the disk had beyond is gone */
     int size_count;
 } power;
 
@@ -408,6 +490,27 @@ static inline void drop_versions(const bool *settled)
     power.count = kept;
 }
 
+static inline bool same_note(const struct note *a, const struct note *b)
+{
+    return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
+}
+
+/* The last size is on disk, and the note that came with it; but that a note was removed since need not be. */
+static inline void power_flush_sizes(void)
+{
+    struct note before = power.cache.note;
+
+    for (int i = 0; i < power.size_count; i++)
+        if (power.sizes[i] == power.cache.size && !same_note(&power.notes[i], &power.cache.note))
+            before = power.notes[i];
+    power.size_count = 0;
+    if (power.cache.note.size == 0 && before.size != 0)
+        power.notes[power.size_count++] = before;
+    power.notes[power.size_count++] = power.cache.note;
+    for (int i = 0; i < power.size_count; i++)
+        power.sizes[i] = power.lowest[i] = power.cache.size;
+}
+
 static inline void power_flush(void)
 {
     resize(&power.disk, power.cache.size);
@@ -419,10 +522,11 @@ static inline void power_flush(void)
     drop_versions(power.dirty);
     memset(power.dirty, 0, sizeof power.dirty);
     memset(power.cut, 0, sizeof power.cut);
-    for (int i = 0; i < power.count; i++) /* the size is on disk, whatever became of the data */
+    for (int i = 0; i < power.count; i++) { /* the size is on disk, whatever became of the data */
         power.versions[i].extends = false;
-    power.size_count = 1;
-    power.sizes[0] = power.lowest[0] = power.cache.size;
+        power.versions[i].since = 0;
+    }
+    power_flush_sizes();
 }
 
 static inline void power_drop(uint32_t seed)
@@ -451,8 +555,18 @@ static inline void power_start(const struct bytes *base)
 {
     copy_bytes(&power.cache, base);
     copy_bytes(&power.disk, base);
-    power.count = 0;
+    power.count = power.size_count = 0;
     power_flush();
+}
+
+/* Does a note tell of this size? */
+static inline bool is_noted(uint64_t size)
+{
+    const struct note *bytes = &power.cache.note;
+    struct image_note note;
+
+    return record.forget_notes ||
+           (image_decode_note(bytes->data, bytes->size, &note) == IMAGE_VALID && note.file_size == size);
 }
 
 static inline void power_write(const struct operation *operation, uint64_t before)
@@ -466,7 +580,8 @@ static inline void power_write(const struct operation *operation, uint64_t befor
             abort();
         memcpy(version->data, power.cache.data + sector * SECTOR, SECTOR);
         version->sector = (int)sector;
-        version->extends = (sector + 1) * SECTOR > before;
+        version->extends = (sector + 1) * SECTOR > before && !is_noted(power.cache.size);
+        version->since = (sector + 1) * SECTOR > before ? power.size_count - 1 : 0;
         version->cut_by = 0;
         power.dirty[page_of(version)] = true;
     }
@@ -485,6 +600,7 @@ static inline void power_resize(uint64_t size)
 {
     uint64_t lowest = power.lowest[power.size_count - 1];
 
+    power.notes[power.size_count] = power.cache.note;
     power.sizes[power.size_count] = size;
     power.lowest[power.size_count++] = size < lowest ? size : lowest;
 }
@@ -496,7 +612,7 @@ static inline void power_apply(const struct operation *operation)
     apply(&power.cache, operation);
     if (power.cache.size < before)
         power_truncate(power.cache.size);
-    if (power.cache.size != before)
+    if (power.cache.size != before || operation->kind == NOTE)
         power_resize(power.cache.size);
     if (operation->kind == FLUSH)
         power_flush();
@@ -532,6 +648,7 @@ static inline void cut_power(enum subset subset, int chosen, int size_kept, unsi
     uint64_t size = power.sizes[size_kept];
 
     copy_bytes(&state, &power.disk);
+    state.note = power.notes[size_kept];
     if (state.size > power.lowest[size_kept])
         resize(&state, power.lowest[size_kept]);
     resize(&state, size);
@@ -539,7 +656,7 @@ static inline void cut_power(enum subset subset, int chosen, int size_kept, unsi
         const struct version *version = &power.versions[i];
         uint64_t start = (uint64_t)version->sector * SECTOR;
 
-        if (version->cut_by != 0 && version->cut_by <= size_kept)
+        if (version->since > size_kept || (version->cut_by != 0 && version->cut_by <= size_kept))
             continue;
         if (start >= size || !(keeps(subset, chosen, i) || version->extends))
             continue;

@@ -47,7 +47,7 @@ static void die_at(int count, const struct bytes *base)
     power_start(base);
     for (int i = 0; i < record.count; i++)
         power_apply(&record.list[i]);
-    put_file(work_file, &power.cache);
+    put_work(&power.cache);
 }
 
 static void drop_pages(int seed, const struct bytes *base)

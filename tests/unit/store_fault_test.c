@@ -13,10 +13,11 @@
 enum format { SIZED, PLAIN };
 
 /* How the scenario's last commit ended. */
-enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, BEFORES };
+enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, CUT_OFF, BEFORES };
 
 static const char *const before_names[] = {"", ", not flushed", ", after one that died at its footer",
-                                           ", after one that died at its image"};
+                                           ", after one that died at its image",
+                                           ", after a power cut that left no more of one than its size"};
 
 /* Where a commit starts, and what it commits. */
 static struct {
@@ -25,6 +26,7 @@ static struct {
     enum format format;
     bool cut_to_plain; /* a commit that fails takes away what a dead one left */
     struct bytes *file, *old, *next;
+    struct note note;
 } from;
 
 static const char file_name[] = "store_fault_test.file";
@@ -35,7 +37,38 @@ static long runs;
 static struct told {
     int result;
     bool returned;
+    struct note note; /* of the work file, whatever this folder's file system can do */
 } * told;
+
+static ssize_t get_note(int fd, const char *name, void *value, size_t size)
+{
+    (void)fd;
+    (void)name;
+    if (told->note.size == 0 || told->note.size > size)
+        return told->note.size == 0 ? -ENODATA : -ERANGE;
+    memcpy(value, told->note.data, told->note.size);
+    return (ssize_t)told->note.size;
+}
+
+static int set_note(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    (void)fd;
+    (void)name;
+    (void)flags;
+    memcpy(told->note.data, value, size);
+    told->note.size = size;
+    return 0;
+}
+
+static int remove_note(int fd, const char *name)
+{
+    int error = told->note.size == 0 ? -ENODATA : 0;
+
+    (void)fd;
+    (void)name;
+    told->note.size = 0;
+    return error;
+}
 
 /* ---- one commit ---- */
 
@@ -88,11 +121,12 @@ static void begin(const struct scenario *scenario, enum before before)
     from.name = scenario->name;
     from.more = before_names[before];
     from.format = SIZED;
-    from.cut_to_plain = before == DIED_AFTER_FOOTER;
+    from.cut_to_plain = before == DIED_AFTER_FOOTER || before == CUT_OFF;
     from.file = new_bytes();
     from.old = make_content(LETTERS, 1, scenario->plain);
     from.next = make_content(LETTERS, 50, scenario->next);
     put_file(work_file, from.old);
+    told->note.size = 0;
     for (int i = 0; i < scenario->commits; i++) {
         free(from.old);
         from.old = make_content(LETTERS, (unsigned)i + 2, scenario->sizes[i]);
@@ -110,8 +144,25 @@ static void begin(const struct scenario *scenario, enum before before)
         CHECK_EQUAL(look(work_file).adopted, before == DIED_AFTER_IMAGE);
         CHECK(look(work_file).twin != 0);
     }
+    if (before == CUT_OFF) {
+        static const char zeros[IMAGE_HEADER_SIZE];
+        struct bytes *dead = make_content(LETTERS, 40, scenario->next + 20000);
+
+        CHECK(commit_in_child(KILL_BEFORE, FDATASYNC, 1, dead, true));
+        CHECK_EQUAL(pwrite(work_file, zeros, sizeof zeros, (off_t)(size_of(work_file) - sizeof zeros)),
+                    sizeof zeros);
+        CHECK(look(work_file).blank);
+        free(dead);
+    }
     CHECK(holds(work_file, from.old->data, from.old->size));
     get_file(work_file, from.file);
+    from.note = told->note;
+}
+
+static void put_start(void)
+{
+    put_file(work_file, from.file);
+    told->note = from.note;
 }
 
 static void begin_plain(uint64_t size, uint64_t next)
@@ -120,6 +171,7 @@ static void begin_plain(uint64_t size, uint64_t next)
     from.more = "";
     from.format = PLAIN;
     from.cut_to_plain = false;
+    from.note.size = 0;
     from.file = make_content(LETTERS, 1, size);
     from.old = make_content(LETTERS, 1, size);
     from.next = make_content(LETTERS, 50, next);
@@ -204,7 +256,7 @@ static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
     sigset_t mask;
     int result;
 
-    put_file(work_file, from.file);
+    put_start();
     watch_calls();
     fault.kind = kind;
     fault.error = error;
@@ -274,7 +326,7 @@ static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
     nlink_t links;
     ino_t number = number_of(file_name, &links);
 
-    put_file(work_file, from.file);
+    put_start();
     told->returned = false;
     if (!commit_in_child(kind, only, at, from.next, sync))
         return false;
@@ -327,7 +379,7 @@ static void kill_shield(void)
     if (from.format != PLAIN)
         return;
     for (int at = 1; at < 10; at++) {
-        put_file(work_file, from.file);
+        put_start();
         watch_calls();
         fault.kind = KILL_SHIELD;
         fault.at = at;
@@ -359,7 +411,7 @@ static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
     int before = check_failures;
     int result;
 
-    put_file(work_file, from.file);
+    put_start();
     watch_calls();
     fault.kind = STRANGER;
     fault.stranger = stranger;
@@ -404,6 +456,9 @@ static int no_flush(int fd)
 int main(void)
 {
     store_calls.fdatasync = no_flush;
+    store_calls.fgetxattr = get_note;
+    store_calls.fsetxattr = set_note;
+    store_calls.fremovexattr = remove_note;
     original_calls = store_calls;
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     work_file = open(file_name, O_RDWR | O_CREAT | O_TRUNC, 0666);

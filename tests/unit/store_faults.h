@@ -6,7 +6,22 @@
 
 #include <signal.h>
 
-enum call { ANY_CALL, PREAD, PWRITE, PWRITEV, FDATASYNC, FTRUNCATE, FALLOCATE, FSTAT, LSEEK, FCNTL, CALLS };
+enum call {
+    ANY_CALL,
+    PREAD,
+    PWRITE,
+    PWRITEV,
+    FDATASYNC,
+    FTRUNCATE,
+    FALLOCATE,
+    FSTAT,
+    LSEEK,
+    FCNTL,
+    FGETXATTR,
+    FSETXATTR,
+    FREMOVEXATTR,
+    CALLS
+};
 
 enum fault_kind {
     NO_FAULT,
@@ -43,7 +58,7 @@ static long fault_hits[CALLS];
 static inline int tick(int fd, enum call call)
 {
     bool counts = fault.only == ANY_CALL || fault.only == call;
-    bool writes = call != PREAD && call != FSTAT && call != LSEEK && call != FCNTL;
+    bool writes = call != PREAD && call != FSTAT && call != LSEEK && call != FCNTL && call != FGETXATTR;
 
     fault.seen++;
     fault.counts[call]++;
@@ -164,6 +179,27 @@ static inline long faulty_fcntl(int fd, int command, long argument)
     return error != 0 ? error : done(sys_fcntl(fd, command, argument));
 }
 
+static inline ssize_t faulty_fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+    int error = tick(fd, FGETXATTR);
+
+    return error != 0 ? error : done(original_calls.fgetxattr(fd, name, value, size));
+}
+
+static inline int faulty_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    int error = tick(fd, FSETXATTR);
+
+    return error != 0 ? error : (int)done(original_calls.fsetxattr(fd, name, value, size, flags));
+}
+
+static inline int faulty_fremovexattr(int fd, const char *name)
+{
+    int error = tick(fd, FREMOVEXATTR);
+
+    return error != 0 ? error : (int)done(original_calls.fremovexattr(fd, name));
+}
+
 static inline void watch_calls(void)
 {
     memset(&fault, 0, sizeof fault);
@@ -179,6 +215,9 @@ static inline void watch_calls(void)
         .prlimit = original_calls.prlimit,
         .lseek = faulty_lseek,
         .fcntl = faulty_fcntl,
+        .fgetxattr = faulty_fgetxattr,
+        .fsetxattr = faulty_fsetxattr,
+        .fremovexattr = faulty_fremovexattr,
     };
 }
 

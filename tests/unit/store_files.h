@@ -81,9 +81,16 @@ static inline struct store_image look(int fd)
 
 enum { FILE_MAX = 1 << 18 };
 
+/* An extended attribute; size 0: there is none. */
+struct note {
+    size_t size;
+    char data[IMAGE_NOTE_SIZE];
+};
+
 struct bytes {
     uint64_t size;
     char data[FILE_MAX];
+    struct note note; /* of a disk's file (store_disk.h) */
 };
 
 static inline struct bytes *new_bytes(void)

@@ -1,0 +1,249 @@
+/*
+ * The note of a first commit: it cuts off what a power cut left behind the plain bytes, and never what anybody wrote (I2,
+ * I5). Who reads any other file does not ask for it (I6).
+ */
+#include "store_files.h"
+
+#include <errno.h>
+
+enum { PLAIN_SIZE = 5000, CUT_SIZE = 5 * IMAGE_PAGE + IMAGE_FILE_REMAINDER };
+
+static struct {
+    struct note note;
+    int error; /* of all three calls */
+    int gets, sets, removes;
+} attribute;
+
+static ssize_t get_note(int fd, const char *name, void *value, size_t size)
+{
+    (void)fd;
+    CHECK_STRING(name, IMAGE_NOTE_NAME);
+    attribute.gets++;
+    if (attribute.error != 0 || attribute.note.size == 0)
+        return attribute.error != 0 ? attribute.error : -ENODATA;
+    if (attribute.note.size > size)
+        return -ERANGE;
+    memcpy(value, attribute.note.data, attribute.note.size);
+    return (ssize_t)attribute.note.size;
+}
+
+static int set_note(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    (void)fd;
+    (void)flags;
+    CHECK_STRING(name, IMAGE_NOTE_NAME);
+    attribute.sets++;
+    if (attribute.error == 0) {
+        memcpy(attribute.note.data, value, size);
+        attribute.note.size = size;
+    }
+    return attribute.error;
+}
+
+static int remove_note(int fd, const char *name)
+{
+    (void)fd;
+    CHECK_STRING(name, IMAGE_NOTE_NAME);
+    attribute.removes++;
+    if (attribute.error == 0)
+        attribute.note.size = 0;
+    return attribute.error;
+}
+
+static void note_is(uint64_t plain_size, uint64_t file_size, uint32_t crc)
+{
+    memset(&attribute, 0, sizeof attribute);
+    attribute.note.size = IMAGE_NOTE_SIZE;
+    image_encode_note(attribute.note.data, &(struct image_note){plain_size, file_size, crc});
+}
+
+/* The plain bytes of a file that a power cut has left with a footer's size, but without the footer. */
+static struct bytes plain;
+static int file;
+
+static void cut_off(uint64_t size)
+{
+    static struct bytes cut;
+    struct bytes *content = make_content(LETTERS, 7, size);
+
+    plain = *content;
+    free(content);
+    cut = plain;
+    cut.size = CUT_SIZE;
+    put_file(file, &cut);
+    note_is(size, CUT_SIZE, crc32c_mixed(0, plain.data, size));
+}
+
+/* All readers agree. */
+static bool reads(uint64_t size)
+{
+    static struct bytes raw;
+    struct store_image image;
+    bool looked = store_look(file, patient, &image) == 0 && image.size == size && image.kind == STORE_PLAIN &&
+                  image.blank == (size != CUT_SIZE);
+
+    get_file(file, &raw);
+    return looked && holds(file, raw.data, size) && store_load(file, -1, patient, &image) == 0 &&
+           image.payload_crc == crc32c_mixed(0, raw.data, size);
+}
+
+static void test_cut_off(void)
+{
+    static const uint64_t sizes[] = {0, 1, 7, PLAIN_SIZE, IMAGE_PAGE, (uint64_t)5 * IMAGE_PAGE};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        cut_off(sizes[i]);
+        CHECK(reads(sizes[i]));
+        CHECK_EQUAL(attribute.gets, 3);
+        CHECK_EQUAL(commit_text(file, "next"), 0);
+        CHECK(holds_text(file, "next"));
+        CHECK_EQUAL(look(file).kind, STORE_SIZED);
+        CHECK_EQUAL(attribute.note.size, 0);
+    }
+}
+
+/* What a program without the shim writes to a file with a note that was left there. */
+static void test_rewritten(void)
+{
+    static const uint64_t places[] = {0,          PLAIN_SIZE / 2, PLAIN_SIZE - 1, PLAIN_SIZE,
+                                      IMAGE_PAGE, CUT_SIZE - 129, CUT_SIZE - 128, CUT_SIZE - 1};
+
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        cut_off(PLAIN_SIZE);
+        CHECK_EQUAL(pwrite(file, "!", 1, (off_t)places[i]), 1);
+        CHECK(reads(CUT_SIZE));
+        CHECK_EQUAL(commit_text(file, "next"), 0);
+        CHECK(holds_text(file, "next"));
+        CHECK_EQUAL(attribute.note.size, 0);
+    }
+    for (uint64_t size = 0; size < (uint64_t)3 * CUT_SIZE;
+         size += size == 0 ? IMAGE_FILE_REMAINDER : IMAGE_PAGE) {
+        static struct bytes raw;
+
+        cut_off(PLAIN_SIZE);
+        CHECK_EQUAL(ftruncate(file, (off_t)size), 0);
+        get_file(file, &raw);
+        CHECK(holds(file, raw.data, size == CUT_SIZE ? PLAIN_SIZE : size));
+    }
+}
+
+static void test_other_notes(void)
+{
+    cut_off(PLAIN_SIZE);
+    attribute.note.size = 0;
+    CHECK(reads(CUT_SIZE));
+    for (int at = 0; at < IMAGE_NOTE_SIZE; at++) {
+        cut_off(PLAIN_SIZE);
+        attribute.note.data[at] ^= 1;
+        CHECK(reads(CUT_SIZE));
+    }
+    for (size_t size = 1; size < IMAGE_NOTE_SIZE; size++) {
+        cut_off(PLAIN_SIZE);
+        attribute.note.size = size;
+        CHECK(reads(CUT_SIZE));
+    }
+    cut_off(PLAIN_SIZE);
+    note_is(PLAIN_SIZE, CUT_SIZE + IMAGE_PAGE, crc32c_mixed(0, plain.data, PLAIN_SIZE));
+    CHECK(reads(CUT_SIZE));
+    note_is(PLAIN_SIZE, CUT_SIZE, crc32c_mixed(0, plain.data, PLAIN_SIZE) + 1);
+    CHECK(reads(CUT_SIZE));
+    note_is(PLAIN_SIZE - 1, CUT_SIZE, crc32c_mixed(0, plain.data, PLAIN_SIZE - 1));
+    CHECK(reads(CUT_SIZE)); /* the byte behind is not zero */
+    note_is(CUT_SIZE - 1, CUT_SIZE, crc32c_zeros(0, CUT_SIZE - 1));
+    CHECK(reads(CUT_SIZE));
+    note_is(IMAGE_NUMBER_MAX - 1, CUT_SIZE, 0);
+    CHECK(reads(CUT_SIZE));
+}
+
+static void test_failing_calls(void)
+{
+    static const int none[] = {-ENODATA, -EOPNOTSUPP, -ENOSYS, -EPERM, -EACCES, -ERANGE};
+    static const int sets[] = {-EOPNOTSUPP, -ENOSPC, -EPERM, -EDQUOT, -EIO, -EACCES};
+    struct store_image image;
+
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        cut_off(PLAIN_SIZE);
+        attribute.error = none[i];
+        CHECK(reads(CUT_SIZE));
+    }
+    /* not known is not the same as not there: a commit would make the zeros content */
+    cut_off(PLAIN_SIZE);
+    attribute.error = -ENOMEM;
+    CHECK_EQUAL(store_load(file, -1, patient, &image), -ENOMEM);
+    CHECK_EQUAL(store_look(file, patient, &image), -ENOMEM);
+    CHECK_EQUAL(commit_text(file, "next"), -ENOMEM);
+    attribute.error = 0;
+    CHECK(reads(PLAIN_SIZE));
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        cut_off(PLAIN_SIZE);
+        put_file(file, &plain);
+        attribute.error = sets[i];
+        CHECK_EQUAL(commit_text(file, "next"), 0);
+        CHECK_EQUAL(attribute.sets, 1);
+        CHECK_EQUAL(attribute.removes, 0);
+        CHECK(holds_text(file, "next"));
+    }
+}
+
+/* I6: one is set and removed once in a file's life, and only the rarest of files is asked for one. */
+static void test_calls(void)
+{
+    cut_off(PLAIN_SIZE);
+    put_file(file, &plain);
+    attribute.note.size = 0;
+    CHECK_EQUAL(commit_text(file, "without sync") + commit_bytes(file, "first", 5, false), 0);
+    CHECK_EQUAL(attribute.sets, 1);
+    CHECK_EQUAL(attribute.removes, 1);
+    CHECK_EQUAL(commit_text(file, "second") + commit_text(file, "third"), 0);
+    CHECK(holds_text(file, "third"));
+    CHECK_EQUAL(attribute.sets, 1);
+    CHECK_EQUAL(attribute.removes, 1);
+    CHECK_EQUAL(attribute.gets, 0);
+
+    put_file(file, &plain);
+    CHECK_EQUAL(commit_bytes(file, "first", 5, false), 0);
+    CHECK_EQUAL(attribute.sets, 1); /* nothing is promised for a power cut */
+
+    for (uint64_t size = 0; size < (uint64_t)2 * IMAGE_PAGE; size++) { /* that end in zeros */
+        CHECK_EQUAL(ftruncate(file, 0) + ftruncate(file, (off_t)size), 0);
+        attribute.gets = 0;
+        CHECK_EQUAL(look(file).size, size);
+        CHECK_EQUAL(attribute.gets, image_size_possible(size));
+    }
+}
+
+/* The plain format may write just what a power cut leaves. */
+static void test_plain_format(void)
+{
+    static struct bytes zeros;
+    struct store_payload payload;
+
+    cut_off(PLAIN_SIZE);
+    zeros = plain;
+    zeros.size = CUT_SIZE;
+    payload = payload_of(zeros.data, zeros.size);
+    CHECK_EQUAL(store_commit_plain(file, &payload, true), 0);
+    CHECK(holds(file, zeros.data, zeros.size));
+    CHECK_EQUAL(attribute.note.size, 0);
+    payload.size--;
+    attribute.removes = 0;
+    CHECK_EQUAL(store_commit_plain(file, &payload, true), 0);
+    CHECK_EQUAL(attribute.removes, 0);
+}
+
+int main(void)
+{
+    original_calls = store_calls;
+    file = new_file("");
+    store_calls.fgetxattr = get_note;
+    store_calls.fsetxattr = set_note;
+    store_calls.fremovexattr = remove_note;
+    test_cut_off();
+    test_rewritten();
+    test_other_notes();
+    test_failing_calls();
+    test_calls();
+    test_plain_format();
+    store_calls = original_calls;
+    return check_result();
+}
