@@ -476,14 +476,18 @@ static void check_commit(void)
     }
 }
 
-/* One that is right for what the file holds, but what is behind the plain bytes may be no zeros. */
+/* One that is right for what the file holds, of a size that it counts with, and zeros for a footer; but there may be
+ * something between these and the plain bytes. */
 static void put_note(uint64_t plain_size)
 {
-    struct image_note note = {.file_size = inode.size};
+    struct image_note note;
 
+    inode.size = (inode.size - IMAGE_FILE_REMAINDER) / IMAGE_PAGE * IMAGE_PAGE + IMAGE_FILE_REMAINDER;
+    note.file_size = inode.size;
     note.plain_size =
         plain_size < inode.size - IMAGE_HEADER_SIZE ? plain_size : inode.size - IMAGE_HEADER_SIZE;
     note.plain_crc = crc32c_mixed(0, inode.bytes, note.plain_size);
+    memset(inode.bytes + inode.size - IMAGE_HEADER_SIZE, 0, IMAGE_HEADER_SIZE);
     if (run.plan.flags & BLANK)
         memset(inode.bytes + note.plain_size, 0, inode.size - note.plain_size);
     image_encode_note(inode.note, &note);
