@@ -26,21 +26,31 @@ enum {
 
 static char own_preload[512]; /* a longer one is not known again */
 
-/* The program's own array: execve(2) says EFAULT if it cannot be read, and so may we not crash. */
-static const char *variable(char *const environment[], const char *name)
+static const char *value(const char *entry, const char *name)
 {
     size_t length = strlen(name);
 
-    for (; environment != NULL && sys_is_readable(environment) && *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
+    return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
+}
+
+/* What the program gives to execve(2), which says EFAULT if it cannot be read, and so may we not crash. */
+static const char *variable(char *const environment[], const char *name)
+{
+    const char *result = NULL;
+
+    for (; environment != NULL && result == NULL && sys_is_readable(environment) && *environment != NULL &&
+           sys_is_byte_readable(*environment);
+         environment++)
+        result = value(*environment, name);
+    return result;
 }
 
 void target_remember(char *const environment[])
 {
-    const char *preload = variable(environment, "LD_PRELOAD");
+    const char *preload = NULL;
 
+    for (; environment != NULL && *environment != NULL && preload == NULL; environment++)
+        preload = value(*environment, "LD_PRELOAD");
     if (preload != NULL && strlen(preload) < sizeof own_preload)
         strcpy(own_preload, preload);
 }

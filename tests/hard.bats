@@ -258,6 +258,15 @@ subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".c
     done
 }
 
+@test "valgrind has nothing to say of a program under the shim" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    command -v valgrind >/dev/null || skip 'valgrind is not installed'
+    run timeout 120 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" valgrind --quiet --error-exitcode=9 \
+        dash -c "$redirections"
+    assert_equal "$status" 0 "$output"
+    assert_redirected "$output"
+}
+
 @test "I2 programs built with AddressSanitizer: its library goes first" {
     printf '%s\n' '#include <stdio.h>' 'int main(int n, char **a) { FILE *f = fopen(a[1], "w"); return n < 2 || fputs("asan", f) < 0 || fclose(f) != 0; }' >"$BATS_TEST_TMPDIR/a.c"
     cc -fsanitize=address -o "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/a.c" 2>/dev/null || skip 'no AddressSanitizer'

@@ -574,6 +574,7 @@ static void test_malformed_message(const char *file)
     EXPECT_ERROR(sendmsg(ends[0], (void *)nowhere, 0), EFAULT);
 #endif
     EXPECT_ERROR(execve("/bin/true", covered_arguments, nowhere), EFAULT);
+    EXPECT_ERROR(execve("/bin/true", covered_arguments, (char *[]){(char *)nowhere, NULL}), EFAULT);
     write_text(fd, "new");
     EXPECT(close(fd) == 0);
     expect_content(file, "new");
