@@ -1,6 +1,7 @@
 /* What an open begins: the memory, its content, and the program's descriptor. */
 #include "session.h"
 
+#include "backup.h"
 #include "descriptor.h"
 #include "filelock.h"
 #include "log.h"
@@ -230,6 +231,8 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         (void)sys_close(inode);
         return error;
     }
+    if (wants_writing(flags))
+        backup_forget();
     (void)rendezvous_wait(inode, session_config->lock_timeout);
     SESSION_SET(session->device, status.st_dev);
     SESSION_SET(session->number, status.st_ino);

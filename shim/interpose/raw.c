@@ -371,6 +371,7 @@ RAW_COUNT(raw_readlink, (const char *path, char *link, size_t size), SYS_readlin
 RAW_COUNT(raw_readlinkat, (int directory, const char *path, char *link, size_t size), SYS_readlinkat,
           directory, path, link, size)
 RAW(raw_access, (const char *path, int mode), SYS_faccessat, AT_FDCWD, path, mode, 0, 0)
+RAW(raw_link, (const char *path, const char *new_path), SYS_linkat, AT_FDCWD, path, AT_FDCWD, new_path, 0)
 RAW(raw_linkat, (int directory, const char *path, int new_directory, const char *new_path, int flags),
     SYS_linkat, directory, path, new_directory, new_path, flags)
 RAW(raw_name_to_handle_at,

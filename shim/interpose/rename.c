@@ -1,6 +1,7 @@
 /* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
 #include "interpose.h"
 
+#include "backup.h"
 #include "descriptor.h"
 #include "managed.h"
 #include "replace.h"
@@ -9,6 +10,17 @@ static bool is_regular(struct replace_name *name)
 {
     return sys_fstatat(name->directory, name->path, &name->status, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(name->status.st_mode);
+}
+
+/* Was the target given a further name for its old content, when the source was ready? */
+static bool is_backed_up(const struct replace_name *from, const struct replace_name *to)
+{
+    const struct timespec *ready = &from->status.st_ctim;
+    const struct timespec *linked = &to->status.st_ctim;
+
+    return backup_take(to->directory, to->path) && to->status.st_nlink > 1 &&
+           (ready->tv_sec < linked->tv_sec ||
+            (ready->tv_sec == linked->tv_sec && ready->tv_nsec <= linked->tv_nsec));
 }
 
 /* SHIM_PASS, or what replace_commit() returns. Whatever is not one regular file over another is the kernel's. */
@@ -23,7 +35,8 @@ static int replace(struct replace_name *from, struct replace_name *to)
     if (target < 0)
         return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
     if (!is_regular(from) ||
-        (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino))
+        (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino) ||
+        is_backed_up(from, to))
         error = SHIM_PASS;
     else {
         (void)session_settle_closed(false);

@@ -68,6 +68,7 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_futimesat, futimesat((int)a, POINTER(b), POINTER(c)));
         CASE(SYS_readlink, readlink(POINTER(a), POINTER(b), (size_t)c));
         CASE(SYS_access, access(POINTER(a), (int)b));
+        CASE(SYS_link, link(POINTER(a), POINTER(b)));
 #endif
 #ifdef SYS_rename
         CASE(SYS_rename, rename(POINTER(a), POINTER(b)));

@@ -379,6 +379,33 @@ static void test_dances(const char *file)
     join_links(file, &before);
 }
 
+/* A further name that is made when the new file is ready is to keep the old content, as with perl -i.bak; one that was made
+ * before is a name of the file. */
+static void test_backup(const char *file)
+{
+    char *from = make_sibling(file, ".new", "new");
+    const char *backup = sibling(file, ".bak");
+    struct stat before = status_of(file);
+
+    EXPECT(link(file, backup) == 0 && rename(from, file) == 0);
+    expect_content(file, "new");
+    expect_content(backup, "old");
+    EXPECT(unlink(file) == 0 && linkat(AT_FDCWD, backup, AT_FDCWD, file, 0) == 0 && unlink(backup) == 0);
+    make_sibling(file, ".new", "new");
+    EXPECT(linkat(AT_FDCWD, file, AT_FDCWD, backup, 0) == 0 && renameat(AT_FDCWD, from, AT_FDCWD, file) == 0);
+    expect_content(backup, "old");
+    EXPECT(unlink(file) == 0 && link(backup, file) == 0 && unlink(backup) == 0);
+
+    EXPECT(link(file, backup) == 0 && unlink(backup) == 0);
+    make_sibling(file, ".new", "new");
+    EXPECT(link(file, backup) == 0);
+    make_sibling(file, ".new", "newer");
+    EXPECT(rename(from, file) == 0);
+    expect_content(backup, is_wrapped() ? "newer" : "old");
+    EXPECT(unlink(backup) == 0);
+    finish(file, "newer", &before);
+}
+
 static const struct test_case cases[] = {
     {"rename", test_rename},
     {"renameat", test_renameat},
@@ -395,6 +422,7 @@ static const struct test_case cases[] = {
     {"metadata", test_metadata},
     {"refused", test_refused},
     {"dances", test_dances},
+    {"backup", test_backup},
     {NULL, NULL},
 };
 
