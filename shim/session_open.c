@@ -1,9 +1,9 @@
 /* What an open begins: the memory, its content, and the program's descriptor. */
 #include "session.h"
 
-#include "backup.h"
 #include "descriptor.h"
 #include "filelock.h"
+#include "links.h"
 #include "log.h"
 #include "memory.h"
 #include "rendezvous.h"
@@ -232,7 +232,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         return error;
     }
     if (wants_writing(flags))
-        backup_forget();
+        links_forget();
     (void)rendezvous_wait(inode, session_config->lock_timeout);
     SESSION_SET(session->device, status.st_dev);
     SESSION_SET(session->number, status.st_ino);

@@ -1,7 +1,7 @@
 /* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real inode. */
 #include "interpose.h"
 
-#include "backup.h"
+#include "links.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,17 +131,17 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     return real_faccessat(aim.directory, aim.path, mode, flags);
 }
 
-/* See backup.h. */
-static int note_link(int result, int directory, const char *path)
+/* See links.h. */
+static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())
-        backup_linked(directory, path);
+        links_note(directory, path, new_directory, new_path);
     return result;
 }
 
 EXPORT int link(const char *path, const char *new_path)
 {
-    return note_link(real_link(path, new_path), AT_FDCWD, path);
+    return note_link(real_link(path, new_path), AT_FDCWD, path, AT_FDCWD, new_path);
 }
 
 EXPORT int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags)
@@ -150,7 +150,7 @@ EXPORT int linkat(int directory, const char *path, int new_directory, const char
 
     shim_aim(&aim, directory, path, stat_flags(flags));
     return note_link(real_linkat(aim.directory, aim.path, new_directory, new_path, flags), aim.directory,
-                     aim.path);
+                     aim.path, new_directory, new_path);
 }
 
 EXPORT int name_to_handle_at(int directory, const char *path, struct file_handle *handle, int *mount,

@@ -1,8 +1,8 @@
 /* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
 #include "interpose.h"
 
-#include "backup.h"
 #include "descriptor.h"
+#include "links.h"
 #include "managed.h"
 #include "replace.h"
 
@@ -12,15 +12,20 @@ static bool is_regular(struct replace_name *name)
            S_ISREG(name->status.st_mode);
 }
 
-/* Was the target given a further name for its old content, when the source was ready? */
-static bool is_backed_up(const struct replace_name *from, const struct replace_name *to)
+static bool is_older(const struct timespec *time, const struct timespec *other)
 {
-    const struct timespec *ready = &from->status.st_ctim;
-    const struct timespec *linked = &to->status.st_ctim;
+    return time->tv_sec < other->tv_sec || (time->tv_sec == other->tv_sec && time->tv_nsec <= other->tv_nsec);
+}
 
-    return backup_take(to->directory, to->path) && to->status.st_nlink > 1 &&
-           (ready->tv_sec < linked->tv_sec ||
-            (ready->tv_sec == linked->tv_sec && ready->tv_nsec <= linked->tv_nsec));
+/* Was it prepared by link(2)? See links.h. */
+static bool is_about_links(const struct replace_name *from, const struct replace_name *to)
+{
+    bool is_link = links_is_new(from->directory, from->path) && from->status.st_nlink > 1;
+    bool is_backup = links_is_old(to->directory, to->path) && to->status.st_nlink > 1 &&
+                     is_older(&from->status.st_ctim, &to->status.st_ctim);
+
+    links_forget();
+    return is_link || is_backup;
 }
 
 /* SHIM_PASS, or what replace_commit() returns. Whatever is not one regular file over another is the kernel's. */
@@ -36,7 +41,7 @@ static int replace(struct replace_name *from, struct replace_name *to)
         return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
     if (!is_regular(from) ||
         (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino) ||
-        is_backed_up(from, to))
+        is_about_links(from, to))
         error = SHIM_PASS;
     else {
         (void)session_settle_closed(false);

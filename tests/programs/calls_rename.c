@@ -406,6 +406,21 @@ static void test_backup(const char *file)
     finish(file, "newer", &before);
 }
 
+/* Who makes a hard link by another name and renames that wants a hard link: ln -f, cp -a. */
+static void test_linked(const char *file)
+{
+    char *from = make_sibling(file, ".new", "new");
+    const char *made = sibling(file, ".made");
+    struct stat before = status_of(file);
+
+    EXPECT(link(from, made) == 0 && rename(made, file) == 0);
+    EXPECT(status_of(file).st_ino == status_of(from).st_ino && status_of(file).st_nlink == 2);
+    expect_content(file, "new");
+    expect_content(sibling(file, ".link2"), "old");
+    EXPECT(unlink(from) == 0);
+    join_links(file, &before);
+}
+
 static const struct test_case cases[] = {
     {"rename", test_rename},
     {"renameat", test_renameat},
@@ -423,6 +438,7 @@ static const struct test_case cases[] = {
     {"refused", test_refused},
     {"dances", test_dances},
     {"backup", test_backup},
+    {"linked", test_linked},
     {NULL, NULL},
 };
 
