@@ -149,11 +149,19 @@ static int open_again(const struct named *named, int fd, int flags)
     return again;
 }
 
+/* For what the program does not read: the time of access stays, where we may ask for that. */
+static int open_unseen(const struct named *named, int fd, int flags)
+{
+    int again = open_again(named, fd, flags | O_NOATIME);
+
+    return again == -EPERM ? open_again(named, fd, flags) : again;
+}
+
 static int carries_header(const struct named *named, int fd)
 {
     char bytes[IMAGE_HEADER_SIZE];
     struct image_header header;
-    int readable = DESCRIPTOR_INSIST(open_again(named, fd, O_RDONLY));
+    int readable = DESCRIPTOR_INSIST(open_unseen(named, fd, O_RDONLY));
     ssize_t n;
 
     if (readable < 0)
@@ -379,7 +387,10 @@ int managed_open(const struct config *config, int directory, const char *path, i
         (void)sys_close(probe);
         return result < 0 ? result : MANAGED_NO;
     }
-    *inode = open_again(&named, probe, wants_writing(flags) ? O_RDWR : O_RDONLY);
+    if ((flags & (O_ACCMODE | O_NOATIME)) == O_WRONLY)
+        *inode = open_unseen(&named, probe, O_RDWR);
+    else
+        *inode = open_again(&named, probe, (wants_writing(flags) ? O_RDWR : O_RDONLY) | (flags & O_NOATIME));
     (void)sys_close(probe);
     return *inode < 0 ? *inode : MANAGED_YES;
 }
@@ -417,6 +428,7 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
     const struct named named = {directory, path, false};
     const struct session *session;
     struct store_image image;
+    int how;
     int fd;
 
     if (!S_ISREG(status->st_mode) || !image_size_possible(size))
@@ -424,9 +436,10 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
     session = session_on(status->st_dev, status->st_ino);
     if (session != NULL) /* closing another descriptor would drop the program's POSIX locks */
         return store_look(session->inode, wait, &image) == 0 ? image.size : size;
-    fd = DESCRIPTOR_INSIST(sys_openat(
-        directory, path,
-        O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0), 0));
+    how = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0);
+    fd = DESCRIPTOR_INSIST(sys_openat(directory, path, how | O_NOATIME, 0));
+    if (fd == -EPERM)
+        fd = DESCRIPTOR_INSIST(sys_openat(directory, path, how, 0));
     if (fd < 0)
         return size;
     if (is_managed(config, &named, fd) > 0 && store_look(fd, wait, &image) == 0)
