@@ -354,7 +354,7 @@ static bool look_after(struct post *post, struct duty *duty, bool expected)
     any = look_at_watched(post, duty);
     if (any) /* whoever is dead was not the last */
         unwatch(post, duty, post->watched_count, is_dead_and_covered);
-    duty->covered_alone = any && !is_one_left(post, duty);
+    duty->covered_alone = post->sees && any && !is_one_left(post, duty);
     unwatch(post, duty, post->watched_count, has_closed);
     if (expected || duty->stays)
         return false;

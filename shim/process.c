@@ -178,5 +178,5 @@ enum process_end process_how_ended(const struct process *process)
         }
         sys_sleep(LOOK_PAUSE);
     }
-    return PROCESS_UNKNOWN;
+    return process_has_ended(process) ? PROCESS_UNKNOWN : PROCESS_LIVES;
 }

@@ -27,7 +27,7 @@ build() {
         cat "$BATS_TEST_TMPDIR/log" >&2
         return 1
     }
-    [ -e "$folder/static_writer" ] || cp "$ROOT/build/programs/static_writer" "$folder/"
+    cp -u "$ROOT/build/programs/static_writer" "$folder/"
 }
 
 # run_every EXCEPT: all cases of all programs, but those that the pattern matches as "program case".
