@@ -16,7 +16,7 @@
  * It is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its own, and its parent hears
  * of it neither by a signal nor by wait(2), unless that adopts orphans (PR_SET_CHILD_SUBREAPER). It keeps descriptor 2, for
  * what must be reported; a pipe or a socket only as long as the program that it was started for does. Of the program's
- * memory it has a copy-on-write copy, without what was shared.
+ * memory it has a copy-on-write copy, without what is shared and without large pieces.
  */
 #ifndef ATOMSHIM_GUARDIAN_H
 #define ATOMSHIM_GUARDIAN_H

@@ -256,7 +256,7 @@ static void note_holder(int process, enum holder holder, void *context)
     found->dying += holder == HOLDER_DYING;
     if (holder != HOLDER_COVERED && holder != HOLDER_UNCOVERED)
         return;
-    /* what is about to end was known before, and is to be asked how; who is a child of one with the shim has its own guardian */
+    /* what is about to end was known before, and is to be asked how; a child of one with the shim has its own guardian */
     if (process_stat(process, &stat) != 0 || stat.exiting ||
         (holder == HOLDER_UNCOVERED && found->post->knows_all &&
          is_watched(found->post, found->duty, stat.parent, true)))

@@ -16,7 +16,8 @@ enum holder {
     HOLDER_DYING,     /* gives up what it has at this moment; of those that were started after this process */
 };
 
-/* What `process` is to the session, but for HOLDER_DYING. Guardians hold nothing. `by_mapping`: it may have no descriptor of it any more. */
+/* What `process` is to the session, but for HOLDER_DYING. Guardians hold nothing. `by_mapping`: it may have no descriptor of
+ * it any more. */
 enum holder holders_look(int process, const struct session *session, bool by_mapping);
 
 /* Which processes are looked at: those that were started after this one, or all, which takes longer. Of the older ones only
