@@ -19,6 +19,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #if defined(__clang_analyzer__) || defined(ATOMSHIM_TEST_KERNEL)
 
@@ -273,10 +274,23 @@ static inline int64_t sys_now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+#ifdef __SANITIZE_THREAD__ /* it sees no system calls: pages that come back at an address are new */
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define SYS_PAGES_TAKEN() __tsan_acquire(&environ)
+#define SYS_PAGES_GIVEN() __tsan_release(&environ)
+#else
+#define SYS_PAGES_TAKEN() ((void)0)
+#define SYS_PAGES_GIVEN() ((void)0)
+#endif
+
 /* A mapping's address, or a negative errno as a pointer; see sys_is_error(). */
 static inline void *sys_mmap(void *address, size_t size, int protection, int flags, int fd, uint64_t offset)
 {
-    return (void *)SYS_CALL(SYS_mmap, address, size, protection, flags, fd, offset);
+    void *pages = (void *)SYS_CALL(SYS_mmap, address, size, protection, flags, fd, offset);
+
+    SYS_PAGES_TAKEN();
+    return pages;
 }
 
 static inline bool sys_is_error(const void *address)
@@ -286,6 +300,7 @@ static inline bool sys_is_error(const void *address)
 
 static inline int sys_munmap(void *address, size_t size)
 {
+    SYS_PAGES_GIVEN();
     return (int)SYS_CALL(SYS_munmap, address, size, 0, 0, 0, 0);
 }
 
