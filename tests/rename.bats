@@ -161,6 +161,13 @@ os.chown(temp, status.st_uid, status.st_gid)
 os.rename(temp, path)'
 }
 
+@test "I3 ansible: lineinfile, copy" {
+    export ANSIBLE_HOME=$BATS_TEST_TMPDIR/ansible ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_INVENTORY_UNPARSED_WARNING=False
+    run_module() { both split fails ansible localhost -c local -e ansible_python_interpreter=/usr/bin/python3 "$@"; }
+    run_module -m lineinfile -a "path=$file regexp=^key= line=key=new"
+    run_module -m copy -a "dest=$file content='key=new\n'"
+}
+
 @test "I3 rsync, with and without --inplace" {
     mkdir source
     echo key=new >source/app.cfg
