@@ -58,9 +58,8 @@ struct post {
     int proc;               /* for the rendezvous, or -1 */
     struct process program; /* order.process */
     bool sees;              /* /proc shows the processes */
-    bool
-        knows_all; /* every child without the shim that one with it has started has a guardian, or is the program */
-    int pending; /* sessions that are to be looked at again soon */
+    bool knows_all;         /* children without the shim of one with it have guardians, or are the program */
+    int pending;            /* sessions that are to be looked at again soon */
     size_t watched_count;
     struct watched watched[WATCHED_MAX];
     struct pollfd polls[FIXED_POLLS + WATCHED_MAX];
@@ -218,6 +217,7 @@ static bool is_one_left(const struct post *post, const struct duty *duty)
 struct found {
     struct post *post;
     struct duty *duty;
+    enum holders_scope scope;
     size_t covered;
     size_t uncovered;
     size_t hidden;
@@ -261,6 +261,11 @@ static void note_holder(int process, enum holder holder, void *context)
         (holder == HOLDER_UNCOVERED && found->post->knows_all &&
          is_watched(found->post, found->duty, stat.parent, true)))
         return;
+    if (holder == HOLDER_COVERED && found->scope == HOLDERS_NEW &&
+        is_watched(found->post, found->duty, process, true)) {
+        found->covered++;
+        return;
+    }
     if (!watch(found->post, found->duty, process, holder == HOLDER_COVERED))
         return;
     if (holder == HOLDER_COVERED)
@@ -273,7 +278,7 @@ static void note_holder(int process, enum holder holder, void *context)
  * processes were looked at. */
 static struct found find_holders(struct post *post, struct duty *duty, enum holders_scope scope)
 {
-    struct found found = {.post = post, .duty = duty};
+    struct found found = {.post = post, .duty = duty, .scope = scope};
     size_t before = post->watched_count;
 
     holders_for_each(post->proc, duty->session, scope, note_holder, &found);

@@ -148,7 +148,7 @@ static bool is_code_true(int number, const struct process_stat *stat)
     (void)descriptor_process_path(path, number);
     end = strchr(path, '\0');
     memcpy(end, "/ns/pid", sizeof "/ns/pid");
-    return stat->exit_code != 0 || sys_readlinkat(AT_FDCWD, path, link, sizeof link) != -EACCES;
+    return stat->exit_code != 0 || sys_readlinkat(AT_FDCWD, path, link, sizeof link) > 0;
 }
 
 static enum process_end end_of(int status)
