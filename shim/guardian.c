@@ -1,4 +1,4 @@
-/* How guardians are started, and waited for; guardian_watch.c is what they do. */
+/* How guardians are started, and waited for; guardian_post.c is what they do. */
 #include "guardian.h"
 
 #include "descriptor.h"
@@ -14,12 +14,12 @@
 
 /* ---- what a tree of processes knows of its guardians ---- */
 
-enum { LOG_SIZE = 4096, BATCH = 64, FIRST_PAUSE = 50 * 1000, LAST_PAUSE = 2 * 1000 * 1000 /* nanoseconds */ };
+enum { ENTRIES = 4096, BATCH = 64 };
 
 /* Shared with every process that was forked since; more guardians than fit in are not waited for at an exit. */
 struct tree {
     unsigned used; /* entries from here on never were */
-    struct guardian_entry entries[LOG_SIZE];
+    struct guardian_entry entries[ENTRIES];
 };
 
 static struct tree *tree_of_all;
@@ -56,7 +56,7 @@ static struct guardian_entry *claim_entry(void)
 {
     struct tree *tree = get_tree();
 
-    for (unsigned i = 0; tree != NULL && i < LOG_SIZE; i++) {
+    for (unsigned i = 0; tree != NULL && i < ENTRIES; i++) {
         unsigned used = __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE);
         int free = 0;
 
@@ -88,8 +88,8 @@ static bool is_done(const struct guardian_entry *entry, const struct guardian_en
 static void wait_for_batch(const struct guardian_entry *entries, unsigned count, int64_t deadline)
 {
     struct guardian_entry since[BATCH];
-    int64_t pause = FIRST_PAUSE;
-    unsigned left = count;
+    int64_t pause = RENDEZVOUS_PAUSE;
+    unsigned left;
 
     for (unsigned i = 0; i < count; i++)
         since[i] = (struct guardian_entry){__atomic_load_n(&entries[i].process, __ATOMIC_ACQUIRE),
@@ -103,8 +103,7 @@ static void wait_for_batch(const struct guardian_entry *entries, unsigned count,
                 left += since[i].process > 0;
         if (left == 0 || sys_now() > deadline)
             return;
-        sys_sleep(pause);
-        pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
+        rendezvous_pause(&pause);
     }
 }
 

@@ -10,7 +10,8 @@
  *   drop     the last is gone, because those that held it were killed: that commits nothing, as with the shim
  *   release  only processes with the shim hold it: they commit, if they live to close it
  *
- * guardian.c starts it, guardian_watch.c is what it does, holders.h how it knows who holds a session. Who opens the file
+ * guardian.c starts it, guardian_post.c is what it does, guardian_watch.c what it decides, holders.h how it knows who holds a
+ * session. Who opens the file
  * next waits for it (rendezvous.h).
  *
  * It is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its own, and its parent hears
@@ -57,7 +58,7 @@ void guardian_before_fork(void);
  */
 void guardian_wait(void);
 
-/* ---- between guardian.c and guardian_watch.c ---- */
+/* ---- between guardian.c and guardian_post.c ---- */
 
 /* What the processes of one tree, who share it, know of a guardian. */
 struct guardian_entry {

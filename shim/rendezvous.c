@@ -11,13 +11,16 @@ enum { PLACES = 64 };
 #define GUARDIAN_ROOM ((int64_t)1 << 16)
 #define INODE_ROOM (PLACES * GUARDIAN_ROOM)
 
-enum {
-    FIRST_PAUSE = 50 * 1000, /* nanoseconds */
-    LAST_PAUSE = 2 * 1000 * 1000,
-};
+enum { LAST_PAUSE = 2 * 1000 * 1000 }; /* nanoseconds */
 
 static bool is_guardian;
 static bool has_given_up;
+
+void rendezvous_pause(int64_t *pause)
+{
+    sys_sleep(*pause);
+    *pause = *pause * 2 < LAST_PAUSE ? *pause * 2 : LAST_PAUSE;
+}
 
 int rendezvous_open(void)
 {
@@ -155,19 +158,18 @@ static size_t look_at_each(int proc, struct awaited *list, size_t count)
 
 static void wait_for_each(int proc, int inode, struct awaited *list, size_t count, int64_t deadline)
 {
-    int64_t pause = FIRST_PAUSE;
+    int64_t pause = RENDEZVOUS_PAUSE;
 
     while (look_at_each(proc, list, count) != 0) {
         if (sys_now() > deadline) {
             __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
-            log_line(LOG_WARN, "%s", "a guardian does not answer: what it looks after may be seen late");
+            log_line(LOG_WARN, "a guardian does not answer: what it looks after may be seen late");
             return;
         }
         for (size_t i = 0; i < count; i++)
             if (list[i].looks < 2)
                 wake(list[i].process, inode);
-        sys_sleep(pause);
-        pause = pause * 2 < LAST_PAUSE ? pause * 2 : LAST_PAUSE;
+        rendezvous_pause(&pause);
     }
 }
 

@@ -17,6 +17,10 @@
 /* Wakes a guardian, and is ignored by everybody else. */
 enum { RENDEZVOUS_SIGNAL = SIGURG };
 
+/* Sleeps for `*pause` nanoseconds, and makes it longer for the next time; it begins with RENDEZVOUS_PAUSE. */
+#define RENDEZVOUS_PAUSE ((int64_t)50 * 1000)
+void rendezvous_pause(int64_t *pause);
+
 /* A guardian's place for one inode. */
 struct rendezvous {
     int64_t start;

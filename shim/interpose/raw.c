@@ -228,53 +228,25 @@ int raw_fstat64(int fd, struct stat64 *status)
     return raw_fstat(fd, (struct stat *)status);
 }
 
-int raw_xstat(int version, const char *path, struct stat *status)
-{
-    (void)version;
-    return raw_stat(path, status);
-}
+/* glibc's before 2.33, whose version says which struct is meant: there is one here. */
+#define RAW_VERSIONED(name, parameters, call)                                                                \
+    int name parameters                                                                                      \
+    {                                                                                                        \
+        (void)version;                                                                                       \
+        return call;                                                                                         \
+    }
 
-int raw_xstat64(int version, const char *path, struct stat64 *status)
-{
-    (void)version;
-    return raw_stat64(path, status);
-}
-
-int raw_lxstat(int version, const char *path, struct stat *status)
-{
-    (void)version;
-    return raw_lstat(path, status);
-}
-
-int raw_lxstat64(int version, const char *path, struct stat64 *status)
-{
-    (void)version;
-    return raw_lstat64(path, status);
-}
-
-int raw_fxstat(int version, int fd, struct stat *status)
-{
-    (void)version;
-    return raw_fstat(fd, status);
-}
-
-int raw_fxstat64(int version, int fd, struct stat64 *status)
-{
-    (void)version;
-    return raw_fstat64(fd, status);
-}
-
-int raw_fxstatat(int version, int directory, const char *path, struct stat *status, int flags)
-{
-    (void)version;
-    return raw_fstatat(directory, path, status, flags);
-}
-
-int raw_fxstatat64(int version, int directory, const char *path, struct stat64 *status, int flags)
-{
-    (void)version;
-    return raw_fstatat64(directory, path, status, flags);
-}
+RAW_VERSIONED(raw_xstat, (int version, const char *path, struct stat *status), raw_stat(path, status))
+RAW_VERSIONED(raw_xstat64, (int version, const char *path, struct stat64 *status), raw_stat64(path, status))
+RAW_VERSIONED(raw_lxstat, (int version, const char *path, struct stat *status), raw_lstat(path, status))
+RAW_VERSIONED(raw_lxstat64, (int version, const char *path, struct stat64 *status), raw_lstat64(path, status))
+RAW_VERSIONED(raw_fxstat, (int version, int fd, struct stat *status), raw_fstat(fd, status))
+RAW_VERSIONED(raw_fxstat64, (int version, int fd, struct stat64 *status), raw_fstat64(fd, status))
+RAW_VERSIONED(raw_fxstatat, (int version, int directory, const char *path, struct stat *status, int flags),
+              raw_fstatat(directory, path, status, flags))
+RAW_VERSIONED(raw_fxstatat64,
+              (int version, int directory, const char *path, struct stat64 *status, int flags),
+              raw_fstatat64(directory, path, status, flags))
 
 int raw_statx(int directory, const char *path, int flags, unsigned mask, struct statx *status)
 {

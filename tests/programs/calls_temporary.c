@@ -34,7 +34,7 @@ static void check_making(maker *make, const char *file, const char *suffix, int 
 
     (void)snprintf(path, sizeof path, "%s.none/XXXXXX%s", file, suffix);
     EXPECT_ERROR(make(path), ENOENT);
-    (void)snprintf(path, sizeof path, "%s.XXX%s", file, suffix);
+    (void)snprintf(path, sizeof path, "%s.XXXXX%s", file, suffix);
     EXPECT_ERROR(make(path), EINVAL);
     (void)snprintf(path, sizeof path, "/tmp/unmanaged.XXXXXX%s", suffix);
     fd = make(path);
