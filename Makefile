@@ -20,13 +20,13 @@ START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
 	-Wl,--hash-style=both $(START_FLAGS)
 
-# The engine links into everything; the interposition only into the .so.
-ENGINE = crc32c image scratch descriptor filelock store_calls store_load store_commit store_plain
-SETTINGS = config pattern log
-SHIM = $(ENGINE) $(SETTINGS) $(filter-out $(ENGINE) $(SETTINGS),$(basename $(notdir $(wildcard shim/*.c)))) \
-	$(patsubst shim/%.c,%,$(wildcard shim/interpose/*.c))
-CLI = $(ENGINE) $(SETTINGS) rendezvous $(patsubst shim/%.c,%,$(wildcard shim/cli/*.c))
-CORE = $(filter-out real,$(basename $(notdir $(wildcard shim/*.c))))
+# The folders of shim/, in the order in which they may include each other (scripts/layers). The library is all but the command,
+# the command needs no session; tests of single parts link what they test and what lies below it.
+sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
+ENGINE = $(call sources,os format store)
+CORE = $(ENGINE) $(filter-out program/program program/script,$(call sources,config program session guardian manage))
+SHIM = $(CORE) $(call sources,interpose)
+CLI = $(ENGINE) $(filter-out program/target,$(call sources,config program cli))
 
 # the calls_*.c whose calls are made by syscall(2), too
 BY_SYSCALL = close exit filesystem lock metadata open paths rename status sync
@@ -36,7 +36,7 @@ PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/pr
 UNITS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 # power_disk needs libfuse3: its campaign builds it, where that is installed
 CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
-C_FILES = $(wildcard shim/*.[ch] shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
+C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
 .PHONY: all test check campaigns lint sanitize format bench install clean
 .DELETE_ON_ERROR:
@@ -59,7 +59,7 @@ $(BUILD)/static/%.o: shim/%.c
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # calls.def is the one list of interposed names; the exports are made from it.
-$(BUILD)/exports.names: shim/calls.def
+$(BUILD)/exports.names: shim/interpose/calls.def
 	@mkdir -p $(@D)
 	$(CC) -E -P -x c '-DCALL(result,name,parameters,fallback)=name' $< | grep -o '[A-Za-z_0-9][A-Za-z_0-9]*' | LC_ALL=C sort > $@
 
@@ -114,7 +114,7 @@ test:
 	@$(MAKE) --no-print-directory check
 
 check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS)
-	bats $(BATS_FLAGS) tests
+	bats $(BATS_FLAGS) tests/behaviour
 
 # The full size, an hour or two; `make test` runs the CI size of each.
 campaigns: all $(PROGRAMS) $(CAMPAIGNS)
@@ -151,4 +151,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(wildcard $(BUILD)/pic/*.d $(BUILD)/pic/*/*.d $(BUILD)/static/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d)
+-include $(wildcard $(BUILD)/pic/*/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d)

@@ -1,10 +1,10 @@
 /* doctor: will a program be covered, has the file system what is needed, what do the patterns match, and how is that? */
-#include "cli.h"
-#include "config.h"
-#include "inspect.h"
-#include "paths.h"
-#include "pattern.h"
-#include "preload.h"
+#include "cli/cli.h"
+#include "cli/inspect.h"
+#include "cli/paths.h"
+#include "cli/preload.h"
+#include "config/config.h"
+#include "config/pattern.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,10 @@
-#include "inspect.h"
+#include "cli/inspect.h"
 
-#include "cli.h"
-#include "config.h"
-#include "crc32c.h"
-#include "rendezvous.h"
-#include "scratch.h"
+#include "cli/cli.h"
+#include "config/config.h"
+#include "format/crc32c.h"
+#include "os/scratch.h"
+#include "store/rendezvous.h"
 
 #include <errno.h>
 #include <stdio.h>

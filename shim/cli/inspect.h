@@ -3,7 +3,7 @@
 #ifndef ATOMSHIM_CLI_INSPECT_H
 #define ATOMSHIM_CLI_INSPECT_H
 
-#include "store.h"
+#include "store/store.h"
 
 /* One of the two places of a file in the sized format. */
 struct inspect_place {

@@ -1,5 +1,5 @@
 /* The `atomshim` command: finds the subcommand. */
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <errno.h>
 #include <stdarg.h>

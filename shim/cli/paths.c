@@ -1,7 +1,7 @@
-#include "paths.h"
+#include "cli/paths.h"
 
-#include "cli.h"
-#include "pattern.h"
+#include "cli/cli.h"
+#include "config/pattern.h"
 
 #include <errno.h>
 #include <limits.h>

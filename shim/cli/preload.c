@@ -1,6 +1,6 @@
-#include "preload.h"
+#include "cli/preload.h"
 
-#include "cli.h"
+#include "cli/cli.h"
 
 #include <elf.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 #ifndef ATOMSHIM_CLI_PRELOAD_H
 #define ATOMSHIM_CLI_PRELOAD_H
 
-#include "program.h"
+#include "program/program.h"
 
 /*
  * Finds libatomshim.so beside the running command or in the place of installation, and makes sure that a

@@ -1,8 +1,8 @@
 /* run: sets the environment, proves that the shim will load, and becomes the program. */
-#include "cli.h"
-#include "config.h"
-#include "paths.h"
-#include "preload.h"
+#include "cli/cli.h"
+#include "cli/paths.h"
+#include "cli/preload.h"
+#include "config/config.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* cat, info, verify: what a file holds. */
-#include "cli.h"
-#include "inspect.h"
+#include "cli/cli.h"
+#include "cli/inspect.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "descriptor.h"
+#include "os/descriptor.h"
 
 #include <linux/close_range.h>
 #include <pthread.h>
@@ -22,7 +22,7 @@ static int shim_close(int fd)
     struct session stray;
     struct session *session;
     enum session_role role = shim_identify(fd, &stray, &session);
-    ino_t memory_number;
+    ino_t buffer_number;
     int error;
 
     if (role == SESSION_NONE)
@@ -30,11 +30,11 @@ static int shim_close(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
     shim_testcancel();
-    memory_number = SESSION_GET(session->memory_number);
+    buffer_number = SESSION_GET(session->buffer_number);
     error = close_uncancelled(fd);
     if (error != 0)
         return error;
-    return session_settle(session, memory_number);
+    return session_settle(session, buffer_number);
 }
 
 EXPORT int close(int fd)
@@ -66,7 +66,7 @@ struct lowest {
 static int find_lowest(struct session *session, void *context)
 {
     struct lowest *lowest = context;
-    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->memory)};
+    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->buffer)};
 
     for (int i = 0; i < 2; i++)
         if ((unsigned)numbers[i] >= lowest->from && (unsigned)numbers[i] < lowest->found)
@@ -136,11 +136,11 @@ static int move_private(struct session *session, void *context)
     return session_move_private(session, *number, *number + 1);
 }
 
-/* What `to` was before the call: with memory_number 0, nothing of ours. */
+/* What `to` was before the call: with buffer_number 0, nothing of ours. */
 struct replaced {
     struct session stray;
     struct session *session;
-    ino_t memory_number;
+    ino_t buffer_number;
 };
 
 /* A negative errno: the call is not to be made. */
@@ -148,20 +148,20 @@ static int before_replace(int from, int to, struct replaced *replaced)
 {
     enum session_role role = shim_identify(from, &replaced->stray, &replaced->session);
 
-    replaced->memory_number = 0;
+    replaced->buffer_number = 0;
     if (role == SESSION_PRIVATE)
         return -EBADF;
     role = shim_identify(to, &replaced->stray, &replaced->session);
     if (role == SESSION_PROGRAM)
-        replaced->memory_number = SESSION_GET(replaced->session->memory_number);
+        replaced->buffer_number = SESSION_GET(replaced->session->buffer_number);
     return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 
 /* Like the kernel, dup2() and dup3() do not report the close; the log does. */
 static int after_replace(int result, const struct replaced *replaced)
 {
-    if (result >= 0 && replaced->memory_number != 0)
-        (void)session_settle(replaced->session, replaced->memory_number);
+    if (result >= 0 && replaced->buffer_number != 0)
+        (void)session_settle(replaced->session, replaced->buffer_number);
     return result;
 }
 

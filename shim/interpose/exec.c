@@ -2,11 +2,11 @@
  * What hands a session to a program that may not have the shim: exec, the libc's own children, messages with descriptors.
  * A program that has it finds the session in its descriptors (session_adopt); for every other one a guardian is started.
  */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "guardian.h"
-#include "scratch.h"
-#include "target.h"
+#include "guardian/guardian.h"
+#include "os/scratch.h"
+#include "program/target.h"
 
 #include <alloca.h>
 #include <limits.h>
@@ -19,6 +19,16 @@ struct exec {
     struct shim_child child;
 };
 
+int shim_light_beacon(void)
+{
+    int beacon = session_light_beacon();
+
+    if (beacon != SESSION_NO_BEACON)
+        return beacon;
+    guardian_stay(true);
+    return -1;
+}
+
 /* Before the program at `path` takes this process's place. */
 static struct exec before_exec(int directory, const char *path, int flags, char *const environment[])
 {
@@ -28,7 +38,7 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
     if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
     if (target_loads_shim(directory, path, flags, environment)) {
-        exec.child.beacon = session_light_beacon();
+        exec.child.beacon = shim_light_beacon();
         return exec;
     }
     exec.child.expect = guardian_expect(sys_getpid());
@@ -70,7 +80,7 @@ struct shim_child shim_before_child(const char *path, char *const environment[])
     if (!shim_has_sessions())
         return child;
     if (target_loads_shim(AT_FDCWD, path, 0, environment))
-        child.beacon = session_light_beacon();
+        child.beacon = shim_light_beacon();
     else
         child.expect = guardian_expect(0);
     return child;

@@ -1,7 +1,7 @@
 /* The exits that run no handler. Streams are not flushed, as they would not be without us. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "guardian.h"
+#include "guardian/guardian.h"
 
 static _Noreturn void leave(int status, void (*real)(int))
 {

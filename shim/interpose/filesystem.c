@@ -1,5 +1,5 @@
 /* What the file system under a managed file knows and can do: the real one's, not that of memory. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
 #include <linux/falloc.h>
 #include <linux/fs.h>

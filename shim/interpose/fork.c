@@ -1,7 +1,7 @@
 /* A forked child has a table of its own, which a vfork child has not: only here can the two be told apart in time. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "guardian.h"
+#include "guardian/guardian.h"
 
 EXPORT pid_t fork(void)
 {

@@ -1,9 +1,9 @@
 /* Set-up on the first call or in the constructor, and the end of the process. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "guardian.h"
-#include "log.h"
-#include "target.h"
+#include "guardian/guardian.h"
+#include "os/log.h"
+#include "program/target.h"
 
 #include <string.h>
 #include <unistd.h>

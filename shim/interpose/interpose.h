@@ -5,10 +5,10 @@
 #ifndef ATOMSHIM_INTERPOSE_H
 #define ATOMSHIM_INTERPOSE_H
 
-#include "config.h"
-#include "descriptor.h"
-#include "real.h"
-#include "session.h"
+#include "config/config.h"
+#include "interpose/real.h"
+#include "os/descriptor.h"
+#include "session/session.h"
 
 #include <errno.h>
 
@@ -50,11 +50,14 @@ enum session_role shim_identify(int fd, struct session *stray, struct session **
 
 /* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
 struct shim_child {
-    int beacon; /* session_light_beacon() */
+    int beacon; /* shim_light_beacon() */
     int expect; /* guardian_expect() */
 };
 struct shim_child shim_before_child(const char *path, char *const environment[]);
 void shim_after_child(struct shim_child child);
+
+/* session_light_beacon(), and a guardian where there is no place for a beacon. Returns a descriptor to be closed, or -1. */
+int shim_light_beacon(void);
 
 /*
  * Where a call that takes a directory, a path and the flags of fstatat(2) has to go: to the real inode where they lead to

@@ -3,9 +3,9 @@
  * see them (filelock.h tells how a commit lives with them). Files are locked so that what is read is what was written
  * under the last lock: taking one loads what was committed meanwhile, giving one back commits.
  */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "filelock.h"
+#include "store/filelock.h"
 
 #include <stdarg.h>
 #include <sys/file.h>

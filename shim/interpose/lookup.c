@@ -4,7 +4,7 @@
  * libdl: to need that would end every process of an image that has none. So the loaded objects' tables are read: System V ABI,
  * "Hash Table", and the GNU one, which every libc since 2006 has.
  */
-#include "real.h"
+#include "interpose/real.h"
 
 #include <elf.h>
 #include <link.h>

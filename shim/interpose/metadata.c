@@ -1,5 +1,5 @@
 /* Metadata set or read through a descriptor, or a path that leads to one, is the real inode's. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
 #include <linux/xattr.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static int after_times(int result, const struct session *session)
     if (result == 0 && is_writable(session) && sys_fstat(session->inode, &status) == 0) {
         struct timespec times[2] = {status.st_atim, status.st_mtim};
 
-        (void)sys_utimensat(session->memory, NULL, times, 0);
+        (void)sys_utimensat(session->buffer, NULL, times, 0);
     }
     return result;
 }
@@ -52,8 +52,8 @@ static int after_mode(int result, mode_t mode, const struct session *session)
     struct stat status;
 
     if (result == 0 && (mode & (S_ISUID | S_ISGID)) != 0 && is_writable(session) &&
-        sys_fstat(session->memory, &status) == 0)
-        (void)sys_fchmod(session->memory, (status.st_mode & 07777) | S_ISUID);
+        sys_fstat(session->buffer, &status) == 0)
+        (void)sys_fchmod(session->buffer, (status.st_mode & 07777) | S_ISUID);
     return result;
 }
 
@@ -61,7 +61,7 @@ static int after_xattr(int result, const char *name, const void *value, size_t s
                        const struct session *session)
 {
     if (result == 0 && is_writable(session) && strcmp(name, XATTR_NAME_CAPS) == 0)
-        (void)sys_fsetxattr(session->memory, name, value, size, 0);
+        (void)sys_fsetxattr(session->buffer, name, value, size, 0);
     return result;
 }
 

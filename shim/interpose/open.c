@@ -1,10 +1,19 @@
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "descriptor.h"
-#include "log.h"
-#include "managed.h"
+#include "manage/managed.h"
+#include "manage/rename_hints.h"
+#include "os/descriptor.h"
+#include "os/log.h"
 
 #include <stdarg.h>
+
+/* session_begin(), and what a process that begins to write a file means by its next rename is another thing. */
+static int begin_session(int inode, int flags, bool created, struct session *stray, struct session **session)
+{
+    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
+        rename_hints_forget();
+    return session_begin(inode, flags, created, stray, session);
+}
 
 /* *created: by this attempt, or by an earlier one. */
 static int begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, bool *created,
@@ -21,7 +30,7 @@ static int begin(int directory, const char *path, int flags, mode_t mode, bool m
     if (result < 0)
         return result;
     (void)session_settle_closed(false); /* what children have closed since */
-    return session_begin(inode, flags, *created, stray, session);
+    return begin_session(inode, flags, *created, stray, session);
 }
 
 static void log_unreadable(const char *path)
@@ -67,13 +76,13 @@ static int take_over(int fd, const char *path, int flags)
     struct session stray;
     struct session *session;
     int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    int program = inode < 0 ? inode : session_begin(inode, flags, false, &stray, &session);
+    int program = inode < 0 ? inode : begin_session(inode, flags, false, &stray, &session);
     int result;
 
     if (program == -EIO)
         log_unreadable(path);
     if (program == 0) {
-        program = DESCRIPTOR_INSIST(session_open(session, flags | O_CLOEXEC));
+        program = DESCRIPTOR_INSIST(session_open_descriptor(session, flags | O_CLOEXEC));
         if (program < 0)
             session_drop(session);
     }
@@ -148,13 +157,13 @@ static int shim_truncate(const char *path, int64_t size)
 
     if (result != 0)
         return result;
-    result = sys_ftruncate(session->memory, (uint64_t)size);
+    result = sys_ftruncate(session->buffer, (uint64_t)size);
     if (result != 0) {
         session_drop(session);
         return result;
     }
     session_publish(session);
-    return session_settle(session, session->memory_number);
+    return session_settle(session, session->buffer_number);
 }
 
 /* open(2): the mode is there exactly when a file may be created */

@@ -1,7 +1,9 @@
 /* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real inode. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "links.h"
+#include "os/buffer_name.h"
+
+#include "manage/rename_hints.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,17 +52,13 @@ static int stat_flags(int flags)
 
 /* ---- what a link says ---- */
 
-#define MEMORY_LINK "/memfd:atomshim:"
-
 /* Behind a readlink that gave `size` of at most `room` bytes: the real inode's path, if it is a managed descriptor's. */
 static ssize_t fix_link(ssize_t size, int directory, const char *path, char *link, size_t room)
 {
-    const size_t known = sizeof MEMORY_LINK - 1;
     struct aim aim;
     ssize_t length;
 
-    if (size <= 0 || memcmp(link, MEMORY_LINK, (size_t)size < known ? (size_t)size : known) != 0 ||
-        ((size_t)size < known && (size_t)size < room))
+    if (size <= 0 || !buffer_name_is_in(link, (size_t)size, (size_t)size == room))
         return size;
     shim_aim(&aim, directory, path, AIM_FOLLOW);
     if (aim.session == NULL)
@@ -135,7 +133,7 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
 static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())
-        links_note(directory, path, new_directory, new_path);
+        rename_hints_note(directory, path, new_directory, new_path);
     return result;
 }
 

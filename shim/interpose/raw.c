@@ -1,5 +1,5 @@
 /* The fallbacks of calls.def: raw system calls, or ENOSYS where only a libc can do it. */
-#include "real.h"
+#include "interpose/real.h"
 
 #include <errno.h>
 #include <signal.h>

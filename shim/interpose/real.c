@@ -1,7 +1,7 @@
-#include "real.h"
+#include "interpose/real.h"
 
 #define CALL(result, name, parameters, fallback) result(*real_##name) parameters = fallback;
-#include "calls.def"
+#include "interpose/calls.def"
 #undef CALL
 
 static void no_cancellation(void)
@@ -17,7 +17,7 @@ void real_resolve(void)
 {
     enum {
 #define CALL(result, name, parameters, fallback) NUMBER_OF_##name,
-#include "calls.def"
+#include "interpose/calls.def"
 #undef CALL
         CALLS,
         OTHERS = 3,
@@ -25,7 +25,7 @@ void real_resolve(void)
     static bool found[CALLS + OTHERS];
     static const struct real_name names[CALLS + OTHERS] = {
 #define CALL(result, name, parameters, fallback) {#name, (void *)&real_##name, &found[NUMBER_OF_##name]},
-#include "calls.def"
+#include "interpose/calls.def"
 #undef CALL
         {"pthread_testcancel", (void *)&real_pthread_testcancel, &found[CALLS]},
         {"__cxa_at_quick_exit", (void *)&real_cxa_at_quick_exit, &found[CALLS + 1]},

@@ -2,7 +2,7 @@
 #ifndef ATOMSHIM_REAL_H
 #define ATOMSHIM_REAL_H
 
-#include "sys.h"
+#include "os/sys.h"
 
 #include <fts.h>
 #include <ftw.h>
@@ -24,7 +24,7 @@
     result name parameters;                                                                                  \
     extern result(*real_##name) parameters;                                                                  \
     result fallback parameters;
-#include "calls.def"
+#include "interpose/calls.def"
 #undef CALL
 
 /* The libc's pthread_testcancel(), which in some is in a library of its own. Not exported. */

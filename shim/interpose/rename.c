@@ -1,10 +1,10 @@
 /* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "descriptor.h"
-#include "links.h"
-#include "managed.h"
-#include "replace.h"
+#include "manage/managed.h"
+#include "manage/rename_hints.h"
+#include "manage/replace.h"
+#include "os/descriptor.h"
 
 static bool is_regular(struct replace_name *name)
 {
@@ -20,11 +20,11 @@ static bool is_older(const struct timespec *time, const struct timespec *other)
 /* Was it prepared by link(2)? See links.h. */
 static bool is_about_links(const struct replace_name *from, const struct replace_name *to)
 {
-    bool is_link = links_is_new(from->directory, from->path) && from->status.st_nlink > 1;
-    bool is_backup = links_is_old(to->directory, to->path) && to->status.st_nlink > 1 &&
+    bool is_link = rename_hints_is_new(from->directory, from->path) && from->status.st_nlink > 1;
+    bool is_backup = rename_hints_is_old(to->directory, to->path) && to->status.st_nlink > 1 &&
                      is_older(&from->status.st_ctim, &to->status.st_ctim);
 
-    links_forget();
+    rename_hints_forget();
     return is_link || is_backup;
 }
 

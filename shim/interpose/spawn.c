@@ -4,12 +4,12 @@
  * puts its descriptor in place; what closes all descriptors leaves our private ones alone; a program without the shim
  * gets none of these.
  */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "descriptor.h"
-#include "guardian.h"
-#include "scratch.h"
-#include "target.h"
+#include "guardian/guardian.h"
+#include "os/descriptor.h"
+#include "os/scratch.h"
+#include "program/target.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -245,7 +245,7 @@ static int close_private_in_child(struct session *session, void *context)
     struct plan *plan = context;
 
     (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->inode));
-    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->memory));
+    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->buffer));
     return 0;
 }
 
@@ -253,7 +253,7 @@ static int close_private_in_child(struct session *session, void *context)
 static int move_private(struct session *session, void *context)
 {
     const struct plan *plan = context;
-    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->memory)};
+    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->buffer)};
 
     for (int i = 0; i < 2 && session_table_is_ours(); i++)
         if (numbers[i] < plan->above && session_move_private(session, numbers[i], plan->above) == 1)
@@ -269,9 +269,9 @@ static bool is_made(const struct record *record, int number)
     return false;
 }
 
-static int first_memory(struct session *session, void *context)
+static int first_buffer(struct session *session, void *context)
 {
-    *(int *)context = SESSION_GET(session->memory);
+    *(int *)context = SESSION_GET(session->buffer);
     return 1;
 }
 
@@ -280,13 +280,13 @@ static int first_memory(struct session *session, void *context)
 static int plan_beacon(struct plan *plan)
 {
     int first = descriptor_beacon();
-    int memory;
+    int buffer;
 
-    if (plan->above <= first || session_for_each(first_memory, &memory) == 0)
-        return session_light_beacon();
+    if (plan->above <= first || session_for_each(first_buffer, &buffer) == 0)
+        return shim_light_beacon();
     for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
         if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number)) {
-            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, memory, number);
+            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, buffer, number);
             break;
         }
     return -1;
@@ -354,7 +354,7 @@ static int shim_spawn(spawn_function *real, const char *file, pid_t *process, co
     int error;
 
     if (actions != NULL && record == NULL) { /* none, or too many objects to write down */
-        beacon = covered ? session_light_beacon() : -1;
+        beacon = covered ? shim_light_beacon() : -1;
         error = real(child, path, actions, attributes, arguments, environment);
     } else {
         error = make_plan(&plan, record);

@@ -1,8 +1,8 @@
 /* The stat family: the payload's size, everything else the real inode's. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "image.h"
-#include "managed.h"
+#include "format/image.h"
+#include "manage/managed.h"
 
 #include <sys/sysmacros.h>
 

@@ -1,8 +1,8 @@
 /* stdio. Its own open and close are invisible to interposition, so every entry point is wrapped by name. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "descriptor.h"
-#include "memory.h"
+#include "os/descriptor.h"
+#include "session/buffer.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -132,16 +132,16 @@ static FILE *make(const struct maker *maker, const char *path, const char *mode)
 /* Without /proc libc opens a stand-in, under whose stream the program's description is put then. */
 static FILE *open_early(const struct session *session, const char *mode, const struct maker *maker)
 {
-    char path[MEMORY_PATH_SIZE];
+    char path[BUFFER_PATH_SIZE];
     FILE *result;
     int fd;
 
-    if (memory_stand_in(path, shim_config.rescue_dir) != 0) {
+    if (buffer_stand_in(path, shim_config.rescue_dir) != 0) {
         errno = ENOMEM;
         return NULL;
     }
     result = make(maker, path, mode);
-    memory_no_stand_in(path);
+    buffer_remove_stand_in(path);
     if (result == NULL)
         return NULL;
     fd = descriptor_of(result);
@@ -159,7 +159,7 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
 
     without_exclusive(second_mode, sizeof second_mode, mode);
     return session->early >= 0 ? open_early(session, second_mode, maker)
-                               : make(maker, descriptor_path(path, session->memory), second_mode);
+                               : make(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
 static FILE *publish_stream(struct session *session, FILE *stream)
@@ -233,7 +233,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     struct session *session;
     char proc_path[PROC_PATH_SIZE];
     enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
-    ino_t memory_number = role == SESSION_PROGRAM ? old->memory_number : 0;
+    ino_t buffer_number = role == SESSION_PROGRAM ? old->buffer_number : 0;
     int flags = shim_has_sessions() || shim_enabled() ? flags_of(mode) : -1;
     FILE *result = NULL;
     int kept = -1;
@@ -249,7 +249,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         if (role == SESSION_PROGRAM && (*real)(nothing(), "r", stream) == NULL)
             goto out;
         if (role == SESSION_PROGRAM)
-            (void)session_settle(old, memory_number);
+            (void)session_settle(old, buffer_number);
         error = shim_begin(AT_FDCWD, path, flags, 0666, false, &new_stray, &session);
     }
     if (error == SHIM_PASS) {
@@ -266,7 +266,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     }
 out:
     if (role == SESSION_PROGRAM)
-        (void)session_settle(old, memory_number);
+        (void)session_settle(old, buffer_number);
     if (kept >= 0)
         (void)sys_close(kept);
     return result;
@@ -328,19 +328,19 @@ static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
     struct session stray;
     struct session *session = NULL;
     enum session_role role = SESSION_NONE;
-    ino_t memory_number = 0;
+    ino_t buffer_number = 0;
     int result;
     int error;
 
     if (shim_has_sessions())
         role = shim_identify(descriptor_of(stream), &stray, &session);
     if (role == SESSION_PROGRAM)
-        memory_number = session->memory_number;
+        buffer_number = session->buffer_number;
     forget(stream);
     result = (*real)(stream);
     if (role != SESSION_PROGRAM)
         return result;
-    error = session_settle(session, memory_number);
+    error = session_settle(session, buffer_number);
     if (error == 0 || result != success)
         return result;
     errno = -error;

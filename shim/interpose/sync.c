@@ -1,7 +1,7 @@
 /* Commit points other than close, and what leaves a descriptor by another way than read and write. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "scratch.h"
+#include "os/scratch.h"
 
 static int shim_sync(int fd)
 {

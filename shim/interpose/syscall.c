@@ -2,7 +2,7 @@
  * syscall(2): programs reach the kernel with it past the libc's functions, and past ours; libuv closes files so. A number
  * whose call we export is made by that export, every other one goes on as it is.
  */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
 #include <linux/openat2.h>
 #include <pthread.h>

@@ -1,8 +1,8 @@
 /* Files that the libc opens inside itself, where no call of it is ours to see. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "managed.h"
-#include "pattern.h"
+#include "config/pattern.h"
+#include "manage/managed.h"
 
 #include <stdlib.h>
 
@@ -71,12 +71,12 @@ EXPORT int mkostemps64(char *path, int suffix, int flags)
 
 /* SHIM_PASS, or 0 with the path of the memory file, or a negative errno. */
 static int begin_append(const char *path, struct session *stray, struct session **session,
-                        char memory[PROC_PATH_SIZE])
+                        char buffer[PROC_PATH_SIZE])
 {
     int result = shim_begin(AT_FDCWD, path, O_WRONLY | O_APPEND, 0, false, stray, session);
 
     if (result == 0)
-        (void)descriptor_path(memory, (*session)->memory);
+        (void)descriptor_path(buffer, (*session)->buffer);
     return result;
 }
 
@@ -84,31 +84,31 @@ static int begin_append(const char *path, struct session *stray, struct session 
 static void end_append(struct session *session)
 {
     session_publish(session);
-    (void)session_settle(session, session->memory_number);
+    (void)session_settle(session, session->buffer_number);
 }
 
 EXPORT void updwtmp(const char *path, const struct utmp *entry)
 {
-    char memory[PROC_PATH_SIZE];
+    char buffer[PROC_PATH_SIZE];
     struct session stray;
     struct session *session;
-    int result = begin_append(path, &stray, &session, memory);
+    int result = begin_append(path, &stray, &session, buffer);
 
     if (result == SHIM_PASS || result == 0)
-        real_updwtmp(result == 0 ? memory : path, entry);
+        real_updwtmp(result == 0 ? buffer : path, entry);
     if (result == 0)
         end_append(session);
 }
 
 EXPORT void updwtmpx(const char *path, const struct utmpx *entry)
 {
-    char memory[PROC_PATH_SIZE];
+    char buffer[PROC_PATH_SIZE];
     struct session stray;
     struct session *session;
-    int result = begin_append(path, &stray, &session, memory);
+    int result = begin_append(path, &stray, &session, buffer);
 
     if (result == SHIM_PASS || result == 0)
-        real_updwtmpx(result == 0 ? memory : path, entry);
+        real_updwtmpx(result == 0 ? buffer : path, entry);
     if (result == 0)
         end_append(session);
 }

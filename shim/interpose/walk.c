@@ -1,7 +1,7 @@
 /* Walks through folders: the libc's own stat of what it finds is invisible to us, so its sizes are put right here. */
-#include "interpose.h"
+#include "interpose/interpose.h"
 
-#include "managed.h"
+#include "manage/managed.h"
 
 #include <fts.h>
 #include <ftw.h>

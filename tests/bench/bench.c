@@ -5,9 +5,9 @@
  * that gets an order, an image size, and answers with the nanoseconds that it took; the first orders are not
  * counted. What is printed are medians and their ratio to the rename way.
  */
-#include "crc32c.h"
-#include "filelock.h"
-#include "store.h"
+#include "format/crc32c.h"
+#include "store/filelock.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <limits.h>

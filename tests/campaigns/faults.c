@@ -17,9 +17,9 @@
  * The third does the same for one run of the victim without strace, on the file managed/file, in whatever conditions
  * the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how the victim ended.
  */
-#include "crc32c.h"
-#include "scratch.h"
-#include "store.h"
+#include "format/crc32c.h"
+#include "os/scratch.h"
+#include "store/store.h"
 
 #include <dirent.h>
 #include <errno.h>

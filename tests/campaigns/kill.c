@@ -19,7 +19,7 @@
  *   cgroup=DIR     to the cgroup DIR (cgroup.kill), which the program has joined
  *   namespace      the program is process 1 of a pid namespace, which dies with it
  */
-#include "store.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -5,11 +5,11 @@
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
-#include "config.h"
+#include "config/config.h"
 
+#include "config/pattern.h"
 #include "fuzz.h"
-#include "log.h"
-#include "pattern.h"
+#include "os/log.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #ifndef ATOMSHIM_FUZZ_KERNEL_H
 #define ATOMSHIM_FUZZ_KERNEL_H
 
-#include "sys.h"
+#include "os/sys.h"
 
 #include <stdint.h>
 #include <stdio.h>

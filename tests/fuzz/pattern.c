@@ -8,7 +8,7 @@
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
-#include "pattern.h"
+#include "config/pattern.h"
 
 #include "fuzz.h"
 

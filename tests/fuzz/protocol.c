@@ -13,10 +13,10 @@
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
-#include "crc32c.h"
+#include "format/crc32c.h"
 #include "fuzz.h"
 #include "kernel.h"
-#include "store.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <string.h>

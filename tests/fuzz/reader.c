@@ -13,11 +13,11 @@
  *
  * With SEEDS=DIR in the environment it writes its seeds there, files that the engine itself made, and ends.
  */
-#include "crc32c.h"
+#include "format/crc32c.h"
 #include "fuzz.h"
 #include "kernel.h"
-#include "scratch.h"
-#include "store.h"
+#include "os/scratch.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <string.h>

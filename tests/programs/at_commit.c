@@ -4,7 +4,7 @@
  * COMMAND, or 1 if LOOK failed or no commit was due.
  *
  * Nothing is asked of COMMAND: the first byte of FILE is locked here, so its commit has to wait, and one that has
- * waited for a while locks the last byte that there is (shim/filelock.c), which can be seen. To be run without the shim.
+ * waited for a while locks the last byte that there is (shim/store/filelock.c), which can be seen. To be run without the shim.
  */
 #include <errno.h>
 #include <fcntl.h>

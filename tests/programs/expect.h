@@ -5,7 +5,7 @@
 #ifndef ATOMSHIM_EXPECT_H
 #define ATOMSHIM_EXPECT_H
 
-#include "../../shim/sys.h" /* calls that the shim does not see */
+#include "../../shim/os/sys.h" /* calls that the shim does not see */
 
 #include <errno.h>
 #include <fcntl.h>

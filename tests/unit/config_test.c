@@ -1,8 +1,8 @@
 /* config.h: every variable, its default, and the line that a bad value gets. */
 #include "check.h"
 
-#include "config.h"
-#include "log.h"
+#include "config/config.h"
+#include "os/log.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* crc32c.h: the values of RFC 3720 (appendix B.4), and the CPU's instruction against the portable code. */
 #include "check.h"
 
-#include "crc32c.h"
+#include "format/crc32c.h"
 
 #include <stdlib.h>
 

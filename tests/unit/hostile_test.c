@@ -5,9 +5,9 @@
  */
 #include "check.h"
 
-#include "crc32c.h"
-#include "store.h"
-#include "store_calls.h"
+#include "format/crc32c.h"
+#include "store/calls.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,8 +1,8 @@
 /* image.h: what is written is what is read, byte for byte, and nothing else is taken for a header. */
 #include "check.h"
 
-#include "crc32c.h"
-#include "image.h"
+#include "format/crc32c.h"
+#include "format/image.h"
 
 #include <stdlib.h>
 

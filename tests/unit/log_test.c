@@ -1,7 +1,7 @@
 /* log.h: the formatter, and the line as it arrives in a file. */
 #include "check.h"
 
-#include "log.h"
+#include "os/log.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* mapping.h: what is told of a mapping of ours, in this process and in another one. */
 #include "check.h"
 
-#include "mapping.h"
+#include "os/mapping.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -47,7 +47,7 @@ static char *map(int fd, size_t pages, int protection, int flags, off_t offset)
     return bytes;
 }
 
-static int make_memory(const char *name, struct stat *status)
+static int make_buffer(const char *name, struct stat *status)
 {
     int fd = memfd_create(name, MFD_CLOEXEC);
 
@@ -59,7 +59,7 @@ static int make_memory(const char *name, struct stat *status)
 static void test_fields(void)
 {
     struct stat status;
-    int memory = make_memory("atomshim:1:2:3:4", &status);
+    int memory = make_buffer("atomshim:1:2:3:4", &status);
     char *bytes = map(memory, 3, PROT_READ | PROT_WRITE, MAP_SHARED, (off_t)2 * PAGE);
     struct mapping found = mapping_at(0, bytes + PAGE);
 
@@ -68,28 +68,28 @@ static void test_fields(void)
     CHECK_EQUAL(found.offset, 2 * PAGE);
     CHECK_EQUAL(found.protection, PROT_READ | PROT_WRITE);
     CHECK_EQUAL(found.number, status.st_ino);
-    CHECK(found.shared && found.is_memory && !found.is_shim);
+    CHECK(found.shared && found.is_buffer && !found.is_shim);
     CHECK_EQUAL(munmap(bytes, (size_t)3 * PAGE), 0);
     CHECK_EQUAL(mapping_at(0, bytes).end, 0);
 
     bytes = map(memory, 1, PROT_READ, MAP_PRIVATE, 0);
     found = mapping_at(0, bytes);
     CHECK_EQUAL(found.protection, PROT_READ);
-    CHECK(!found.shared && found.is_memory);
+    CHECK(!found.shared && found.is_buffer);
     CHECK_EQUAL(munmap(bytes, PAGE), 0);
     CHECK_EQUAL(close(memory), 0);
 
-    memory = make_memory("another", &status);
+    memory = make_buffer("another", &status);
     bytes = map(memory, 1, PROT_READ, MAP_SHARED, 0);
     found = mapping_at(0, bytes);
     CHECK_EQUAL(found.number, status.st_ino);
-    CHECK(!found.is_memory && !found.is_shim);
+    CHECK(!found.is_buffer && !found.is_shim);
     CHECK_EQUAL(munmap(bytes, PAGE), 0);
     CHECK_EQUAL(close(memory), 0);
 
     found = mapping_at(0, (const void *)test_fields);
     CHECK_EQUAL(found.protection, PROT_READ | PROT_EXEC);
-    CHECK(!found.shared && !found.is_memory && !found.is_shim);
+    CHECK(!found.shared && !found.is_buffer && !found.is_shim);
 }
 
 /* Is a file with this name below `directory` taken for the shim, with its name and without? */
@@ -133,7 +133,7 @@ static void test_shim(void)
 static void test_other_process(void)
 {
     struct stat status;
-    int memory = make_memory("atomshim:1:2:3:4", &status);
+    int memory = make_buffer("atomshim:1:2:3:4", &status);
     char *bytes = map(memory, 1, PROT_READ, MAP_SHARED, 0);
     struct search search = {0};
     struct mapping found;
@@ -148,7 +148,7 @@ static void test_other_process(void)
     found = mapping_at(child, bytes);
     CHECK_EQUAL(found.start, (uintptr_t)bytes);
     CHECK_EQUAL(found.number, status.st_ino);
-    CHECK(found.shared && found.is_memory);
+    CHECK(found.shared && found.is_buffer);
     CHECK_EQUAL(kill(child, SIGKILL), 0);
     CHECK_EQUAL(waitpid(child, NULL, 0), child);
     CHECK_EQUAL(mapping_for_each(child, covers, &search), -ENOENT);

@@ -1,7 +1,7 @@
 /* pattern.h: a table, malformed lists, and a comparison with a matcher that is plain to see. */
 #include "check.h"
 
-#include "pattern.h"
+#include "config/pattern.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* process.h, holders.h: how processes end, and who holds a memory. */
 #include "check.h"
 
-#include "descriptor.h"
-#include "holders.h"
-#include "process.h"
+#include "guardian/holders.h"
+#include "os/descriptor.h"
+#include "os/process.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -117,7 +117,7 @@ static void check_end(void (*what)(const void *context), int signal, bool withou
     CHECK(!process_open(&other, child));
 }
 
-static int make_memory(struct stat *status)
+static int make_buffer(struct stat *status)
 {
     int fd = memfd_create("atomshim:1:2:3:4", MFD_CLOEXEC);
 
@@ -174,16 +174,16 @@ static void note(int process, enum holder holder, void *context)
 static void check_holder(void (*what)(const void *context), enum holder by_descriptor, enum holder holder)
 {
     struct stat status;
-    int memory = make_memory(&status);
+    int memory = make_buffer(&status);
     int private = private_description = open_again(memory, 1234567);
     struct session session = {
-        .memory = private, .memory_number = status.st_ino, .memory_device = status.st_dev};
+        .buffer = private, .buffer_number = status.st_ino, .buffer_device = status.st_dev};
     struct session other = session;
     pid_t child = start(what, &memory);
     struct found found = {.process = child};
     struct found old = {.process = getppid()};
 
-    other.memory_number++;
+    other.buffer_number++;
     CHECK_EQUAL(holders_look(child, &session, false), by_descriptor);
     CHECK_EQUAL(holders_look(child, &session, true), holder);
     CHECK_EQUAL(holders_look(child, &other, true), HOLDER_NONE);
@@ -219,10 +219,10 @@ static void ask_as_child(const struct session *session, pid_t older, int scope, 
 static void test_older(void)
 {
     struct stat status;
-    int memory = make_memory(&status);
-    struct session session = {.memory = open_again(memory, 1234567),
-                              .memory_number = status.st_ino,
-                              .memory_device = status.st_dev};
+    int memory = make_buffer(&status);
+    struct session session = {.buffer = open_again(memory, 1234567),
+                              .buffer_number = status.st_ino,
+                              .buffer_device = status.st_dev};
     pid_t child = start(nothing, NULL);
 
     ask_as_child(&session, child, HOLDERS_NEW, 0);
@@ -242,7 +242,7 @@ static void ignore(int process, enum holder holder, void *context)
 static void test_locks_stay(void)
 {
     struct flock lock = {.l_type = F_RDLCK, .l_start = 7, .l_len = 1};
-    struct session session = {.memory = -1};
+    struct session session = {.buffer = -1};
     int status;
     pid_t child;
 

@@ -4,7 +4,7 @@
  */
 #include "check.h"
 
-#include "session.h"
+#include "session/session.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -43,7 +43,7 @@ static void finish(int fd)
 
     if (session_identify(fd, &stray, &session) != SESSION_PROGRAM)
         abort();
-    if (sys_close(fd) != 0 || session_settle(session, SESSION_GET(session->memory_number)) != 0)
+    if (sys_close(fd) != 0 || session_settle(session, SESSION_GET(session->buffer_number)) != 0)
         abort();
 }
 

@@ -4,7 +4,7 @@
  */
 #include "store_faults.h"
 
-#include "filelock.h"
+#include "store/filelock.h"
 
 #include <errno.h>
 #include <fcntl.h>

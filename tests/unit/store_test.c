@@ -1,7 +1,7 @@
 /* The store on real files, without interposition: commits, hostile files, locks, readers that are lapped. */
 #include "store_faults.h"
 
-#include "filelock.h"
+#include "store/filelock.h"
 
 #include <errno.h>
 #include <sys/statvfs.h>

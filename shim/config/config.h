@@ -1,0 +1,39 @@
+/* The configuration, read once from the environment. */
+#ifndef ATOMSHIM_CONFIG_H
+#define ATOMSHIM_CONFIG_H
+
+#include "config/pattern.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum config_format { CONFIG_SIZED, CONFIG_PLAIN };
+enum config_isolation { CONFIG_COMMIT, CONFIG_SESSION };
+
+struct config {
+    bool disabled; /* ATOMSHIM_DISABLE=1: the kill switch */
+    enum config_format format;
+    enum config_isolation isolation;
+    bool sync;
+    int64_t lock_timeout;       /* nanoseconds */
+    int log_level;              /* enum log_level of log.h */
+    const char *paths;          /* ATOMSHIM_PATHS as given, "" if none */
+    struct pattern_names names; /* of `paths` */
+    const char *rescue_dir;     /* NULL if none */
+    const char *log_file;       /* NULL: stderr */
+};
+
+/* Called once for each bad value, with one clear line that names variable, value and what is accepted. */
+typedef void config_report(const char *message, void *context);
+
+/*
+ * Fills *config from `environment` ("NAME=value" strings, NULL-terminated), with the default in place of
+ * every missing or bad value, and reports each bad one: an unknown word, a number out of range, a pattern
+ * that pattern_check() refuses, a directory or file name that is not absolute, and any ATOMSHIM_ variable
+ * that does not exist. With ATOMSHIM_DISABLE=1 nothing else is looked at. The strings are not copied: the
+ * caller keeps the environment alive, or passes a copy. No malloc, no stdio, no locale; async-signal-safe.
+ * Returns the number of bad values.
+ */
+int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
+
+#endif

@@ -1,0 +1,353 @@
+#include "config/pattern.h"
+
+#include <string.h>
+
+/* One pattern of the list, without its '!'. */
+struct item {
+    const char *start;
+    const char *end;
+    bool takes_out;
+};
+
+/* The next item that is not empty; false at the end of the list. *list goes behind it. */
+static bool next_item(const char **list, struct item *item)
+{
+    const char *p = *list;
+
+    while (*p == ':')
+        p++;
+    item->takes_out = *p == '!';
+    item->start = item->takes_out ? p + 1 : p;
+    while (*p != '\0' && *p != ':')
+        p += *p == '\\' && p[1] != '\0' ? 2 : 1;
+    item->end = p;
+    *list = p;
+    return p != item->start || item->takes_out;
+}
+
+/* Behind the set that begins at `p`, a '['; NULL if nothing closes it. */
+static const char *set_end(const char *p, const char *end)
+{
+    const char *first;
+
+    p++;
+    if (p < end && (*p == '!' || *p == '^'))
+        p++;
+    first = p;
+    while (p < end && (*p != ']' || p == first))
+        p += *p == '\\' && p + 1 < end ? 2 : 1;
+    return p < end ? p + 1 : NULL;
+}
+
+static unsigned char set_char(const char **p)
+{
+    if (**p == '\\')
+        ++*p;
+    return (unsigned char)*(*p)++;
+}
+
+/* Is `c` in the set [p, end), whose last character is its ']'? */
+static bool set_holds(const char *p, const char *end, unsigned char c)
+{
+    bool inverted = p[1] == '!' || p[1] == '^';
+    bool found = false;
+
+    p += inverted ? 2 : 1;
+    while (p < end - 1) {
+        unsigned char low = set_char(&p);
+        unsigned char high = low;
+
+        if (*p == '-' && p + 1 < end - 1) {
+            p++;
+            high = set_char(&p);
+        }
+        found = found || (low <= c && c <= high);
+    }
+    return found != inverted && c != '/';
+}
+
+/* Matches one character of the text with the one token at *p, which is no star, and goes behind the token. */
+static bool match_token(const char **p, const char *end, char c)
+{
+    const char *token = *p;
+    const char *behind;
+
+    switch (*token) {
+    case '?':
+        *p = token + 1;
+        return c != '/';
+    case '[':
+        behind = set_end(token, end);
+        if (behind == NULL)
+            return false; /* pattern_check() refuses it */
+        *p = behind;
+        return set_holds(token, behind, (unsigned char)c);
+    case '\\':
+        if (token + 1 < end)
+            token++;
+        break;
+    default:
+        break;
+    }
+    *p = token + 1;
+    return *token == c;
+}
+
+/* Where to go on after a mismatch: the pattern behind a star, and the first character not tried yet. */
+struct retry {
+    const char *pattern; /* NULL: no star yet */
+    const char *text;
+    bool whole; /* "**" between two '/': it stands for whole components, or for none */
+};
+
+/*
+ * Lets "**" take more. A '*' behind it that ran into the end of its component (`stuck`) would do so from
+ * wherever else "**" may stop in the same component: skipping these keeps the whole at most quadratic.
+ */
+static bool extend_wide(struct retry *wide, bool stuck)
+{
+    const char *slash;
+
+    if (wide->pattern == NULL || *wide->text == '\0')
+        return false;
+    if (!wide->whole && !stuck) {
+        wide->text++;
+        return true;
+    }
+    slash = strchr(wide->text, '/');
+    if (slash != NULL)
+        wide->text = slash + 1;
+    return slash != NULL;
+}
+
+/* Lets a star take more after a mismatch. False if none can. */
+static bool back_up(struct retry *narrow, struct retry *wide, const char **pattern, const char **text)
+{
+    const struct retry *from = wide;
+
+    if (narrow->pattern != NULL && *narrow->text != '/' && *narrow->text != '\0') {
+        narrow->text++;
+        from = narrow;
+    } else {
+        if (!extend_wide(wide, narrow->pattern != NULL))
+            return false;
+        narrow->pattern = NULL;
+    }
+    *pattern = from->pattern;
+    *text = from->text;
+    return true;
+}
+
+/* Reads a star at *p and remembers it. `start` is the start of the pattern. */
+static void take_star(const char **p, const char *start, const char *end, const char *text,
+                      struct retry *narrow, struct retry *wide)
+{
+    const char *star = *p;
+
+    while (*p < end && **p == '*')
+        ++*p;
+    if (*p - star == 1) {
+        *narrow = (struct retry){.pattern = *p, .text = text};
+        return;
+    }
+    *wide = (struct retry){.text = text};
+    if (star > start && star[-1] == '/' && *p < end && **p == '/') {
+        ++*p;
+        wide->whole = true;
+    }
+    wide->pattern = *p;
+    narrow->pattern = NULL;
+}
+
+/*
+ * Matches all of the text with the pattern [p, end), or its beginning if the pattern ends in '/' (`tree`).
+ * Only the last "*" and the last "**" need be remembered: an earlier star that took more would leave the
+ * later ones less to choose from.
+ */
+static bool match(const char *p, const char *end, bool tree, const char *text)
+{
+    const char *start = p;
+    struct retry narrow = {0};
+    struct retry wide = {0};
+
+    for (;;) {
+        if (p == end && (tree || *text == '\0'))
+            return true;
+        if (p < end && *p == '*')
+            take_star(&p, start, end, text, &narrow, &wide);
+        else if (p < end && *text != '\0' && match_token(&p, end, *text))
+            text++;
+        else if (!back_up(&narrow, &wide, &p, &text))
+            return false;
+    }
+}
+
+/* Behind the last '/' of a pattern, and behind the last "**" after it. */
+struct tail {
+    const char *component;
+    const char *behind_wide; /* NULL: no "**" in that component */
+};
+
+static struct tail find_tail(const struct item *item)
+{
+    struct tail tail = {.component = item->start};
+    const char *p = item->start;
+
+    while (p < item->end) {
+        const char *behind = *p == '[' ? set_end(p, item->end) : NULL;
+
+        if (behind != NULL)
+            p = behind;
+        else if (*p == '*' && p + 1 < item->end && p[1] == '*') {
+            p += 2;
+            tail.behind_wide = p;
+        } else {
+            if (*p == '\\' && p + 1 < item->end)
+                p++;
+            if (*p++ == '/')
+                tail = (struct tail){.component = p};
+        }
+    }
+    return tail;
+}
+
+static const char *last_component(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+static bool item_matches(const struct item *item, const char *path)
+{
+    const char *component = find_tail(item).component;
+
+    return match(item->start, item->end, component == item->end,
+                 component == item->start ? last_component(path) : path);
+}
+
+bool pattern_match(const char *patterns, const char *path)
+{
+    struct item item;
+    bool taken_in = false;
+
+    while (next_item(&patterns, &item))
+        if (item_matches(&item, path)) {
+            if (item.takes_out)
+                return false;
+            taken_in = true;
+        }
+    return taken_in;
+}
+
+static bool item_may_name(const struct item *item, const char *name)
+{
+    struct tail tail = find_tail(item);
+
+    if (tail.component == item->end)
+        return true;
+    if (tail.behind_wide == NULL)
+        return match(tail.component, item->end, false, name);
+    do
+        if (match(tail.behind_wide, item->end, false, name))
+            return true;
+    while (*name++ != '\0');
+    return false;
+}
+
+bool pattern_may_name(const char *patterns, const char *name)
+{
+    struct item item;
+
+    while (next_item(&patterns, &item))
+        if (!item.takes_out && item_may_name(&item, name))
+            return true;
+    return false;
+}
+
+/* What the last token of [p, end) matches; a set may be anything. */
+static void find_ends(const char *p, const char *end, struct pattern_names *names)
+{
+    const char *token = p;
+    unsigned char last;
+
+    while (p < end) {
+        const char *behind = *p == '[' ? set_end(p, end) : NULL;
+
+        token = p;
+        p = behind != NULL ? behind : *p == '\\' && p + 1 < end ? p + 2 : p + 1;
+    }
+    last = (unsigned char)p[-1];
+    if (*token == '*' || *token == '?' || *token == '[')
+        memset(names->ends, 0xff, sizeof names->ends);
+    else
+        names->ends[last / 64] |= UINT64_C(1) << last % 64;
+}
+
+void pattern_find_names(const char *patterns, struct pattern_names *names)
+{
+    struct item item;
+
+    *names = (struct pattern_names){0};
+    while (next_item(&patterns, &item))
+        if (!item.takes_out) {
+            const char *component = find_tail(&item).component;
+
+            if (component == item.end)
+                names->all = true;
+            else
+                find_ends(component, item.end, names);
+        }
+}
+
+bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path)
+{
+    size_t length;
+    unsigned char last;
+
+    if (names->all)
+        return true;
+    length = strlen(path);
+    last = length == 0 ? '/' : (unsigned char)path[length - 1];
+    if (last != '/' && !(names->ends[last / 64] >> last % 64 & 1))
+        return false;
+    return pattern_may_name(patterns, last_component(path));
+}
+
+static const char *check_item(const struct item *item)
+{
+    const char *p = item->start;
+    const char *end = item->end;
+
+    if (p == end)
+        return "nothing behind '!'";
+    if (find_tail(item).component != p && *p != '/' && (p + 1 == end || p[0] != '*' || p[1] != '*'))
+        return "a pattern with a '/' starts with '/' or with '**'";
+    while (p < end) {
+        if (*p == '\\' && p + 1 == end)
+            return "a '\\' at the end";
+        if (*p == '[') {
+            p = set_end(p, end);
+            if (p == NULL)
+                return "a '[' without its ']'";
+        } else
+            p += *p == '\\' ? 2 : 1;
+    }
+    return NULL;
+}
+
+const char *pattern_check(const char *patterns, const char **where, size_t *length)
+{
+    struct item item;
+
+    while (next_item(&patterns, &item)) {
+        const char *fault = check_item(&item);
+
+        if (fault != NULL) {
+            *where = item.takes_out ? item.start - 1 : item.start;
+            *length = (size_t)(item.end - *where);
+            return fault;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,212 @@
+#include "format/crc32c.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+/* The reversed Castagnoli polynomial. */
+#define POLYNOMIAL 0x82f63b78u
+
+#define ROW1(i) ((i)&1 ? ((i) >> 1) ^ POLYNOMIAL : (i) >> 1)
+#define ROW2(i) ROW1(ROW1(i))
+#define ROW4(i) ROW2(ROW2(i))
+/* clang-format off */
+#define TABLE4(i) ROW4(i), ROW4((i) + 1), ROW4((i) + 2), ROW4((i) + 3)
+/* clang-format on */
+
+/* Four bits at a time: a 64-byte table that needs no start-up code. */
+static const uint32_t nibble[16] = {TABLE4(0u), TABLE4(4u), TABLE4(8u), TABLE4(12u)};
+
+uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size)
+{
+    const uint8_t *p = bytes;
+
+    crc = ~crc;
+    for (; size != 0; size--) {
+        crc ^= *p++;
+        crc = (crc >> 4) ^ nibble[crc & 15];
+        crc = (crc >> 4) ^ nibble[crc & 15];
+    }
+    return ~crc;
+}
+
+uint32_t crc32c_mixed_portable(uint32_t crc, const void *bytes, size_t size)
+{
+    const uint8_t *p = bytes;
+
+    for (size_t count; size != 0; size -= count, p += count) {
+        uint64_t word = 0;
+        uint8_t mixed[8];
+
+        count = size < 8 ? size : 8;
+        for (size_t i = 0; i < count; i++)
+            word |= (uint64_t)p[i] << (8 * i);
+        word *= CRC32C_MULTIPLIER;
+        for (size_t i = 0; i < 8; i++)
+            mixed[i] = (uint8_t)(word >> (8 * i));
+        crc = crc32c_portable(crc, mixed, 8);
+    }
+    return crc;
+}
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+static int cpu_has_instruction(void)
+{
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_SSE4_2);
+}
+
+#define INSTRUCTION_TARGET __attribute__((target("sse4.2")))
+#define INSTRUCTION_8(crc, word) ((uint32_t)__builtin_ia32_crc32di((crc), (word)))
+#define INSTRUCTION_1(crc, byte) __builtin_ia32_crc32qi((crc), (byte))
+
+#elif defined(__aarch64__)
+
+#include <arm_acle.h>
+#include <sys/auxv.h>
+
+static int cpu_has_instruction(void)
+{
+    return (getauxval(AT_HWCAP) & (1ul << 7)) != 0; /* HWCAP_CRC32 */
+}
+
+#define INSTRUCTION_TARGET __attribute__((target("+crc")))
+#define INSTRUCTION_8(crc, word) __crc32cd((crc), (word))
+#define INSTRUCTION_1(crc, byte) __crc32cb((crc), (byte))
+
+#endif
+
+/*
+ * One instruction has a latency of three cycles but one can start each cycle, so three lanes run side by
+ * side. They are joined with x^(8*LANE) mod P, applied through a table per lane length (see shift_lane()).
+ */
+#define LANE ((size_t)1024)
+
+/* The CRC register after `LANE` zero bytes, as a linear map: one column per bit, filled in once. */
+static uint32_t lane_shift[4][256];
+static int instruction_state; /* 0 not asked yet, 1 none, 2 ready */
+
+static uint32_t shift_lane(uint32_t crc)
+{
+    return lane_shift[0][crc & 255] ^ lane_shift[1][crc >> 8 & 255] ^ lane_shift[2][crc >> 16 & 255] ^
+           lane_shift[3][crc >> 24];
+}
+
+/* Several threads may fill it in at once: all write the same values. */
+static int prepare(void)
+{
+    uint32_t column[32];
+    static const uint8_t zeros[LANE];
+
+    if (!cpu_has_instruction()) {
+        __atomic_store_n(&instruction_state, 1, __ATOMIC_RELEASE);
+        return 1;
+    }
+    for (int bit = 0; bit < 32; bit++)
+        column[bit] = ~crc32c_portable(~(1u << bit), zeros, LANE);
+    for (int byte = 0; byte < 4; byte++)
+        for (uint32_t value = 0; value < 256; value++) {
+            uint32_t sum = 0;
+            for (int bit = 0; bit < 8; bit++)
+                if (value >> bit & 1)
+                    sum ^= column[byte * 8 + bit];
+            __atomic_store_n(&lane_shift[byte][value], sum, __ATOMIC_RELAXED);
+        }
+    __atomic_store_n(&instruction_state, 2, __ATOMIC_RELEASE);
+    return 2;
+}
+
+/* What goes into the CRC for the `size` bytes at p, 8 at most. */
+static inline uint64_t load_word(const uint8_t *p, size_t size, uint64_t multiplier)
+{
+    uint64_t word = 0;
+
+    memcpy(&word, p, size);
+    return word * multiplier;
+}
+
+INSTRUCTION_TARGET static inline __attribute__((always_inline)) uint32_t
+sum_words(uint32_t crc, const uint8_t **p, size_t *size, uint64_t multiplier)
+{
+    while (*size >= 3 * LANE) {
+        uint32_t second = 0;
+        uint32_t third = 0;
+
+        for (size_t i = 0; i < LANE; i += 8) {
+            crc = INSTRUCTION_8(crc, load_word(*p + i, 8, multiplier));
+            second = INSTRUCTION_8(second, load_word(*p + LANE + i, 8, multiplier));
+            third = INSTRUCTION_8(third, load_word(*p + 2 * LANE + i, 8, multiplier));
+        }
+        crc = shift_lane(shift_lane(crc) ^ second) ^ third;
+        *p += 3 * LANE;
+        *size -= 3 * LANE;
+    }
+    for (; *size >= 8; *size -= 8, *p += 8)
+        crc = INSTRUCTION_8(crc, load_word(*p, 8, multiplier));
+    return crc;
+}
+
+INSTRUCTION_TARGET static uint32_t crc32c_instruction(uint32_t crc, const uint8_t *p, size_t size)
+{
+    crc = sum_words(~crc, &p, &size, 1);
+    for (; size != 0; size--)
+        crc = INSTRUCTION_1(crc, *p++);
+    return ~crc;
+}
+
+INSTRUCTION_TARGET static uint32_t mixed_instruction(uint32_t crc, const uint8_t *p, size_t size)
+{
+    crc = sum_words(~crc, &p, &size, CRC32C_MULTIPLIER);
+    if (size != 0)
+        crc = INSTRUCTION_8(crc, load_word(p, size, CRC32C_MULTIPLIER));
+    return ~crc;
+}
+
+static bool has_instruction(void)
+{
+    int state = __atomic_load_n(&instruction_state, __ATOMIC_ACQUIRE);
+
+    return (state == 0 ? prepare() : state) == 2;
+}
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
+{
+    return has_instruction() ? crc32c_instruction(crc, bytes, size) : crc32c_portable(crc, bytes, size);
+}
+
+uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
+{
+    return has_instruction() ? mixed_instruction(crc, bytes, size) : crc32c_mixed_portable(crc, bytes, size);
+}
+
+/* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the coefficient of x^0. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+
+    for (; a != 0; a <<= 1) {
+        if (a & UINT32_C(1) << 31)
+            product ^= b;
+        b = ROW1(b);
+    }
+    return product;
+}
+
+uint32_t crc32c_zeros(uint32_t crc, uint64_t size)
+{
+    uint32_t power = UINT32_C(1) << 23; /* x^8: one zero byte, then two, four, eight */
+
+    crc = ~crc;
+    for (; size != 0; size >>= 1) {
+        if (size & 1)
+            crc = multiply(crc, power);
+        power = multiply(power, power);
+    }
+    return ~crc;
+}

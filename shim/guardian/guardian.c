@@ -1,0 +1,264 @@
+/* How guardians are started, and waited for; guardian_post.c is what they do. */
+#include "guardian/guardian.h"
+
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/process.h"
+#include "os/signals.h"
+#include "session/session.h"
+#include "store/rendezvous.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sys/wait.h>
+
+/* ---- what a tree of processes knows of its guardians ---- */
+
+enum { ENTRIES = 4096, BATCH = 64 };
+
+/* Shared with every process that was forked since; more guardians than fit in are not waited for at an exit. */
+struct tree {
+    unsigned used; /* entries from here on never were */
+    struct guardian_entry entries[ENTRIES];
+};
+
+static struct tree *tree_of_all;
+static int64_t wait_timeout;
+
+void guardian_configure(int64_t timeout)
+{
+    wait_timeout = timeout;
+}
+
+static struct tree *get_tree(void)
+{
+    struct tree *tree = __atomic_load_n(&tree_of_all, __ATOMIC_ACQUIRE);
+    struct tree *other = NULL;
+
+    if (tree != NULL)
+        return tree;
+    tree = sys_mmap(NULL, sizeof *tree, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (sys_is_error(tree))
+        return NULL;
+    if (__atomic_compare_exchange_n(&tree_of_all, &other, tree, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return tree;
+    (void)sys_munmap(tree, sizeof *tree);
+    return other;
+}
+
+void guardian_before_fork(void)
+{
+    (void)get_tree();
+}
+
+/* An entry that the guardian writes its pid to, or NULL. */
+static struct guardian_entry *claim_entry(void)
+{
+    struct tree *tree = get_tree();
+
+    for (unsigned i = 0; tree != NULL && i < ENTRIES; i++) {
+        unsigned used = __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE);
+        int free = 0;
+
+        if (!__atomic_compare_exchange_n(&tree->entries[i].process, &free, -1, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        while (used <= i && !__atomic_compare_exchange_n(&tree->used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                                         __ATOMIC_ACQUIRE))
+            continue;
+        return &tree->entries[i];
+    }
+    return NULL;
+}
+
+static void free_entry(struct guardian_entry *entry)
+{
+    if (entry != NULL)
+        __atomic_store_n(&entry->process, 0, __ATOMIC_RELEASE);
+}
+
+/* Has it ended, or looked twice since? It is woken for that. */
+static bool is_done(const struct guardian_entry *entry, const struct guardian_entry *since)
+{
+    return __atomic_load_n(&entry->process, __ATOMIC_ACQUIRE) != since->process ||
+           __atomic_load_n(&entry->looks, __ATOMIC_ACQUIRE) - since->looks >= 2 ||
+           SYS_CALL(SYS_kill, since->process, RENDEZVOUS_SIGNAL, 0, 0, 0, 0) == -ESRCH;
+}
+
+static void wait_for_batch(const struct guardian_entry *entries, unsigned count, int64_t deadline)
+{
+    struct guardian_entry since[BATCH];
+    int64_t pause = RENDEZVOUS_PAUSE;
+    unsigned left;
+
+    for (unsigned i = 0; i < count; i++)
+        since[i] = (struct guardian_entry){__atomic_load_n(&entries[i].process, __ATOMIC_ACQUIRE),
+                                           __atomic_load_n(&entries[i].looks, __ATOMIC_ACQUIRE)};
+    for (;;) {
+        left = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (since[i].process > 0 && is_done(&entries[i], &since[i]))
+                since[i].process = 0;
+            else
+                left += since[i].process > 0;
+        if (left == 0 || sys_now() > deadline)
+            return;
+        rendezvous_pause(&pause);
+    }
+}
+
+void guardian_wait(void)
+{
+    const struct tree *tree = __atomic_load_n(&tree_of_all, __ATOMIC_ACQUIRE);
+    unsigned used = tree != NULL ? __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE) : 0;
+    int64_t deadline = used != 0 ? sys_now() + wait_timeout : 0;
+
+    for (unsigned i = 0; i < used; i += BATCH)
+        wait_for_batch(&tree->entries[i], used - i < BATCH ? used - i : BATCH, deadline);
+}
+
+/* ---- the start ---- */
+
+static int is_writable(struct session *session, void *context)
+{
+    (void)context;
+    return (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
+}
+
+static int needs_one_that_stays(struct session *session, void *context)
+{
+    return is_writable(session, context) && !__atomic_load_n(&session->has_guardian, __ATOMIC_ACQUIRE);
+}
+
+static int set_guarded(struct session *session, void *context)
+{
+    (void)context;
+    __atomic_store_n(&session->has_guardian, true, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/*
+ * The process in between, whose end makes an orphan of the guardian. It is in its starter's memory, which need not be
+ * copied twice: the starter waits meanwhile (vfork(2)), and nothing in its frame is touched here.
+ */
+static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardian_order *order,
+                                                             const int ends[2])
+{
+    (void)sys_close(ends[0]);
+    (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
+    if (sys_fork_silently() == 0)
+        guardian_main(order, ends[1]);
+    sys_exit_group(0);
+}
+
+/* Returns 0 when it is at its post, or a negative errno. */
+static int start(const struct guardian_order *order, int ends[2])
+{
+    const uint64_t all = ~(uint64_t)0;
+    uint64_t mask;
+    char byte;
+    ssize_t n = 0;
+    int child;
+
+    (void)sys_sigprocmask(&all, &mask); /* none of the program's handlers runs in it */
+    child = (int)SYS_CALL(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
+    if (child == 0)
+        start_orphan(order, ends);
+    (void)sys_sigprocmask(&mask, NULL);
+    (void)sys_close(ends[1]);
+    ends[1] = -1;
+    if (child < 0)
+        return child;
+    while (sys_wait(child, __WALL) == -EINTR)
+        continue;
+    do
+        n = sys_read(ends[0], &byte, 1);
+    while (n == -EINTR);
+    return n == 1 ? 0 : -EAGAIN;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)sys_close(fd);
+}
+
+/* Puts the end of a pipe whose other end the guardian has into *told, unless that is NULL. Returns false if it failed. */
+static bool start_and_tell(struct guardian_order order, int *told)
+{
+    int ready[2] = {-1, -1};
+    int expect[2] = {-1, -1};
+    int error = -EPERM;
+
+    order.starter = sys_getpid();
+    order.parent = (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0);
+    /* a guardian would be the first process of a new pid namespace, and end it */
+    if (!process_children_are_elsewhere())
+        error = DESCRIPTOR_INSIST(sys_pipe(ready));
+    if (error == 0 && told != NULL)
+        error = DESCRIPTOR_INSIST(sys_pipe(expect));
+    order.entry = claim_entry();
+    order.expect = expect[0];
+    order.told = expect[1];
+    if (error == 0)
+        error = start(&order, ready);
+    close_if_open(ready[0]);
+    close_if_open(ready[1]);
+    close_if_open(expect[0]);
+    if (error == 0) {
+        if (told != NULL)
+            *told = expect[1];
+        return true;
+    }
+    free_entry(order.entry);
+    close_if_open(expect[1]);
+    log_line(LOG_ERROR,
+             "no process to look after a program without the shim: %s; if it is the last to close a managed "
+             "file, what was written is lost",
+             log_errno(error));
+    return false;
+}
+
+static bool has_any(int (*is_one)(struct session *session, void *context))
+{
+    return session_for_each(is_one, NULL) != 0 || session_any_stray();
+}
+
+int guardian_expect(int process)
+{
+    int told = -1;
+
+    if (has_any(is_writable))
+        (void)start_and_tell((struct guardian_order){.process = process, .is_exec = process != 0}, &told);
+    return told;
+}
+
+void guardian_done(int expect)
+{
+    close_if_open(expect);
+}
+
+void guardian_not_needed(int expect)
+{
+    struct signals_held held;
+
+    if (expect < 0)
+        return;
+    held = signals_hold(SIGPIPE);
+    (void)sys_write(expect, "", 1);
+    signals_release(&held);
+    (void)sys_close(expect);
+}
+
+void guardian_watch(int process)
+{
+    if (has_any(is_writable))
+        (void)start_and_tell((struct guardian_order){.process = process}, NULL);
+}
+
+void guardian_stay(bool to_the_last)
+{
+    if (has_any(needs_one_that_stays) &&
+        start_and_tell((struct guardian_order){.process = sys_getpid(), .stays = to_the_last}, NULL))
+        (void)session_for_each(set_guarded, NULL);
+}

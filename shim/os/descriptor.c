@@ -1,0 +1,190 @@
+#include "os/descriptor.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <string.h>
+
+enum {
+    HIGH = 768,
+    LOW_LIMIT = 256,
+    HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
+    MARK_MEMORY = SIGURG, /* ignored by default, both */
+    MARK_INODE = SIGWINCH,
+    WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
+};
+
+static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int number)
+{
+    char digits[12];
+    int count = 0;
+    char *end = stpcpy(path, directory);
+
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    while (count != 0)
+        *end++ = digits[--count];
+    *end = '\0';
+    return path;
+}
+
+const char *descriptor_path(char path[PROC_PATH_SIZE], int fd)
+{
+    return numbered_path(path, "/proc/self/fd/", fd);
+}
+
+const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd)
+{
+    return numbered_path(path, "/proc/self/fdinfo/", fd);
+}
+
+const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process)
+{
+    return numbered_path(path, "/proc/", process);
+}
+
+bool descriptor_raise_limit(struct rlimit *before)
+{
+    struct rlimit raised;
+
+    if (sys_prlimit(RLIMIT_NOFILE, NULL, before) != 0 || before->rlim_cur >= before->rlim_max)
+        return false;
+    raised = (struct rlimit){before->rlim_max, before->rlim_max};
+    return sys_prlimit(RLIMIT_NOFILE, &raised, NULL) == 0;
+}
+
+void descriptor_restore_limit(const struct rlimit *before)
+{
+    (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
+}
+
+/* Where private numbers begin, within the limit. */
+static long high_number(const struct rlimit *limit)
+{
+    return limit->rlim_cur / 4 * 3 < HIGH ? (long)(limit->rlim_cur / 4 * 3) : HIGH;
+}
+
+int descriptor_beacon(void)
+{
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+
+    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
+    return (int)high_number(&limit);
+}
+
+/*
+ * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit where they would
+ * be in its way: a low limit, or a table that is half full. Not always, since the limit must be raised for it: a child
+ * that another thread forks in that moment keeps it so.
+ */
+int descriptor_make_private(int fd)
+{
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+    bool raised = false;
+    long number;
+
+    (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
+    if (limit.rlim_cur <= LOW_LIMIT || (rlim_t)fd >= limit.rlim_cur / 2)
+        raised = descriptor_raise_limit(&limit);
+    if (raised && limit.rlim_cur <= HIGH_LIMIT)
+        number = sys_fcntl(fd, F_DUPFD, (long)limit.rlim_cur);
+    else
+        number = sys_fcntl(fd, F_DUPFD, high_number(&limit));
+    if (number == -EMFILE || number == -EINVAL)
+        number = sys_fcntl(fd, F_DUPFD, 3);
+    if (raised)
+        descriptor_restore_limit(&limit);
+    if (number < 0)
+        return (int)number;
+    (void)sys_close(fd);
+    return (int)number;
+}
+
+void descriptor_mark_inode(int fd)
+{
+    (void)sys_fcntl(fd, F_SETSIG, MARK_INODE);
+}
+
+void descriptor_mark_buffer(int fd)
+{
+    (void)sys_fcntl(fd, F_SETSIG, MARK_MEMORY);
+}
+
+bool descriptor_is_private(int fd)
+{
+    long mark = sys_fcntl(fd, F_GETSIG, 0);
+
+    return mark == MARK_MEMORY || mark == MARK_INODE;
+}
+
+bool descriptor_is_buffer(int fd)
+{
+    return sys_fcntl(fd, F_GETSIG, 0) == MARK_MEMORY;
+}
+
+int descriptor_is_last(int private)
+{
+    long result = sys_fcntl(private, F_SETLEASE, F_WRLCK);
+
+    /* taking a lease makes its break send us the mark's signal; it is held for one system call */
+    if (result == 0) {
+        (void)sys_fcntl(private, F_SETLEASE, F_UNLCK);
+        descriptor_mark_buffer(private); /* giving a lease back takes the mark away */
+        return 1;
+    }
+    return result == -EAGAIN ? 0 : (int)result;
+}
+
+bool descriptor_is_one_free(void)
+{
+    int fd = sys_openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
+
+    if (fd >= 0)
+        (void)sys_close(fd);
+    return fd >= 0;
+}
+
+int descriptor_parse_number(const char *name)
+{
+    int number = 0;
+
+    for (; *name != '\0'; name++) {
+        if (*name < '0' || *name > '9')
+            return -1;
+        number = number * 10 + (*name - '0');
+    }
+    return number;
+}
+
+/* The descriptor table is full, or there is no /proc. A limit says nothing: it may have been lowered since. */
+static int walk(int (*visit)(int fd, void *context), void *context)
+{
+    int result = 0;
+
+    for (int fd = 0; result == 0 && fd < WALK_MAX; fd++)
+        if (sys_fcntl(fd, F_GETFD, 0) >= 0)
+            result = visit(fd, context);
+    return result;
+}
+
+int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
+{
+    _Alignas(struct dirent64) char buffer[512];
+    int directory = sys_openat(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int result = 0;
+    long size;
+
+    if (directory < 0)
+        return walk(visit, context);
+    while (result == 0 && (size = sys_getdents(directory, buffer, sizeof buffer)) > 0)
+        for (long at = 0; result == 0 && at < size;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
+            int fd = descriptor_parse_number(entry->d_name);
+
+            if (fd >= 0 && fd != directory)
+                result = visit(fd, context);
+            at += entry->d_reclen;
+        }
+    (void)sys_close(directory);
+    return result;
+}

@@ -1,0 +1,91 @@
+/*
+ * Descriptors: ours and the program's.
+ *
+ * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for
+ * it. They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open
+ * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (the signal is
+ * ignored by default, SIGIO would kill).
+ */
+#ifndef ATOMSHIM_DESCRIPTOR_H
+#define ATOMSHIM_DESCRIPTOR_H
+
+#include "os/sys.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+
+enum { PROC_PATH_SIZE = 32 };
+
+#define PROC_DELETED " (deleted)" /* what /proc puts behind the path of a file that has no name */
+
+/* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
+const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
+
+/* Writes "/proc/self/fdinfo/N", where the kernel tells of the description's locks. */
+const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
+
+/* Writes "/proc/PROCESS". */
+const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
+
+/* A number as /proc names its folders: "123" to 123; -1 for anything else, as ".". */
+int descriptor_parse_number(const char *name);
+
+/*
+ * Moves `fd` to a private number, not close-on-exec, and closes `fd`. Its description is to be marked before.
+ * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
+ */
+int descriptor_make_private(int fd);
+
+/*
+ * The first of a few numbers, of which one is open when a program with private descriptors runs another one: who finds
+ * all free needs not search. They depend on the soft RLIMIT_NOFILE.
+ */
+int descriptor_beacon(void);
+enum { DESCRIPTOR_BEACONS = 8 };
+
+/* Mark the description of `fd` as a private one of a real inode, or of a memory. */
+void descriptor_mark_inode(int fd);
+void descriptor_mark_buffer(int fd);
+
+/* True if the description behind `fd` bears a mark of ours. Not for O_PATH descriptors, which can bear none. */
+bool descriptor_is_private(int fd);
+
+/* True if it bears that of a memory. */
+bool descriptor_is_buffer(int fd);
+
+/*
+ * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file
+ * description of it anywhere: no program's descriptor in any process and no mapping of one is left. A write
+ * lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1 yes, 0 no, or a
+ * negative errno where this kernel, file or user cannot have leases.
+ */
+int descriptor_is_last(int private);
+
+/*
+ * The program's table is full but for what the program itself asked for: what we need besides must not be what fails.
+ * Raises the soft RLIMIT_NOFILE to the hard one; to be followed soon by descriptor_restore_limit(). Returns false if
+ * that cannot be. Another thread may get a number beyond the limit meanwhile.
+ */
+bool descriptor_raise_limit(struct rlimit *before);
+void descriptor_restore_limit(const struct rlimit *before);
+
+/* Has the program a number left? */
+bool descriptor_is_one_free(void);
+
+/* The result of `call`, made once more with a raised limit if it failed with -EMFILE. */
+#define DESCRIPTOR_INSIST(call)                                                                              \
+    ({                                                                                                       \
+        struct rlimit insist_before;                                                                         \
+        int insist_result = (call);                                                                          \
+        if (insist_result == -EMFILE && descriptor_raise_limit(&insist_before)) {                            \
+            insist_result = (call);                                                                          \
+            descriptor_restore_limit(&insist_before);                                                        \
+        }                                                                                                    \
+        insist_result;                                                                                       \
+    })
+
+/* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed
+ * in `visit`. Returns what the last visit returned. */
+int descriptor_for_each(int (*visit)(int fd, void *context), void *context);
+
+#endif

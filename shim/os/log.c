@@ -1,0 +1,221 @@
+#include "os/log.h"
+
+#include "os/scratch.h"
+#include "os/signals.h"
+#include "os/sys.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+
+enum {
+    LINE_SIZE = 3 * PATH_MAX, /* two paths and a sentence */
+    SMALL_SIZE = 256,         /* when there is no memory for that */
+};
+
+static enum log_level configured_level = LOG_ERROR;
+static const char *configured_file;
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+/* Where text goes: `length` counts what fitted, `cut` tells that not all did. */
+struct output {
+    char *bytes;
+    size_t size;
+    size_t length;
+    bool cut;
+};
+
+static void put_char(struct output *output, char c)
+{
+    if (output->length + 1 < output->size)
+        output->bytes[output->length++] = c;
+    else
+        output->cut = true;
+}
+
+static void put_string(struct output *output, const char *text)
+{
+    if (text == NULL)
+        text = "(null)";
+    while (*text != '\0')
+        put_char(output, *text++);
+}
+
+static void put_number(struct output *output, unsigned long number, unsigned base)
+{
+    char digits[3 * sizeof number];
+    size_t n = 0;
+
+    do {
+        digits[n++] = "0123456789abcdef"[number % base];
+        number /= base;
+    } while (number != 0);
+    while (n > 0)
+        put_char(output, digits[--n]);
+}
+
+static void put_signed(struct output *output, long number)
+{
+    if (number < 0)
+        put_char(output, '-');
+    put_number(output, number < 0 ? 0UL - (unsigned long)number : (unsigned long)number, 10);
+}
+
+__attribute__((format(printf, 2, 0))) static void put_format(struct output *output, const char *format,
+                                                             va_list arguments)
+{
+    for (; *format != '\0'; format++) {
+        bool is_long = false;
+
+        if (*format != '%') {
+            put_char(output, *format);
+            continue;
+        }
+        if (*++format == 'l') {
+            is_long = true;
+            format++;
+        }
+        switch (*format) {
+        case 's':
+            put_string(output, va_arg(arguments, const char *));
+            break;
+        case 'd':
+            put_signed(output, is_long ? va_arg(arguments, long) : va_arg(arguments, int));
+            break;
+        case 'u':
+            put_number(output, is_long ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned), 10);
+            break;
+        case 'x':
+            put_number(output, va_arg(arguments, unsigned), 16);
+            break;
+        case '\0':
+            return;
+        default:
+            put_char(output, *format);
+        }
+    }
+}
+
+size_t log_format(char *buffer, size_t size, const char *format, ...)
+{
+    struct output output = {.bytes = buffer, .size = size};
+    va_list arguments;
+
+    if (size == 0)
+        return 0;
+    va_start(arguments, format);
+    put_format(&output, format, arguments);
+    va_end(arguments);
+    buffer[output.length] = '\0';
+    return output.length;
+}
+
+/* A file name may hold newlines; a line must not. */
+static void make_printable(struct output *output)
+{
+    for (size_t i = 0; i < output->length; i++)
+        if ((unsigned char)output->bytes[i] < ' ' || output->bytes[i] == 0x7f)
+            output->bytes[i] = '?';
+}
+
+static void end_line(struct output *output)
+{
+    make_printable(output);
+    if (output->cut)
+        for (size_t i = 1; i <= 3; i++)
+            output->bytes[output->length - i] = '.';
+    output->bytes[output->length] = '\n'; /* put_char() keeps one byte free */
+}
+
+static void write_line(const char *line, size_t length)
+{
+    struct signals_held held;
+    int fd = 2;
+
+    if (configured_file != NULL)
+        fd =
+            sys_openat(AT_FDCWD, configured_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0)
+        fd = 2; /* better there than nowhere */
+    held = signals_hold(SIGPIPE);
+    (void)sys_write(fd, line, length);
+    signals_release(&held);
+    if (fd != 2)
+        (void)sys_close(fd);
+}
+
+void log_configure(enum log_level level, const char *file)
+{
+    configured_level = level;
+    configured_file = file;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+    char small[SMALL_SIZE];
+    struct scratch scratch;
+    struct output output = {.bytes = small, .size = sizeof small};
+    va_list arguments;
+
+    if (level > configured_level)
+        return;
+    if (scratch_take(&scratch, LINE_SIZE) == 0) {
+        output.bytes = scratch.bytes;
+        output.size = LINE_SIZE;
+    }
+    put_string(&output, "atomshim[");
+    put_signed(&output, sys_getpid());
+    put_string(&output, "]: ");
+    put_string(&output, level_names[level]);
+    put_string(&output, ": ");
+    va_start(arguments, format);
+    put_format(&output, format, arguments);
+    va_end(arguments);
+    end_line(&output);
+    write_line(output.bytes, output.length + 1);
+    scratch_give(&scratch);
+}
+
+const char *log_errno(int error)
+{
+    static const struct {
+        int error;
+        const char *text;
+    } texts[] = {
+        {EACCES, "permission denied (EACCES)"},
+        {EAGAIN, "resource temporarily unavailable (EAGAIN)"},
+        {EBADF, "bad descriptor (EBADF)"},
+        {EBUSY, "device or resource busy (EBUSY)"},
+        {EDQUOT, "disk quota exceeded (EDQUOT)"},
+        {EFBIG, "file too large (EFBIG)"},
+        {EINTR, "interrupted (EINTR)"},
+        {EINVAL, "invalid argument (EINVAL)"},
+        {EIO, "input/output error (EIO)"},
+        {ELOOP, "too many symbolic links (ELOOP)"},
+        {EMFILE, "too many open files (EMFILE)"},
+        {ENAMETOOLONG, "file name too long (ENAMETOOLONG)"},
+        {ENFILE, "too many open files in the system (ENFILE)"},
+        {ENODEV, "no such device (ENODEV)"},
+        {ENOENT, "no such file or directory (ENOENT)"},
+        {ENOLCK, "no locks available (ENOLCK)"},
+        {ENOMEM, "out of memory (ENOMEM)"},
+        {ENOSPC, "no space left on device (ENOSPC)"},
+        {ENOSYS, "not implemented by the kernel (ENOSYS)"},
+        {ENOTDIR, "not a directory (ENOTDIR)"},
+        {EOPNOTSUPP, "not supported by the file system (EOPNOTSUPP)"},
+        {EPERM, "operation not permitted (EPERM)"},
+        {EROFS, "read-only file system (EROFS)"},
+        {ESTALE, "stale file handle (ESTALE)"},
+        {ETIMEDOUT, "timed out, another process holds the lock (ETIMEDOUT)"},
+        {ETXTBSY, "the file is being executed (ETXTBSY)"},
+    };
+
+    if (error < 0)
+        error = -error;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (texts[i].error == error)
+            return texts[i].text;
+    return "unknown error";
+}

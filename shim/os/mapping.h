@@ -1,0 +1,29 @@
+/* What a process has mapped, as /proc/PID/maps tells. */
+#ifndef ATOMSHIM_MAPPING_H
+#define ATOMSHIM_MAPPING_H
+
+#include "os/sys.h"
+
+struct mapping {
+    uintptr_t start;
+    uintptr_t end; /* the first address behind it */
+    uint64_t offset;
+    int protection; /* PROT_READ and so on */
+    bool shared;
+    ino_t number;   /* of the file, or 0 */
+    bool is_buffer; /* a memory of ours: buffer_name_in() */
+    bool is_shim;   /* of a file that is, or was when it had a name, called libatomshim.so */
+};
+
+/*
+ * Calls `visit` for each mapping of the process, 0 for this one, in the order of the addresses, until it returns non-zero;
+ * *mapping is gone after that call. Returns what the last visit returned, or a negative errno: -ENOENT or -ESRCH if there is
+ * no such process, -ENOENT without /proc, -EACCES or -EPERM where its mappings are not for this user, -EMFILE, -ENFILE,
+ * -ENOMEM. See proc(5).
+ */
+int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, void *context), void *context);
+
+/* Reads the number at `text`, hexadecimal as /proc and the names of memories have it. Returns where it ends. */
+const char *mapping_parse_hex(const char *text, uint64_t *value);
+
+#endif

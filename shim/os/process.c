@@ -1,0 +1,182 @@
+#include "os/process.h"
+
+#include "os/descriptor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+/* Of <linux/pidfd.h>, since Linux 6.15: tells of a process that was waited for. */
+struct process_info {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+#define GET_PROCESS_INFO _IOWR(0xff, 11, struct process_info)
+enum { INFO_EXIT = 1 << 3 };
+
+enum { LOOKS_MAX = 20, LOOK_PAUSE = 500 * 1000 /* nanoseconds */ };
+enum { PARENT_FIELD = 4, FLAGS_FIELD = 9, START_FIELD = 22, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
+
+static uint64_t field(const char *text, int number)
+{
+    uint64_t value = 0;
+
+    for (int i = 3; i < number && text != NULL; i++) /* `text` is the blank before the third */
+        text = strchr(text + 1, ' ');
+    for (text = text != NULL ? text + 1 : ""; *text >= '0' && *text <= '9'; text++)
+        value = value * 10 + (uint64_t)(*text - '0');
+    return value;
+}
+
+int process_open_file(int process, const char *name, int flags)
+{
+    char path[PROC_PATH_SIZE];
+    char *end;
+
+    (void)descriptor_process_path(path, process);
+    end = strchr(path, '\0');
+    *end++ = '/';
+    memcpy(end, name, strlen(name) + 1);
+    return sys_openat(AT_FDCWD, path, flags | O_CLOEXEC, 0);
+}
+
+int process_stat(int process, struct process_stat *stat)
+{
+    char text[1024];
+    const char *end;
+    int fd = process_open_file(process, "stat", O_RDONLY);
+    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+
+    if (fd >= 0)
+        (void)sys_close(fd);
+    if (n <= 0)
+        return n < 0 ? (int)n : -ESRCH;
+    text[n] = '\0';
+    end = strrchr(text, ')'); /* the second field is a name */
+    if (end == NULL)
+        return -ESRCH;
+    stat->ended = end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X');
+    stat->parent = (int)field(end + 1, PARENT_FIELD);
+    stat->exiting = (field(end + 1, FLAGS_FIELD) & FLAG_EXITING) != 0;
+    stat->start = field(end + 1, START_FIELD);
+    stat->exit_code = (int)field(end + 1, EXIT_CODE_FIELD);
+    return 0;
+}
+
+int process_descriptor_stat(int process, int fd, struct stat *status)
+{
+    char path[PROC_PATH_SIZE];
+    int folder = process_open_file(process, "fd", O_PATH);
+    int error = folder;
+
+    if (folder < 0)
+        return error;
+    error = sys_fstatat(folder, descriptor_process_path(path, fd) + strlen("/proc/"), status, 0);
+    (void)sys_close(folder);
+    return error;
+}
+
+bool process_proc_is_ours(void)
+{
+    char link[PROC_PATH_SIZE];
+    char path[PROC_PATH_SIZE];
+    ssize_t n = sys_readlinkat(AT_FDCWD, "/proc/self", link, sizeof link - 1);
+
+    link[n < 0 ? 0 : n] = '\0';
+    return strcmp(descriptor_process_path(path, sys_getpid()) + strlen("/proc/"), link) == 0;
+}
+
+bool process_children_are_elsewhere(void)
+{
+    char own[PROC_PATH_SIZE];
+    char childrens[PROC_PATH_SIZE];
+    ssize_t n = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid", own, sizeof own);
+    /* no name, and ENOENT, until the first of them is there */
+    ssize_t m = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid_for_children", childrens, sizeof childrens);
+
+    return n > 0 && (m != n || memcmp(own, childrens, (size_t)n) != 0);
+}
+
+static bool is_same(const struct process *process, const struct process_stat *stat)
+{
+    return process->start == 0 || stat->start == process->start;
+}
+
+bool process_open(struct process *process, int number)
+{
+    struct process_stat stat;
+
+    *process = (struct process){.number = number};
+    process->pidfd = (int)SYS_CALL(SYS_pidfd_open, number, 0, 0, 0, 0, 0);
+    if (process_stat(number, &stat) == 0)
+        process->start = stat.start;
+    if (process->pidfd < 0 && process->pidfd != -ESRCH && process->start != 0 && !stat.ended)
+        process->pidfd = -1;
+    else if (process->pidfd < 0)
+        return false;
+    return true;
+}
+
+void process_close(const struct process *process)
+{
+    if (process->pidfd >= 0)
+        (void)sys_close(process->pidfd);
+}
+
+bool process_has_ended(const struct process *process)
+{
+    const struct timespec at_once = {0, 0};
+    struct pollfd poll = {.fd = process->pidfd, .events = POLLIN};
+    struct process_stat stat;
+
+    if (process->pidfd >= 0)
+        return SYS_CALL(SYS_ppoll, &poll, 1, &at_once, 0, 0, 0) == 1;
+    return process_stat(process->number, &stat) != 0 || !is_same(process, &stat) || stat.ended;
+}
+
+/* The kernel says 0 to those who may not know, who may not know this link either: proc(5). */
+static bool is_code_true(int number, const struct process_stat *stat)
+{
+    char path[PROC_PATH_SIZE];
+    char link[PROC_PATH_SIZE];
+    char *end;
+
+    (void)descriptor_process_path(path, number);
+    end = strchr(path, '\0');
+    memcpy(end, "/ns/pid", sizeof "/ns/pid");
+    return stat->exit_code != 0 || sys_readlinkat(AT_FDCWD, path, link, sizeof link) > 0;
+}
+
+static enum process_end end_of(int status)
+{
+    return WIFSIGNALED(status) ? PROCESS_KILLED : PROCESS_EXITED;
+}
+
+enum process_end process_how_ended(const struct process *process)
+{
+    struct process_info info;
+    struct process_stat stat;
+
+    /* it may be waited for between the two questions: then the first one is answered, soon */
+    for (int look = 0; look < LOOKS_MAX; look++) {
+        info = (struct process_info){.mask = INFO_EXIT};
+        if (process->pidfd >= 0 &&
+            SYS_CALL(SYS_ioctl, process->pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0 &&
+            (info.mask & INFO_EXIT) != 0)
+            return end_of(info.exit_code);
+        if (process_stat(process->number, &stat) == 0 && is_same(process, &stat)) {
+            if (!stat.exiting)
+                return PROCESS_LIVES;
+            if (is_code_true(process->number, &stat))
+                return end_of(stat.exit_code);
+            if (stat.ended)
+                break;
+        }
+        sys_sleep(LOOK_PAUSE);
+    }
+    return process_has_ended(process) ? PROCESS_UNKNOWN : PROCESS_LIVES;
+}

@@ -1,0 +1,41 @@
+#include "os/scratch.h"
+
+#include "os/sys.h"
+
+#include <errno.h>
+
+/* The kept buffers, NULL where somebody has one. Exchanged atomically, so that no lock is needed. A commit
+ * needs one for the new image and, now and then, one to verify the live one. */
+static void *kept[2];
+
+static void *exchange(int slot, void *bytes)
+{
+    return __atomic_exchange_n(&kept[slot], bytes, __ATOMIC_ACQ_REL);
+}
+
+int scratch_take(struct scratch *scratch, size_t size)
+{
+    scratch->size = size <= SCRATCH_CHUNK ? SCRATCH_CHUNK : size;
+    scratch->bytes = NULL;
+    for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && scratch->bytes == NULL; i++)
+        scratch->bytes = exchange(i, NULL);
+    if (scratch->bytes != NULL)
+        return 0;
+    scratch->bytes =
+        sys_mmap(NULL, scratch->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!sys_is_error(scratch->bytes))
+        return 0;
+    scratch->bytes = NULL;
+    return -ENOMEM;
+}
+
+void scratch_give(struct scratch *scratch)
+{
+    void *bytes = scratch->bytes;
+
+    scratch->bytes = NULL;
+    for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && bytes != NULL; i++)
+        bytes = exchange(i, bytes);
+    if (bytes != NULL)
+        (void)sys_munmap(bytes, scratch->size);
+}

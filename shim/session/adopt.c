@@ -1,0 +1,301 @@
+/* Sessions across exec and at the end of a process: what /proc/self/fd tells about them. */
+#include "session/internal.h"
+
+#include "os/buffer_name.h"
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/mapping.h"
+#include "session/buffer.h"
+
+/* What the name of a buffer says goes to *session; false if it cannot be read. */
+static bool read_buffer_name(int fd, struct session *session)
+{
+    char path[PROC_PATH_SIZE];
+    char link[BUFFER_PATH_SIZE];
+    const char *at;
+    uint64_t fields[4];
+    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(path, fd), link, sizeof link - 1);
+
+    link[n < 0 ? 0 : n] = '\0';
+    at = buffer_name_record(link);
+    if (at == NULL)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        at = mapping_parse_hex(at, &fields[i]);
+        at += i < 3 && *at == ':';
+    }
+    session->flags = (unsigned)fields[0];
+    session->device = fields[1];
+    session->number = fields[2];
+    session->inode = (int)fields[3];
+    return true;
+}
+
+struct search {
+    const struct stat *buffer; /* NULL: any */
+    int after;
+    struct session *session;
+    bool by_sum; /* the inode's identity is known in short only */
+    uint32_t sum;
+    bool ambiguous;
+};
+
+static int find_buffer(int fd, void *context)
+{
+    struct search *search = context;
+    struct session found = {.buffer = fd, .inode = -1, .early = -1, .commit_lock = -1};
+    struct session_record record;
+    struct stat status;
+
+    if (fd <= search->after || !descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
+        status.st_nlink != 0)
+        return 0;
+    if (search->buffer != NULL &&
+        (status.st_ino != search->buffer->st_ino || status.st_dev != search->buffer->st_dev))
+        return 0;
+    search->by_sum = !read_buffer_name(fd, &found);
+    if (search->by_sum) {
+        record = session_get_record(fd);
+        found.flags = record.flags;
+        search->sum = record.identity;
+    }
+    found.flags |= SESSION_STRAY;
+    found.buffer_device = status.st_dev;
+    found.buffer_number = status.st_ino;
+    *search->session = found;
+    return 1;
+}
+
+static int claimed(struct session *session, void *context)
+{
+    return session->inode == *(int *)context;
+}
+
+/* Is this the inode that the search is for? */
+static bool is_wanted(const struct search *search, const struct stat *status)
+{
+    uint32_t sum;
+
+    if (!search->by_sum)
+        return status->st_dev == search->session->device && status->st_ino == search->session->number;
+    sum = session_identity_sum(status->st_dev, status->st_ino);
+    return (search->sum >> RECORD_LITTLE == 0 ? sum & ((1u << RECORD_LITTLE) - 1) : sum) == search->sum;
+}
+
+/* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. By the
+ * sum alone it must be the only inode; so all are looked at. */
+static int find_inode(int fd, void *context)
+{
+    struct search *search = context;
+    struct session *session = search->session;
+    bool writable = (session->flags & SESSION_WRITABLE) != 0;
+    struct stat status;
+
+    if (!descriptor_is_private(fd) || descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
+        !is_wanted(search, &status))
+        return 0;
+    if (writable != ((sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR))
+        return 0;
+    if (session_for_each(claimed, &fd) != 0)
+        return 0;
+    if (search->by_sum && session->inode >= 0) {
+        search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;
+        return 0;
+    }
+    session->inode = fd;
+    session->device = status.st_dev;
+    session->number = status.st_ino;
+    return search->by_sum ? 0 : 1;
+}
+
+static bool search_inode(struct search *search)
+{
+    if (!search->by_sum)
+        return find_inode(search->session->inode, search) == 1 ||
+               descriptor_for_each(find_inode, search) == 1;
+    search->ambiguous = false;
+    (void)descriptor_for_each(find_inode, search);
+    if (search->ambiguous)
+        log_line(LOG_ERROR,
+                 "inherited files that cannot be told apart without /proc: one is not committed here");
+    return search->session->inode >= 0 && !search->ambiguous;
+}
+
+bool session_search(const struct stat *buffer, int *after, struct session *session)
+{
+    /* cppcheck-suppress ctuuninitvar ; the caller's room for the answer */
+    struct search search = {.buffer = buffer, .after = *after, .session = session};
+
+    for (;;) {
+        if (descriptor_for_each(find_buffer, &search) != 1)
+            return false;
+        search.after = *after = session->buffer;
+        if (search_inode(&search))
+            return true;
+    }
+}
+
+static int is_program_descriptor(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+}
+
+static int same_buffer(struct session *session, void *context)
+{
+    return session->buffer_number == *(ino_t *)context;
+}
+
+static int first_buffer(struct session *session, void *context)
+{
+    *(int *)context = SESSION_GET(session->buffer);
+    return 1;
+}
+
+/* One that the kernel closes at the exec is none. */
+static int find_place(int first)
+{
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++) {
+        long flags = sys_fcntl(number, F_GETFD, 0);
+
+        if (flags < 0 || !(flags & FD_CLOEXEC))
+            return number;
+    }
+    return -1;
+}
+
+int session_light_beacon(void)
+{
+    int place = find_place(descriptor_beacon());
+    struct session stray;
+    int after = -1;
+    int buffer = -1;
+    long beacon;
+
+    if (place >= 0 && sys_fcntl(place, F_GETFD, 0) >= 0)
+        return -1;
+    if (session_for_each(first_buffer, &buffer) == 0 && session_any_stray() &&
+        session_search(NULL, &after, &stray))
+        buffer = stray.buffer;
+    beacon = buffer < 0 || place < 0 ? -1 : sys_fcntl(buffer, F_DUPFD, place);
+    if (beacon == place && place >= 0)
+        return (int)beacon;
+    if (beacon >= 0)
+        (void)sys_close((int)beacon);
+    return buffer >= 0 ? SESSION_NO_BEACON : -1;
+}
+
+static bool is_beacon_lit(void)
+{
+    int first = descriptor_beacon();
+
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
+        if (sys_fcntl(number, F_GETFD, 0) >= 0)
+            return true;
+    return false;
+}
+
+void session_adopt(void)
+{
+    struct session found;
+    struct session *session;
+    int after = -1;
+
+    if (!is_beacon_lit())
+        return;
+    while (session_search(NULL, &after, &found)) {
+        if (session_for_each(same_buffer, &found.buffer_number) != 0) {
+            (void)sys_close(found.buffer); /* a second number of the same description */
+            continue;
+        }
+        session = session_enter(&found);
+        if (session == NULL) {
+            log_line(LOG_ERROR, "more than %d inherited files: the rest is not committed here", SESSIONS_MAX);
+            return;
+        }
+        if (descriptor_for_each(is_program_descriptor, session) == 1)
+            continue;
+        /* none of its descriptors came through the exec */
+        switch (descriptor_is_last(session->buffer)) {
+        case 1:
+            (void)session_settle(session, found.buffer_number);
+            break;
+        case 0:
+            session_drop(session);
+            break;
+        default: /* a parent may have it: to commit now would show half of what it writes */
+            log_line(LOG_WARN,
+                     "inherited a file that this user cannot tell to be closed: not committed here");
+            session_drop(session);
+        }
+    }
+}
+
+void session_adopt_strays(void)
+{
+    struct session found;
+    int after = -1;
+
+    while (session_search(0, &after, &found))
+        if (session_for_each(same_buffer, &found.buffer_number) == 0)
+            (void)session_enter(&found);
+}
+
+static int hide_one(struct session *session, void *context)
+{
+    const int flags = *(bool *)context ? FD_CLOEXEC : 0;
+
+    (void)sys_fcntl(SESSION_GET(session->inode), F_SETFD, flags);
+    (void)sys_fcntl(SESSION_GET(session->buffer), F_SETFD, flags);
+    return 0;
+}
+
+void session_hide_private(bool hide)
+{
+    (void)session_for_each(hide_one, &hide);
+}
+
+/* ---- the end of the process ---- */
+
+static int close_if_program(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    (void)context;
+    if (session_identify(fd, &stray, &session) == SESSION_PROGRAM)
+        (void)sys_close(fd);
+    return 0;
+}
+
+static int finish_one(struct session *session, void *context)
+{
+    ino_t buffer_number = session->buffer_number;
+
+    (void)context;
+    session_abandon_commit(session);
+    /* a private mapping hides whether others have it open: better commit too early than not at all */
+    if ((session->flags & SESSION_WRITABLE) && descriptor_is_last(session->buffer) == 0 &&
+        session_remap(session))
+        (void)session_commit(session, false);
+    (void)session_settle(session, buffer_number);
+    /* still there: another process has it open and will commit */
+    if (session->buffer_number == buffer_number && session_for_each(same_buffer, &buffer_number) != 0)
+        session_drop(session);
+    return 0;
+}
+
+void session_finish(void)
+{
+    struct session stray;
+    int after = -1;
+
+    (void)descriptor_for_each(close_if_program, NULL);
+    if (session_table_is_ours())
+        (void)session_for_each(finish_one, NULL);
+    else
+        while (session_search(NULL, &after, &stray))
+            (void)session_settle(&stray, stray.buffer_number);
+}

@@ -1,0 +1,255 @@
+#include "session/buffer.h"
+
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/scratch.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
+enum { ATTEMPTS = 100 };
+
+bool buffer_is_proc_missing(int error)
+{
+    return error == -ENOENT || error == -ENOTDIR;
+}
+
+/* ---- memfd_create() where a seccomp filter is in force ---- */
+
+/* The number of seccomp filters that `path`, a process's status in /proc, tells of; -1 if they cannot be counted. */
+static int count_filters(const char *path)
+{
+    static const char mode_key[] = "\nSeccomp:\t";
+    static const char count_key[] = "\nSeccomp_filters:\t"; /* since Linux 5.9 */
+    struct scratch scratch;
+    char *text;
+    const char *found;
+    int count = -1;
+    ssize_t n;
+    int fd;
+
+    if (scratch_take(&scratch, SCRATCH_CHUNK) != 0)
+        return -1;
+    text = scratch.bytes;
+    fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
+    n = fd < 0 ? fd : sys_read(fd, text, SCRATCH_CHUNK - 1);
+    text[n < 0 ? 0 : n] = '\0';
+    found = strstr(text, mode_key);
+    if (found != NULL && found[sizeof mode_key - 1] == '0')
+        count = 0;
+    found = strstr(text, count_key);
+    if (found != NULL)
+        for (count = 0, found += sizeof count_key - 1; *found >= '0' && *found <= '9'; found++)
+            count = count * 10 + (*found - '0');
+    if (fd >= 0)
+        (void)sys_close(fd);
+    scratch_give(&scratch);
+    return count;
+}
+
+static int create_memfd(const char *name)
+{
+    int fd = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+    return fd == -EINVAL ? sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
+}
+
+/* Whether the filters let a child live that calls it. Not one that shares our memory: if it dumps core, older kernels
+ * kill who shares that. No exit signal: the program never hears of it. */
+static bool survives_memfd(void)
+{
+    int status = -1;
+    uint64_t mask = ~UINT64_C(0);
+    uint64_t before = 0;
+    long child;
+
+    (void)sys_sigprocmask(&mask, &before);
+    child = SYS_CALL(SYS_clone, 0, 0, 0, 0, 0, 0);
+    if (child == 0) {
+        (void)SYS_CALL(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+        sys_exit_group(create_memfd("atomshim-probe") < 0);
+    }
+    if (child > 0)
+        while (SYS_CALL(SYS_wait4, child, &status, __WALL, 0, 0, 0) == -EINTR)
+            continue;
+    (void)sys_sigprocmask(&before, NULL);
+    return child > 0 && status == 0;
+}
+
+/*
+ * A filter may kill for a call that it does not know, and the program cannot help it: it never made this one. So where
+ * filters are in force they are tried out in a child, unless the program may have set them up itself, or who started
+ * it in its own place: such filters forbid children, too. Containers have theirs from the first process on; a first
+ * process that has more than one has set up the second. Looked at with each open: filters come, and never go.
+ */
+static bool may_use_memfd(void)
+{
+    static int good_count; /* so many filters, and it survived */
+    static int bad_count;
+    int count = count_filters("/proc/thread-self/status");
+    bool good;
+
+    if (count <= 0 || count == __atomic_load_n(&bad_count, __ATOMIC_RELAXED))
+        return count == 0;
+    if (count == __atomic_load_n(&good_count, __ATOMIC_RELAXED))
+        return true;
+    good = count == (sys_getpid() == 1 ? 1 : count_filters("/proc/1/status")) && survives_memfd();
+    __atomic_store_n(good ? &good_count : &bad_count, count, __ATOMIC_RELAXED);
+    return good;
+}
+
+/* ---- files ---- */
+
+/* Creates DIRECTORY/.NAME:UNIQUE and writes its path. */
+static int create_named(const char *directory, const char *name, mode_t mode, char path[BUFFER_PATH_SIZE])
+{
+    static unsigned counter;
+    int fd = -EEXIST;
+
+    if (strlen(directory) + strlen(name) > BUFFER_PATH_SIZE - 64)
+        return -ENAMETOOLONG;
+    for (int i = 0; i < ATTEMPTS && fd == -EEXIST; i++) {
+        (void)log_format(path, BUFFER_PATH_SIZE, "%s/.%s:%x%x%x", directory, name, (unsigned)sys_gettid(),
+                         (unsigned)sys_now(), __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
+        fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+    }
+    return fd;
+}
+
+/* Opens what the program wants of the file, and takes its name away. */
+static int open_unlinked(const char *directory, const char *name, mode_t mode, const int *flags,
+                         struct buffer *buffer)
+{
+    char path[BUFFER_PATH_SIZE];
+    int fd = create_named(directory, name, mode, path);
+    int answer = 0;
+
+    buffer->program = -1;
+    if (fd < 0)
+        return fd;
+    buffer->fd = buffer->filler = fd;
+    descriptor_mark_buffer(fd); /* a broken lease must not kill */
+    if (flags != NULL) {
+        answer = descriptor_is_last(fd);
+        if (answer == 1)
+            buffer->program =
+                sys_openat(AT_FDCWD, path,
+                           (*flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY)) | O_CLOEXEC | O_NOFOLLOW, 0);
+    }
+    (void)SYS_CALL(SYS_unlinkat, AT_FDCWD, path, 0, 0, 0, 0);
+    if (flags == NULL || buffer->program >= 0)
+        return 0;
+    (void)sys_close(fd);
+    return answer == 1 ? buffer->program : answer == 0 ? -EAGAIN : answer;
+}
+
+/* Most preferred first: what lies in memory anyway, and is no program's own. */
+static const char *const directories[] = {"/dev/shm", "/run", "/tmp", "/var/tmp", ""};
+enum { DIRECTORIES = sizeof directories / sizeof directories[0] };
+
+static bool is_full(int error)
+{
+    return error == -EMFILE || error == -ENFILE;
+}
+
+/* Calls `attempt` with each directory until it succeeds. */
+#define IN_SOME_DIRECTORY(result, directory, last_directory, attempt)                                        \
+    for (int place = 0; place <= DIRECTORIES && (result) < 0 && !is_full(result); place++) {                 \
+        const char *directory = place < DIRECTORIES ? directories[place] : (last_directory);                 \
+                                                                                                             \
+        if (directory != NULL)                                                                               \
+            (result) = (attempt);                                                                            \
+    }
+
+static int no_place(int error)
+{
+    if (is_full(error))
+        return error;
+    log_line(
+        LOG_ERROR,
+        "no memory for a managed file: neither memfd_create() and /proc nor a directory to write in (%s, "
+        "%s, %s, %s, / or ATOMSHIM_RESCUE_DIR) can be used: it cannot be opened",
+        directories[0], directories[1], directories[2], directories[3]);
+    return -ENOMEM;
+}
+
+static int make_file(const char *name, mode_t mode, const int *flags, const char *last_directory,
+                     struct buffer *buffer)
+{
+    int error = -ENOENT;
+
+    IN_SOME_DIRECTORY(error, directory, last_directory, open_unlinked(directory, name, mode, flags, buffer))
+    return error == 0 ? 0 : no_place(error);
+}
+
+static int make_memfd(const char *name, bool writable, struct buffer *buffer)
+{
+    char path[PROC_PATH_SIZE];
+    int created = create_memfd(name);
+    int fd;
+
+    if (created < 0)
+        return created;
+    fd = sys_openat(AT_FDCWD, descriptor_path(path, created), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
+    if (fd < 0) {
+        (void)sys_close(created);
+        return fd;
+    }
+    *buffer = (struct buffer){.fd = fd, .filler = created, .program = -1};
+    return 0;
+}
+
+/* Errors that a file would meet as well, or that are not memfd_create()'s own. */
+static bool is_lasting(int error)
+{
+    return error < 0 && !is_full(error) && error != -ENOMEM;
+}
+
+int buffer_make(const char *name, bool writable, int flags, const char *last_directory, struct buffer *buffer)
+{
+    int error = may_use_memfd() ? make_memfd(name, writable, buffer) : -ENOSYS;
+
+    if (!is_lasting(error))
+        return error;
+    return make_file(name, writable ? 0600 : 0400, &flags, last_directory, buffer);
+}
+
+void buffer_seal(const struct buffer *buffer)
+{
+    /* a new description for writing, through /proc/self/fd, would write where nobody commits; of a file the mode says it */
+    (void)sys_fcntl(buffer->filler, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
+}
+
+int buffer_scratch(const char *last_directory)
+{
+    struct buffer buffer;
+    int fd = may_use_memfd() ? create_memfd("atomshim-scratch") : -ENOSYS;
+
+    if (!is_lasting(fd))
+        return fd;
+    fd = make_file("atomshim-scratch", 0600, NULL, last_directory, &buffer);
+    return fd == 0 ? buffer.fd : fd;
+}
+
+int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory)
+{
+    int fd = -ENOENT;
+
+    IN_SOME_DIRECTORY(fd, directory, last_directory, create_named(directory, "atomshim-stand-in", 0600, path))
+    if (fd < 0)
+        return no_place(fd);
+    (void)sys_close(fd);
+    return 0;
+}
+
+void buffer_remove_stand_in(const char *path)
+{
+    (void)SYS_CALL(SYS_unlinkat, AT_FDCWD, path, 0, 0, 0, 0);
+}

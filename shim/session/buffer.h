@@ -1,0 +1,42 @@
+/*
+ * The memory of a session: a file without a name that holds what the program reads and writes. A memfd; where that
+ * cannot be had, a file that is unlinked as soon as its descriptions are open:
+ *
+ *   memfd_create() fails      ENOSYS, a seccomp filter, vm.memfd_noexec
+ *   a filter may kill for it  see may_use_memfd()
+ *   /proc is not mounted      a buffer gets no second description then, and leases count none but those of an open
+ */
+#ifndef ATOMSHIM_BUFFER_H
+#define ATOMSHIM_BUFFER_H
+
+#include "os/sys.h"
+
+struct buffer {
+    int fd;      /* of a description that leases count */
+    int filler;  /* to write the content with: may be `fd`, and else is to be closed after memory_finish() */
+    int program; /* the program's description, where /proc cannot open one later, or -1 */
+};
+
+/*
+ * Makes the buffer. `name` begins with "atomshim"; `flags` are those of the program's open(2), `writable` says whether
+ * what is written is committed. `last_directory` (or NULL) is tried for a file when no other place is left. All
+ * descriptors are close-on-exec. Returns 0 or a negative errno; -ENOMEM, told in the log, where there is no place.
+ */
+int buffer_make(const char *name, bool writable, int flags, const char *last_directory,
+                struct buffer *buffer);
+
+/* Takes from a buffer that nobody commits the means to write to it, where the kernel has one. */
+void buffer_seal(const struct buffer *buffer);
+
+/* A memory for the moment, close-on-exec, or a negative errno. */
+int buffer_scratch(const char *last_directory);
+
+/* Makes an empty file with a name, to be removed by buffer_remove_stand_in(), for a libc that opens nothing but names. */
+enum { BUFFER_PATH_SIZE = 512 };
+int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory);
+void buffer_remove_stand_in(const char *path);
+
+/* Is this what open(2) of a name below /proc returns where it is not mounted? */
+bool buffer_is_proc_missing(int error);
+
+#endif

@@ -1,0 +1,55 @@
+/* What programs without the shim did to a managed file, told in the log: their bytes do not vanish without a trace. */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/scratch.h"
+#include "store/store.h"
+
+#include <limits.h>
+#include <string.h>
+
+static void tell(const struct session *session, enum log_level level, const char *what)
+{
+    struct scratch scratch;
+
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return;
+    (void)session_path(session, scratch.bytes, PATH_MAX);
+    log_line(level, "%s: %s", (char *)scratch.bytes, what);
+    scratch_give(&scratch);
+}
+
+void session_tell_edits(const struct session *session, const struct store_image *image)
+{
+    if (image->edited)
+        tell(session, LOG_ERROR,
+             "the latest content was damaged by a program without the shim; the one before it is used");
+    if (image->resized) /* a writer's commit may overwrite them */
+        tell(session, session->flags & SESSION_WRITABLE ? LOG_ERROR : LOG_WARN,
+             "what a program without the shim has appended is no part of the content");
+}
+
+void session_tell_nameless(const struct session *session)
+{
+    struct scratch scratch;
+    struct stat status;
+    size_t length;
+    char *path;
+
+    if (sys_fstat(session->inode, &status) != 0 || status.st_nlink != 0 ||
+        scratch_take(&scratch, PATH_MAX) != 0)
+        return;
+    path = scratch.bytes;
+    length = session_path(session, path, PATH_MAX);
+    if (length > sizeof PROC_DELETED - 1 &&
+        strcmp(path + length - (sizeof PROC_DELETED - 1), PROC_DELETED) == 0)
+        path[length - (sizeof PROC_DELETED - 1)] = '\0';
+    if (sys_fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        log_line(LOG_ERROR,
+                 "%s: another file was put in its place since it was opened: what was written is not in that",
+                 path);
+    else
+        log_line(LOG_WARN, "%s: it was deleted since it was opened: what was written is lost with it", path);
+    scratch_give(&scratch);
+}

@@ -1,0 +1,353 @@
+/* What an open begins: the buffer, its content, and the program's descriptor. */
+#include "session/internal.h"
+
+#include "os/buffer_name.h"
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/signals.h"
+#include "session/buffer.h"
+#include "store/filelock.h"
+#include "store/rendezvous.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <string.h>
+
+static char *append_hex(char *end, uint64_t value)
+{
+    int digits = 1;
+
+    while (digits < 16 && value >> (4 * digits) != 0)
+        digits++;
+    for (int i = digits; i != 0; i--)
+        *end++ = "0123456789abcdef"[value >> (4 * (i - 1)) & 15];
+    return end;
+}
+
+/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an exec. INODE is the
+ * private descriptor of the inode: other sessions on it have a base of their own. */
+static void buffer_name(char name[64], const struct session *session)
+{
+    char *end = stpcpy(name, BUFFER_NAME_PREFIX);
+
+    end = append_hex(end, session->flags);
+    *end++ = ':';
+    end = append_hex(end, session->device);
+    *end++ = ':';
+    end = append_hex(end, session->number);
+    *end++ = ':';
+    end = append_hex(end, (uint64_t)session->inode);
+    *end = '\0';
+}
+
+/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of open(2). */
+static int make_buffer(struct session *session, int flags)
+{
+    const struct timespec never[2] = {{0, 1}, {0, 1}};
+    struct session_base base = {.force = (flags & O_TRUNC) != 0};
+    struct store_image image = {0};
+    struct stat status;
+    struct buffer buffer;
+    char name[64];
+    int private;
+    int error;
+
+    buffer_name(name, session);
+    error = buffer_make(name, (session->flags & SESSION_WRITABLE) != 0, flags, session_config->rescue_dir,
+                        &buffer);
+    if (error != 0)
+        return error;
+    if (!base.force)
+        error = store_load(session->inode, buffer.filler,
+                           (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0,
+                                               .timeout = session_config->lock_timeout},
+                           &image);
+    if (error == 0)
+        session_tell_edits(session, &image);
+    if (error == 0)
+        error = sys_fstat(buffer.filler, &status);
+    if (error != 0)
+        goto out;
+    base.size = image.size;
+    base.crc = image.payload_crc;
+    SESSION_SET(session->buffer_number, status.st_ino);
+    SESSION_SET(session->buffer_device, status.st_dev);
+    if (session->flags & SESSION_WRITABLE)
+        (void)sys_utimensat(buffer.filler, NULL, never, 0); /* any write sets it: see times_were_set() */
+    else
+        buffer_seal(&buffer);
+    descriptor_mark_buffer(buffer.fd);
+    private = descriptor_make_private(buffer.fd);
+    if (private < 0) {
+        error = private;
+        goto out;
+    }
+    SESSION_SET(session->buffer, private);
+    session_set_base(session, base);
+out:
+    if (buffer.filler != buffer.fd)
+        (void)sys_close(buffer.filler);
+    if (error == 0) {
+        SESSION_SET(session->early, buffer.program);
+        return 0;
+    }
+    (void)sys_close(buffer.fd);
+    if (buffer.program >= 0)
+        (void)sys_close(buffer.program);
+    return error;
+}
+
+struct swap {
+    const struct session *session;
+    dev_t old_device;
+    ino_t old_number;
+    int fresh; /* a descriptor of a new description, or -1 */
+};
+
+/* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which would fail. */
+#define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
+
+/* Puts the program's descriptor on the new buffer, at the same position. Those at one position are taken for copies. */
+static int swap_one(int fd, void *context)
+{
+    struct swap *swap = context;
+    const struct session *session = swap->session;
+    struct stat status;
+    char path[PROC_PATH_SIZE];
+    int64_t position;
+
+    if (sys_fstat(fd, &status) != 0 || status.st_dev != swap->old_device ||
+        status.st_ino != swap->old_number || descriptor_is_private(fd))
+        return 0;
+    position = sys_lseek(fd, 0, SEEK_CUR);
+    if (position < 0) /* O_PATH */
+        return 0;
+    if (swap->fresh < 0 || sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
+        if (swap->fresh >= 0)
+            (void)sys_close(swap->fresh);
+        swap->fresh = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
+                                                   (int)sys_fcntl(fd, F_GETFL, 0) & KEPT_FLAGS, 0));
+        if (buffer_is_proc_missing(swap->fresh) && session->early >= 0)
+            swap->fresh = (int)sys_fcntl(session->early, F_DUPFD_CLOEXEC, 0);
+        if (swap->fresh < 0)
+            return swap->fresh;
+        (void)sys_lseek(swap->fresh, position, SEEK_SET);
+    }
+    return sys_dup3(swap->fresh, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -EBADF : 0;
+}
+
+static int swap_all(struct swap *swap)
+{
+    int error = descriptor_for_each(swap_one, swap);
+
+    if (swap->fresh >= 0)
+        (void)sys_close(swap->fresh);
+    return error;
+}
+
+int session_take_over(const struct session *session, dev_t device, ino_t number)
+{
+    struct swap swap = {session, device, number, -1};
+
+    return swap_all(&swap);
+}
+
+int session_refresh_reader(struct session *session)
+{
+    struct swap swap = {session, session->buffer_device, session->buffer_number, -1};
+    int old_memory = session->buffer;
+    int error;
+
+    if (session_is_stray(session) || !session_table_is_ours())
+        return 0;
+    error = make_buffer(session, O_RDONLY);
+    if (error != 0)
+        return error;
+    error = swap_all(&swap);
+    (void)sys_close(old_memory);
+    return error;
+}
+
+static bool wants_writing(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+static unsigned initial_flags(bool stray, int flags, bool created)
+{
+    unsigned result = stray ? SESSION_STRAY : 0u;
+
+    if (wants_writing(flags))
+        result |=
+            SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
+    if (wants_writing(flags) && session_config->isolation == CONFIG_SESSION)
+        result |= SESSION_LOCKED;
+    return result;
+}
+
+/* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay where it is. */
+static int make_inode_private(int inode, const struct stat *status)
+{
+    descriptor_mark_inode(inode);
+    if (session_on(status->st_dev, status->st_ino) == NULL || !filelock_is_posix_holder(inode))
+        return descriptor_make_private(inode);
+    return inode;
+}
+
+static int is_in_use(int fd, void *context)
+{
+    struct session stray;
+    struct session *session;
+
+    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+}
+
+/* What this process has closed, but has mapped still, and opens again, it means to see. */
+static int sync_if_only_mapped(struct session *session, void *context)
+{
+    const struct stat *inode = context;
+
+    if (SESSION_GET(session->closed_here) && (SESSION_GET(session->flags) & SESSION_WRITABLE) &&
+        SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
+        descriptor_for_each(is_in_use, session) == 0 && session_is_mapped(session))
+        (void)session_sync(session);
+    return 0;
+}
+
+int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
+{
+    struct session *session = stray;
+    struct signals_held held;
+    struct stat status;
+    int private;
+    int error = sys_fstat(inode, &status);
+
+    if (error == 0 && session_table_is_ours()) {
+        (void)session_for_each(sync_if_only_mapped, &status);
+        session = session_claim();
+        error = session == NULL ? -ENFILE : 0;
+    }
+    if (error != 0) {
+        (void)sys_close(inode);
+        return error;
+    }
+    (void)rendezvous_wait(inode, session_config->lock_timeout);
+    SESSION_SET(session->device, status.st_dev);
+    SESSION_SET(session->number, status.st_ino);
+    SESSION_SET(session->buffer_number, 0);
+    SESSION_SET(session->buffer, -1);
+    SESSION_SET(session->inode, inode);
+    SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
+    session->linked = false;
+    SESSION_SET(session->closed_here, false);
+    SESSION_SET(session->has_guardian, false);
+    SESSION_SET(session->commit_lock, -1);
+    SESSION_SET(session->early, -1);
+    if (session == stray) {
+        session->committer = 0;
+        session->commit_again = 0;
+    }
+
+    if (session->flags & SESSION_LOCKED)
+        error = filelock_keep(inode, session_config->lock_timeout);
+    private = error == 0 ? make_inode_private(inode, &status) : error;
+    if (private < 0) {
+        session_drop(session);
+        return private;
+    }
+    SESSION_SET(session->inode, private);
+    held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
+    error = make_buffer(session, flags);
+    signals_release(&held);
+    if (error != 0) {
+        session_drop(session);
+        return error;
+    }
+    *result = session;
+    return 0;
+}
+
+/* The program's description is open: its number is to be the lowest that is free. */
+static int take_early(struct session *session, bool close_on_exec)
+{
+    int early = __atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL);
+    int fd = (int)sys_fcntl(early, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+
+    if (fd >= 0 && fd < early) {
+        (void)sys_close(early);
+        return fd;
+    }
+    if (fd >= 0)
+        (void)sys_close(fd);
+    (void)sys_fcntl(early, F_SETFD, close_on_exec ? FD_CLOEXEC : 0);
+    return early;
+}
+
+int session_open_descriptor(struct session *session, int flags)
+{
+    char path[PROC_PATH_SIZE];
+
+    return session->early >= 0 ? take_early(session, (flags & O_CLOEXEC) != 0)
+                               : sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
+                                            flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+}
+
+int session_hand_out(struct session *session, int flags)
+{
+    int fd = session_open_descriptor(session, flags);
+
+    if (fd < 0)
+        session_drop(session);
+    else
+        session_publish(session);
+    return fd;
+}
+
+/*
+ * The offset of the buffer's private description: bits 0 to 31 the CRC, 32 `force`, 33 to 36 the flags, and what is above
+ * the inode's identity in short. Not every file system has offsets of 63 bits; then there is less of that.
+ */
+enum { FORCE_BIT = 32, FLAGS_BIT = 33, IDENTITY_BIT = 37 };
+static const unsigned recorded_flags = SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED | SESSION_LOCKED;
+
+static uint64_t get_cell(int buffer)
+{
+    return (uint64_t)sys_lseek(buffer, 0, SEEK_CUR);
+}
+
+struct session_base session_get_base(const struct session *session)
+{
+    uint64_t cell = get_cell(session->buffer);
+
+    return (struct session_base){
+        .size = (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
+        .crc = (uint32_t)cell,
+        .force = (cell >> FORCE_BIT & 1) != 0,
+    };
+}
+
+void session_set_base(const struct session *session, struct session_base base)
+{
+    const uint64_t little = ((uint64_t)1 << (IDENTITY_BIT + RECORD_LITTLE)) - 1;
+    uint64_t cell = (uint64_t)session_identity_sum(session->device, session->number) << IDENTITY_BIT |
+                    (uint64_t)(session->flags & recorded_flags) << FLAGS_BIT |
+                    (uint64_t)base.force << FORCE_BIT | base.crc;
+
+    (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
+    if (sys_lseek(session->buffer, (int64_t)cell, SEEK_SET) == -EINVAL)
+        (void)sys_lseek(session->buffer, (int64_t)(cell & little), SEEK_SET);
+}
+
+struct session_record session_get_record(int buffer)
+{
+    uint64_t cell = get_cell(buffer);
+
+    return (struct session_record){.flags = (unsigned)(cell >> FLAGS_BIT) & recorded_flags,
+                                   .identity = (uint32_t)(cell >> IDENTITY_BIT)};
+}
+
+/* 26 bits, all there is room for. */
+uint32_t session_identity_sum(dev_t device, ino_t number)
+{
+    return (uint32_t)(((uint64_t)number * 31 + device) * UINT64_C(0x9e3779b97f4a7c15) >> 38);
+}

@@ -1,0 +1,104 @@
+/* A commit that failed: the new content is rescued, and the log says so. */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/scratch.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+size_t session_path(const struct session *session, char *path, size_t size)
+{
+    char link[PROC_PATH_SIZE];
+    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, session->inode), path, size - 1);
+
+    if (n < 0)
+        return log_format(path, size, "inode-%lu", (unsigned long)session->number);
+    path[n] = '\0';
+    return (size_t)n;
+}
+
+/* Writes a piece of the image into `fd`, from `bytes` or, where there was no memory for them, through a little buffer.
+ * Returns the count, 0 at the end, or a negative errno. */
+static ssize_t rescue_piece(const struct session *session, const char *bytes, uint64_t size, int fd,
+                            uint64_t done)
+{
+    char little[1024];
+    ssize_t n;
+
+    if (bytes != NULL)
+        return done == size ? 0 : sys_pwrite(fd, bytes + done, size - done, done);
+    n = sys_pread(session->buffer, little, sizeof little, done);
+    return n > 0 ? sys_pwrite(fd, little, (size_t)n, done) : n;
+}
+
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
+static int rescue(const struct session *session, const char *bytes, uint64_t size, char *path, size_t room)
+{
+    static unsigned counter;
+    const char *slash = strrchr(path, '/');
+    char name[200]; /* NAME_MAX with what is put behind it */
+    uint64_t done = 0;
+    int fd;
+    int error = 0;
+
+    (void)log_format(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    do {
+        unsigned number = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
+
+        (void)log_format(path, room, "%s/%s.atomshim-%d-%u", session_config->rescue_dir, name, sys_getpid(),
+                         number);
+        fd = DESCRIPTOR_INSIST(
+            sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    } while (fd == -EEXIST);
+    if (fd < 0)
+        return fd;
+    for (ssize_t n = 1; error == 0 && n != 0;) {
+        n = rescue_piece(session, bytes, size, fd, done);
+        if (n > 0)
+            done += (uint64_t)n;
+        else if (n != -EINTR)
+            error = (int)n;
+    }
+    if (error == 0)
+        error = sys_fsync(fd);
+    (void)sys_close(fd);
+    return error;
+}
+
+void session_report(const struct session *session, const void *bytes, uint64_t size, int failure)
+{
+    struct scratch scratch;
+    char *path;
+    char *saved;
+    int error;
+
+    if (scratch_take(&scratch, (size_t)2 * PATH_MAX) != 0) {
+        log_line(LOG_ERROR, "commit failed: %s; the old content stays", log_errno(failure));
+        return;
+    }
+    path = scratch.bytes;
+    saved = path + PATH_MAX;
+    (void)session_path(session, path, PATH_MAX);
+    if (session->flags & SESSION_REPLACES) {
+        log_line(LOG_ERROR,
+                 "%s: commit failed: %s; the old content stays, and so does the file that was to replace it",
+                 path, log_errno(failure));
+    } else if (session_config->rescue_dir == NULL) {
+        log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
+                 log_errno(failure));
+    } else {
+        memcpy(saved, path, PATH_MAX);
+        error = rescue(session, bytes, size, saved, PATH_MAX);
+        if (error == 0)
+            log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
+                     log_errno(failure), saved);
+        else
+            log_line(LOG_ERROR,
+                     "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s", path,
+                     log_errno(failure), saved, log_errno(error));
+    }
+    scratch_give(&scratch);
+}

@@ -1,0 +1,274 @@
+/* The table of sessions and their life; session.h has the states. */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/signals.h"
+#include "store/filelock.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct session table[SESSIONS_MAX];
+static unsigned table_used; /* slots from here on have never been used */
+static int sessions_live;   /* slots that are not free */
+static int strays_seen;     /* a vfork child had a session that is not in the table */
+
+/* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
+static int *owner;
+
+const struct config *session_config;
+
+/* From here on a fork and a vfork can be told apart. */
+void session_configure(const struct config *config)
+{
+    int *page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    session_config = config;
+    if (sys_is_error(page))
+        return;
+    (void)sys_madvise(page, IMAGE_PAGE, MADV_WIPEONFORK);
+    *page = sys_getpid();
+    __atomic_store_n(&owner, page, __ATOMIC_RELEASE);
+}
+
+bool session_any(void)
+{
+    return __atomic_load_n(&sessions_live, __ATOMIC_ACQUIRE) != 0 ||
+           __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
+}
+
+bool session_any_stray(void)
+{
+    return __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
+}
+
+bool session_is_stray(const struct session *session)
+{
+    return session < table || session >= table + SESSIONS_MAX;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)sys_close(fd);
+}
+
+/* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
+static void close_private(struct session *session)
+{
+    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
+    close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
+    close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
+}
+
+/* Is this number still the descriptor that the slot means? */
+static bool is_inode_of(const struct session *session, int fd)
+{
+    struct stat status;
+
+    return fd >= 0 && sys_fstat(fd, &status) == 0 && status.st_dev == session->device &&
+           status.st_ino == session->number;
+}
+
+bool session_is_buffer(const struct session *session, const struct stat *status)
+{
+    return status->st_ino == SESSION_GET(session->buffer_number) &&
+           status->st_dev == SESSION_GET(session->buffer_device);
+}
+
+static bool is_buffer_of(const struct session *session, int fd)
+{
+    struct stat status;
+
+    return fd >= 0 && sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status);
+}
+
+/*
+ * In a forked child. The kernel copied the descriptors a little before the buffer, and other threads of the parent were
+ * at work meanwhile: a slot counts only if its numbers are what it says, and only those are closed.
+ */
+static void sweep_after_fork(void)
+{
+    for (unsigned i = 0; i < table_used; i++) {
+        struct session *session = &table[i];
+        bool has_inode = is_inode_of(session, session->inode);
+        bool has_memory = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
+
+        session->committer = 0;
+        session->has_guardian = false; /* its guardian is the parent's */
+        close_if_open(is_buffer_of(session, session->commit_lock) &&
+                              descriptor_is_buffer(session->commit_lock)
+                          ? session->commit_lock
+                          : -1);
+        session->commit_lock = -1;
+        close_if_open(
+            session->state == SESSION_OPENING && is_buffer_of(session, session->early) ? session->early : -1);
+        session->early = -1;
+        if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
+                                               descriptor_is_private(session->inode)))
+            continue;
+        close_if_open(has_memory ? session->buffer : -1);
+        close_if_open(has_inode ? session->inode : -1);
+        session->state = SESSION_FREE;
+        sessions_live--;
+    }
+}
+
+bool session_table_is_ours(void)
+{
+    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int process;
+    int known;
+
+    if (page == NULL)
+        return true;
+    process = sys_getpid();
+    known = __atomic_load_n(page, __ATOMIC_ACQUIRE);
+    if (known == 0 &&
+        __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        sweep_after_fork();
+        return true;
+    }
+    return known == process;
+}
+
+/* The page need not have been emptied for it: nobody shares our memory here. */
+void session_after_fork(void)
+{
+    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+
+    if (page != NULL)
+        __atomic_store_n(page, 0, __ATOMIC_RELEASE);
+    (void)session_table_is_ours();
+}
+
+struct session *session_claim(void)
+{
+    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+        int expected = SESSION_FREE;
+        unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+
+        if (!__atomic_compare_exchange_n(&table[i].state, &expected, SESSION_OPENING, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        while (used <= i && !__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                                         __ATOMIC_ACQUIRE))
+            continue;
+        __atomic_add_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+        SESSION_SET(table[i].buffer_number, 0);
+        return &table[i];
+    }
+    return NULL;
+}
+
+struct session *session_enter(const struct session *found)
+{
+    struct session *session = session_claim();
+
+    if (session == NULL)
+        return NULL;
+    SESSION_SET(session->device, found->device);
+    SESSION_SET(session->number, found->number);
+    SESSION_SET(session->buffer_device, found->buffer_device);
+    SESSION_SET(session->buffer_number, found->buffer_number);
+    SESSION_SET(session->buffer, found->buffer);
+    SESSION_SET(session->inode, found->inode);
+    SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
+    session->linked = false;
+    SESSION_SET(session->closed_here, false);
+    SESSION_SET(session->has_guardian, false);
+    SESSION_SET(session->commit_lock, -1);
+    SESSION_SET(session->early, -1);
+    session_publish(session);
+    return session;
+}
+
+void session_publish(struct session *session)
+{
+    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
+    if (session->flags & SESSION_STRAY)
+        __atomic_store_n(&strays_seen, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&session->state, SESSION_LIVE, __ATOMIC_RELEASE);
+}
+
+void session_drop(struct session *session)
+{
+    if (session->flags & SESSION_STRAY) {
+        close_private(session);
+        return;
+    }
+    __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
+    close_private(session);
+    __atomic_store_n(&session->state, SESSION_FREE, __ATOMIC_RELEASE);
+    __atomic_sub_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+}
+
+int session_for_each(int (*visit)(struct session *session, void *context), void *context)
+{
+    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    int result = 0;
+
+    for (unsigned i = 0; i < used && result == 0; i++)
+        if (__atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
+            result = visit(&table[i], context);
+    return result;
+}
+
+struct inode_identity {
+    dev_t device;
+    ino_t number;
+    struct session *session;
+};
+
+static int has_inode(struct session *session, void *context)
+{
+    struct inode_identity *identity = context;
+
+    if (SESSION_GET(session->device) != identity->device || SESSION_GET(session->number) != identity->number)
+        return 0;
+    identity->session = session;
+    return 1;
+}
+
+struct session *session_on(dev_t device, ino_t number)
+{
+    struct inode_identity identity = {.device = device, .number = number};
+
+    (void)session_for_each(has_inode, &identity);
+    return identity.session;
+}
+
+struct session *session_of(const struct stat *status, struct session *stray)
+{
+    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    int after = -1;
+
+    if (status->st_nlink != 0) /* no memory has a name */
+        return NULL;
+    for (unsigned i = 0; i < used; i++)
+        if (session_is_buffer(&table[i], status) &&
+            __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
+            return &table[i];
+    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, stray))
+        return stray;
+    return NULL;
+}
+
+enum session_role session_identify(int fd, struct session *stray, struct session **session)
+{
+    struct stat status;
+
+    *session = NULL;
+    if (sys_fstat(fd, &status) != 0)
+        return SESSION_NONE;
+    *session = session_of(&status, stray);
+    if (*session != NULL) /* by its number, too: another process's lease may just have wiped the mark */
+        return fd == SESSION_GET((*session)->buffer) || descriptor_is_private(fd) ? SESSION_PRIVATE
+                                                                                  : SESSION_PROGRAM;
+
+    bool suspect =
+        session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
+    return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
+}

@@ -1,0 +1,128 @@
+/*
+ * Load and commit an image in an inode. The store knows files, not programs: no descriptor of a program, no
+ * session, no configuration. image.h describes the format, README.md the reader's rules in Python.
+ *
+ * STATES of a managed inode, and the function in store_commit.c that performs each transition
+ *
+ *         first_commit:          first_commit:          first_commit: empty header at 0
+ *         footer                 image                  (finish_adoption, if its writer died)
+ *   PLAIN ---------> PREPARED ---------> ADOPTED ---------> TWIN LIVE
+ *
+ *   TWIN LIVE --> HEAD LIVE   overwrite: the image goes into the head place
+ *   HEAD LIVE --> TWIN LIVE   overwrite: the image goes into the twin place, which grows as it has to
+ *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
+ *                             image into a new twin place, then an empty header at 0 that names it
+ *
+ *   A first commit sets a note (image.h) before its footer, and takes it away when that is on disk, or undone. Who dies in
+ *   between leaves it; the next first commit overwrites it, and cuts off first what the dead one left.
+ *
+ *   Before a place is overwritten, settle_live() sees to it that the live image is on disk. A commit that fails goes back
+ *   (withdraw), but never takes away what the disk may already lead to: where the way back is not certain to be on disk,
+ *   the new image stays, complete.
+ *
+ *   PLAIN      no header at 0, no valid footer: the payload is all bytes; but a note may say that a power cut left zeros
+ *              behind it
+ *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes
+ *   ADOPTED    no header at 0, footer valid, valid image in the twin place: that image
+ *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
+ *
+ * INVARIANTS, and the tests that guard each; tests name the numbers. I6 and I7 stand in session.h
+ *
+ *   I1  No byte of the live image is written while it is live (its mark excepted), and the other place is not
+ *       overwritten before the live image is known to be on disk (with sync).
+ *       unit/store_crash_test, unit/store_disk_fault_test, fuzz/protocol, campaigns/power
+ *   I2  Every reader gets exactly one committed image.
+ *       unit/store_crash_test, unit/store_test, unit/hostile_test, fuzz/reader, stress.bats, campaigns/history
+ *   I3  The inode number and the link count never change by our doing.
+ *       programs.bats, calls.bats, campaigns/kill, campaigns/power
+ *   I4  A commit that returned success survives kill -9 at once, and power loss with sync.
+ *       unit/store_fault_test, campaigns/kill, campaigns/power
+ *   I5  A commit that failed or died changed nothing that a reader can see.
+ *       unit/store_fault_test, unit/store_crash_test, failures.bats, campaigns/faults, campaigns/kill
+ *
+ * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; where a file was made
+ * longer a power cut leaves the data that made it so (btrfs), or else zeros together with an extended attribute that
+ * was set before (ext4 with data=ordered). xfs keeps to that but for the block that the plain bytes end in: README.
+ */
+#ifndef ATOMSHIM_STORE_H
+#define ATOMSHIM_STORE_H
+
+#include "format/image.h"
+#include "os/sys.h"
+
+enum store_kind { STORE_PLAIN, STORE_SIZED };
+
+/* The image that is the content of a file. */
+struct store_image {
+    enum store_kind kind;
+    uint64_t size;        /* payload bytes */
+    uint64_t generation;  /* 0 for a plain file */
+    uint64_t place;       /* file offset of the image; for a plain file 0 */
+    uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
+    uint32_t payload_crc; /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
+    bool flushed;         /* the image's mark: it is known to be on disk */
+    bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
+    bool edited;          /* there was a later image, complete on disk, which somebody else has damaged */
+    bool blank;           /* plain, and behind it zeros that a power cut left of a first commit */
+    bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+};
+
+/* How a reader gets past writers. */
+struct store_wait {
+    bool locked;     /* the caller holds the exclusive lock: nobody else is at it */
+    int64_t timeout; /* nanoseconds to wait for the shared lock once retrying did not help */
+};
+
+/*
+ * Finds the live image of `inode` (readable) and, with target >= 0, makes `target` (any seekable, writable
+ * file, from offset 0) an exact copy of its payload; with target < 0 the payload is only verified. Takes no
+ * lock unless writers lap it again and again. Returns 0 and fills *image. -EIO: no place holds a valid image,
+ * or the file goes on to look torn though nobody holds its lock. -ETIMEDOUT: writers kept the lock. Else what
+ * read, write, ftruncate or getxattr returned. *image and target hold nothing of use then.
+ */
+int store_load(int inode, int target, struct store_wait wait, struct store_image *image);
+
+/*
+ * Like store_load() without a target, but reads a payload only where a header alone cannot tell: an image
+ * that is marked as flushed is complete. The CRC of a plain file is not computed.
+ */
+int store_look(int inode, struct store_wait wait, struct store_image *image);
+
+/*
+ * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing. Returns 0, -EIO if it has
+ * fewer, or what read returned.
+ */
+int store_sum(int fd, uint64_t size, uint32_t *crc);
+
+/* What to commit. The bytes are the caller's and must not change until the commit has returned. */
+struct store_payload {
+    const void *bytes;
+    uint64_t size;
+    uint32_t crc; /* crc32c_mixed() of the bytes */
+};
+
+/*
+ * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h) the
+ * caller holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
+ * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache, unless the
+ * disk failed twice in a row: then it may be the new one, complete.
+ * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way; -EIO: the
+ * file holds no valid image to protect (see store_load) or the disk failed; else what pwrite, fdatasync or
+ * ftruncate returned.
+ */
+int store_commit(int inode, const struct store_payload *payload, bool sync);
+
+/*
+ * The plain format: the payload alone, without header. Growth is reserved first, then one pwrite, then the
+ * cut; -errno leaves the old bytes unless the disk failed in the middle. Not safe against power loss; see
+ * README.
+ */
+int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
+
+/* ---- shared by store_load.c and store_commit.c ---- */
+
+/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno.
+ */
+ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
+
+#endif

@@ -1,0 +1,177 @@
+#!/usr/bin/env bats
+# Every interposed call and where calls come from: C programs that pass with the shim and without it.
+
+load ../lib/helpers
+load ../lib/cases
+
+setup() {
+    helpers_setup
+    helpers_let_others_in
+}
+
+# The same calls by their libc functions, and by syscall(2).
+run_all_twice() {
+    run_all "calls_$1"
+    run_all "by_syscall_$1"
+}
+
+@test "the shim needs nothing but the C library" {
+    assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
+}
+
+# system_calls LIBRARY TURNS SCRIPT: how many a shell makes that goes TURNS times through SCRIPT.
+system_calls() {
+    LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -f -qq -o "$BATS_TEST_TMPDIR/trace" dash -c "i=0; while [ \$i -lt $2 ]; do $3; i=\$((i + 1)); done" \
+        <"$BATS_TEST_TMPDIR/outside" >/dev/null
+    wc -l <"$BATS_TEST_TMPDIR/trace"
+}
+
+# more SCRIPT: how many more in 100 turns with the shim than without it.
+more() {
+    local shim=$ROOT/build/libatomshim.so
+    echo $(($(system_calls "$shim" 110 "$1") - $(system_calls "$shim" 10 "$1") - (\
+        $(system_calls '' 110 "$1") - $(system_calls '' 10 "$1"))))
+}
+
+@test "I6 what is not managed costs one system call at open, and none at stat, read, write, dup2, close, and a failing open" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    echo content >outside
+    for pattern in "$MANAGED/app.cfg" '*.cfg' "$MANAGED/*.cfg:!/tmp/"; do
+        assert_equal "$(more ': <outside')" 100 'open, dup2, close'
+        assert_equal "$(more ": <$PWD/outside")" 100 'by its absolute path'
+        assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
+        assert_equal "$(more ': >outside')" 100 'truncated'
+        assert_equal "$(more 'true <missing' 2>/dev/null)" 0 'not there'
+        assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    done
+}
+
+@test "I6 with a pattern that every name could match two, to write by a path of several components four, by a symbolic link five" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    mkdir folder
+    echo content >outside
+    ln -s outside link
+    for pattern in "$MANAGED/" "$MANAGED/*"; do
+        assert_equal "$(more ': <outside')" 200 'open, dup2, close'
+        assert_equal "$(more ": <$PWD/outside")" 200 'by its absolute path'
+        assert_equal "$(more ': <link')" 200 'by a link'
+        assert_equal "$(more 'true <missing' 2>/dev/null)" 0 'not there'
+        assert_equal "$(more ': >>outside')" 200 'open for writing, dup2, close'
+        assert_equal "$(more ': >outside')" 200 'truncated'
+        rm -f new*
+        assert_equal "$(more ': >new$i')" 200 'created'
+        assert_equal "$(more ': >/dev/null')" 100 'a device'
+        assert_equal "$(more ": >$PWD/outside")" 400 'by its absolute path'
+        assert_equal "$(more ': >folder/new')" 400 'by a relative path'
+        assert_equal "$(more 'true >missing/new' 2>/dev/null)" 200 'in a folder that is not there'
+        assert_equal "$(more ': >link')" 500 'by a link'
+        assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    done
+}
+
+@test "I6 openat, open with O_EXCL, mkstemp with a pattern that every name could match" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    cd "$BATS_TEST_TMPDIR" || return
+    local pattern=$MANAGED/
+    run_opens() { # LIBRARY TURNS WAY: the system calls of a program that opens so often
+        rm -rf opened && mkdir opened
+        # mkstemp() asks for random bytes as often as they please it
+        LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -qq -e 'trace=!getrandom' -o "$BATS_TEST_TMPDIR/trace" "$PROGRAMS/opens" "$3" "$2" opened
+        wc -l <"$BATS_TEST_TMPDIR/trace"
+    }
+    more_opens() { # WAY
+        local shim=$ROOT/build/libatomshim.so
+        echo $(($(run_opens "$shim" 110 "$1") - $(run_opens "$shim" 10 "$1") - ($(run_opens '' 110 "$1") - $(run_opens '' 10 "$1"))))
+    }
+    assert_equal "$(more_opens read)" 200 'openat'
+    assert_equal "$(more_opens write)" 200 'openat, to write'
+    assert_equal "$(more_opens exclusive)" 200 'openat, O_EXCL'
+    assert_equal "$(more_opens stream)" 400 'fopen of a path'
+    assert_equal "$(more_opens temporary)" 200 'mkstemp'
+    assert_equal "$(more_opens directory)" 0 'a directory'
+}
+
+@test "open and its siblings, creat, truncate" {
+    run_all_twice open
+}
+
+@test "streams" {
+    run_all calls_stream
+}
+
+@test "close, close_range, closefrom, dup2, dup3" {
+    run_all_twice close
+}
+
+@test "fsync, fdatasync, msync, munmap, copy_file_range, sendfile" {
+    run_all_twice sync
+}
+
+@test "fcntl, lockf and flock: they exclude other processes, and never our own commit" {
+    run_all_twice lock
+}
+
+@test "I7 an unlock by who did not get the lock neither waits for a commit nor reports one" {
+    printf old >"$MANAGED/file"
+    ATOMSHIM_LOCK_TIMEOUT=0.2 wrapped "$PROGRAMS/calls_lock" refused "$MANAGED/file" 2>"$BATS_TEST_TMPDIR/log"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/log")" ''
+}
+
+@test "I3 I5 rename onto a managed file" {
+    run_all_twice rename
+}
+
+@test "the stat family" {
+    run_all_twice status
+}
+
+@test "fchmod, fchown, times, extended attributes" {
+    run_all_twice metadata
+}
+
+@test "paths that lead to an open file: /proc/self/fd/N, /dev/stdin; empty ones" {
+    run_all_twice paths
+}
+
+@test "what the file system knows: statfs, ioctl, pathconf, fallocate" {
+    run_all_twice filesystem
+}
+
+@test "files that the libc opens inside itself: mkstemp, setmntent, updwtmp" {
+    run_all calls_temporary
+}
+
+@test "walks: ftw, nftw, fts, names alone" {
+    run_all calls_walk
+}
+
+@test "further names of them, openat2, open_by_handle_at; cancellation" {
+    run_all calls_aliases
+}
+
+@test "what needs no help: read, write, seek, map, splice, aio, names" {
+    run_all calls_native
+}
+
+@test "syscall() itself" {
+    run_all calls_syscall
+    run_all own_close
+}
+
+@test "I7 exec, spawn, system, popen, passed descriptors: programs with the shim and without" {
+    run_all calls_exec
+}
+
+@test "I7 the ways to exit" {
+    run_all_twice exit
+}
+
+@test "I2 I7 full tables, handlers that leave, threads that fork, numbers that move at exec, streams" {
+    run_all trouble
+}
+
+@test "I2 I7 forks, vfork, spawn, exec, passed descriptors, threads, handlers, small stacks" {
+    run_all situations
+}

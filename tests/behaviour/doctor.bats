@@ -1,0 +1,133 @@
+#!/usr/bin/env bats
+# doctor: each finding is one line, and the exit status says whether there is a problem.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/app.cfg
+    echo plain >"$file"
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+# doctor STATUS ARGUMENT...
+doctor() {
+    local expected=$1
+    shift
+    run atomshim doctor "$@"
+    assert_equal "$status" "$expected" "doctor $*: $output"
+}
+
+has() { # each TEXT is part of a line
+    for text in "$@"; do
+        [[ $output == *"$text"* ]] || {
+            printf 'no "%s" in\n%s\n' "$text" "$output" >&2
+            return 1
+        }
+    done
+}
+
+@test "doctor: all is well" {
+    doctor 0 --path "$MANAGED/" sh
+    has "ok       the shim is $ROOT/build/libatomshim.so" 'sh will be covered: it is dynamically linked, for glibc' \
+        "ok       $file: plain, 6 bytes" "ok       $MANAGED: "
+    echo new | wrapped dd of="$file" status=none
+    doctor 0 --path "$file"
+    has "ok       $file: sized, generation 1, 4 bytes"
+    ATOMSHIM_PATHS=$file doctor 0
+    has "sized, generation 1"
+}
+
+@test "doctor: programs that will not be covered, and why" {
+    doctor 1 --path "$file" "$PROGRAMS/static_writer"
+    has 'static_writer will not be covered: it is statically linked'
+    doctor 1 --path "$file" no-such-program
+    has 'problem  no-such-program: not found'
+    printf '#!%s 1 write x\n' "$PROGRAMS/static_writer" >script
+    chmod +x script
+    doctor 1 --path "$file" ./script
+    has "its interpreter $PROGRAMS/static_writer is statically linked"
+    printf '#!/usr/bin/env python3\n' >script
+    doctor 0 --path "$file" ./script
+    has './script will be covered: it is a script for a program that is'
+}
+
+@test "doctor: Go programs, dynamic ones too, are told by their note; run refuses them" {
+    cat >go.c <<'EOF'
+#include <stdio.h>
+__attribute__((section(".note.go.buildid"), aligned(4), used)) static const struct { int sizes[2], type; char name[4], id[4]; } note =
+    {{4, 4}, 4, "Go", "id"};
+int main(void) { return puts("go") < 0; }
+EOF
+    cc -o go go.c
+    doctor 1 --path "$file" ./go
+    has 'is a Go program, which makes its system calls past the C library'
+    run atomshim run --path "$file" -- ./go
+    assert_equal "$status $output" "126 atomshim: ./go: the shim would not load: it is a Go program, which makes its system calls past the C library (--force runs it nevertheless)"
+    # and one that inherits a file is looked after by a guardian
+    # shellcheck disable=SC2016
+    assert_equal "$(wrapped bash -c './go >"$0"; cat "$0"' "$file")" go
+}
+
+@test "doctor: set-id programs, 32-bit programs, musl" {
+    if [ "$(id -u)" -eq 0 ]; then
+        cp /bin/true set-id
+        chmod 6755 set-id
+        chown 65534:65534 set-id
+        chmod 6755 set-id
+        doctor 1 --path "$file" ./set-id
+        has 'set-user-id, set-group-id or has file capabilities'
+    fi
+    # an ELF header of class 32
+    printf '\177ELF\001\001\001\000\000\000\000\000\000\000\000\000\002\000\003\000\001\000\000\000' >elf32
+    head -c 64 /dev/zero >>elf32
+    chmod +x elf32
+    doctor 1 --path "$file" ./elf32
+    has 'is a 32-bit program, the shim is not'
+    command -v musl-gcc >/dev/null || skip 'musl-gcc is not installed'
+    echo 'int main(void) { return 0; }' >m.c
+    musl-gcc -o m m.c
+    doctor 0 --path "$file" ./m
+    has 'for musl'
+}
+
+@test "doctor: damaged, locked, unreadable files, patterns that match nothing" {
+    echo new | wrapped dd of="$file" status=none
+    cp "$file" "$MANAGED/damaged"
+    printf X | dd of="$MANAGED/damaged" bs=1 seek=20 conv=notrunc status=none
+    doctor 1 --path "$MANAGED/"
+    has "problem  $MANAGED/damaged: damaged: "
+    rm "$MANAGED/damaged"
+    python3 -c '
+import fcntl, os, subprocess, sys
+f = open(sys.argv[1], "r+"); fcntl.lockf(f, fcntl.LOCK_EX)
+sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/build/atomshim" doctor --path "$file" >out
+    grep -q "warning  $file: process [0-9]* holds a lock on it" out
+    doctor 0 --path "$MANAGED/*.nothing" --path /no/such/folder/x
+    has "note     $MANAGED/*.nothing: matches no file right now" '/no/such/folder/x: matches nothing'
+    ln -s "$MANAGED" symbolic
+    doctor 0 --path "$PWD/symbolic/*"
+    has 'files are matched by their canonical path'
+}
+
+@test "doctor: wrong usage, wrong configuration, a shim that is switched off" {
+    doctor 2 --bogus
+    has "unknown option '--bogus': accepted are --path PATTERN and --help"
+    doctor 0 --path "$file" sh -c 'arguments are not looked at'
+    ATOMSHIM_RESCUE_DIR=/no/such doctor 1 --path "$file"
+    has 'ATOMSHIM_RESCUE_DIR: /no/such: No such file or directory'
+    doctor 1 sh
+    has 'no files to manage: give --path PATTERN or set ATOMSHIM_PATHS'
+    ATOMSHIM_LOCK_TIMEOUT=x doctor 2 --path "$file"
+    ATOMSHIM_DISABLE=1 doctor 1 --path "$file"
+    has 'ATOMSHIM_DISABLE is set: the shim does nothing'
+    doctor 0 --help
+}
+
+@test "doctor: without /proc and without memory files it says what takes their place" {
+    unshare -m true 2>/dev/null || skip 'needs the right to unshare'
+    # shellcheck disable=SC2016
+    run unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$PROGRAMS/without_memfd" kill "$ROOT/build/atomshim" doctor --path "$file"
+    assert_equal "$status" 0 "$output"
+    has '/proc is not mounted: images are held in unlinked files' 'memory files cannot be made here'
+}

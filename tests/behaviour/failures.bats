@@ -1,0 +1,164 @@
+#!/usr/bin/env bats
+# A commit that cannot be: the program is told, the old content stays, the new one is rescued, one line is logged.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/file
+    rescue=$BATS_TEST_TMPDIR/rescue
+    log=$BATS_TEST_TMPDIR/log
+    mkdir "$rescue"
+    export file ATOMSHIM_LOG_FILE=$log
+}
+
+teardown() {
+    [ -z "${holder-}" ] || kill "$holder" 2>/dev/null || true # it is there if the test failed
+    umount "$MANAGED" 2>/dev/null || true
+}
+
+# mount_small TYPE: a file system of 1 MiB, or a few, at $MANAGED.
+mount_small() {
+    [ "$(id -u)" -eq 0 ] || skip 'mounting needs root'
+    case $1 in
+    tmpfs) mount -t tmpfs -o size=1m tmpfs "$MANAGED" || skip 'no mounts here' ;;
+    *)
+        PATH=$PATH:/usr/sbin:/sbin
+        truncate -s 4M "$BATS_TEST_TMPDIR/disk"
+        "mkfs.$1" -q -F -O ^has_journal "$BATS_TEST_TMPDIR/disk"
+        mount -o loop "$BATS_TEST_TMPDIR/disk" "$MANAGED" || skip 'no loop devices here'
+        ;;
+    esac
+}
+
+rescued() {
+    find "$rescue" -type f | wc -l
+}
+
+full_disk() {
+    local how before
+    mount_small "$1"
+    wrapped sh -c 'echo old >"$file"; echo old >"$file"'
+    ln "$file" "$file.link"
+    before=$(stat -c '%i %h' "$file")
+    for how in close fclose fsync fdatasync; do
+        rm -f "$rescue"/* "$log"
+        run -0 env ATOMSHIM_RESCUE_DIR="$rescue" LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" \
+            "$PROGRAMS/failing" "$file" 6000000 "$how"
+        assert_equal "$output" ENOSPC "$how"
+        assert_equal "$(payload "$file")" old "I5 the old content, $how"
+        assert_equal "$(wrapped cat "$file.link")" old
+        assert_equal "$(stat -c '%i %h' "$file")" "$before" 'I3'
+        # fsync fails, and the close at the end of the program fails again
+        [[ $how == f*sync ]] || assert_equal "$(wc -l <"$log")" 1 "lines logged, $how"
+        [[ $(head -n 1 "$log") == *"error: $file: commit failed: no space left on device (ENOSPC); the old content stays, the new is in $rescue/file.atomshim-"* ]]
+        for saved in "$rescue"/*; do
+            assert_equal "$(tr -d n <"$saved" | wc -c) $(stat -c %s "$saved")" '0 6000640' 'rescued'
+        done
+    done
+    wrapped sh -c 'echo next >"$file"'
+    assert_equal "$(payload "$file")" next
+}
+
+@test "I5 I7 a full tmpfs: ENOSPC from close, fclose, fsync, fdatasync; old content stays; rescue" {
+    full_disk tmpfs
+}
+
+@test "I5 I7 a full ext4" {
+    full_disk ext4
+}
+
+@test "I5 a full disk at a first commit leaves the plain file" {
+    mount_small tmpfs
+    printf plain >"$file"
+    run -0 wrapped "$PROGRAMS/failing" "$file" 6000000 close
+    assert_equal "$output" ENOSPC
+    assert_equal "$(cat "$file")" plain
+    assert_equal "$(stat -c %s "$file")" 5
+}
+
+@test "real programs see the full disk" {
+    mount_small tmpfs
+    head -c 3000000 /dev/zero >"$BATS_TEST_TMPDIR/large"
+    wrapped sh -c 'echo old >"$file"'
+    run ! wrapped cp "$BATS_TEST_TMPDIR/large" "$file"
+    [[ $output == *'No space left on device'* ]]
+    run ! wrapped dd if="$BATS_TEST_TMPDIR/large" of="$file" bs=1M status=none
+    [[ $output == *'No space left on device'* ]]
+    run ! wrapped python3 -c 'import os
+with open(os.environ["file"], "wb") as f: f.write(bytes(3000000))'
+    [[ $output == *'No space left on device'* ]]
+    run ! wrapped tee "$file" <"$BATS_TEST_TMPDIR/large" >/dev/null
+    assert_equal "$(payload "$file")" old
+}
+
+@test "without ATOMSHIM_RESCUE_DIR the line says that the new content is lost" {
+    mount_small tmpfs
+    wrapped sh -c 'echo old >"$file"'
+    run -0 wrapped "$PROGRAMS/failing" "$file" 6000000 close
+    [[ $(cat "$log") == *'the old content stays, the new is lost' ]]
+}
+
+@test "a read-only file system: EROFS as without the shim, reading works" {
+    mount_small tmpfs
+    wrapped sh -c 'echo content >"$file"'
+    mount -o remount,ro "$MANAGED"
+    for way in env wrapped; do
+        run -0 "$way" "$PROGRAMS/failing" "$file" 10 close
+        assert_equal "$output" EROFS "$way"
+        run -0 "$way" "$PROGRAMS/failing" "$file" 10 truncate
+        assert_equal "$output" EROFS "$way"
+    done
+    assert_equal "$(wrapped cat "$file")" content
+}
+
+@test "a lock that is never given back: ETIMEDOUT after ATOMSHIM_LOCK_TIMEOUT, readers unaffected" {
+    wrapped sh -c 'echo old >"$file"'
+    mkfifo "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/done"
+    python3 -c 'import fcntl, os, sys
+f = open(os.environ["file"], "r+b")
+fcntl.lockf(f, fcntl.LOCK_EX)
+print(file=open(sys.argv[1], "w"))
+open(sys.argv[2]).close()' "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/done" 3>&- &
+    holder=$!
+    read -r -t 60 _ <>"$BATS_TEST_TMPDIR/ready"
+    ATOMSHIM_LOCK_TIMEOUT=0.05 run -0 wrapped "$PROGRAMS/failing" "$file" 10 close
+    assert_equal "$output" ETIMEDOUT
+    assert_equal "$(wrapped cat "$file")" old
+    : >"$BATS_TEST_TMPDIR/done"
+    wait "$holder"
+    run -0 wrapped "$PROGRAMS/failing" "$file" 10 close
+    assert_equal "$output" ok
+}
+
+@test "ATOMSHIM_ISOLATION=session: read-modify-write by many adds up" {
+    wrapped sh -c 'echo 0 >"$file"'
+    for _ in 1 2 3 4; do
+        ATOMSHIM_ISOLATION=session wrapped python3 -c 'import os
+for i in range(25):
+    f = open(os.environ["file"], "r+")
+    n = int(f.read()); f.seek(0); f.write(str(n + 1)); f.close()' 3>&- &
+    done
+    wait
+    assert_equal "$(payload "$file")" 100
+}
+
+@test "a bad setting: one line, the default is used, the program goes on" {
+    ATOMSHIM_FORMAT=bogus wrapped sh -c 'echo content >"$file"'
+    assert_equal "$(payload "$file")" content
+    assert_equal "$(sed 's/\[[0-9]*\]/[]/' "$log" | sort -u)" \
+        'atomshim[]: error: ATOMSHIM_FORMAT=bogus: accepted are "sized" and "plain"; the default is used'
+}
+
+@test "ATOMSHIM_FORMAT=plain: no header, the same inode, content right" {
+    printf old >"$file"
+    before=$(inode "$file")
+    export ATOMSHIM_FORMAT=plain
+    for content in first 'a longer second one' x ''; do
+        wrapped sh -c 'printf %s "$0" >"$file"' "$content"
+        assert_equal "$(cat "$file")" "$content"
+    done
+    wrapped sh -c 'seq 100000 >"$file"'
+    assert_equal "$(cksum <"$file")" "$(seq 100000 | cksum)"
+    assert_equal "$(inode "$file")" "$before"
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env bats
+# The format as a stranger sees it: scripts/read_image.py knows only the README's description.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/file
+    export file
+}
+
+stranger() {
+    python3 "$ROOT/scripts/read_image.py" "$1"
+}
+
+both_read() { # CONTENT
+    assert_equal "$(stranger "$file")" "$1" 'read_image.py'
+    assert_equal "$(payload "$file")" "$1" 'atomshim cat'
+}
+
+# put OFFSET TEXT: changes bytes of the file by hand
+put() {
+    printf %s "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none
+}
+
+info() {
+    atomshim info "$file" | sed -n "s/^$1: //p"
+}
+
+@test "a plain file, an empty one, head live, twin live" {
+    printf 'plain' >"$file"
+    both_read plain
+    : >"$file"
+    both_read ''
+    for i in 1 2 3 4; do
+        wrapped sh -c "echo commit $i >\"\$file\""
+        both_read "commit $i"
+    done
+}
+
+@test "head -n 1 tells a person what the file is" {
+    wrapped sh -c 'echo one >"$file"; echo two >"$file"'
+    [[ $(head -n 1 "$file") == '#atomshim/1 generation='*' size='* ]]
+}
+
+@test "the script has at most 31 lines" {
+    [ "$(wc -l <"$ROOT/scripts/read_image.py")" -le 31 ]
+}
+
+@test "I2 a torn live image: the other one is the content, in either place" {
+    wrapped sh -c 'echo good >"$file"; echo torn >"$file"'
+    assert_equal "$(info 'live place')" head
+    put 128 X
+    put 126 - # a writer that died had not set the mark
+    both_read good
+    wrapped sh -c 'echo new head >"$file"; echo torn >"$file"'
+    assert_equal "$(info 'live place')" twin
+    twin=$(info 'twin offset')
+    put $((twin + 128)) X
+    put $((twin + 126)) -
+    both_read 'new head'
+}
+
+@test "I2 an image torn at each of its pages, and a header cut in two" {
+    wrapped sh -c 'echo good >"$file"; echo also >"$file"'
+    wrapped sh -c 'seq 20000 >"$file"'
+    twin=$(info 'twin offset')
+    assert_equal "$(info 'live place')" twin
+    put $((twin + 126)) -
+    cp "$file" "$file.whole"
+    for page in 0 1 5 26; do
+        cp "$file.whole" "$file"
+        dd if=/dev/zero of="$file" bs=4096 seek=$((twin / 4096 + page)) count=1 conv=notrunc status=none
+        both_read also
+    done
+    cp "$file.whole" "$file"
+    put $((twin + 40)) '################'
+    both_read also
+}
+
+@test "a damaged header at 0 is an error, never plain content" {
+    wrapped sh -c 'echo good >"$file"; echo also >"$file"'
+    put 30 '################'
+    run ! stranger "$file"
+    run -1 atomshim cat "$file"
+    run -1 atomshim verify "$file"
+    run wrapped cat "$file"
+    [ "$status" -ne 0 ]
+    [[ $output == *'Input/output error'* ]]
+}
+
+attribute() { # VALUE: sets the note; without one: prints it
+    python3 -c 'import os, sys
+name = "user.atomshim"
+if sys.argv[2:]: os.setxattr(sys.argv[1], name, sys.argv[2].encode())
+elif name in os.listxattr(sys.argv[1]): print(os.getxattr(sys.argv[1], name).decode())' "$file" "$@"
+}
+
+# The file as a power cut leaves it when its first commit got no further than note and size.
+cut_off() {
+    printf 'old\n' >"$file"
+    truncate -s 16512 "$file"
+    attribute '0000000000000000004 0000000000000016512 151e31a5 610a739f'
+}
+
+raw_is_read() {
+    stranger "$file" | cmp - "$file"
+    payload "$file" | cmp - "$file"
+    wrapped cat "$file" | cmp - "$file"
+}
+
+@test "I2 I5 a power cut in a first commit that left its note and size, and zeros" {
+    cut_off 2>/dev/null || skip 'no extended attributes here'
+    both_read old
+    assert_equal "$(wrapped stat -c %s "$file")" 4
+    wrapped sh -c 'echo next >>"$file"'
+    both_read $'old\nnext'
+    assert_equal "$(attribute)" '' 'the note'
+    : >"$file"
+    wrapped sh -c 'echo first >"$file"'
+    assert_equal "$(attribute)" '' 'the note'
+}
+
+@test "I5 a note that was left behind cuts off nothing that a program without the shim wrote" {
+    cut_off 2>/dev/null || skip 'no extended attributes here'
+    put 0 OLD
+    raw_is_read
+    cut_off
+    put 8192 x
+    raw_is_read
+    cut_off
+    truncate -s 20608 "$file"
+    raw_is_read
+    truncate -s 128 "$file"
+    raw_is_read
+    printf 'new\n' >"$file"
+    raw_is_read
+    cut_off
+    # the last digit
+    attribute '0000000000000000004 0000000000000016512 151e31a5 610a739e'
+    raw_is_read
+    wrapped sh -c 'echo next >"$file"'
+    both_read next
+    assert_equal "$(attribute)" '' 'the note'
+}
+
+@test "I2 a first commit that stopped after its footer, and after its image" {
+    printf 'the plain content' >"$file"
+    wrapped sh -c 'echo new >"$file"'
+    # undo the last step, the header at 0, as if the writer had died before it
+    twin=$(info 'twin offset')
+    size=$(stat -c %s "$file")
+    put 0 'the plain content'
+    dd if=/dev/zero of="$file" bs=1 seek=17 count=111 conv=notrunc status=none
+    assert_equal "$(atomshim info "$file" | sed -n 's/^format: //p')" 'first commit begun'
+    both_read new
+    # and the image too
+    dd if=/dev/zero of="$file" bs=4096 seek=$((twin / 4096)) count=1 conv=notrunc status=none
+    assert_equal "$(stat -c %s "$file")" "$size"
+    both_read 'the plain content'
+    wrapped sh -c 'echo next >"$file"'
+    both_read next
+}

@@ -1,0 +1,303 @@
+#!/usr/bin/env bats
+# Where programs are run: without /proc, in sandboxes, beside other preloads, with few or many descriptors.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/app.cfg
+    export file
+    printf old >"$file"
+    helpers_let_others_in
+}
+
+# What shells do with redirections; leaves what the test then looks for.
+redirections='
+    echo a >"$file"; cat <"$file"; echo b >>"$file"; cat "$file"
+    { echo c; cat "$file"; } >"$file.2"; sed s/a/A/ "$file" >"$file.3"; ln "$file" "$file.4"
+    sed -i s/b/B/ "$file"; exec 3>"$file.5"; echo one >&3; (echo two >&3); /bin/echo three >&3'
+
+assert_redirected() { # OUTPUT
+    assert_equal "$(printf '%s' "$1" | tr '\n' ' ')" 'a a b' 'seen'
+    assert_equal "$(for n in '' .2 .3 .4 .5; do payload "$file$n" | tr '\n' ' '; done)" 'a B c a b A b a B one two three '
+    assert_equal "$(stat -c %h "$file")" 2 'I3: links'
+    for n in '' .2 .3 .5; do
+        atomshim verify "$file$n" >/dev/null
+        [[ "$(atomshim info "$file$n")" == *'format: sized'* ]] # managed, not written raw
+    done
+}
+
+needs_namespaces() {
+    unshare "$@" true 2>/dev/null || skip "needs the right to unshare $*"
+}
+
+@test "I2 I7 without /proc" {
+    needs_namespaces -m
+    for shell in dash bash; do
+        rm -f "$MANAGED"/*
+        run unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+            timeout 60 "$shell" -c "$redirections"
+        assert_equal "$status" 0
+        assert_redirected "$output"
+    done
+}
+
+@test "I2 I7 without /proc: every call, fork, exec and exit" {
+    needs_namespaces -m
+    for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
+        for name in $("$PROGRAMS/$program"); do
+            case $name in
+            # the test looks into /proc itself; what is mapped, or was killed, is known from there
+            fexecve | exec-no-more | exec-killed | *mapp* | munmap | freopen*) continue ;;
+            esac
+            printf old >"$file"
+            ln -f "$file" "$file.link2"
+            unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+                timeout 60 "$PROGRAMS/$program" "$name" "$file" || echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
+            rm -rf "${MANAGED:?}"/*
+        done
+    done
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/failed" 2>/dev/null)" ''
+}
+
+@test "I2 seccomp filters that kill or refuse memfd_create" {
+    for way in kill errno; do
+        rm -f "$MANAGED"/*
+        run wrapped "$PROGRAMS/without_memfd" "$way" timeout 60 dash -c "$redirections"
+        assert_equal "$status" 0 "$way"
+        assert_redirected "$output"
+    done
+    printf old >"$file"
+    wrapped "$PROGRAMS/without_memfd" self "$file"
+    assert_equal "$(payload "$file") $(generation "$file")" 'sandboxed 1'
+}
+
+@test "I2 I7 a seccomp filter that kills for memfd_create: every call" {
+    for program in calls_open calls_close calls_exit calls_exec calls_lock calls_stream calls_sync calls_status situations trouble; do
+        for name in $("$PROGRAMS/$program"); do
+            [ "$name" != exec-no-more ] || continue # looks for a memfd
+            printf old >"$file"
+            wrapped "$PROGRAMS/without_memfd" kill timeout 60 "$PROGRAMS/$program" "$name" "$file" 3>&- ||
+                echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
+            rm -rf "${MANAGED:?}"/*
+        done
+    done
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/failed" 2>/dev/null)" ''
+}
+
+@test "a seccomp filter that a container has from its first process on is tried out in a child" {
+    needs_namespaces --pid --fork --mount-proc
+    wrapped unshare --pid --fork --mount-proc "$PROGRAMS/without_memfd" kill sh -c 'echo new >"$file"'
+    assert_equal "$(payload "$file")" new
+    wrapped unshare --pid --fork --mount-proc "$PROGRAMS/without_memfd" other \
+        sh -c 'exec 3>"$file"; LD_PRELOAD= readlink /proc/$$/fd/3; echo newer >&3' >"$BATS_TEST_TMPDIR/link"
+    grep -q ^/memfd:atomshim "$BATS_TEST_TMPDIR/link"
+    assert_equal "$(payload "$file")" newer
+}
+
+@test "without /proc: links, relative paths and directory descriptors lead to the managed file" {
+    needs_namespaces -m
+    mkdir "$MANAGED/sub"
+    ln -s ../../managed/./app.cfg "$MANAGED/sub/link"
+    ln -s "$MANAGED/sub" "$BATS_TEST_TMPDIR/elsewhere"
+    for how in "open('$BATS_TEST_TMPDIR/elsewhere/link', flags)" "open('../app.cfg', flags)" \
+        "open('link', flags, dir_fd=os.open('$BATS_TEST_TMPDIR/elsewhere', os.O_RDONLY))"; do
+        printf old >"$file"
+        (cd "$MANAGED/sub" && wrapped unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh python3 -S -c "
+import os
+flags = os.O_WRONLY | os.O_TRUNC
+fd = os.$how
+os.write(fd, b'new')
+os.close(fd)")
+        assert_equal "$(payload "$file") $(generation "$file")" 'new 1' "$how"
+    done
+}
+
+@test "I7 without /proc and any directory to write in: the open fails and says so, the file stays as it is" {
+    [ "$(id -u)" -eq 0 ] || skip 'chroot needs root'
+    chmod 666 "$file"
+    ATOMSHIM_PATHS=/app.cfg LD_PRELOAD=$ROOT/build/libatomshim.so run python3 -S -c "
+import os
+os.chroot('$MANAGED')
+os.chdir('/')
+os.setuid(65534)
+os.open('app.cfg', os.O_WRONLY | os.O_TRUNC)"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *'no memory for a managed file'*'Cannot allocate memory'* ]]
+    assert_equal "$(cat "$file")" old
+}
+
+@test "I2 vm.memfd_noexec forbids memory files that may be executed, and any" {
+    needs_namespaces --pid --fork --mount-proc
+    for value in 1 2; do
+        rm -f "$MANAGED"/*
+        run unshare --pid --fork --mount-proc sh -c "echo $value >/proc/sys/vm/memfd_noexec"' 2>/dev/null || exit 99
+            exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh timeout 60 dash -c "$redirections"
+        [ "$status" -ne 99 ] || skip 'this kernel has no vm.memfd_noexec'
+        assert_redirected "$output"
+    done
+}
+
+@test "I2 in a chroot that was entered with a file open, and in a user namespace" {
+    needs_namespaces -Ur
+    rm -f "$MANAGED"/*
+    run wrapped unshare -Ur timeout 60 dash -c "$redirections"
+    assert_redirected "$output"
+    printf old >"$file"
+    mkdir "$BATS_TEST_TMPDIR/root"
+    wrapped python3 -c '
+import os, sys
+f = open(os.environ["file"], "w")
+os.chroot(sys.argv[1]); os.chdir("/")
+f.write("from the chroot"); f.close()' "$BATS_TEST_TMPDIR/root"
+    assert_equal "$(payload "$file")" 'from the chroot'
+}
+
+@test "I7 setuid() after open" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    wrapped python3 -c '
+import os
+f = open(os.environ["file"], "w")
+os.setgid(65534); os.setuid(65534)
+f.write("as nobody"); f.close()'
+    assert_equal "$(payload "$file")" 'as nobody'
+}
+
+@test "less than 6 KiB of stack: handlers and threads have as little as 8" {
+    for name in $("$PROGRAMS/stack"); do
+        printf old >"$file"
+        wrapped "$PROGRAMS/stack" "$name" "$file" # stderr says what failed
+        printf old >"$file"
+        wrapped "$PROGRAMS/without_memfd" kill "$PROGRAMS/stack" "$name" "$file"
+    done
+}
+
+@test "I2 I7 constructors and destructors of other libraries, before and behind ours" {
+    cat >"$BATS_TEST_TMPDIR/other.c" <<'C'
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static FILE *left_open;
+
+static void put(const char *end)
+{
+    char path[4096];
+    int fd;
+
+    snprintf(path, sizeof path, "%s.%s.fd", getenv("file"), end);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0 || write(fd, end, strlen(end)) < 0 || close(fd) != 0)
+        _exit(9);
+    snprintf(path, sizeof path, "%s.%s.stream", getenv("file"), end);
+    left_open = fopen(path, "w");
+    if (left_open == NULL || fputs(end, left_open) < 0)
+        _exit(9);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    put("begin");
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (fclose(left_open) != 0)
+        _exit(9);
+    put("end"); /* left for exit() to flush */
+}
+C
+    cc -shared -fPIC -o "$BATS_TEST_TMPDIR/other.so" "$BATS_TEST_TMPDIR/other.c"
+    for order in "$BATS_TEST_TMPDIR/other.so:$ROOT/build/libatomshim.so" "$ROOT/build/libatomshim.so:$BATS_TEST_TMPDIR/other.so"; do
+        rm -f "$MANAGED"/*
+        timeout 60 env LD_PRELOAD="$order" ATOMSHIM_PATHS="$MANAGED/" /bin/true
+        for end in begin end; do
+            for way in fd stream; do
+                assert_equal "$(payload "$file.$end.$way") $(generation "$file.$end.$way")" "$end 1" "$order $end $way"
+            done
+        done
+    done
+}
+
+@test "I2 other preloads, before ours and behind it" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    for other in libjemalloc.so.2 libtcmalloc_minimal.so.4 libeatmydata.so libfakeroot/libfakeroot-sysv.so coreutils/libstdbuf.so; do
+        path=$(find /usr/lib /usr/libexec -path "*/$other" 2>/dev/null | head -n 1)
+        if [ -z "$path" ]; then
+            echo "# skipped: $other is not installed" >&3
+            continue
+        fi
+        for order in "$path:$ROOT/build/libatomshim.so" "$ROOT/build/libatomshim.so:$path"; do
+            rm -f "$MANAGED"/*
+            run env LD_PRELOAD="$order" ATOMSHIM_PATHS="$MANAGED/" _STDBUF_O=L timeout 60 dash -c "$redirections"
+            assert_equal "$status" 0 "$order"
+            assert_redirected "$output"
+            LD_PRELOAD=$order ATOMSHIM_PATHS=$MANAGED/ timeout 60 python3 -c '
+import os, subprocess
+open(os.environ["file"], "w").write("python")
+subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".copy", "w"))'
+            assert_equal "$(payload "$file.copy")" python "$order"
+        done
+    done
+}
+
+@test "I2 fakeroot, stdbuf and eatmydata as commands, around and inside" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    for command in fakeroot 'stdbuf -o0' eatmydata; do
+        command -v "${command%% *}" >/dev/null || continue
+        rm -f "$MANAGED"/*
+        # shellcheck disable=SC2086
+        run $command "$ROOT/build/atomshim" run --path "$MANAGED/" -- timeout 60 dash -c "$redirections"
+        assert_redirected "$output"
+        rm -f "$MANAGED"/*
+        # shellcheck disable=SC2086
+        run atomshim run --path "$MANAGED/" -- $command timeout 60 dash -c "$redirections"
+        assert_redirected "$output"
+    done
+}
+
+@test "valgrind has nothing to say of a program under the shim" {
+    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
+    command -v valgrind >/dev/null || skip 'valgrind is not installed'
+    run timeout 120 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" valgrind --quiet --error-exitcode=9 \
+        dash -c "$redirections"
+    assert_equal "$status" 0 "$output"
+    assert_redirected "$output"
+}
+
+@test "I2 programs built with AddressSanitizer: its library goes first" {
+    printf '%s\n' '#include <stdio.h>' 'int main(int n, char **a) { FILE *f = fopen(a[1], "w"); return n < 2 || fputs("asan", f) < 0 || fclose(f) != 0; }' >"$BATS_TEST_TMPDIR/a.c"
+    cc -fsanitize=address -o "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/a.c" 2>/dev/null || skip 'no AddressSanitizer'
+    LD_PRELOAD=$(cc -print-file-name=libasan.so):$ROOT/build/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$BATS_TEST_TMPDIR/a" "$file"
+    assert_equal "$(payload "$file") $(generation "$file")" 'asan 1'
+}
+
+@test "I2 16 descriptors, and a million, or as many as may be set" {
+    rm -f "$MANAGED"/*
+    (
+        ulimit -n 16
+        wrapped timeout 60 dash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
+    )
+    assert_redirected "$(cat "$BATS_TEST_TMPDIR/seen")"
+    most=1048576
+    (ulimit -n "$most") 2>/dev/null || most=$(ulimit -Hn)
+    export most
+    rm -f "$MANAGED"/*
+    (
+        ulimit -n "$most"
+        wrapped timeout 60 bash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
+        # what daemons do before they go on, with the file open all the while
+        wrapped timeout 60 python3 -c '
+import os, subprocess
+f = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.dup2(f, 1)
+for fd in range(3, int(os.environ["most"])):
+    try: os.close(fd)
+    except OSError: pass
+os.closerange(3, 1048576)
+subprocess.run(["/bin/echo", "kept"], close_fds=True)'
+    )
+    assert_equal "$(payload "$file")" kept
+}

@@ -1,0 +1,105 @@
+#!/usr/bin/env bats
+# One .so everywhere: what it asks of the C library, and the behaviour tests under other C libraries and another machine.
+
+load ../lib/helpers
+load ../lib/cases
+
+setup_file() {
+    cd "$BATS_TEST_DIRNAME/../.." || return
+    scripts/bootstrap containers >/dev/null 2>&1 || true # what is missing is skipped by its name
+}
+
+setup() {
+    helpers_setup
+    helpers_let_others_in
+    cd "$ROOT" || return
+}
+
+# The test programs that need nothing but the C library.
+ALL='calls_close calls_exec calls_exit calls_lock calls_metadata calls_open calls_rename calls_status calls_stream calls_sync calls_syscall situations trouble own_close'
+
+# build FOLDER: them, there.
+build() {
+    local folder=$1
+    shift
+    # shellcheck disable=SC2086,SC2046 # names without spaces
+    make -s -j2 "$@" $(printf "$folder/%s " $ALL) >"$BATS_TEST_TMPDIR/log" 2>&1 || {
+        cat "$BATS_TEST_TMPDIR/log" >&2
+        return 1
+    }
+    cp -u "$ROOT/build/programs/static_writer" "$folder/"
+}
+
+# run_every EXCEPT: all cases of all programs, but those that the pattern matches as "program case".
+run_every() {
+    local program name
+    for program in $ALL; do
+        for name in $("${RUNNER[@]}" "$PROGRAMS/$program"); do
+            # shellcheck disable=SC2254
+            if [[ ! "$program $name" =~ $1 ]]; then
+                run_case "$program" "$name"
+            fi
+        done
+    done
+}
+
+@test "imports: names and versions are those of tests/golden/imports; none is newer than glibc 2.17" {
+    objdump -T build/libatomshim.so | awk '/\*UND\*/ { print $NF, $(NF - 1) ~ /GLIBC/ ? $(NF - 1) : "-" }' | tr -d '()' | LC_ALL=C sort >"$BATS_TEST_TMPDIR/imports"
+    diff tests/golden/imports "$BATS_TEST_TMPDIR/imports" || {
+        echo 'left: tests/golden/imports; right: what the library needs. A new name must be in musl and in glibc 2.17.' >&2
+        return 1
+    }
+    newest=$(grep -o '2\.[0-9.]*$' tests/golden/imports | sort -V | tail -n 1)
+    assert_equal "$(printf '%s\n2.17\n' "$newest" | sort -V | tail -n 1)" 2.17
+    [ ! -e /lib/ld-musl-x86_64.so.1 ] || assert_equal "$(nm -D --defined-only /lib/ld-musl-x86_64.so.1 | awk '{ print $3 }' | LC_ALL=C sort |
+        comm -13 - <(cut -d ' ' -f 1 tests/golden/imports | LC_ALL=C sort) | tr '\n' ' ')" '_ITM_deregisterTMCloneTable _ITM_registerTMCloneTable __gmon_start__ ' 'not in musl, and weak'
+}
+
+@test "the library needs libc alone, has no text relocations, IFUNCs or executable stack, and a hash of either kind" {
+    assert_equal "$(objdump -p build/libatomshim.so | awk '/NEEDED/ { print $2 }')" libc.so.6
+    run readelf -dW build/libatomshim.so
+    [[ $output != *TEXTREL* && $output != *RELR* && $output == *'(HASH)'* && $output == *'(GNU_HASH)'* ]]
+    [[ $(readelf -lW build/libatomshim.so | grep GNU_STACK) == *' RW '* ]]
+    assert_equal "$(readelf -rW build/libatomshim.so | grep -c -E 'IRELATIV|TLSDESC|DTPMOD')" 0
+}
+
+@test "I2 I7 glibc 2.31 (Debian 11), where dlsym is in a library of its own" {
+    tests/lib/rootfs bullseye-sdk build/rootfs/bullseye-sdk >"$BATS_TEST_TMPDIR/reason" || skip "$(cat "$BATS_TEST_TMPDIR/reason")"
+    build build/glibc-bullseye
+    PROGRAMS=$ROOT/build/glibc-bullseye
+    run_every 'none'
+}
+
+@test "I2 I7 glibc 2.41 (Debian 13)" {
+    tests/lib/rootfs trixie-sdk build/rootfs/trixie-sdk >"$BATS_TEST_TMPDIR/reason" || skip "$(cat "$BATS_TEST_TMPDIR/reason")"
+    build build/glibc-trixie
+    PROGRAMS=$ROOT/build/glibc-trixie
+    run_every 'none'
+}
+
+@test "I2 I7 musl" {
+    command -v musl-gcc >/dev/null || skip 'needs musl-gcc'
+    build build/musl
+    PROGRAMS=$ROOT/build/musl
+    # musl has no __open_2 and fcloseall, does not check dup3's flags and fdopen's descriptor, and has no gettid in
+    # constructors
+    run_every '^(calls_open __open.*|calls_stream fcloseall|calls_close dup3|calls_stream fdopen|calls_syscall syscall)$'
+}
+
+@test "I2 I7 aarch64, under qemu-user" {
+    scripts/bootstrap aarch64 >/dev/null 2>&1 || skip 'needs aarch64-linux-gnu-gcc and qemu-aarch64-static, and they cannot be installed'
+    make -s -j2 BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc all build/aarch64/unit/image_test build/aarch64/unit/crc32c_test build/aarch64/unit/store_test \
+        build/aarch64/unit/pattern_test >/dev/null
+    PROGRAMS=$ROOT/build/aarch64/programs
+    build build/aarch64/programs BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
+    RUNNER=(qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+    # shellcheck disable=SC2034 # for cases.bash
+    SHIM=$ROOT/build/aarch64/libatomshim.so
+    for unit in image crc32c pattern; do
+        "${RUNNER[@]}" "build/aarch64/unit/${unit}_test"
+    done
+    # What this emulator has not: it runs no other program of its kind and no clone() without a signal (calls_exec, exec*),
+    # lists its own threads and mappings in /proc/self (exit, *_mapping), and no openat2(); the versions of __xstat are
+    # x86's.
+    run_every '^(calls_exec .*|situations exec|trouble exec_.*|calls_exit (private|shared)_mapping|calls_syscall (openat2|exit)|calls_status __.*)$'
+}

@@ -1,0 +1,80 @@
+#!/usr/bin/env bats
+# The parts of the shim by themselves, without interposition: tests/unit/*.c.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+unit() {
+    "$ROOT/build/unit/$1" "${@:2}"
+}
+
+@test "configuration: every variable, every bad value" {
+    unit config_test
+}
+
+@test "patterns, against a reference matcher too" {
+    unit pattern_test
+}
+
+@test "log lines" {
+    unit log_test
+}
+
+@test "mappings of this process and of another one" {
+    unit mapping_test
+}
+
+@test "processes: how they end, who holds a memory" {
+    unit process_test
+}
+
+@test "image headers and footers" {
+    unit image_test
+}
+
+@test "CRC-32C: published values, instruction against portable code" {
+    unit crc32c_test
+}
+
+@test "I1 I2 I5 store: commits, hostile files, locks, lapped readers" {
+    unit store_test
+}
+
+@test "I2 I5 I6 store: the note of a first commit cuts off zeros of its own, and nobody else's" {
+    unit note_test
+}
+
+@test "I2 store: an image of over 2 GiB" {
+    run unit store_test huge
+    [ "$status" -ne 77 ] || skip "$output"
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "I3 I4 I5 store: a fault and a kill at every system call, from every state, both formats" {
+    unit store_fault_test
+}
+
+@test "I2 I5 store: hostile files by name, a file that changes under its reader" {
+    unit hostile_test
+}
+
+@test "I1 I2 I4 I5 store: every prefix of every commit, power cuts, payloads that look like images, controls" {
+    unit store_crash_test
+}
+
+@test "I2 I4 I5 store: failing calls, then a kill, then a power cut, on a disk that loses what it could not write" {
+    unit store_disk_fault_test
+}
+
+@test "I2 I3 sessions: threads open, write and close at once" {
+    unit session_test
+}
+
+@test "the format's model on a disk that keeps any subset of sectors: 0 violations, controls find some" {
+    python3 "$ROOT/tests/model/format_model.py" 3000
+}
