@@ -46,15 +46,14 @@ static void keep_duty(struct post *post, const struct session *session)
 static int keep_private(int fd, void *context)
 {
     struct post *post = context;
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     enum session_role role;
 
     if (fd == post->order.expect || fd == post->ready || fd == post->proc || descriptor_is_private(fd))
         return 0;
-    role = session_identify(fd, &stray, &session);
+    role = session_identify(fd, &found);
     if (role == SESSION_PROGRAM && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
-        keep_duty(post, session);
+        keep_duty(post, found.session);
     if (fd != 2 || role != SESSION_NONE)
         (void)sys_close(fd);
     return 0;

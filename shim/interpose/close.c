@@ -19,9 +19,8 @@ static int close_uncancelled(int fd)
 
 static int shim_close(int fd)
 {
-    struct session stray;
-    struct session *session;
-    enum session_role role = shim_identify(fd, &stray, &session);
+    struct session_found found;
+    enum session_role role = shim_identify(fd, &found);
     ino_t buffer_number;
     int error;
 
@@ -30,11 +29,11 @@ static int shim_close(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
     shim_testcancel();
-    buffer_number = SESSION_GET(session->buffer_number);
+    buffer_number = SESSION_GET(found.session->buffer_number);
     error = close_uncancelled(fd);
     if (error != 0)
         return error;
-    return session_settle(session, buffer_number);
+    return session_settle(found.session, buffer_number);
 }
 
 EXPORT int close(int fd)
@@ -138,22 +137,21 @@ static int move_private(struct session *session, void *context)
 
 /* What `to` was before the call: with buffer_number 0, nothing of ours. */
 struct replaced {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     ino_t buffer_number;
 };
 
 /* A negative errno: the call is not to be made. */
 static int before_replace(int from, int to, struct replaced *replaced)
 {
-    enum session_role role = shim_identify(from, &replaced->stray, &replaced->session);
+    enum session_role role = shim_identify(from, &replaced->found);
 
     replaced->buffer_number = 0;
     if (role == SESSION_PRIVATE)
         return -EBADF;
-    role = shim_identify(to, &replaced->stray, &replaced->session);
+    role = shim_identify(to, &replaced->found);
     if (role == SESSION_PROGRAM)
-        replaced->buffer_number = SESSION_GET(replaced->session->buffer_number);
+        replaced->buffer_number = SESSION_GET(replaced->found.session->buffer_number);
     return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 
@@ -161,7 +159,7 @@ static int before_replace(int from, int to, struct replaced *replaced)
 static int after_replace(int result, const struct replaced *replaced)
 {
     if (result >= 0 && replaced->buffer_number != 0)
-        (void)session_settle(replaced->session, replaced->buffer_number);
+        (void)session_settle(replaced->found.session, replaced->buffer_number);
     return result;
 }
 

@@ -200,8 +200,7 @@ EXPORT FILE *popen(const char *command, const char *mode)
 static bool carries_session(const struct msghdr *message)
 {
     const char *end = (const char *)message->msg_control + message->msg_controllen;
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
          part = CMSG_NXTHDR((struct msghdr *)message, part)) {
@@ -214,7 +213,7 @@ static bool carries_session(const struct msghdr *message)
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
             continue;
         for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof *fds; i++)
-            if (shim_identify(fds[i], &stray, &session) == SESSION_PROGRAM)
+            if (shim_identify(fds[i], &found) == SESSION_PROGRAM)
                 return true;
     }
     return false;

@@ -112,12 +112,11 @@ static int zero_range(int fd, int mode, int64_t offset, int64_t size)
 
 static int after_fallocate(int result, int fd, int mode, int64_t offset, int64_t size)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int saved = errno;
 
     if (result == 0 || saved != EOPNOTSUPP || (mode & ~FALLOC_FL_KEEP_SIZE) != FALLOC_FL_ZERO_RANGE ||
-        shim_identify(fd, &stray, &session) != SESSION_PROGRAM)
+        shim_identify(fd, &found) != SESSION_PROGRAM)
         return result;
     return shim_result(zero_range(fd, mode, offset, size));
 }

@@ -174,10 +174,10 @@ void shim_testcancel(void)
     real_pthread_testcancel();
 }
 
-enum session_role shim_identify(int fd, struct session *stray, struct session **session)
+enum session_role shim_identify(int fd, struct session_found *found)
 {
-    *session = NULL;
-    return shim_has_sessions() ? session_identify(fd, stray, session) : SESSION_NONE;
+    found->session = NULL;
+    return shim_has_sessions() ? session_identify(fd, found) : SESSION_NONE;
 }
 
 __attribute__((constructor)) static void constructor(void)

@@ -40,13 +40,13 @@ int shim_opened(int fd, int directory, const char *path, int flags);
 /* The same for an open descriptor: `fd`, or a negative errno, and then it is still open. */
 int shim_cover(int fd, int directory, const char *path, int flags);
 
-/* Opens the managed file at `path`: SHIM_PASS, SHIM_ASK with `may_ask`, or 0 and *session in state OPENING, or a negative
+/* Opens the managed file at `path`: SHIM_PASS, SHIM_ASK with `may_ask`, or 0 and found->session in state OPENING, or a negative
  * errno. */
-int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, struct session *stray,
-               struct session **session);
+int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask,
+               struct session_found *found);
 
 /* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */
-enum session_role shim_identify(int fd, struct session *stray, struct session **session);
+enum session_role shim_identify(int fd, struct session_found *found);
 
 /* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
 struct shim_child {
@@ -63,13 +63,12 @@ int shim_light_beacon(void);
  * Where a call that takes a directory, a path and the flags of fstatat(2) has to go: to the real inode where they lead to
  * the program's descriptor of a session, be it by /proc/self/fd/N, /dev/stdin or a link to one, or by the directory alone,
  * with a path that is NULL or empty. Costs one system call (fstatat) in a process that has sessions. AIM_FOLLOW as flags
- * means that the call has none. `session`: the one that it is, or NULL.
+ * means that the call has none. found.session: the one that it is, or NULL.
  */
 struct aim {
     int directory;
     const char *path;
-    struct session *session;
-    struct session stray;
+    struct session_found found;
     char buffer[PROC_PATH_SIZE];
 };
 enum { AIM_FOLLOW = 0 };

@@ -56,10 +56,9 @@ static void before_unlock(struct session *session)
 /* SHIM_PASS, or what fcntl() does with `lock` on a managed descriptor: a result, or a negative errno. */
 static int shim_lock(int fd, int command, struct flock *lock)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     struct flock real;
-    enum session_role role = shim_identify(fd, &stray, &session);
+    enum session_role role = shim_identify(fd, &found);
     int result;
 
     if (role == SESSION_NONE || lock == NULL)
@@ -70,7 +69,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return -EBADF;
     if (command == F_SETLKW || command == F_OFD_SETLKW)
         shim_testcancel();
-    if (session->flags & SESSION_LOCKED) { /* nobody else has any lock on it */
+    if (found.session->flags & SESSION_LOCKED) { /* nobody else has any lock on it */
         if (!is_set(command))
             lock->l_type = F_UNLCK;
         return 0;
@@ -79,10 +78,10 @@ static int shim_lock(int fd, int command, struct flock *lock)
     real.l_start += origin_of(fd, lock->l_whence);
     real.l_whence = lock->l_whence == SEEK_CUR || lock->l_whence == SEEK_END ? SEEK_SET : lock->l_whence;
     if (is_set(command) && lock->l_type == F_UNLCK)
-        before_unlock(session);
-    result = real_fcntl(session->inode, command, &real) == 0 ? 0 : -errno;
+        before_unlock(found.session);
+    result = real_fcntl(found.session->inode, command, &real) == 0 ? 0 : -errno;
     if (is_set(command) && lock->l_type != F_UNLCK) {
-        result = after_lock(session, result);
+        result = after_lock(found.session, result);
     } else if (result == 0 && !is_set(command))
         *lock = real;
     return result;
@@ -96,12 +95,11 @@ static bool is_lock(int command)
 /* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too, have open. */
 static int shim_other(int fd, int command)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
     if (command != F_ADD_SEALS && command != F_GET_SEALS && command != F_SETLEASE)
         return SHIM_PASS;
-    if (shim_identify(fd, &stray, &session) != SESSION_PROGRAM)
+    if (shim_identify(fd, &found) != SESSION_PROGRAM)
         return SHIM_PASS;
     return command == F_SETLEASE ? -EAGAIN : -EINVAL;
 }
@@ -178,17 +176,16 @@ EXPORT int lockf64(int fd, int command, off64_t size)
 
 static int shim_flock(int fd, int operation)
 {
-    struct session stray;
-    struct session *session;
-    enum session_role role = shim_identify(fd, &stray, &session);
+    struct session_found found;
+    enum session_role role = shim_identify(fd, &found);
     int result;
 
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
     if (operation & LOCK_UN)
-        before_unlock(session);
-    result = real_flock(session->inode, operation) == 0 ? 0 : -errno;
-    return operation & LOCK_UN ? result : after_lock(session, result);
+        before_unlock(found.session);
+    result = real_flock(found.session->inode, operation) == 0 ? 0 : -errno;
+    return operation & LOCK_UN ? result : after_lock(found.session, result);
 }
 
 EXPORT int flock(int fd, int operation)

@@ -6,11 +6,10 @@
 
 int shim_target(int fd)
 {
-    struct session stray;
-    struct session *session;
-    enum session_role role = shim_identify(fd, &stray, &session);
+    struct session_found found;
+    enum session_role role = shim_identify(fd, &found);
 
-    return role == SESSION_PROGRAM ? session->inode : role == SESSION_PRIVATE ? -1 : fd;
+    return role == SESSION_PROGRAM ? found.session->inode : role == SESSION_PRIVATE ? -1 : fd;
 }
 
 /* What commits what is written to it: only there matters what follows. */
@@ -19,11 +18,10 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
-static struct session *session_at(int fd, struct session *stray)
+static struct session *session_at(int fd, struct session_found *found)
 {
-    struct session *session;
 
-    return shim_identify(fd, stray, &session) == SESSION_PROGRAM ? session : NULL;
+    return shim_identify(fd, found) == SESSION_PROGRAM ? found->session : NULL;
 }
 
 /*
@@ -69,9 +67,9 @@ static int after_xattr(int result, const char *name, const void *value, size_t s
 
 EXPORT int fchmod(int fd, mode_t mode)
 {
-    struct session stray;
+    struct session_found found;
 
-    return after_mode(real_fchmod(shim_target(fd), mode), mode, session_at(fd, &stray));
+    return after_mode(real_fchmod(shim_target(fd), mode), mode, session_at(fd, &found));
 }
 
 EXPORT int chmod(const char *path, mode_t mode)
@@ -79,7 +77,7 @@ EXPORT int chmod(const char *path, mode_t mode)
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_mode(real_chmod(aim.path, mode), mode, aim.session);
+    return after_mode(real_chmod(aim.path, mode), mode, aim.found.session);
 }
 
 EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
@@ -87,7 +85,7 @@ EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
     struct aim aim;
 
     shim_aim(&aim, directory, path, flags);
-    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, aim.session);
+    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, aim.found.session);
 }
 
 /* ---- owner ---- */
@@ -114,16 +112,16 @@ EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, in
 
 EXPORT int futimens(int fd, const struct timespec times[2])
 {
-    struct session stray;
+    struct session_found found;
 
-    return after_times(real_futimens(shim_target(fd), times), session_at(fd, &stray));
+    return after_times(real_futimens(shim_target(fd), times), session_at(fd, &found));
 }
 
 EXPORT int futimes(int fd, const struct timeval times[2])
 {
-    struct session stray;
+    struct session_found found;
 
-    return after_times(real_futimes(shim_target(fd), times), session_at(fd, &stray));
+    return after_times(real_futimes(shim_target(fd), times), session_at(fd, &found));
 }
 
 EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
@@ -132,7 +130,7 @@ EXPORT int utimensat(int directory, const char *path, const struct timespec time
 
     SHIM_MAY_BE_NULL(path);
     shim_aim(&aim, directory, path, flags);
-    return after_times(real_utimensat(aim.directory, aim.path, times, flags), aim.session);
+    return after_times(real_utimensat(aim.directory, aim.path, times, flags), aim.found.session);
 }
 
 EXPORT int futimesat(int directory, const char *path, const struct timeval times[2])
@@ -141,7 +139,7 @@ EXPORT int futimesat(int directory, const char *path, const struct timeval times
 
     SHIM_MAY_BE_NULL(path);
     shim_aim(&aim, directory, path, AIM_FOLLOW);
-    return after_times(real_futimesat(aim.directory, aim.path, times), aim.session);
+    return after_times(real_futimesat(aim.directory, aim.path, times), aim.found.session);
 }
 
 EXPORT int utime(const char *path, const struct utimbuf *times)
@@ -149,7 +147,7 @@ EXPORT int utime(const char *path, const struct utimbuf *times)
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utime(aim.path, times), aim.session);
+    return after_times(real_utime(aim.path, times), aim.found.session);
 }
 
 EXPORT int utimes(const char *path, const struct timeval times[2])
@@ -157,17 +155,17 @@ EXPORT int utimes(const char *path, const struct timeval times[2])
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utimes(aim.path, times), aim.session);
+    return after_times(real_utimes(aim.path, times), aim.found.session);
 }
 
 /* ---- extended attributes ---- */
 
 EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
-    struct session stray;
+    struct session_found found;
 
     return after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value, size,
-                       session_at(fd, &stray));
+                       session_at(fd, &found));
 }
 
 EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
@@ -175,7 +173,8 @@ EXPORT int setxattr(const char *path, const char *name, const void *value, size_
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, aim.session);
+    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size,
+                       aim.found.session);
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)

@@ -8,16 +8,16 @@
 #include <stdarg.h>
 
 /* session_begin(), and what a process that begins to write a file means by its next rename is another thing. */
-static int begin_session(int inode, int flags, bool created, struct session *stray, struct session **session)
+static int begin_session(int inode, int flags, bool created, struct session_found *found)
 {
     if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
         rename_hints_forget();
-    return session_begin(inode, flags, created, stray, session);
+    return session_begin(inode, flags, created, found);
 }
 
 /* *created: by this attempt, or by an earlier one. */
 static int begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, bool *created,
-                 struct session *stray, struct session **session)
+                 struct session_found *found)
 {
     bool before = *created;
     int inode;
@@ -30,7 +30,7 @@ static int begin(int directory, const char *path, int flags, mode_t mode, bool m
     if (result < 0)
         return result;
     (void)session_settle_closed(false); /* what children have closed since */
-    return begin_session(inode, flags, *created, stray, session);
+    return begin_session(inode, flags, *created, found);
 }
 
 static void log_unreadable(const char *path)
@@ -38,8 +38,8 @@ static void log_unreadable(const char *path)
     log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk fails (EIO)", path);
 }
 
-int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, struct session *stray,
-               struct session **session)
+int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask,
+               struct session_found *found)
 {
     bool created = false;
     struct rlimit limit;
@@ -47,9 +47,9 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may
 
     if (!shim_enabled())
         return SHIM_PASS;
-    result = begin(directory, path, flags, mode, may_ask, &created, stray, session);
+    result = begin(directory, path, flags, mode, may_ask, &created, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
-        result = begin(directory, path, flags, mode, may_ask, &created, stray, session);
+        result = begin(directory, path, flags, mode, may_ask, &created, found);
         descriptor_restore_limit(&limit);
     }
     if (result == -EIO)
@@ -59,32 +59,30 @@ int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may
 
 int shim_openat(int directory, const char *path, int flags, mode_t mode, bool may_ask)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int result;
 
     if (!shim_enabled())
         return SHIM_PASS;
     shim_testcancel();
-    result = shim_begin(directory, path, flags, mode, may_ask, &stray, &session);
-    return result == 0 ? session_hand_out(session, flags) : result;
+    result = shim_begin(directory, path, flags, mode, may_ask, &found);
+    return result == 0 ? session_hand_out(found.session, flags) : result;
 }
 
 /* Puts a session in place of `fd`, a descriptor of a managed file. Returns `fd` or a negative errno. */
 static int take_over(int fd, const char *path, int flags)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    int program = inode < 0 ? inode : begin_session(inode, flags, false, &stray, &session);
+    int program = inode < 0 ? inode : begin_session(inode, flags, false, &found);
     int result;
 
     if (program == -EIO)
         log_unreadable(path);
     if (program == 0) {
-        program = DESCRIPTOR_INSIST(session_open_descriptor(session, flags | O_CLOEXEC));
+        program = DESCRIPTOR_INSIST(session_open_descriptor(found.session, flags | O_CLOEXEC));
         if (program < 0)
-            session_drop(session);
+            session_drop(found.session);
     }
     if (program < 0)
         return program;
@@ -92,9 +90,9 @@ static int take_over(int fd, const char *path, int flags)
         result = sys_dup3(program, fd, flags & O_CLOEXEC);
     while (result == -EINTR || result == -EBUSY); /* another thread may be about to get the number */
     if (result < 0)
-        session_drop(session);
+        session_drop(found.session);
     else
-        session_publish(session);
+        session_publish(found.session);
     (void)sys_close(program);
     return result < 0 ? result : fd;
 }
@@ -133,17 +131,15 @@ int shim_opened(int fd, int directory, const char *path, int flags)
 
 int shim_take_over(int fd, const char *path, int flags, bool created)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int given;
-    int result =
-        shim_begin(AT_FDCWD, path, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW), 0, false, &stray, &session);
+    int result = shim_begin(AT_FDCWD, path, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW), 0, false, &found);
 
     if (result == SHIM_PASS)
         return SHIM_PASS;
     if (result == 0 && created)
-        session->flags |= SESSION_CREATED;
-    given = result == 0 ? session_hand_out(session, flags) : result;
+        found.session->flags |= SESSION_CREATED;
+    given = result == 0 ? session_hand_out(found.session, flags) : result;
     result = given < 0 ? given : sys_dup3(given, fd, flags & O_CLOEXEC);
     (void)sys_close(given < 0 ? fd : given);
     return result < 0 ? result : 0;
@@ -151,19 +147,18 @@ int shim_take_over(int fd, const char *path, int flags, bool created)
 
 static int shim_truncate(const char *path, int64_t size)
 {
-    struct session stray;
-    struct session *session;
-    int result = size < 0 ? SHIM_PASS : shim_begin(AT_FDCWD, path, O_WRONLY, 0, false, &stray, &session);
+    struct session_found found;
+    int result = size < 0 ? SHIM_PASS : shim_begin(AT_FDCWD, path, O_WRONLY, 0, false, &found);
 
     if (result != 0)
         return result;
-    result = sys_ftruncate(session->buffer, (uint64_t)size);
+    result = sys_ftruncate(found.session->buffer, (uint64_t)size);
     if (result != 0) {
-        session_drop(session);
+        session_drop(found.session);
         return result;
     }
-    session_publish(session);
-    return session_settle(session, session->buffer_number);
+    session_publish(found.session);
+    return session_settle(found.session, found.session->buffer_number);
 }
 
 /* open(2): the mode is there exactly when a file may be created */

@@ -9,37 +9,37 @@
 #include <string.h>
 
 /* The session whose memory this leads to, or NULL. The kernel follows the path: nothing of it is read here. */
-static struct session *session_at(int directory, const char *path, int flags, struct session *stray)
+static struct session *session_at(int directory, const char *path, int flags, struct session_found *found)
 {
-    struct session *session;
     struct stat status;
 
     if (!shim_has_sessions())
         return NULL;
     if (path == NULL)
-        return session_identify(directory, stray, &session) == SESSION_PROGRAM ? session : NULL;
+        return session_identify(directory, found) == SESSION_PROGRAM ? found->session : NULL;
     if (sys_fstatat(directory, path, &status, flags | AT_NO_AUTOMOUNT) != 0)
         return NULL;
-    return session_of(&status, stray);
+    return session_of(&status, found);
 }
 
 void shim_aim(struct aim *aim, int directory, const char *path, int flags)
 {
     aim->directory = directory;
     aim->path = path;
-    aim->session = session_at(directory, path, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH), &aim->stray);
-    if (aim->session == NULL)
+    aim->found.session =
+        session_at(directory, path, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH), &aim->found);
+    if (aim->found.session == NULL)
         return;
     if (path == NULL || *path == '\0')
-        aim->directory = aim->session->inode;
+        aim->directory = aim->found.session->inode;
     else
-        aim->path = descriptor_path(aim->buffer, aim->session->inode);
+        aim->path = descriptor_path(aim->buffer, aim->found.session->inode);
 }
 
 const char *shim_path(char buffer[PROC_PATH_SIZE], const char *path)
 {
-    struct session stray;
-    struct session *session = session_at(AT_FDCWD, path, AIM_FOLLOW, &stray);
+    struct session_found found;
+    struct session *session = session_at(AT_FDCWD, path, AIM_FOLLOW, &found);
 
     return session != NULL ? descriptor_path(buffer, session->inode) : path;
 }
@@ -61,7 +61,7 @@ static ssize_t fix_link(ssize_t size, int directory, const char *path, char *lin
     if (size <= 0 || !buffer_name_is_in(link, (size_t)size, (size_t)size == room))
         return size;
     shim_aim(&aim, directory, path, AIM_FOLLOW);
-    if (aim.session == NULL)
+    if (aim.found.session == NULL)
         return size;
     length = sys_readlinkat(aim.directory, aim.path, link, room);
     return length < 0 ? size : length;

@@ -9,8 +9,8 @@
 /* If it is a session's memfd: the real inode's status. */
 static bool fix_memory(struct stat *status)
 {
-    struct session stray;
-    struct session *session = shim_has_sessions() ? session_of(status, &stray) : NULL;
+    struct session_found found;
+    struct session *session = shim_has_sessions() ? session_of(status, &found) : NULL;
     off_t size = status->st_size;
 
     if (session == NULL)
@@ -143,8 +143,8 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
     struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                        .st_ino = status->stx_ino,
                        .st_nlink = status->stx_nlink};
-    struct session stray;
-    struct session *session = shim_has_sessions() ? session_of(&key, &stray) : NULL;
+    struct session_found found;
+    struct session *session = shim_has_sessions() ? session_of(&key, &found) : NULL;
     uint64_t size = status->stx_size;
 
     if (session == NULL)

@@ -56,10 +56,9 @@ static int descriptor_of(FILE *stream)
 
 static bool is_managed_stream(FILE *stream)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
-    return session_identify(descriptor_of(stream), &stray, &session) == SESSION_PROGRAM;
+    return session_identify(descriptor_of(stream), &found) == SESSION_PROGRAM;
 }
 
 void shim_flush_streams(void)
@@ -190,10 +189,9 @@ static FILE *take_over(FILE *stream, const char *path)
 /* `real` is dereferenced only once the set-up is sure to have found it. */
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int flags = shim_enabled() ? flags_of(mode) : -1;
-    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, true, &stray, &session);
+    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, true, &found);
     FILE *stream;
 
     if (result == SHIM_PASS || result == SHIM_ASK) {
@@ -207,7 +205,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
         errno = -result;
         return NULL;
     }
-    return publish_stream(session, open_memory(session, mode, &(struct maker){.open = *real}));
+    return publish_stream(found.session, open_memory(found.session, mode, &(struct maker){.open = *real}));
 }
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
@@ -227,38 +225,36 @@ static const char *nothing(void)
  */
 static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freopen_function **real)
 {
-    struct session old_stray;
-    struct session new_stray;
-    struct session *old;
-    struct session *session;
+    struct session_found old;
+    struct session_found new;
     char proc_path[PROC_PATH_SIZE];
-    enum session_role role = shim_identify(descriptor_of(stream), &old_stray, &old);
-    ino_t buffer_number = role == SESSION_PROGRAM ? old->buffer_number : 0;
+    enum session_role role = shim_identify(descriptor_of(stream), &old);
+    ino_t buffer_number = role == SESSION_PROGRAM ? old.session->buffer_number : 0;
     int flags = shim_has_sessions() || shim_enabled() ? flags_of(mode) : -1;
     FILE *result = NULL;
     int kept = -1;
     int error = SHIM_PASS;
 
     forget(stream);
-    if (path == NULL && role == SESSION_PROGRAM && !(old->flags & SESSION_WRITABLE) &&
+    if (path == NULL && role == SESSION_PROGRAM && !(old.session->flags & SESSION_WRITABLE) &&
         (flags & O_ACCMODE) != O_RDONLY) {
-        kept = (int)sys_fcntl(old->inode, F_DUPFD_CLOEXEC, 0);
+        kept = (int)sys_fcntl(old.session->inode, F_DUPFD_CLOEXEC, 0);
         path = descriptor_path(proc_path, kept);
     }
     if (path != NULL && flags != -1) {
         if (role == SESSION_PROGRAM && (*real)(nothing(), "r", stream) == NULL)
             goto out;
         if (role == SESSION_PROGRAM)
-            (void)session_settle(old, buffer_number);
-        error = shim_begin(AT_FDCWD, path, flags, 0666, false, &new_stray, &session);
+            (void)session_settle(old.session, buffer_number);
+        error = shim_begin(AT_FDCWD, path, flags, 0666, false, &new);
     }
     if (error == SHIM_PASS) {
         result = (*real)(path, mode, stream);
         remember(result);
     } else if (error == 0) {
         result = publish_stream(
-            session,
-            open_memory(session, mode, &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
+            new.session, open_memory(new.session, mode,
+                                     &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
     } else {
         (void)(*real)("", "r",
                       stream); /* fails, and leaves the stream as this libc does when freopen() fails */
@@ -266,7 +262,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     }
 out:
     if (role == SESSION_PROGRAM)
-        (void)session_settle(old, buffer_number);
+        (void)session_settle(old.session, buffer_number);
     if (kept >= 0)
         (void)sys_close(kept);
     return result;
@@ -325,22 +321,21 @@ EXPORT FILE *_IO_fdopen(int fd, const char *mode)
 /* `success`: what `real` gives unless it fails. */
 static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
 {
-    struct session stray;
-    struct session *session = NULL;
+    struct session_found found = {.session = NULL};
     enum session_role role = SESSION_NONE;
     ino_t buffer_number = 0;
     int result;
     int error;
 
     if (shim_has_sessions())
-        role = shim_identify(descriptor_of(stream), &stray, &session);
+        role = shim_identify(descriptor_of(stream), &found);
     if (role == SESSION_PROGRAM)
-        buffer_number = session->buffer_number;
+        buffer_number = found.session->buffer_number;
     forget(stream);
     result = (*real)(stream);
     if (role != SESSION_PROGRAM)
         return result;
-    error = session_settle(session, buffer_number);
+    error = session_settle(found.session, buffer_number);
     if (error == 0 || result != success)
         return result;
     errno = -error;

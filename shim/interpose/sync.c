@@ -5,16 +5,15 @@
 
 static int shim_sync(int fd)
 {
-    struct session stray;
-    struct session *session;
-    enum session_role role = shim_identify(fd, &stray, &session);
+    struct session_found found;
+    enum session_role role = shim_identify(fd, &found);
 
     if (role == SESSION_NONE)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF;
     shim_testcancel();
-    return session->flags & SESSION_WRITABLE ? session_sync(session) : 0;
+    return found.session->flags & SESSION_WRITABLE ? session_sync(found.session) : 0;
 }
 
 EXPORT int fsync(int fd)
@@ -98,14 +97,12 @@ static ssize_t copy_by_hand(int from, off64_t *from_offset, int to, off64_t *to_
 EXPORT ssize_t copy_file_range(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size,
                                unsigned flags)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     int saved = errno;
     ssize_t result = real_copy_file_range(from, from_offset, to, to_offset, size, flags);
 
     if (result >= 0 || errno != EXDEV ||
-        (shim_identify(from, &stray, &session) != SESSION_PROGRAM &&
-         shim_identify(to, &stray, &session) != SESSION_PROGRAM))
+        (shim_identify(from, &found) != SESSION_PROGRAM && shim_identify(to, &found) != SESSION_PROGRAM))
         return result;
     result = copy_by_hand(from, from_offset, to, to_offset, size);
     errno = result < 0 ? (int)-result : saved;

@@ -20,9 +20,9 @@ static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags
     struct aim aim;
 
     shim_aim(&aim, directory, path, flags);
-    if (aim.session == NULL)
+    if (aim.found.session == NULL)
         return SHIM_PASS;
-    return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.session->inode), mode, 0);
+    return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.found.session->inode), mode, 0);
 }
 
 /*

@@ -70,13 +70,12 @@ EXPORT int mkostemps64(char *path, int suffix, int flags)
 /* ---- updwtmp: is given the memory file to append to ---- */
 
 /* SHIM_PASS, or 0 with the path of the memory file, or a negative errno. */
-static int begin_append(const char *path, struct session *stray, struct session **session,
-                        char buffer[PROC_PATH_SIZE])
+static int begin_append(const char *path, struct session_found *found, char buffer[PROC_PATH_SIZE])
 {
-    int result = shim_begin(AT_FDCWD, path, O_WRONLY | O_APPEND, 0, false, stray, session);
+    int result = shim_begin(AT_FDCWD, path, O_WRONLY | O_APPEND, 0, false, found);
 
     if (result == 0)
-        (void)descriptor_path(buffer, (*session)->buffer);
+        (void)descriptor_path(buffer, found->session->buffer);
     return result;
 }
 
@@ -90,25 +89,23 @@ static void end_append(struct session *session)
 EXPORT void updwtmp(const char *path, const struct utmp *entry)
 {
     char buffer[PROC_PATH_SIZE];
-    struct session stray;
-    struct session *session;
-    int result = begin_append(path, &stray, &session, buffer);
+    struct session_found found;
+    int result = begin_append(path, &found, buffer);
 
     if (result == SHIM_PASS || result == 0)
         real_updwtmp(result == 0 ? buffer : path, entry);
     if (result == 0)
-        end_append(session);
+        end_append(found.session);
 }
 
 EXPORT void updwtmpx(const char *path, const struct utmpx *entry)
 {
     char buffer[PROC_PATH_SIZE];
-    struct session stray;
-    struct session *session;
-    int result = begin_append(path, &stray, &session, buffer);
+    struct session_found found;
+    int result = begin_append(path, &found, buffer);
 
     if (result == SHIM_PASS || result == 0)
         real_updwtmpx(result == 0 ? buffer : path, entry);
     if (result == 0)
-        end_append(session);
+        end_append(found.session);
 }

@@ -176,8 +176,8 @@ static int carries_header(const struct named *named, int fd)
 /* The memory of a session for reading: what is written to it nobody commits. A memfd refuses that by itself. */
 static bool is_sealed(const struct stat *status)
 {
-    struct session stray;
-    const struct session *session = session_any() ? session_of(status, &stray) : NULL;
+    struct session_found found;
+    const struct session *session = session_any() ? session_of(status, &found) : NULL;
 
     return session != NULL && (session->flags & SESSION_WRITABLE) == 0;
 }
@@ -341,17 +341,15 @@ static bool is_only_read(int flags)
 /* By /proc/self/fd/N: the real inode behind memory that was opened for reading, and is to be written. */
 static int open_behind(int probe, int flags)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     struct stat status;
     char link[PROC_PATH_SIZE];
 
     if (!wants_writing(flags) || !session_any() || sys_fstat(probe, &status) != 0)
         return -1;
-    session = session_of(&status, &stray);
-    if (session == NULL || (session->flags & SESSION_WRITABLE))
+    if (session_of(&status, &found) == NULL || (found.session->flags & SESSION_WRITABLE))
         return -1;
-    return sys_openat(AT_FDCWD, descriptor_path(link, session->inode), O_PATH | O_CLOEXEC, 0);
+    return sys_openat(AT_FDCWD, descriptor_path(link, found.session->inode), O_PATH | O_CLOEXEC, 0);
 }
 
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,

@@ -190,19 +190,19 @@ static void tell_other_writers(const struct replace_name *from, int source)
 /* ---- the commit ---- */
 
 /* A session on the target, with the source's payload. */
-static int begin(const struct replace_name *to, int target, int source, int flags, struct session *stray,
-                 struct session **session)
+static int begin(const struct replace_name *to, int target, int source, int flags,
+                 struct session_found *found)
 {
     const struct store_wait wait = {.timeout = session_config->lock_timeout};
     struct store_image image;
     struct signals_held held;
     int inode = managed_reopen(to->directory, to->path, target, O_RDWR);
-    int error = inode < 0 ? inode : session_begin(inode, flags | O_TRUNC, false, stray, session);
+    int error = inode < 0 ? inode : session_begin(inode, flags | O_TRUNC, false, found);
 
     if (error != 0)
         return error;
     held = signals_hold(SIGXFSZ); /* see session_begin() */
-    error = store_load(source, (*session)->buffer, wait, &image);
+    error = store_load(source, found->session->buffer, wait, &image);
     signals_release(&held);
     if (error == 0)
         return 0;
@@ -210,7 +210,7 @@ static int begin(const struct replace_name *to, int target, int source, int flag
         log_line(LOG_ERROR,
                  "%s: cannot be replaced: the new file holds no valid image, or its disk fails (EIO)",
                  to->path);
-    session_drop(*session);
+    session_drop(found->session);
     return error;
 }
 
@@ -313,8 +313,7 @@ int replace_commit(const struct replace_name *from, const struct replace_name *t
 {
     struct round round = {.file = &from->status};
     struct holders holders;
-    struct session stray;
-    struct session *session;
+    struct session_found found;
     bool is_ours = false;
     int source;
     int error = may_unlink(from);
@@ -328,17 +327,16 @@ int replace_commit(const struct replace_name *from, const struct replace_name *t
         return source;
     (void)rendezvous_wait(source, session_config->lock_timeout);
     holders = look_for_holders(&from->status);
-    error = begin(to, target, source, O_RDWR | (holders.writable && !holders.others ? O_APPEND : 0), &stray,
-                  &session);
+    error = begin(to, target, source, O_RDWR | (holders.writable && !holders.others ? O_APPEND : 0), &found);
     if (error != 0)
         goto out;
-    error = replace(session, from, to);
+    error = replace(found.session, from, to);
     if (error == 0 && holders.writable)
-        take_writers_over(&from->status, session);
+        take_writers_over(&from->status, found.session);
     else {
-        if (session->flags & SESSION_LOCKED)
-            filelock_give_up(session->inode);
-        session_drop(session);
+        if (found.session->flags & SESSION_LOCKED)
+            filelock_give_up(found.session->inode);
+        session_drop(found.session);
     }
     if (error == 0 && is_ours)
         tell_other_writers(from, source);

@@ -137,10 +137,9 @@ bool session_search(const struct stat *buffer, int *after, struct session *sessi
 
 static int is_program_descriptor(int fd, void *context)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
-    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
 }
 
 static int same_buffer(struct session *session, void *context)
@@ -261,11 +260,10 @@ void session_hide_private(bool hide)
 
 static int close_if_program(int fd, void *context)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
     (void)context;
-    if (session_identify(fd, &stray, &session) == SESSION_PROGRAM)
+    if (session_identify(fd, &found) == SESSION_PROGRAM)
         (void)sys_close(fd);
     return 0;
 }

@@ -196,10 +196,9 @@ static int make_inode_private(int inode, const struct stat *status)
 
 static int is_in_use(int fd, void *context)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
-    return session_identify(fd, &stray, &session) == SESSION_PROGRAM && session == context;
+    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
 }
 
 /* What this process has closed, but has mapped still, and opens again, it means to see. */
@@ -214,9 +213,9 @@ static int sync_if_only_mapped(struct session *session, void *context)
     return 0;
 }
 
-int session_begin(int inode, int flags, bool created, struct session *stray, struct session **result)
+int session_begin(int inode, int flags, bool created, struct session_found *found)
 {
-    struct session *session = stray;
+    struct session *session = &found->stray;
     struct signals_held held;
     struct stat status;
     int private;
@@ -237,13 +236,13 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
     SESSION_SET(session->buffer_number, 0);
     SESSION_SET(session->buffer, -1);
     SESSION_SET(session->inode, inode);
-    SESSION_SET(session->flags, initial_flags(session == stray, flags, created));
+    SESSION_SET(session->flags, initial_flags(session == &found->stray, flags, created));
     session->linked = false;
     SESSION_SET(session->closed_here, false);
     SESSION_SET(session->has_guardian, false);
     SESSION_SET(session->commit_lock, -1);
     SESSION_SET(session->early, -1);
-    if (session == stray) {
+    if (session == &found->stray) {
         session->committer = 0;
         session->commit_again = 0;
     }
@@ -263,7 +262,7 @@ int session_begin(int inode, int flags, bool created, struct session *stray, str
         session_drop(session);
         return error;
     }
-    *result = session;
+    found->session = session;
     return 0;
 }
 

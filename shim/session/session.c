@@ -240,33 +240,33 @@ struct session *session_on(dev_t device, ino_t number)
     return identity.session;
 }
 
-struct session *session_of(const struct stat *status, struct session *stray)
+struct session *session_of(const struct stat *status, struct session_found *found)
 {
     unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
     int after = -1;
 
+    found->session = NULL;
     if (status->st_nlink != 0) /* no memory has a name */
         return NULL;
     for (unsigned i = 0; i < used; i++)
         if (session_is_buffer(&table[i], status) &&
             __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
-            return &table[i];
-    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, stray))
-        return stray;
-    return NULL;
+            return found->session = &table[i];
+    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, &found->stray))
+        found->session = &found->stray;
+    return found->session;
 }
 
-enum session_role session_identify(int fd, struct session *stray, struct session **session)
+enum session_role session_identify(int fd, struct session_found *found)
 {
     struct stat status;
 
-    *session = NULL;
+    found->session = NULL;
     if (sys_fstat(fd, &status) != 0)
         return SESSION_NONE;
-    *session = session_of(&status, stray);
-    if (*session != NULL) /* by its number, too: another process's lease may just have wiped the mark */
-        return fd == SESSION_GET((*session)->buffer) || descriptor_is_private(fd) ? SESSION_PRIVATE
-                                                                                  : SESSION_PROGRAM;
+    if (session_of(&status, found) != NULL) /* another process's lease may just have wiped the mark */
+        return fd == SESSION_GET(found->session->buffer) || descriptor_is_private(fd) ? SESSION_PRIVATE
+                                                                                      : SESSION_PROGRAM;
 
     bool suspect =
         session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);

@@ -85,6 +85,15 @@ struct session {
 /* Sessions that this process may have. A larger number costs address space, no memory. */
 #define SESSIONS_MAX 8192
 
+/*
+ * A session that was looked up or begun, or none. In a vfork() child it is not in the table, and the struct holds it: so the
+ * struct lies on the caller's stack, is not copied, and lives as long as `session` is used.
+ */
+struct session_found {
+    struct session *session; /* in the table, or &stray, or NULL */
+    struct session stray;
+};
+
 /* Once, before the first session. The struct stays the caller's. */
 void session_configure(const struct config *config);
 
@@ -99,12 +108,11 @@ bool session_any(void);
 
 /*
  * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if `flags` ask
- * for writing. `flags` are those of open(2). `created`: this open created the file. `stray` is room for the
- * session in a vfork child. Takes `inode` over, also on failure. Returns 0 and in *session a session in state
- * OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock
+ * for writing. `flags` are those of open(2). `created`: this open created the file.
+ * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock
  * of ATOMSHIM_ISOLATION=session.
  */
-int session_begin(int inode, int flags, bool created, struct session *stray, struct session **session);
+int session_begin(int inode, int flags, bool created, struct session_found *found);
 
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
@@ -131,11 +139,11 @@ enum session_role {
     SESSION_PRIVATE, /* a descriptor that the program does not know of */
 };
 
-/* What `fd` is. `stray` is room for a session that is not in the table. */
-enum session_role session_identify(int fd, struct session *stray, struct session **session);
+/* Tells what `fd` is. found->session is its session, or NULL. */
+enum session_role session_identify(int fd, struct session_found *found);
 
-/* The session that a buffer's status (fstat) belongs to, or NULL. */
-struct session *session_of(const struct stat *status, struct session *stray);
+/* Looks for the session whose buffer has this status (fstat). Returns found->session, or NULL. */
+struct session *session_of(const struct stat *status, struct session_found *found);
 
 /* A session of this process on the real inode with this identity, or NULL. */
 struct session *session_on(dev_t device, ino_t number);

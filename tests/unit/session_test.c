@@ -24,26 +24,25 @@ static void name_of(int file, char name[64])
 
 static struct session *begin(int file, int flags)
 {
-    struct session *session = NULL;
+    struct session_found found;
     char name[64];
     int inode;
 
     name_of(file, name);
     inode = sys_openat(AT_FDCWD, name, (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR, 0);
-    if (inode < 0 || session_begin(inode, flags, false, NULL, &session) != 0)
+    if (inode < 0 || session_begin(inode, flags, false, &found) != 0)
         abort();
-    return session;
+    return found.session;
 }
 
 /* What close() in interpose/close.c does. */
 static void finish(int fd)
 {
-    struct session stray;
-    struct session *session;
+    struct session_found found;
 
-    if (session_identify(fd, &stray, &session) != SESSION_PROGRAM)
+    if (session_identify(fd, &found) != SESSION_PROGRAM)
         abort();
-    if (sys_close(fd) != 0 || session_settle(session, SESSION_GET(session->buffer_number)) != 0)
+    if (sys_close(fd) != 0 || session_settle(found.session, SESSION_GET(found.session->buffer_number)) != 0)
         abort();
 }
 
