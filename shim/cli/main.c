@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 enum { LINE_SIZE = 16384 }; /* room for two paths and a sentence */
 
@@ -81,6 +82,11 @@ int main(int argc, char *argv[])
     const char *name = argc > 1 ? argv[1] : NULL;
 
     cli_self = argc > 0 ? argv[0] : "";
+    if (getauxval(AT_SECURE) != 0) { /* `cat` would read, and `run` would run, what the user may not */
+        cli_complain(
+            "does not run set-user-id, set-group-id or with file capabilities: take these off the file");
+        return CLI_USAGE;
+    }
     if (name == NULL) {
         cli_complain("no command: give run, cat, info, verify or doctor, or --help");
         return CLI_USAGE;

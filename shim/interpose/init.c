@@ -6,6 +6,7 @@
 #include "program/target.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 enum { UNTOUCHED, IN_PROGRESS, READY };
@@ -66,6 +67,22 @@ static char **copy_environment(void)
 }
 
 /*
+ * Takes our variables out of the environment in secure-execution mode. The loader takes LD_PRELOAD and its like out there
+ * (ld.so(8)): a program that raises its real ids and runs another one would hand them on to a process that is not in that
+ * mode any more but has the rights. Where /etc/ld.so.preload names the shim the same holds for ATOMSHIM_LOG_FILE.
+ */
+static void remove_variables(void)
+{
+    char **kept = environ;
+
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++)
+        if (strncmp(*entry, "ATOMSHIM_", 9) != 0)
+            *kept++ = *entry;
+    if (kept != NULL)
+        *kept = NULL;
+}
+
+/*
  * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs
  * between the libcs; only then has all of the program run that runs before the streams' own flush. Called by
  * another library's constructor, before ours, it runs no destructor of ours.
@@ -101,14 +118,24 @@ static void register_quick_exit(void)
         real_at_quick_exit(at_quick_exit_handler);
 }
 
+/*
+ * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process chose its environment and its
+ * descriptors. The shim stays disabled there for good, whatever loaded it: shim_config keeps its initial value.
+ */
 static void set_up(void)
 {
-    char **environment = copy_environment();
+    char **environment;
     struct config config;
-    /* where messages go must be known before the first of them */
-    int bad = config_parse(&config, environment, ignore_setting, NULL);
+    int bad;
 
     real_resolve();
+    if (getauxval(AT_SECURE) != 0) {
+        remove_variables();
+        return;
+    }
+    environment = copy_environment();
+    /* where messages go must be known before the first of them */
+    bad = config_parse(&config, environment, ignore_setting, NULL);
     shim_config = config;
     if (config.disabled)
         return;

@@ -1,16 +1,17 @@
 /*
- * The next definitions of our names, as dlsym(RTLD_NEXT) would find them, which cannot be asked. It allocates where a name
- * is missing, and may be called from within an allocator's own set-up; and before glibc 2.34 it lies in a library of its own,
- * libdl: to need that would end every process of an image that has none. So the loaded objects' tables are read: System V ABI,
- * "Hash Table", and the GNU one, which every libc since 2006 has.
+ * Finds the next definitions of our names, as dlsym(RTLD_NEXT) would. dlsym(3) itself is of no use here: it allocates where
+ * a name is missing, while an allocator's own set-up may be what called us; and before glibc 2.34 it lies in libdl, which
+ * not every image has. So this file reads the tables of the loaded objects: System V ABI, "Hash Table", and the GNU hash
+ * table, which every libc since 2006 has.
  */
 #include "interpose/real.h"
 
 #include <elf.h>
 #include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
 
-enum { HIDDEN_VERSION = 0x8000 }; /* of a version that is not the default: "Symbol Versioning" */
+enum { HIDDEN_VERSION = 0x8000 }; /* marks a version that is not the default: LSB, "Symbol Versioning" */
 
 struct search {
     const struct real_name *names;
@@ -26,16 +27,16 @@ struct tables {
     const Elf64_Half *versions;
 };
 
-/* glibc has put the addresses into place in its copy of the dynamic section, musl and the kernel's object have not. */
-static const void *address_of(const struct dl_phdr_info *object, Elf64_Addr pointer)
+/* glibc has relocated the addresses in the dynamic section; musl and the kernel's object (vdso(7)) have not. */
+static const void *address_of(Elf64_Addr base, Elf64_Addr pointer)
 {
-    return (const void *)(pointer < object->dlpi_addr ? object->dlpi_addr + pointer : pointer);
+    return (const void *)(pointer < base ? base + pointer : pointer);
 }
 
-static void read_tables(const struct dl_phdr_info *object, const Elf64_Dyn *entry, struct tables *tables)
+static void read_tables(Elf64_Addr base, const Elf64_Dyn *entry, struct tables *tables)
 {
     for (; entry->d_tag != DT_NULL; entry++) {
-        const void *address = address_of(object, entry->d_un.d_ptr);
+        const void *address = address_of(base, entry->d_un.d_ptr);
 
         if (entry->d_tag == DT_SYMTAB)
             tables->symbols = address;
@@ -57,7 +58,7 @@ static uint32_t hash_of(const char *name)
     return hash;
 }
 
-static bool is_it(const struct tables *tables, uint32_t index, const char *name)
+static bool is_definition(const struct tables *tables, uint32_t index, const char *name)
 {
     const Elf64_Sym *symbol = &tables->symbols[index];
 
@@ -75,44 +76,29 @@ static const Elf64_Sym *find_symbol(const struct tables *tables, const char *nam
     uint32_t hash = hash_of(name);
     uint32_t index = count == 0 ? 0 : buckets[hash % count];
 
-    if (index < first) /* an empty bucket */
+    if (index < first) /* the bucket is empty */
         return NULL;
     for (;; index++) {
         uint32_t entry = chain[index - first];
 
-        if ((entry | 1) == (hash | 1) && is_it(tables, index, name))
+        if ((entry | 1) == (hash | 1) && is_definition(tables, index, name))
             return &tables->symbols[index];
-        if (entry & 1) /* the last one of its bucket */
+        if (entry & 1) /* the bucket ends here */
             return NULL;
     }
 }
 
-/* The first object that has a name is the one: objects come in the order in which they are searched. */
-static int look_into(struct dl_phdr_info *object, size_t size, void *context)
+/* The first object that defines a name provides it: objects come in the order in which the loader searches them. */
+static void find_names_in(struct search *search, Elf64_Addr base, const Elf64_Dyn *dynamic)
 {
-    struct search *search = context;
-    const Elf64_Dyn *dynamic = NULL;
     struct tables tables = {0};
-    bool ours = false;
 
-    (void)size;
-    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
-        Elf64_Addr start = object->dlpi_addr + object->dlpi_phdr[i].p_vaddr;
-        Elf64_Addr here = (Elf64_Addr)(void *)look_into;
-
-        if (object->dlpi_phdr[i].p_type == PT_DYNAMIC)
-            dynamic = (const Elf64_Dyn *)start;
-        else if (object->dlpi_phdr[i].p_type == PT_LOAD && here >= start &&
-                 here - start < object->dlpi_phdr[i].p_memsz)
-            ours = true;
-    }
-    if (!search->past_us || ours || dynamic == NULL) {
-        search->past_us = search->past_us || ours;
-        return 0;
-    }
-    read_tables(object, dynamic, &tables);
+    if (dynamic == _DYNAMIC)
+        search->past_us = true;
+    else if (search->past_us)
+        read_tables(base, dynamic, &tables);
     if (tables.symbols == NULL || tables.strings == NULL || tables.hash == NULL)
-        return 0;
+        return;
     for (size_t i = 0; i < search->count; i++) {
         const struct real_name *name = &search->names[i];
         const Elf64_Sym *symbol = *name->found ? NULL : find_symbol(&tables, name->name);
@@ -120,10 +106,54 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *context)
 
         if (symbol == NULL)
             continue;
-        address = (void *)(object->dlpi_addr + symbol->st_value);
+        address = (void *)(base + symbol->st_value);
         memcpy(name->pointer, &address, sizeof address);
         *name->found = true;
     }
+}
+
+/* Finds the segment of this type among the program headers. Returns NULL if there is none. */
+static const Elf64_Phdr *find_segment(const Elf64_Phdr *headers, size_t count, Elf64_Word type)
+{
+    for (size_t i = 0; i < count; i++)
+        if (headers[i].p_type == type)
+            return &headers[i];
+    return NULL;
+}
+
+/*
+ * Returns the first object of the list that the loader keeps for debuggers, which the program's DT_DEBUG leads to (<link.h>,
+ * struct r_debug), or NULL if the program has none. Unlike dl_iterate_phdr(3), which another preloaded library may stand in
+ * front of and not be ready for, reading the list calls nobody.
+ */
+static const struct link_map *first_object(void)
+{
+    const Elf64_Phdr *headers = (const Elf64_Phdr *)getauxval(AT_PHDR);
+    size_t count = headers == NULL ? 0 : getauxval(AT_PHNUM);
+    const Elf64_Phdr *self = find_segment(headers, count, PT_PHDR);
+    const Elf64_Phdr *dynamic = find_segment(headers, count, PT_DYNAMIC);
+    const struct r_debug *debug;
+    Elf64_Addr base;
+
+    if (self == NULL || dynamic == NULL)
+        return NULL;
+    base = (Elf64_Addr)headers - self->p_vaddr;
+    for (const Elf64_Dyn *entry = (const Elf64_Dyn *)(base + dynamic->p_vaddr); entry->d_tag != DT_NULL;
+         entry++)
+        if (entry->d_tag == DT_DEBUG) {
+            debug = (const struct r_debug *)entry->d_un.d_ptr;
+            return debug == NULL ? NULL : debug->r_map;
+        }
+    return NULL;
+}
+
+static int visit_object(struct dl_phdr_info *object, size_t size, void *search)
+{
+    const Elf64_Phdr *dynamic = find_segment(object->dlpi_phdr, object->dlpi_phnum, PT_DYNAMIC);
+
+    (void)size;
+    if (dynamic != NULL)
+        find_names_in(search, object->dlpi_addr, (const Elf64_Dyn *)(object->dlpi_addr + dynamic->p_vaddr));
     return 0;
 }
 
@@ -131,5 +161,9 @@ void real_lookup(const struct real_name *names, size_t count)
 {
     struct search search = {.names = names, .count = count};
 
-    (void)dl_iterate_phdr(look_into, &search);
+    for (const struct link_map *object = first_object(); object != NULL; object = object->l_next)
+        find_names_in(&search, object->l_addr, object->l_ld);
+    /* a program without DT_DEBUG, one that musl's loader was told to run, or a namespace of dlmopen(3) */
+    if (!search.past_us)
+        (void)dl_iterate_phdr(visit_object, &search);
 }

@@ -1,0 +1,89 @@
+#!/usr/bin/env bats
+# Requirement: nobody gets through the shim what he could not do without it.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    helpers_let_others_in
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+# Runs `script` with an /etc of its own, in which /etc/ld.so.preload names the shim for every program.
+with_shim_everywhere() { # SCRIPT
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    unshare -m true 2>/dev/null || skip 'needs a mount namespace of its own'
+    cp "$ROOT/build/libatomshim.so" "$ROOT/build/atomshim" "$PROGRAMS/elevated" .
+    chmod 755 libatomshim.so atomshim
+    chmod 4755 elevated
+    export HERE=$PWD
+    cat >prepare <<'X'
+mount --make-rprivate / && mkdir layer && mount -t tmpfs none layer && mkdir layer/upper layer/work &&
+    mount -t overlay overlay -o lowerdir=/etc,upperdir=layer/upper,workdir=layer/work /etc || exit 77
+mkdir -m 755 /etc/managed
+echo old >/etc/managed/f
+echo root >/etc/target
+chmod 600 /etc/target
+echo "$HERE/libatomshim.so" >/etc/ld.so.preload
+as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups env "$@"; }
+X
+    { cat prepare && printf '%s\n' "$1"; } >script
+    run unshare -m bash script
+    [ "$status" != 77 ] || skip 'cannot mount an overlay here'
+}
+
+@test "a set-user-id program obeys no variable of its user's, nor does what it runs" {
+    with_shim_everywhere '
+        as_user ATOMSHIM_LOG_FILE=/etc/target ATOMSHIM_LOG=nonsense ATOMSHIM_PATHS=/etc/ su --version >/dev/null 2>&1
+        as_user ATOMSHIM_LOG_FILE=/etc/target ATOMSHIM_LOG=nonsense ATOMSHIM_PATHS=/etc/ A=kept "$HERE/elevated" /bin/sh -c "
+            id -u; env | grep -e ATOMSHIM -e ^A=; echo new >/etc/managed/f"
+        cat /etc/target /etc/managed/f'
+    assert_equal "$output" "0
+A=kept
+root
+new"
+}
+
+@test "without extra rights the same variables count" {
+    # the counterpart: it shows that the test above can fail
+    with_shim_everywhere '
+        ATOMSHIM_LOG_FILE=$HERE/log ATOMSHIM_LOG=nonsense ATOMSHIM_PATHS=/etc/managed/ sh -c "echo new >/etc/managed/f"
+        grep -c nonsense log; env ATOMSHIM_DISABLE=1 "$HERE/atomshim" info /etc/managed/f | sed -n 2p'
+    [ "${lines[0]}" -ge 1 ]
+    assert_equal "${lines[1]}" 'format: sized'
+}
+
+@test "the command does nothing with rights that its user does not have" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    cp "$ROOT/build/atomshim" .
+    chmod 4755 atomshim
+    echo secret >secret
+    chmod 600 secret
+    run setpriv --reuid=65534 --regid=65534 --clear-groups ./atomshim cat secret
+    assert_equal "$status" 2
+    assert_equal "$output" 'atomshim: does not run set-user-id, set-group-id or with file capabilities: take these off the file'
+}
+
+@test "a library before the shim whose dl_iterate_phdr is not ready at the start" {
+    cat >early.c <<'X'
+#include <stdlib.h>
+int dl_iterate_phdr(void *visit, void *context) { (void)visit; (void)context; abort(); }
+X
+    cc -shared -fPIC -o early.so early.c
+    echo old >"$MANAGED/f"
+    for preload in ./early.so:$ROOT/build/libatomshim.so $ROOT/build/libatomshim.so:./early.so; do
+        LD_PRELOAD=$preload ATOMSHIM_PATHS=$MANAGED/ sh -c 'echo new >"$MANAGED/f"'
+    done
+    assert_equal "$(payload "$MANAGED/f")" new
+    assert_equal "$(generation "$MANAGED/f")" 2
+}
+
+@test "a program that musl's loader was told to run, whose list of objects cannot be found" {
+    command -v musl-gcc >/dev/null || skip 'needs musl-gcc'
+    printf '#include <stdio.h>\nint main(int n, char **v) { FILE *f = fopen(v[n - 1], "w"); fputs("new", f); return fclose(f) != 0; }\n' >write.c
+    musl-gcc -o write write.c
+    echo old >"$MANAGED/f"
+    wrapped "/lib/ld-musl-$(uname -m).so.1" ./write "$MANAGED/f"
+    assert_equal "$(generation "$MANAGED/f")" 1
+    assert_equal "$(payload "$MANAGED/f")" new
+}
