@@ -38,7 +38,7 @@ UNITS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all test check campaigns lint sanitize format bench install clean
+.PHONY: all test check campaigns lint sanitize format bench bench-check install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -78,6 +78,11 @@ $(BUILD)/bench/%: tests/bench/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
+# what any preloaded library costs
+$(BUILD)/bench/empty.so:
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -x c /dev/null -o $@
+
 $(BUILD)/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
@@ -113,7 +118,7 @@ test:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory check
 
-check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS)
+check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	bats $(BATS_FLAGS) tests/behaviour
 
 # The full size, an hour or two; `make test` runs the CI size of each.
@@ -137,6 +142,11 @@ bench:
 	@scripts/bootstrap bench
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/bench
 	scripts/bench
+
+# Counts system calls: exact on a busy machine, too. UPDATE=1 writes the table anew.
+bench-check: all $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+	@scripts/bootstrap bench-check
+	tests/bench/check.py $(BUILD) tests/bench/calls.txt $(if $(UPDATE),--update)
 
 # The .so is put in place by rename: a copy over a mapped file would crash every process that has it.
 install: all

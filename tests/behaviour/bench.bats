@@ -1,0 +1,32 @@
+#!/usr/bin/env bats
+# What the shim costs in system calls: exact, whatever else the machine does.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    TABLE=$ROOT/tests/bench/calls.txt
+    command -v strace >/dev/null || skip 'strace is not installed'
+}
+
+check() { # TABLE
+    "$ROOT/tests/bench/check.py" "$ROOT/build" "$1"
+}
+
+@test "no step of tests/bench/steps.c needs more system calls than tests/bench/calls.txt says" {
+    run check "$TABLE"
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "bench-check names the step and the call that grew, and fails" {
+    sed '/^tree: rewrite-4k /s/ write=2/ write=1/' "$TABLE" >"$BATS_TEST_TMPDIR/fewer"
+    run check "$BATS_TEST_TMPDIR/fewer"
+    echo "$output"
+    [ "$status" -eq 1 ]
+    [[ $output == *'tree: rewrite-4k: more: '*'write 1 -> 2'* ]]
+    sed '/^tree: rewrite-4k /d' "$TABLE" >"$BATS_TEST_TMPDIR/without"
+    run check "$BATS_TEST_TMPDIR/without"
+    [ "$status" -eq 1 ]
+    [[ $output == *'tree: rewrite-4k: only in the program'* ]]
+}

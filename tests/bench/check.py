@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""check.py BUILD TABLE [--update]: counts the system calls of fixed steps under the shim and compares them with TABLE.
+
+Counts, unlike times, are the same on a busy machine: the check is exact. It fails if a step needs more calls than TABLE
+says, or if two rounds of one step differ; it tells of a step that needs fewer. With --update it writes TABLE anew."""
+import collections, os, re, shutil, subprocess, sys, tempfile
+
+MANAGED = ["rewrite-4k", "rewrite-1m", "append-100", "edit-100", "stream-4k", "read-4k", "read-1m", "stat"]
+OTHER = ["other-read", "other-write", "other-write-here", "other-stat", "child"]
+# name: its steps, the pattern for the folder {managed}, settings
+SETTINGS = {
+    "tree": (MANAGED + OTHER, "{managed}/", {}),
+    "file": (OTHER, "{managed}/file", {}),
+    "none": (OTHER, "", {}),
+    "tree unsynced": (["rewrite-4k", "rewrite-1m"], "{managed}/", {"ATOMSHIM_SYNC": "0"}),
+    "tree plain": (["rewrite-4k", "read-4k", "stat"], "{managed}/", {"ATOMSHIM_FORMAT": "plain"}),
+}
+
+
+def trace(folder, command, settings):
+    """The lines of strace: PID, a space, the call."""
+    log = folder + "/trace"
+    wrapped = [argument for pair in settings.items() for argument in ("-E", "%s=%s" % pair)]
+    subprocess.run(["strace", "-f", "-qq", "-o", log, *wrapped, *command], check=True)
+    with open(log) as lines:
+        return lines.readlines()
+
+
+def calls_of(line):
+    """The name of the call that begins in this line, or None: signals, ends, and calls that another pid interrupted."""
+    match = re.match(r"\d+\s+([a-z_0-9]+)\(", line)
+    return match and match.group(1)
+
+
+def rounds_of(lines):
+    """The calls between each two marks, as (step, Counter)."""
+    current = None
+    for line in lines:
+        mark = re.search(r'prctl\(PR_SET_NAME, "(.*)"', line)
+        if mark and mark.group(1) == "between":
+            yield current
+            current = None
+        elif mark:
+            current = (mark.group(1), collections.Counter())
+        elif current and calls_of(line):
+            current[1][calls_of(line)] += 1
+
+
+def count_steps(build, folder):
+    counts = {}
+    for setting, (steps, pattern, settings) in SETTINGS.items():
+        managed, other = tempfile.mkdtemp(dir=folder), tempfile.mkdtemp(dir=folder)
+        settings = dict(settings, ATOMSHIM_PATHS=pattern.format(managed=managed),
+                        LD_PRELOAD=build + "/libatomshim.so")
+        for step, calls in rounds_of(trace(folder, [build + "/bench/steps", managed, other, *steps], settings)):
+            row = "%s: %s" % (setting, next(name for name in steps if name[:15] == step))
+            if counts.setdefault(row, calls) != calls:
+                sys.exit("bench-check: %s: one round needs %s, the next %s" % (row, show(counts[row]), show(calls)))
+    return counts
+
+
+def count_start(build, folder):
+    """What a start of /bin/true costs with the shim more than with a library that does nothing."""
+    def count(library):
+        lines = trace(folder, ["/bin/true"], {"LD_PRELOAD": "%s/%s" % (build, library)})
+        return collections.Counter(filter(None, map(calls_of, lines)))
+    return count("libatomshim.so") - count("bench/empty.so")
+
+
+def show(calls):
+    return " ".join("%s=%d" % item for item in sorted(calls.items()))
+
+
+def write_table(path, counts):
+    with open(path, "w") as table:
+        table.write("# System calls of each step, done twice, under the shim, in the steady state.\n"
+                    "# Written by make bench-check UPDATE=1. setting: step | calls | which\n")
+        for row, calls in counts.items():
+            table.write("%s | %d | %s\n" % (row, sum(calls.values()), show(calls)))
+
+
+def read_table(path):
+    table = {}
+    with open(path) as lines:
+        for line in lines:
+            if not line.startswith("#"):
+                row, _, calls = line.strip().split(" | ")
+                table[row] = collections.Counter({name: int(number) for name, number in
+                                                  (item.split("=") for item in calls.split())})
+    return table
+
+
+def compare(expected, counts):
+    """Says what differs. Returns whether a step needs more calls than the table says, or is in only one of the two."""
+    worse = False
+    for row in sorted(expected.keys() | counts.keys()):
+        if row not in expected or row not in counts:
+            print("bench-check: %s: only in %s" % (row, "the table" if row in expected else "the program"))
+            worse = True
+            continue
+        before, now = sum(expected[row].values()), sum(counts[row].values())
+        if expected[row] == counts[row]:
+            continue
+        changes = ["%s %d -> %d" % (name, expected[row][name], counts[row][name])
+                   for name in sorted(expected[row] | counts[row]) if expected[row][name] != counts[row][name]]
+        print("bench-check: %s: %s: %d -> %d calls: %s" % (row, "more" if now > before else "not more", before, now,
+                                                         ", ".join(changes)))
+        worse |= now > before
+    return worse
+
+
+def main():
+    build, table = os.path.realpath(sys.argv[1]), sys.argv[2]
+    folder = tempfile.mkdtemp(prefix="bench-check.", dir=build)
+    try:
+        counts = count_steps(build, folder)
+        counts["none: start of /bin/true, over an empty library"] = count_start(build, folder)
+    finally:
+        shutil.rmtree(folder)
+    if sys.argv[3:] == ["--update"]:
+        write_table(table, counts)
+    elif compare(read_table(table), counts):
+        sys.exit("bench-check: more system calls than %s says. If that is what it costs: make bench-check UPDATE=1" %
+                 os.path.relpath(table))
+    print("bench-check: %d steps, %d calls" % (len(counts), sum(sum(calls.values()) for calls in counts.values())))
+
+
+main()

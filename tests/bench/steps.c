@@ -1,0 +1,184 @@
+/*
+ * steps MANAGED OTHER STEP...: does each step on files of the folders MANAGED and OTHER, first to warm up, then in two rounds
+ * between marks that a tracer sees: the name of the thread is the step's while it is done. check.py counts the
+ * system calls between the marks; that both rounds need the same calls shows that the count is of the steady state. A
+ * round does its step twice: commits go to the two places of a file in turn, which differ by a call.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SMALL = 4096, LARGE = 1 << 20, WARM_UP = 4, ROUNDS = 2 };
+
+static char bytes[LARGE];
+static const char *managed;
+static const char *other;
+
+static void check(int ok, const char *what)
+{
+    if (!ok) {
+        perror(what);
+        exit(1);
+    }
+}
+
+static void write_file(const char *path, int flags, size_t size)
+{
+    int fd = open(path, flags | O_CREAT | O_CLOEXEC, 0644);
+
+    bytes[0]++; /* what is equal to the live image is not committed */
+    check(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && close(fd) == 0, path);
+}
+
+static void read_file(const char *path, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    check(fd >= 0 && read(fd, bytes, size) == (ssize_t)size && close(fd) == 0, path);
+}
+
+static void look_at(const char *path)
+{
+    struct stat status;
+
+    check(stat(path, &status) == 0, path);
+}
+
+static void rewrite_4k(void)
+{
+    write_file(managed, O_WRONLY | O_TRUNC, SMALL);
+}
+
+static void rewrite_1m(void)
+{
+    write_file(managed, O_WRONLY | O_TRUNC, LARGE);
+}
+
+static void append_100(void)
+{
+    write_file(managed, O_WRONLY | O_APPEND, 100);
+}
+
+static void edit_100(void)
+{
+    write_file(managed, O_RDWR, 100);
+}
+
+static void stream_4k(void)
+{
+    FILE *file = fopen(managed, "we");
+
+    bytes[0]++;
+    check(file != NULL && fwrite(bytes, 1, SMALL, file) == SMALL && fclose(file) == 0, managed);
+}
+
+static void read_4k(void)
+{
+    read_file(managed, SMALL);
+}
+
+static void read_1m(void)
+{
+    read_file(managed, LARGE);
+}
+
+static void stat_managed(void)
+{
+    look_at(managed);
+}
+
+static void other_read(void)
+{
+    read_file(other, SMALL);
+}
+
+static void other_write(void)
+{
+    write_file(other, O_WRONLY | O_TRUNC, SMALL);
+}
+
+static void other_write_here(void)
+{
+    write_file("other-here", O_WRONLY | O_TRUNC, SMALL);
+}
+
+static void other_stat(void)
+{
+    look_at(other);
+}
+
+static void child(void)
+{
+    pid_t process = fork();
+
+    if (process == 0)
+        _exit(0);
+    check(process > 0 && waitpid(process, NULL, 0) == process, "fork");
+}
+
+static const struct step {
+    const char *name; /* at most 15 bytes, or the kernel cuts it */
+    size_t size;      /* of the managed file before it */
+    void (*do_it)(void);
+} steps[] = {
+    {"rewrite-4k", SMALL, rewrite_4k},
+    {"rewrite-1m", LARGE, rewrite_1m},
+    {"append-100", SMALL, append_100},
+    {"edit-100", SMALL, edit_100},
+    {"stream-4k", SMALL, stream_4k},
+    {"read-4k", SMALL, read_4k},
+    {"read-1m", LARGE, read_1m},
+    {"stat", SMALL, stat_managed},
+    {"other-read", SMALL, other_read},
+    {"other-write", SMALL, other_write},
+    {"other-write-here", SMALL, other_write_here},
+    {"other-stat", SMALL, other_stat},
+    {"child", SMALL, child},
+};
+
+static void run(const struct step *step)
+{
+    write_file(managed, O_WRONLY | O_TRUNC, step->size);
+    write_file(other, O_WRONLY | O_TRUNC, SMALL);
+    for (int i = 0; i < WARM_UP; i++)
+        step->do_it();
+    for (int i = 0; i < ROUNDS; i++) {
+        check(prctl(PR_SET_NAME, step->name) == 0, "prctl");
+        step->do_it();
+        step->do_it();
+        check(prctl(PR_SET_NAME, "between") == 0, "prctl");
+    }
+}
+
+static const struct step *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        if (strcmp(steps[i].name, name) == 0)
+            return &steps[i];
+    (void)fprintf(stderr, "steps: %s is none of its steps\n", name);
+    exit(2);
+}
+
+int main(int argc, char *argv[])
+{
+    static char managed_path[4096];
+    static char other_path[4096];
+
+    if (argc < 4) {
+        (void)fprintf(stderr, "usage: steps MANAGED OTHER STEP...\n");
+        return 2;
+    }
+    (void)snprintf(managed_path, sizeof managed_path, "%s/file", argv[1]);
+    (void)snprintf(other_path, sizeof other_path, "%s/other", argv[2]);
+    managed = managed_path;
+    other = other_path;
+    check(chdir(argv[2]) == 0, argv[2]);
+    for (int i = 3; i < argc; i++)
+        run(find(argv[i]));
+    return 0;
+}
