@@ -1,6 +1,6 @@
 #include "config/config.h"
 
-#include "config/pattern.h"
+#include "config/libc_files.h"
 #include "os/log.h"
 
 #include <string.h>
@@ -220,4 +220,18 @@ int config_parse(struct config *config, char *const environment[], config_report
     bad += check_paths(config, report, context) + check_names(environment, report, context);
     pattern_find_names(config->paths, &config->names);
     return bad;
+}
+
+enum config_format config_format_of(const struct config *config, const char *path)
+{
+    if (config_is_read_by_libc(path))
+        return CONFIG_PLAIN;
+    switch (pattern_format(config->paths, path)) {
+    case PATTERN_PLAIN:
+        return CONFIG_PLAIN;
+    case PATTERN_SIZED:
+        return CONFIG_SIZED;
+    default:
+        return config->format;
+    }
 }

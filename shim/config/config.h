@@ -36,4 +36,10 @@ typedef void config_report(const char *message, void *context);
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
 
+/*
+ * Tells which format the file at `path` (absolute, canonical) is to get: plain if the C library reads it by itself, else
+ * what a pattern says, else ATOMSHIM_FORMAT. A file that is sized already stays so: that the caller must see by its content.
+ */
+enum config_format config_format_of(const struct config *config, const char *path);
+
 #endif

@@ -2,27 +2,39 @@
 
 #include <string.h>
 
-/* One pattern of the list, without its '!'. */
-struct item {
-    const char *start;
-    const char *end;
-    bool takes_out;
-};
+/* What may stand in front of a pattern to say the format. */
+static const struct prefix {
+    const char *text;
+    enum pattern_format format;
+} prefixes[] = {{"plain=", PATTERN_PLAIN}, {"sized=", PATTERN_SIZED}};
 
-/* The next item that is not empty; false at the end of the list. *list goes behind it. */
-static bool next_item(const char **list, struct item *item)
+static enum pattern_format read_prefix(const char **p)
+{
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (strncmp(*p, prefixes[i].text, strlen(prefixes[i].text)) == 0) {
+            *p += strlen(prefixes[i].text);
+            return prefixes[i].format;
+        }
+    return PATTERN_NO_FORMAT;
+}
+
+bool pattern_next(const char **list, struct pattern_item *item)
 {
     const char *p = *list;
 
     while (*p == ':')
         p++;
-    item->takes_out = *p == '!';
-    item->start = item->takes_out ? p + 1 : p;
+    item->whole = p;
+    item->format = read_prefix(&p);
+    item->takes_out = item->format == PATTERN_NO_FORMAT && *p == '!';
+    if (item->takes_out)
+        p++;
+    item->start = p;
     while (*p != '\0' && *p != ':')
         p += *p == '\\' && p[1] != '\0' ? 2 : 1;
     item->end = p;
     *list = p;
-    return p != item->start || item->takes_out;
+    return p != item->whole;
 }
 
 /* Behind the set that begins at `p`, a '['; NULL if nothing closes it. */
@@ -188,7 +200,7 @@ struct tail {
     const char *behind_wide; /* NULL: no "**" in that component */
 };
 
-static struct tail find_tail(const struct item *item)
+static struct tail find_tail(const struct pattern_item *item)
 {
     struct tail tail = {.component = item->start};
     const char *p = item->start;
@@ -218,7 +230,7 @@ static const char *last_component(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-static bool item_matches(const struct item *item, const char *path)
+static bool item_matches(const struct pattern_item *item, const char *path)
 {
     const char *component = find_tail(item).component;
 
@@ -228,10 +240,10 @@ static bool item_matches(const struct item *item, const char *path)
 
 bool pattern_match(const char *patterns, const char *path)
 {
-    struct item item;
+    struct pattern_item item;
     bool taken_in = false;
 
-    while (next_item(&patterns, &item))
+    while (pattern_next(&patterns, &item))
         if (item_matches(&item, path)) {
             if (item.takes_out)
                 return false;
@@ -240,7 +252,18 @@ bool pattern_match(const char *patterns, const char *path)
     return taken_in;
 }
 
-static bool item_may_name(const struct item *item, const char *name)
+enum pattern_format pattern_format(const char *patterns, const char *path)
+{
+    enum pattern_format format = PATTERN_NO_FORMAT;
+    struct pattern_item item;
+
+    while (pattern_next(&patterns, &item))
+        if (item.format != PATTERN_NO_FORMAT && item_matches(&item, path))
+            format = item.format;
+    return format;
+}
+
+static bool item_may_name(const struct pattern_item *item, const char *name)
 {
     struct tail tail = find_tail(item);
 
@@ -257,9 +280,9 @@ static bool item_may_name(const struct item *item, const char *name)
 
 bool pattern_may_name(const char *patterns, const char *name)
 {
-    struct item item;
+    struct pattern_item item;
 
-    while (next_item(&patterns, &item))
+    while (pattern_next(&patterns, &item))
         if (!item.takes_out && item_may_name(&item, name))
             return true;
     return false;
@@ -286,10 +309,10 @@ static void find_ends(const char *p, const char *end, struct pattern_names *name
 
 void pattern_find_names(const char *patterns, struct pattern_names *names)
 {
-    struct item item;
+    struct pattern_item item;
 
     *names = (struct pattern_names){0};
-    while (next_item(&patterns, &item))
+    while (pattern_next(&patterns, &item))
         if (!item.takes_out) {
             const char *component = find_tail(&item).component;
 
@@ -314,15 +337,21 @@ bool pattern_may_name_last(const char *patterns, const struct pattern_names *nam
     return pattern_may_name(patterns, last_component(path));
 }
 
-static const char *check_item(const struct item *item)
+static const char *check_item(const struct pattern_item *item)
 {
     const char *p = item->start;
     const char *end = item->end;
+    const char *behind = p;
 
     if (p == end)
-        return "nothing behind '!'";
+        return item->takes_out ? "nothing behind '!'" : "nothing behind '='";
+    if (item->takes_out
+            ? read_prefix(&behind) != PATTERN_NO_FORMAT
+            : item->format != PATTERN_NO_FORMAT && (*p == '!' || read_prefix(&behind) != PATTERN_NO_FORMAT))
+        return "one of plain=, sized= and '!' in front of a pattern, not two";
     if (find_tail(item).component != p && *p != '/' && (p + 1 == end || p[0] != '*' || p[1] != '*'))
-        return "a pattern with a '/' starts with '/' or with '**'";
+        return p[strcspn(p, "=/")] == '=' ? "what may stand in front of a pattern is plain= or sized="
+                                          : "a pattern with a '/' starts with '/' or with '**'";
     while (p < end) {
         if (*p == '\\' && p + 1 == end)
             return "a '\\' at the end";
@@ -338,13 +367,13 @@ static const char *check_item(const struct item *item)
 
 const char *pattern_check(const char *patterns, const char **where, size_t *length)
 {
-    struct item item;
+    struct pattern_item item;
 
-    while (next_item(&patterns, &item)) {
+    while (pattern_next(&patterns, &item)) {
         const char *fault = check_item(&item);
 
         if (fault != NULL) {
-            *where = item.takes_out ? item.start - 1 : item.start;
+            *where = item.whole;
             *length = (size_t)(item.end - *where);
             return fault;
         }

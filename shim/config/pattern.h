@@ -8,6 +8,9 @@
  *   !/data/tmp/      takes out what it matches        [a-z] [!a-z]  one character of a set, never '/'
  *                                                     \   the next character as it is, ':' too
  *
+ *   plain=/data/app.cfg   a pattern whose files have the plain format, whatever ATOMSHIM_FORMAT says
+ *   sized=/data/          likewise, the sized format; of several that match a file the last one counts
+ *
  * A pattern with a '/' starts with '/' or with "**". A path is matched if one pattern matches it and none
  * with a leading '!' does, in whatever order they stand.
  */
@@ -18,9 +21,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum pattern_format { PATTERN_NO_FORMAT, PATTERN_PLAIN, PATTERN_SIZED };
+
+/* One pattern of a list. All pointers lead into the list. */
+struct pattern_item {
+    const char *whole; /* with what stands in front of the pattern */
+    const char *start; /* of the pattern itself */
+    const char *end;   /* of both */
+    bool takes_out;    /* it has a '!' in front */
+    enum pattern_format format;
+};
+
+/* Takes the next pattern that is not empty from *list, which goes behind it. Returns false at the end of the list. */
+bool pattern_next(const char **list, struct pattern_item *item);
+
 /* True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded stack, and
  * time at most quadratic in the lengths for whatever patterns. */
 bool pattern_match(const char *patterns, const char *path);
+
+/*
+ * Tells which format the patterns ask for: that of the last one that matches `path`, an absolute canonical path, and says
+ * one. PATTERN_NO_FORMAT if none does. Whether the path is taken in at all is pattern_match()'s answer. Same costs.
+ */
+enum pattern_format pattern_format(const char *patterns, const char *path);
 
 /*
  * False only if no file whose last path component is `name` (up to the first NUL) can be matched, whatever
@@ -40,7 +63,7 @@ bool pattern_may_name_last(const char *patterns, const struct pattern_names *nam
 
 /*
  * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the end, '!'
- * with nothing behind it. Returns NULL if all are well-formed, else a short static text saying what is wrong,
+ * or '=' with nothing behind it, two of plain=, sized= and '!' in front of one pattern. Returns NULL if all are well-formed, else a short static text saying what is wrong,
  * and in *where and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
  */
 const char *pattern_check(const char *patterns, const char **where, size_t *length);

@@ -20,6 +20,10 @@ unit() {
     unit pattern_test
 }
 
+@test "files that the C library reads: every name in the C libraries of this machine is in the table or excused" {
+    unit libc_files_test
+}
+
 @test "log lines" {
     unit log_test
 }

@@ -111,6 +111,31 @@ static void test_check(void)
     check_fault("/a/[bc", "/a/[bc", "a '[' without its ']'");
     check_fault("/a/[b:c]", "/a/[b", "a '[' without its ']'");
     check_fault("/a\\", "/a\\", "a '\\' at the end");
+    check_fault("plain=/a:sized=b:/c", "", "good");
+    check_fault("/a:plain=", "plain=", "nothing behind '='");
+    check_fault("plain=a/b", "plain=a/b", "a pattern with a '/' starts with '/' or with '**'");
+    check_fault("pain=/a", "pain=/a", "what may stand in front of a pattern is plain= or sized=");
+    check_fault("!plain=/a", "!plain=/a", "one of plain=, sized= and '!' in front of a pattern, not two");
+    check_fault("plain=!/a", "plain=!/a", "one of plain=, sized= and '!' in front of a pattern, not two");
+    check_fault("plain=sized=/a", "plain=sized=/a",
+                "one of plain=, sized= and '!' in front of a pattern, not two");
+}
+
+static void test_format(void)
+{
+    CHECK_EQUAL(pattern_format("/data/:plain=/data/app.cfg", "/data/app.cfg"), PATTERN_PLAIN);
+    CHECK_EQUAL(pattern_format("/data/:plain=/data/app.cfg", "/data/other"), PATTERN_NO_FORMAT);
+    /* the last one that says a format counts */
+    CHECK_EQUAL(pattern_format("plain=/data/:sized=*.big:/data/", "/data/x.big"), PATTERN_SIZED);
+    CHECK_EQUAL(pattern_format("sized=*.big:plain=/data/", "/data/x.big"), PATTERN_PLAIN);
+    CHECK_EQUAL(pattern_format("", "/data/x"), PATTERN_NO_FORMAT);
+    CHECK(pattern_match("plain=/data/:!/data/tmp/", "/data/x"));
+    CHECK(!pattern_match("plain=/data/:!/data/tmp/", "/data/tmp/x"));
+    CHECK(may_name("plain=/data/app.cfg", "app.cfg"));
+    CHECK(!may_name("plain=/data/app.cfg", "app.cfx"));
+    /* a file may be called so */
+    CHECK(pattern_match("\\plain=x", "/any/plain=x"));
+    CHECK(!pattern_match("plain=x", "/any/plain=x"));
 }
 
 static void test_may_name(void)
@@ -231,6 +256,7 @@ int main(void)
 {
     test_table();
     test_check();
+    test_format();
     test_may_name();
     test_against_the_slow_one();
     test_worst_case();
