@@ -4,6 +4,7 @@ VERSION = 0.1.0
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
 
 CC ?= cc
 BUILD ?= build# a folder below it for another machine: make BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
@@ -36,12 +37,14 @@ PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/pr
 UNITS = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*.c))
 # power_disk needs libfuse3: its campaign builds it, where that is installed
 CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/power_disk.c,$(wildcard tests/campaigns/*.c)))
+MAN_PAGES = $(wildcard shim/man/*.[1-9])
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all test check campaigns lint sanitize format bench bench-check install clean
+.PHONY: all test check campaigns lint sanitize format bench bench-check install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
+# Builds the library and the command.
 all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 
 $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/pic/%.o) $(BUILD)/exports.map
@@ -118,6 +121,7 @@ test:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory check
 
+# Builds, runs every test.
 check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	bats $(BATS_FLAGS) tests/behaviour
 
@@ -126,18 +130,22 @@ campaigns: all $(PROGRAMS) $(CAMPAIGNS)
 	@scripts/bootstrap test
 	scripts/campaigns full
 
+# Checks layout, style, layers and common mistakes in C and shell.
 lint:
 	@scripts/bootstrap lint
 	scripts/lint
 
+# Runs the tests under the address, undefined-behaviour and thread sanitizers.
 sanitize:
 	@scripts/bootstrap sanitize
 	scripts/sanitize
 
+# Lays out the C files.
 format:
 	@scripts/bootstrap lint
 	clang-format -i $(C_FILES)
 
+# Measures what a commit costs, beside its rivals.
 bench:
 	@scripts/bootstrap bench
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/bench
@@ -148,7 +156,8 @@ bench-check: all $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	@scripts/bootstrap bench-check
 	tests/bench/check.py $(BUILD) tests/bench/calls.txt $(if $(UPDATE),--update)
 
-# The .so is put in place by rename: a copy over a mapped file would crash every process that has it.
+# Puts the library, the command and the man pages in place.
+# The .so goes there by rename: a copy over a mapped file would crash every process that has it.
 install: all
 	mkdir -p $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR)
 	cp $(BUILD)/libatomshim.so $(DESTDIR)$(LIBDIR)/.libatomshim.so.new
@@ -157,8 +166,23 @@ install: all
 	cp $(BUILD)/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
 	chmod 755 $(DESTDIR)$(BINDIR)/.atomshim.new
 	mv $(DESTDIR)$(BINDIR)/.atomshim.new $(DESTDIR)$(BINDIR)/atomshim
+	for page in $(MAN_PAGES); do \
+		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
+	done
 
+# Takes away what install put there.
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libatomshim.so $(DESTDIR)$(BINDIR)/atomshim
+	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
+
+# Takes away what was built.
 clean:
 	rm -rf build
+
+# Shows this list: each target with the first sentence of the comment above it.
+help:
+	@awk '/^# / { said = said substr($$0, 2); next } \
+		said != "" && /^[a-z-]+:/ { sub(/[.] .*/, ".", said); printf "%-12s%s\n", substr($$1, 1, index($$1, ":") - 1), said } \
+		{ said = "" }' Makefile
 
 -include $(wildcard $(BUILD)/pic/*/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d)

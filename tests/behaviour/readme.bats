@@ -29,9 +29,3 @@ true" 2>&1 | sed 's/^bash: line 1: *[0-9]* Killed.*/Killed/'
     assert_equal "$(cat mine)" 'b
 a' 'the file itself'
 }
-
-@test "every setting, option and command is in the README" {
-    for word in $(atomshim run --help | grep -oE '(--[a-z-]+|ATOMSHIM_[A-Z_]+)' | sort -u); do
-        [ "$word" = --force ] || grep -qF -- "$word" "$ROOT/README.md" || { echo "$word" >&2; return 1; }
-    done
-}
