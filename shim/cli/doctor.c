@@ -118,6 +118,21 @@ static void look_at_program(const char *name, const struct program_kind *shim)
 
 /* ---- the environment ---- */
 
+static void look_at_rescue_dir(const char *path)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int error = fd < 0 ? errno : faccessat(fd, ".", W_OK, AT_EACCESS) != 0 ? errno : 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    if (error == ENOTDIR)
+        problem("ATOMSHIM_RESCUE_DIR: %s: is no folder, or a symbolic link, which is not followed: images of "
+                "failed commits would be lost",
+                path);
+    else if (error != 0)
+        problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost", path, strerror(error));
+}
+
 static void look_at_environment(void)
 {
     const char *preload = getenv("LD_PRELOAD");
@@ -127,9 +142,8 @@ static void look_at_environment(void)
 
     if (preload != NULL && *preload != '\0')
         note("LD_PRELOAD is set already: %s", preload);
-    if (rescue != NULL && access(rescue, W_OK) != 0)
-        problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost", rescue,
-                strerror(errno));
+    if (rescue != NULL && *rescue != '\0')
+        look_at_rescue_dir(rescue);
     if (file != NULL) {
         while (fgets(line, sizeof line, file) != NULL)
             if (strstr(line, "libatomshim") != NULL)

@@ -1,6 +1,7 @@
 #include "interpose/interpose.h"
 
 #include "os/descriptor.h"
+#include "os/log.h"
 
 #include <linux/close_range.h>
 #include <pthread.h>
@@ -158,6 +159,8 @@ static int before_replace(int from, int to, struct replaced *replaced)
 /* Like the kernel, dup2() and dup3() do not report the close; the log does. */
 static int after_replace(int result, const struct replaced *replaced)
 {
+    if (result == STDERR_FILENO && shim_is_at_work())
+        log_remember_stderr();
     if (result >= 0 && replaced->buffer_number != 0)
         (void)session_settle(replaced->found.session, replaced->buffer_number);
     return result;

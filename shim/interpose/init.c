@@ -140,6 +140,7 @@ static void set_up(void)
     if (config.disabled)
         return;
     log_configure((enum log_level)config.log_level, config.log_file);
+    log_remember_stderr();
     if (bad != 0)
         (void)config_parse(&config, environment, report_setting, NULL);
     target_remember(environ);

@@ -2,6 +2,7 @@
 #include "interpose/interpose.h"
 
 #include "os/descriptor.h"
+#include "os/log.h"
 #include "session/buffer.h"
 
 #include <limits.h>
@@ -261,6 +262,8 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         errno = -error;
     }
 out:
+    if (result != NULL && result == stderr && shim_is_at_work())
+        log_remember_stderr();
     if (role == SESSION_PROGRAM)
         (void)session_settle(old.session, buffer_number);
     if (kept >= 0)

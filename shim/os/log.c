@@ -19,7 +19,7 @@ static const char *configured_file;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
-/* Where text goes: `length` counts what fitted, `cut` tells that not all did. */
+/* A buffer that text is put into: `length` counts what fitted, `cut` tells that not all did. */
 struct output {
     char *bytes;
     size_t size;
@@ -120,7 +120,7 @@ static void make_printable(struct output *output)
             output->bytes[i] = '?';
 }
 
-static void end_line(struct output *output)
+static void finish_line(struct output *output)
 {
     make_printable(output);
     if (output->cut)
@@ -129,21 +129,108 @@ static void end_line(struct output *output)
     output->bytes[output->length] = '\n'; /* put_char() keeps one byte free */
 }
 
-static void write_line(const char *line, size_t length)
-{
-    struct signals_held held;
-    int fd = 2;
+/* ---- where lines go ---- */
 
-    if (configured_file != NULL)
-        fd =
-            sys_openat(AT_FDCWD, configured_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
-    if (fd < 0)
-        fd = 2; /* better there than nowhere */
-    held = signals_hold(SIGPIPE);
+/*
+ * What a process has declared to be its stderr. A child of vfork(2) shares this memory with its parent, and points its own
+ * descriptor 2 elsewhere: so there are two entries, and a process never overwrites that of its parent.
+ */
+static struct stderr_file {
+    int process; /* 0: not in use */
+    dev_t device;
+    ino_t number; /* 0: descriptor 2 was not open */
+} stderr_files[2];
+
+void log_remember_stderr(void)
+{
+    int process = sys_getpid();
+    struct stderr_file *entry = &stderr_files[0];
+    struct stat status;
+
+    if (entry->process != process && (stderr_files[1].process == process ||
+                                      entry->process == (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)))
+        entry = &stderr_files[1];
+    *entry = (struct stderr_file){.process = process};
+    if (sys_fstat(STDERR_FILENO, &status) != 0)
+        return;
+    entry->device = status.st_dev;
+    entry->number = status.st_ino;
+}
+
+/* The command declares nothing: its descriptor 2 is stderr. */
+static bool is_stderr_open(void)
+{
+    struct stat status;
+    bool declared = false;
+
+    if (sys_fstat(STDERR_FILENO, &status) != 0)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        if (stderr_files[i].process != 0 && stderr_files[i].device == status.st_dev &&
+            stderr_files[i].number == status.st_ino)
+            return true;
+        declared = declared || stderr_files[i].process != 0;
+    }
+    return !declared;
+}
+
+/*
+ * Opens the log file for one line. Somebody who may write to its folder could have put a link to another file there, or a
+ * FIFO that nobody reads. Returns a descriptor, or -1 and in *fault what is wrong.
+ */
+static int open_log_file(const char **fault)
+{
+    struct stat status;
+    int fd = sys_openat(AT_FDCWD, configured_file,
+                        O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0644);
+
+    if (fd >= 0 && sys_fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISCHR(status.st_mode)))
+        return fd;
+    *fault = fd == -ELOOP              ? "it is a symbolic link"
+             : fd >= 0 || fd == -ENXIO ? "it is neither a regular file nor a terminal"
+                                       : log_errno(fd);
+    if (fd >= 0)
+        (void)sys_close(fd);
+    return -1;
+}
+
+static void write_line(int fd, const char *line, size_t length)
+{
+    struct signals_held held = signals_hold(SIGPIPE);
+
     (void)sys_write(fd, line, length);
     signals_release(&held);
-    if (fd != 2)
-        (void)sys_close(fd);
+}
+
+__attribute__((format(printf, 3, 0))) static void emit(int fd, enum log_level level, const char *format,
+                                                       va_list arguments)
+{
+    char small[SMALL_SIZE];
+    struct scratch scratch;
+    struct output output = {.bytes = small, .size = sizeof small};
+
+    if (scratch_take(&scratch, LINE_SIZE) == 0) {
+        output.bytes = scratch.bytes;
+        output.size = LINE_SIZE;
+    }
+    put_string(&output, "atomshim[");
+    put_signed(&output, sys_getpid());
+    put_string(&output, "]: ");
+    put_string(&output, level_names[level]);
+    put_string(&output, ": ");
+    put_format(&output, format, arguments);
+    finish_line(&output);
+    write_line(fd, output.bytes, output.length + 1);
+    scratch_give(&scratch);
+}
+
+__attribute__((format(printf, 1, 2))) static void emit_to_stderr(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    emit(STDERR_FILENO, LOG_ERROR, format, arguments);
+    va_end(arguments);
 }
 
 void log_configure(enum log_level level, const char *file)
@@ -154,28 +241,25 @@ void log_configure(enum log_level level, const char *file)
 
 void log_line(enum log_level level, const char *format, ...)
 {
-    char small[SMALL_SIZE];
-    struct scratch scratch;
-    struct output output = {.bytes = small, .size = sizeof small};
+    static bool told;
+    const char *fault = NULL;
     va_list arguments;
+    int fd = -1;
 
     if (level > configured_level)
         return;
-    if (scratch_take(&scratch, LINE_SIZE) == 0) {
-        output.bytes = scratch.bytes;
-        output.size = LINE_SIZE;
-    }
-    put_string(&output, "atomshim[");
-    put_signed(&output, sys_getpid());
-    put_string(&output, "]: ");
-    put_string(&output, level_names[level]);
-    put_string(&output, ": ");
+    if (configured_file != NULL)
+        fd = open_log_file(&fault);
+    if (fd < 0 && !is_stderr_open())
+        return;
+    if (fault != NULL && !__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+        emit_to_stderr("ATOMSHIM_LOG_FILE=%s: cannot be used: %s; lines go to stderr", configured_file,
+                       fault);
     va_start(arguments, format);
-    put_format(&output, format, arguments);
+    emit(fd >= 0 ? fd : STDERR_FILENO, level, format, arguments);
     va_end(arguments);
-    end_line(&output);
-    write_line(output.bytes, output.length + 1);
-    scratch_give(&scratch);
+    if (fd >= 0)
+        (void)sys_close(fd);
 }
 
 const char *log_errno(int error)

@@ -1,4 +1,4 @@
-/* One line per event, "atomshim[PID]: LEVEL: text\n", in one write(2), to stderr or to a file. */
+/* The log: one line per event, "atomshim[PID]: LEVEL: text\n", in one write(2), to stderr or to a file. */
 #ifndef ATOMSHIM_LOG_H
 #define ATOMSHIM_LOG_H
 
@@ -6,16 +6,26 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/* Lines of a higher level than `level` are dropped. `file` is an absolute path to append to, or NULL for
- * descriptor 2; the string stays the caller's and must live on. */
+/*
+ * Drops lines of a higher level than `level` from now on. `file` is the absolute path of a file to append to, or NULL for
+ * stderr; the string stays the caller's and must live on. The file is opened for each line, so that nothing of ours stays
+ * open, and is never one behind a symbolic link, nor a FIFO, socket or block device; one that cannot be used is told once,
+ * and lines go to stderr.
+ */
 void log_configure(enum log_level level, const char *file);
+
+/*
+ * Declares that descriptor 2 is stderr now: at the start of the process, and when the program itself has put something there
+ * by dup2(2), dup3(2) or freopen(3). From then on lines go to descriptor 2 only while it is the same file: a program that has
+ * closed its stderr may get number 2 for a database, and a line would go into its data. The lines are lost then.
+ */
+void log_remember_stderr(void);
 
 /*
  * Writes one line. `format` knows %s (NULL prints "(null)"), %d (int), %u (unsigned), %ld, %lu, %x (unsigned)
  * and %%. No malloc, no stdio, no locale, under 1 KiB of stack (the line is put together in a mapping of its
  * own; what does not fit is cut and ends in "..."), control characters as '?', errno untouched,
- * async-signal-safe. A failing write is ignored. A file is opened with O_APPEND|O_CREAT|O_CLOEXEC|O_NOCTTY
- * for each line, so that nothing of ours stays open.
+ * async-signal-safe. Ignores an error of write(2), and never blocks on a log file.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -34,25 +34,52 @@ static ssize_t rescue_piece(const struct session *session, const char *bytes, ui
     return n > 0 ? sys_pwrite(fd, little, (size_t)n, done) : n;
 }
 
-/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
-static int rescue(const struct session *session, const char *bytes, uint64_t size, char *path, size_t room)
+/*
+ * Opens ATOMSHIM_RESCUE_DIR and writes its path, without '/' at the end, to `path`: behind one the kernel would follow a
+ * symbolic link, which somebody who may write to the folder above could have put there. Returns a descriptor or a negative
+ * errno, -ENOTDIR for a link.
+ */
+static int open_rescue_dir(char *path, size_t room)
+{
+    size_t length = log_format(path, room, "%s", session_config->rescue_dir);
+
+    while (length > 1 && path[length - 1] == '/')
+        path[--length] = '\0';
+    return DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0));
+}
+
+/* Creates a new file named after the one at `path`, and turns `path` into its name. Returns a descriptor or a negative errno. */
+static int create_rescue_file(char *path, size_t room)
 {
     static unsigned counter;
     const char *slash = strrchr(path, '/');
     char name[200]; /* NAME_MAX with what is put behind it */
-    uint64_t done = 0;
+    int folder;
     int fd;
-    int error = 0;
 
     (void)log_format(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    folder = open_rescue_dir(path, room);
+    if (folder < 0)
+        return folder;
     do {
         unsigned number = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
 
         (void)log_format(path, room, "%s/%s.atomshim-%d-%u", session_config->rescue_dir, name, sys_getpid(),
                          number);
-        fd = DESCRIPTOR_INSIST(
-            sys_openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+        fd = DESCRIPTOR_INSIST(sys_openat(folder, strrchr(path, '/') + 1,
+                                          O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
     } while (fd == -EEXIST);
+    (void)sys_close(folder);
+    return fd;
+}
+
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
+static int rescue(const struct session *session, const char *bytes, uint64_t size, char *path, size_t room)
+{
+    uint64_t done = 0;
+    int fd = create_rescue_file(path, room);
+    int error = 0;
+
     if (fd < 0)
         return fd;
     for (ssize_t n = 1; error == 0 && n != 0;) {
@@ -98,7 +125,9 @@ void session_report(const struct session *session, const void *bytes, uint64_t s
         else
             log_line(LOG_ERROR,
                      "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s", path,
-                     log_errno(failure), saved, log_errno(error));
+                     log_errno(failure), saved,
+                     error == -ENOTDIR ? "ATOMSHIM_RESCUE_DIR is no folder, or a symbolic link"
+                                       : log_errno(error));
     }
     scratch_give(&scratch);
 }

@@ -87,3 +87,75 @@ X
     assert_equal "$(generation "$MANAGED/f")" 1
     assert_equal "$(payload "$MANAGED/f")" new
 }
+
+# ---- the log ----
+
+# Runs a program that logs one line at "error": a malformed variable.
+log_once() { # LOG_FILE
+    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_SYNC=bad ATOMSHIM_LOG_FILE=$1 /bin/true
+}
+
+@test "a log file: never one behind a link, never a FIFO, and why is said once" {
+    echo precious >target
+    ln -s "$PWD/target" link
+    mkfifo fifo reader
+    mkdir folder
+    for name in link fifo folder; do
+        run log_once "$PWD/$name"
+        assert_equal "$status" 0
+        assert_equal "${#lines[@]}" 2 "lines with a log at $name"
+        [[ ${lines[0]} = *"error: ATOMSHIM_LOG_FILE=$PWD/$name: cannot be used: "*"; lines go to stderr" ]]
+        [[ ${lines[1]} = *'error: ATOMSHIM_SYNC=bad: '* ]]
+    done
+    assert_equal "$(cat target)" precious
+    # a FIFO with a reader: nothing is written to it
+    exec 9<>reader
+    run log_once "$PWD/reader"
+    assert_equal "${#lines[@]}" 2
+    assert_equal "$(dd if=reader iflag=nonblock bs=1 count=1 2>/dev/null <&9)" ''
+    exec 9>&-
+    log_once "$PWD/new"
+    assert_equal "$(grep -c 'ATOMSHIM_SYNC=bad' new)" 1
+}
+
+# A commit that fails, by a program in which descriptor 2 changes before.
+fail_commit() { # HOW
+    ATOMSHIM_LOCK_TIMEOUT=0 wrapped "$PROGRAMS/stderr_moved" "$1" "$MANAGED/f" elsewhere 9<>"$MANAGED/f"
+}
+
+@test "a rescue folder behind a link is not used, and its doctor says so" {
+    mkdir real
+    ln -s "$PWD/real" link
+    : >elsewhere
+    for name in link link/; do
+        run env ATOMSHIM_RESCUE_DIR="$PWD/$name" "$ROOT/build/atomshim" doctor --path "$MANAGED/"
+        if [ "$name" = link ]; then
+            [[ $output = *"problem  ATOMSHIM_RESCUE_DIR: $PWD/link: is no folder, or a symbolic link"* ]]
+        fi
+        echo old >"$MANAGED/f"
+        ATOMSHIM_RESCUE_DIR=$PWD/$name fail_commit start 2>stderr
+        output=$(cat stderr)
+        [[ $output = *'the old content stays, saving the new as '*' failed: ATOMSHIM_RESCUE_DIR is no folder, or a symbolic link'* ]]
+        assert_equal "$(ls real)" ''
+    done
+}
+
+@test "log lines: into the stderr of the start, or what the program put there, and into nothing else that has number 2" {
+    for how in start dup2 dup3 freopen child vfork; do
+        echo old >"$MANAGED/f"
+        : >elsewhere
+        fail_commit "$how" 2>stderr
+        case $how in
+            start) assert_equal "$(grep -c 'commit failed' stderr) $(cat elsewhere)" '1 ' ;;
+            *) assert_equal "$(grep -c 'commit failed' stderr) $(grep -c 'commit failed' elsewhere)" '0 1' "lines, by $how" ;;
+        esac
+    done
+    for how in database pipe; do
+        echo old >"$MANAGED/f"
+        : >elsewhere
+        fail_commit "$how" 2>stderr
+        assert_equal "$(cat elsewhere)" "RECORD 1
+RECORD 2" "data of a program, $how"
+        assert_equal "$(cat stderr)" ''
+    done
+}
