@@ -4,7 +4,7 @@
 #include "cli/paths.h"
 #include "cli/preload.h"
 #include "config/config.h"
-#include "config/pattern.h"
+#include "config/resolve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -328,8 +328,6 @@ static void look_below(const char *pattern, size_t length, const char *paths)
     char folder[PATH_MAX];
     struct stat status;
 
-    if (*pattern == '!')
-        return;
     if (plain == 0) {
         note("%.*s: matches by name, anywhere: not looked for", (int)length, pattern);
         return;
@@ -365,21 +363,37 @@ static void look_below(const char *pattern, size_t length, const char *paths)
         note("%.*s: matches no file right now", (int)length, pattern);
 }
 
+/* Looks below the pattern `item`, or below the last one that it is resolved to: of a link to a file, the file's. */
+static void look_at_pattern(const struct pattern_item *item, const char *paths)
+{
+    int length = (int)(item->end - item->start);
+    struct pattern_item last = *item;
+    struct pattern_item next;
+    char alone[PATH_MAX];
+    const char *resolved;
+
+    if (item->takes_out || snprintf(alone, sizeof alone, "%.*s", length, item->start) >= (int)sizeof alone)
+        return;
+    resolved = config_resolve_patterns(alone);
+    if (resolved != alone) {
+        for (const char *left = resolved; pattern_next(&left, &next);)
+            last = next;
+        note("%s: leads through a symbolic link: its files are those of %s", alone, last.start);
+    }
+    look_below(last.start, (size_t)(last.end - last.start), paths);
+}
+
 static void look_at_patterns(const char *paths)
 {
-    size_t length;
+    const char *resolved = config_resolve_patterns(paths);
+    struct pattern_item item;
 
     if (!paths_take_in(paths)) {
         problem("no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
         return;
     }
-    paths_warn_of_links(paths);
-    for (const char *pattern = paths; *pattern != '\0'; pattern += length + (pattern[length] == ':')) {
-        for (length = 0; pattern[length] != '\0' && pattern[length] != ':'; length++)
-            length += pattern[length] == '\\' && pattern[length + 1] != '\0';
-        if (length != 0)
-            look_below(pattern, length, paths);
-    }
+    while (pattern_next(&paths, &item))
+        look_at_pattern(&item, resolved);
 }
 
 /* ---- the command ---- */

@@ -37,15 +37,11 @@ bool paths_add(const char *command, const char *pattern, bool *any)
 
 bool paths_take_in(const char *paths)
 {
-    bool start = true;
+    struct pattern_item item;
 
-    for (; *paths != '\0'; paths++) {
-        if (start && *paths != ':' && *paths != '!')
+    while (pattern_next(&paths, &item))
+        if (!item.takes_out)
             return true;
-        start = *paths == ':';
-        if (*paths == '\\' && paths[1] != '\0')
-            paths++;
-    }
     return false;
 }
 
@@ -63,29 +59,4 @@ size_t paths_plain_part(const char *pattern, size_t length)
     while (plain > 1 && pattern[plain - 1] == '/')
         plain--;
     return plain;
-}
-
-void paths_warn_of_links(const char *paths)
-{
-    char plain[PATH_MAX];
-    char canonical[PATH_MAX];
-    size_t length;
-
-    for (; *paths != '\0'; paths += length + (paths[length] == ':')) {
-        size_t size;
-
-        for (length = 0; paths[length] != '\0' && paths[length] != ':'; length++)
-            length += paths[length] == '\\' && paths[length + 1] != '\0';
-        size = paths_plain_part(paths, length);
-        if (size == 0 || size >= sizeof plain)
-            continue;
-        memcpy(plain, paths, size);
-        plain[size] = '\0';
-        if (access(plain, F_OK) != 0 && strrchr(plain, '/') != plain)
-            *strrchr(plain, '/') = '\0'; /* a file that is still to be made */
-        if (realpath(plain, canonical) != NULL && strcmp(plain, canonical) != 0)
-            cli_complain(
-                "warning: %.*s matches nothing: %s is %s, and files are matched by their canonical path",
-                (int)length, paths, plain, canonical);
-    }
 }

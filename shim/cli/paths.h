@@ -16,7 +16,4 @@ bool paths_take_in(const char *paths);
  * character, or nothing. */
 size_t paths_plain_part(const char *pattern, size_t length);
 
-/* Warns of patterns that lead through a symbolic link: they match no file, as paths are canonical. */
-void paths_warn_of_links(const char *paths);
-
 #endif

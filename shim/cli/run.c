@@ -140,10 +140,8 @@ static bool check_config(struct config *config)
         return false;
     if (config->disabled)
         return true;
-    if (paths_take_in(config->paths)) {
-        paths_warn_of_links(config->paths);
+    if (paths_take_in(config->paths))
         return true;
-    }
     cli_complain("run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
     return false;
 }

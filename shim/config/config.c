@@ -1,6 +1,7 @@
 #include "config/config.h"
 
 #include "config/libc_files.h"
+#include "config/resolve.h"
 #include "os/log.h"
 
 #include <string.h>
@@ -220,6 +221,12 @@ int config_parse(struct config *config, char *const environment[], config_report
     bad += check_paths(config, report, context) + check_names(environment, report, context);
     pattern_find_names(config->paths, &config->names);
     return bad;
+}
+
+void config_resolve(struct config *config)
+{
+    config->paths = config_resolve_patterns(config->paths);
+    pattern_find_names(config->paths, &config->names);
 }
 
 enum config_format config_format_of(const struct config *config, const char *path)

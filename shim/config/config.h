@@ -17,7 +17,7 @@ struct config {
     bool sync;
     int64_t lock_timeout;       /* nanoseconds */
     int log_level;              /* enum log_level of log.h */
-    const char *paths;          /* ATOMSHIM_PATHS as given, "" if none */
+    const char *paths;          /* ATOMSHIM_PATHS as given or as resolved, "" if none */
     struct pattern_names names; /* of `paths` */
     const char *rescue_dir;     /* NULL if none */
     const char *log_file;       /* NULL: stderr */
@@ -35,6 +35,9 @@ typedef void config_report(const char *message, void *context);
  * Returns the number of bad values.
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
+
+/* Replaces config->paths by what config_resolve_patterns() makes of them. Reads the file system, which config_parse() does not. */
+void config_resolve(struct config *config);
 
 /*
  * Tells which format the file at `path` (absolute, canonical) is to get: plain if the C library reads it by itself, else

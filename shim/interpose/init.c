@@ -143,10 +143,11 @@ static void set_up(void)
     log_remember_stderr();
     if (bad != 0)
         (void)config_parse(&config, environment, report_setting, NULL);
+    config_resolve(&shim_config);
     target_remember(environ);
     session_configure(&shim_config);
     guardian_configure(config.lock_timeout);
-    managing = config.paths[0] != '\0';
+    managing = shim_config.paths[0] != '\0';
     (void)__cxa_atexit(at_exit, NULL, NULL);
     register_quick_exit();
     session_adopt();

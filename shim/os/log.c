@@ -147,8 +147,8 @@ void log_remember_stderr(void)
     struct stderr_file *entry = &stderr_files[0];
     struct stat status;
 
-    if (entry->process != process && (stderr_files[1].process == process ||
-                                      entry->process == (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)))
+    if (entry->process != 0 && entry->process != process &&
+        (stderr_files[1].process == process || entry->process == (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)))
         entry = &stderr_files[1];
     *entry = (struct stderr_file){.process = process};
     if (sys_fstat(STDERR_FILENO, &status) != 0)

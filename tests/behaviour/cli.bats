@@ -102,22 +102,29 @@ damage() { # both images of $file
     [ ! -e ran ]
 }
 
-@test "run: a pattern through a symbolic link matches nothing, and that is said" {
-    local real link pattern
-    real=$(realpath "$BATS_TEST_TMPDIR")/real
-    link=${real%/real}/link
-    mkdir "$real"
-    : >"$real/app.cfg"
-    ln -s real "$link"
-    for pattern in "$link/" "$link/app.cfg" "$link/*.cfg"; do
-        run -0 --separate-stderr atomshim run --path "$real/x:$pattern" --path app.cfg -- echo ran
-        assert_equal "$output" ran
-        [[ $stderr == "atomshim: warning: $pattern matches nothing: $link"*" is $real"*', and files are matched by their canonical path' ]]
-    done
-    for pattern in "$real/" "$real/app.cfg" "$real/*.cfg" "$link-not-there/" app.cfg '**/link/'; do
-        run -0 --separate-stderr atomshim run --path "$pattern" -- echo ran
-        assert_equal "$output$stderr" ran "$pattern"
-    done
+@test "run: a pattern through symbolic links names the files that they lead to, and takes them out" {
+    local real link pattern expected
+    real="$(realpath "$BATS_TEST_TMPDIR")/real: [x]"
+    link=${real%/real*}/link
+    mkdir -p "$real/sub"
+    ln -s "$real" "$link"
+    ln -s "$real/sub/f" "$real/symbolic"
+    writes() { # EXPECTED FILE PATTERN...
+        expected=$1 pattern=("${@:3}")
+        rm -f "$real/sub/f"
+        echo old >"$real/sub/f"
+        run -0 --separate-stderr atomshim run "${pattern[@]/#/--path=}" -- sh -c 'echo new >"$1"' - "$2"
+        assert_equal "$stderr$(atomshim info "$real/sub/f" | sed -n 's/^format: //p')" "$expected" "${pattern[*]}"
+        assert_equal "$(payload "$real/sub/f")" new
+    }
+    writes sized "$real/sub/f" "$link/"
+    writes sized "$real/sub/f" "$link/sub/*"
+    writes sized "$link/sub/f" "$link/sub/f"
+    writes sized "$real/sub/f" "$link/./sub/../sub/f"
+    writes sized "$real/symbolic" "$link/symbolic" # a link to the file itself
+    writes sized "$link/sub/f" "sized=$link/**" "!$link/x"
+    writes plain "$real/sub/f" f "!$link/sub/"
+    writes plain "$real/sub/f" "$link-not-there/" "$link/sub/ff"
 }
 
 @test "run: a program that cannot load the shim is refused with the reason; --force runs it" {

@@ -107,7 +107,7 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     has "note     $MANAGED/*.nothing: matches no file right now" '/no/such/folder/x: matches nothing'
     ln -s "$MANAGED" symbolic
     doctor 0 --path "$PWD/symbolic/*"
-    has 'files are matched by their canonical path'
+    has "note     $PWD/symbolic/*: leads through a symbolic link: its files are those of $(realpath "$MANAGED")/*" "ok       $file: "
 }
 
 @test "doctor: wrong usage, wrong configuration, a shim that is switched off" {

@@ -1,0 +1,163 @@
+#include "config/resolve.h"
+
+#include "config/pattern.h"
+#include "os/path_without_proc.h"
+#include "os/scratch.h"
+#include "os/sys.h"
+
+#include <string.h>
+
+/* Lies at the start of a scratch buffer, and the list that is being made behind it. */
+struct resolver {
+    size_t length; /* of the list */
+    size_t size;   /* bytes that there are for it */
+    bool added;
+    char folder[PATH_MAX];    /* the folder that was resolved last, */
+    char canonical[PATH_MAX]; /* and its path; "" if it has none */
+    char path[PATH_MAX];
+    char list[];
+};
+
+/* Appends `size` bytes; a list that does not fit ends before the pattern that does not. */
+static bool append_bytes(struct resolver *resolver, const char *bytes, size_t size)
+{
+    if (resolver->size - resolver->length <= size)
+        return false;
+    memcpy(resolver->list + resolver->length, bytes, size);
+    resolver->length += size;
+    return true;
+}
+
+/* Appends a path as a pattern that matches it and nothing else. */
+static bool append_path(struct resolver *resolver, const char *path)
+{
+    bool fits = true;
+
+    for (; *path != '\0' && fits; path++)
+        fits = (strchr(":*?[\\", *path) == NULL || append_bytes(resolver, "\\", 1)) &&
+               append_bytes(resolver, path, 1);
+    return fits;
+}
+
+/* Writes what the pattern's bytes [start, end), which have no special character but '\', stand for. */
+static bool read_literal(char path[PATH_MAX], const char *start, const char *end)
+{
+    size_t length = 0;
+
+    for (; start < end && length < PATH_MAX - 1; start++) {
+        if (*start == '\\')
+            start++;
+        path[length++] = *start;
+    }
+    path[length] = '\0';
+    return start == end;
+}
+
+/* Finds where the literal part of a pattern ends: behind the pattern, or at the last '/' before what is special. */
+static const char *find_literal_end(const struct pattern_item *item)
+{
+    const char *slash = item->start;
+
+    for (const char *p = item->start; p < item->end; p++) {
+        if (strchr("*?[", *p) != NULL)
+            return slash;
+        if (*p == '/')
+            slash = p;
+        if (*p == '\\')
+            p++;
+    }
+    return item->end;
+}
+
+/* Adds the pattern with `canonical` in place of its bytes before `rest`. */
+static void add_twin(struct resolver *resolver, const struct pattern_item *item, const char *canonical,
+                     const char *rest)
+{
+    size_t before = resolver->length;
+
+    if (append_bytes(resolver, ":", 1) &&
+        append_bytes(resolver, item->whole, (size_t)(item->start - item->whole)) &&
+        append_path(resolver, strcmp(canonical, "/") == 0 ? "" : canonical) &&
+        append_bytes(resolver, rest, (size_t)(item->end - rest)))
+        resolver->added = true;
+    else
+        resolver->length = before;
+}
+
+/* Resolves the folder in front of `slash`, unless it is the one that was resolved last. */
+static void resolve_folder(struct resolver *resolver, const struct pattern_item *item, const char *slash)
+{
+    if (slash == item->start || !read_literal(resolver->path, item->start, slash))
+        return;
+    if (strcmp(resolver->path, resolver->folder) != 0) {
+        strcpy(resolver->folder, resolver->path);
+        if (path_without_proc(AT_FDCWD, resolver->path, resolver->canonical) < 0)
+            resolver->canonical[0] = '\0';
+    }
+    if (resolver->canonical[0] != '\0' && strcmp(resolver->folder, resolver->canonical) != 0)
+        add_twin(resolver, item, resolver->canonical, slash);
+}
+
+/* A pattern without special characters may name a link itself: the file that it leads to is meant, too. */
+static void resolve_file(struct resolver *resolver, const struct pattern_item *item)
+{
+    char byte;
+
+    if (!read_literal(resolver->path, item->start, item->end) ||
+        sys_readlinkat(AT_FDCWD, resolver->path, &byte, sizeof byte) < 0)
+        return;
+    resolver->folder[0] = '\0'; /* its place is needed for the answer */
+    if (path_without_proc(AT_FDCWD, resolver->path, resolver->canonical) >= 0)
+        add_twin(resolver, item, resolver->canonical, item->end);
+}
+
+static void resolve_item(struct resolver *resolver, const struct pattern_item *item)
+{
+    const char *end = find_literal_end(item);
+    const char *slash = end;
+
+    if (*item->start != '/')
+        return;
+    if (end == item->end)
+        for (slash = end - 1; *slash != '/'; slash--)
+            continue;
+    resolve_folder(resolver, item, slash);
+    if (end == item->end && slash + 1 < end)
+        resolve_file(resolver, item);
+}
+
+/* Copies the list to memory of its own. Returns NULL if there is none. */
+static const char *keep_list(const struct resolver *resolver)
+{
+    char *copy =
+        sys_mmap(NULL, resolver->length + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (sys_is_error(copy))
+        return NULL;
+    memcpy(copy, resolver->list, resolver->length); /* the pages are zero behind it */
+    return copy;
+}
+
+const char *config_resolve_patterns(const char *patterns)
+{
+    const char *left = patterns;
+    const char *result = NULL;
+    struct pattern_item item;
+    struct resolver *resolver;
+    struct scratch scratch;
+
+    if (strchr(patterns, '/') == NULL || scratch_take(&scratch, SCRATCH_CHUNK) != 0)
+        return patterns;
+    resolver = scratch.bytes;
+    resolver->length = 0;
+    resolver->size = scratch.size - sizeof *resolver;
+    resolver->added = false;
+    resolver->folder[0] = '\0';
+    while (pattern_next(&left, &item) && (resolver->length == 0 || append_bytes(resolver, ":", 1)) &&
+           append_bytes(resolver, item.whole, (size_t)(item.end - item.whole)))
+        resolve_item(resolver, &item);
+    if (resolver->added && *left == '\0')
+        result = keep_list(resolver);
+    scratch_give(&scratch);
+    return result != NULL ? result : patterns;
+}
