@@ -40,7 +40,7 @@ CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/p
 MAN_PAGES = $(wildcard shim/man/*.[1-9])
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all test check campaigns lint sanitize format bench bench-check install uninstall clean help
+.PHONY: all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -81,10 +81,15 @@ $(BUILD)/bench/%: tests/bench/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
-# what any preloaded library costs
+# An empty library shows what any preloaded library costs.
 $(BUILD)/bench/empty.so:
 	@mkdir -p $(@D)
 	$(CC) -shared -fPIC -x c /dev/null -o $@
+
+# The runner of the test programs (tests/lib/cases.bash).
+$(BUILD)/cases: tests/lib/cases.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
 $(BUILD)/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
@@ -116,18 +121,39 @@ $(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
-# Sets up what is missing, builds, runs every test.
+# Everything that a test executes. The root file systems of the container tests need the network once, and are kept in
+# build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests skip.
+TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+ROOTS = scratch musl busybox bullseye bookworm trixie bullseye-sdk trixie-sdk
+JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell nproc))
+# scripts/run-tests begins with the files that take longest, so that no processor waits for one at the end.
+LONG = $(addprefix tests/behaviour/,portable.bats containers.bats rename.bats programs.bats) tests/unit/unit.bats
+TESTS = $(LONG) $(filter-out $(LONG),$(sort $(wildcard tests/unit/*.bats tests/behaviour/*.bats)))
+LONG_CAMPAIGNS = $(addprefix tests/campaigns/,power.bats fuzz.bats filesystems.bats kill.bats)
+CAMPAIGN_TESTS = $(LONG_CAMPAIGNS) $(filter-out $(LONG_CAMPAIGNS),$(sort $(wildcard tests/campaigns/*.bats)))
+
+tested: $(TESTED)
+rootfs: $(ROOTS:%=rootfs-%)
+rootfs-%: $(BUILD)/programs/contained $(BUILD)/programs/static_writer
+	@mkdir -p $(BUILD)/rootfs
+	@tests/lib/rootfs $* $(BUILD)/rootfs/$* >$(BUILD)/rootfs/$*.reason 2>&1 || [ $$? -eq 77 ]
+
+# The daily tests: unit and behaviour.
+check:
+	@scripts/bootstrap check
+	@$(MAKE) --no-print-directory $(JOBS) tested rootfs
+	@scripts/run-tests $(TESTS)
+
+# Every test once, the campaigns at their CI size.
 test:
 	@scripts/bootstrap test
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory $(JOBS) tested rootfs
+	@scripts/run-tests $(CAMPAIGN_TESTS) $(TESTS)
 
-# Builds, runs every test.
-check: all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/bench/steps $(BUILD)/bench/empty.so
-	bats $(BATS_FLAGS) tests/behaviour
-
-# The full size, an hour or two; `make test` runs the CI size of each.
-campaigns: all $(PROGRAMS) $(CAMPAIGNS)
+# The campaigns at their full size, an hour or two.
+campaigns:
 	@scripts/bootstrap test
+	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
 
 # Checks layout, style, layers and common mistakes in C and shell.
@@ -185,4 +211,4 @@ help:
 		said != "" && /^[a-z-]+:/ { sub(/[.] .*/, ".", said); printf "%-12s%s\n", substr($$1, 1, index($$1, ":") - 1), said } \
 		{ said = "" }' Makefile
 
--include $(wildcard $(BUILD)/pic/*/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d)
+-include $(wildcard $(BUILD)/pic/*/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d $(BUILD)/*.d)

@@ -9,10 +9,9 @@ setup() {
     helpers_let_others_in
 }
 
-# The same calls by their libc functions, and by syscall(2).
+# Runs the same calls by their libc functions, and by syscall(2).
 run_all_twice() {
-    run_all "calls_$1"
-    run_all "by_syscall_$1"
+    run_all "calls_$1" "by_syscall_$1"
 }
 
 @test "the shim needs nothing but the C library" {
@@ -34,7 +33,7 @@ more() {
 }
 
 @test "I6 what is not managed costs one system call at open, and none at stat, read, write, dup2, close, and a failing open" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     cd "$BATS_TEST_TMPDIR" || return
     echo content >outside
     for pattern in "$MANAGED/app.cfg" '*.cfg' "$MANAGED/*.cfg:!/tmp/"; do
@@ -48,7 +47,7 @@ more() {
 }
 
 @test "I6 with a pattern that every name could match two, to write by a path of several components four, by a symbolic link five" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     cd "$BATS_TEST_TMPDIR" || return
     mkdir folder
     echo content >outside
@@ -72,7 +71,7 @@ more() {
 }
 
 @test "I6 openat, open with O_EXCL, mkstemp with a pattern that every name could match" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     cd "$BATS_TEST_TMPDIR" || return
     local pattern=$MANAGED/
     run_opens() { # LIBRARY TURNS WAY: the system calls of a program that opens so often
@@ -156,8 +155,7 @@ more() {
 }
 
 @test "syscall() itself" {
-    run_all calls_syscall
-    run_all own_close
+    run_all calls_syscall own_close
 }
 
 @test "I7 exec, spawn, system, popen, passed descriptors: programs with the shim and without" {

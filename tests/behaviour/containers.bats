@@ -5,10 +5,8 @@
 load ../lib/helpers
 
 setup_file() {
-    export ROOTS=$BATS_FILE_TMPDIR
-    "$BATS_TEST_DIRNAME/../../scripts/bootstrap" containers >/dev/null 2>&1 || true # what is missing is skipped by its name
     for kind in scratch musl busybox bullseye bookworm trixie; do
-        "$BATS_TEST_DIRNAME/../lib/rootfs" $kind "$BATS_TEST_DIRNAME/../../build/rootfs/$kind" >"$ROOTS/$kind.reason" 2>&1 || echo "# skipped: $kind: $(cat "$ROOTS/$kind.reason")" >&3
+        helpers_rootfs $kind || echo "# skipped: $kind: $reason" >&3
     done
 }
 
@@ -162,7 +160,7 @@ more" "$kind $options"
 # ---- busybox, of musl: with a shell that runs applets by exec, and with one that runs them in itself or its children ----
 
 need_busybox() {
-    [ -n "$(kinds busybox)" ] || skip "$(cat "$ROOTS/busybox.reason")"
+    [ -n "$(kinds busybox)" ] || skip "$(cat "$ROOT/build/rootfs/busybox.reason")"
     chmod 777 "$MANAGED"
     cp "$BATS_TEST_DIRNAME/../lib/busybox_jobs" "$MANAGED/jobs"
 }

@@ -222,7 +222,6 @@ C
 }
 
 @test "I2 other preloads, before ours and behind it" {
-    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
     for other in libjemalloc.so.2 libtcmalloc_minimal.so.4 libeatmydata.so libfakeroot/libfakeroot-sysv.so coreutils/libstdbuf.so; do
         path=$(find /usr/lib /usr/libexec -path "*/$other" 2>/dev/null | head -n 1)
         if [ -z "$path" ]; then
@@ -244,7 +243,6 @@ subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".c
 }
 
 @test "I2 fakeroot, stdbuf and eatmydata as commands, around and inside" {
-    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
     for command in fakeroot 'stdbuf -o0' eatmydata; do
         command -v "${command%% *}" >/dev/null || continue
         rm -f "$MANAGED"/*
@@ -259,7 +257,6 @@ subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".c
 }
 
 @test "valgrind has nothing to say of a program under the shim" {
-    "$ROOT/scripts/bootstrap" preloads >/dev/null 2>&1 || true
     command -v valgrind >/dev/null || skip 'valgrind is not installed'
     run timeout 120 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" valgrind --quiet --error-exitcode=9 \
         dash -c "$redirections"

@@ -207,7 +207,7 @@ ours" $state
 
 @test "appended to while what a killed first commit left is there: all of that becomes the content" {
     local flush
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     for flush in 1 2; do # after the footer, after the image
         make_file plain
         run -137 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" strace -f -qq -o /dev/null \

@@ -4,11 +4,6 @@
 load ../lib/helpers
 load ../lib/cases
 
-setup_file() {
-    cd "$BATS_TEST_DIRNAME/../.." || return
-    scripts/bootstrap containers >/dev/null 2>&1 || true # what is missing is skipped by its name
-}
-
 setup() {
     helpers_setup
     helpers_let_others_in
@@ -32,15 +27,8 @@ build() {
 
 # run_every EXCEPT: all cases of all programs, but those that the pattern matches as "program case".
 run_every() {
-    local program name
-    for program in $ALL; do
-        for name in $("${RUNNER[@]}" "$PROGRAMS/$program"); do
-            # shellcheck disable=SC2254
-            if [[ ! "$program $name" =~ $1 ]]; then
-                run_case "$program" "$name"
-            fi
-        done
-    done
+    # shellcheck disable=SC2086 # names without spaces
+    run_all --except "$1" $ALL
 }
 
 @test "imports: names and versions are those of tests/golden/imports; none is newer than glibc 2.17" {
@@ -64,21 +52,21 @@ run_every() {
 }
 
 @test "I2 I7 glibc 2.31 (Debian 11), where dlsym is in a library of its own" {
-    tests/lib/rootfs bullseye-sdk build/rootfs/bullseye-sdk >"$BATS_TEST_TMPDIR/reason" || skip "$(cat "$BATS_TEST_TMPDIR/reason")"
+    helpers_rootfs bullseye-sdk || skip "$reason"
     build build/glibc-bullseye
     PROGRAMS=$ROOT/build/glibc-bullseye
     run_every 'none'
 }
 
 @test "I2 I7 glibc 2.41 (Debian 13)" {
-    tests/lib/rootfs trixie-sdk build/rootfs/trixie-sdk >"$BATS_TEST_TMPDIR/reason" || skip "$(cat "$BATS_TEST_TMPDIR/reason")"
+    helpers_rootfs trixie-sdk || skip "$reason"
     build build/glibc-trixie
     PROGRAMS=$ROOT/build/glibc-trixie
     run_every 'none'
 }
 
 @test "I2 I7 musl" {
-    command -v musl-gcc >/dev/null || skip 'needs musl-gcc'
+    needs musl-gcc
     build build/musl
     PROGRAMS=$ROOT/build/musl
     # musl has no __open_2 and fcloseall, does not check dup3's flags and fdopen's descriptor, and has no gettid in
@@ -87,7 +75,7 @@ run_every() {
 }
 
 @test "I2 I7 aarch64, under qemu-user" {
-    scripts/bootstrap aarch64 >/dev/null 2>&1 || skip 'needs aarch64-linux-gnu-gcc and qemu-aarch64-static, and they cannot be installed'
+    needs aarch64-linux-gnu-gcc qemu-aarch64-static
     make -s -j2 BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc all build/aarch64/unit/image_test build/aarch64/unit/crc32c_test build/aarch64/unit/store_test \
         build/aarch64/unit/pattern_test >/dev/null
     PROGRAMS=$ROOT/build/aarch64/programs

@@ -6,7 +6,6 @@ load ../lib/helpers
 
 setup() {
     helpers_setup
-    "$ROOT/scripts/bootstrap" replace >/dev/null 2>&1 || true # what is missing is skipped by its name
     file=$MANAGED/app.cfg
     export file HOME=$BATS_TEST_TMPDIR
     cd "$BATS_TEST_TMPDIR" || return
@@ -237,7 +236,7 @@ fails() {
 }
 
 @test "I5 the new file cannot be removed after all: the old content is put back, with mode and times" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     fails 'Input/output error' strace -f -qq -o trace -e trace=unlinkat -e inject=unlinkat:error=EIO:when=2
     assert_equal "$(grep -c INJECTED trace)" 1
     assert_equal "$(generation "$file")" 3 'commits: old, new, old'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Many at once, and SIGKILL at random instants. tests/campaigns has the same in larger sizes.
+# Many readers and writers at once. tests/campaigns/history has more of them, tests/campaigns/kill has SIGKILL at random
+# instants.
 
 load ../lib/helpers
 
@@ -45,31 +46,4 @@ assert f.read(4) == b"old\0" and f.seek(-4, 2) == int(sys.argv[2]) - 4 and f.rea
 @test "I2 control: without the shim readers see mixtures" {
     run -1 "$PROGRAMS/race" "$file" 1 4 2000
     [[ $output != *' 0 bad' ]]
-}
-
-# kill_campaign KILLS SIZE [OPTION]: its last line says what it found. It fails unless old and new images were found.
-kill_campaign() {
-    run "$ROOT/build/campaigns/kill" "$ROOT/build/libatomshim.so" "$file" "$@"
-    echo "$output"
-    [ "$status" -eq 0 ]
-    [[ $output == *' 0 torn, 0 lost, '* ]]
-}
-
-@test "I4 I5 kill -9, 500 times at 64 KiB" {
-    kill_campaign 500 65536
-}
-
-@test "I4 I5 kill -9, 500 times at 4 MiB" {
-    kill_campaign 500 4194304
-}
-
-@test "I4 I5 kill -9 while the file is adopted, 400 times at 64 KiB and 100 times at 4 MiB, and commits on top" {
-    kill_campaign 400 65536 first
-    rm "$file"
-    kill_campaign 100 4194304 first
-}
-
-@test "I5 control: without the shim a kill leaves torn files" {
-    ATOMSHIM_DISABLE=1 run -1 "$ROOT/build/campaigns/kill" "$ROOT/build/libatomshim.so" "$file" 40 4194304
-    [[ $output != *' 0 torn'* ]]
 }

@@ -70,9 +70,9 @@ skip() { # CASE WHY
     skipped=$(echo "$2" | tail -n 1)
 }
 
-# Installs what scripts/bootstrap knows under this name, or says why not in $WHY.
+# Fails with the reason in $WHY if something is missing that scripts/bootstrap installs for this purpose.
 need() { # PURPOSE
-    WHY=$("$ROOT/scripts/bootstrap" "$1" 2>&1)
+    WHY=$("$ROOT/scripts/bootstrap" --check "$1" 2>&1)
 }
 
 # Makes a file system of TYPE and mounts it on the new folder DIR: ext4, xfs, btrfs, tmpfs, overlay (over ext4).

@@ -1,35 +1,75 @@
-# What the tests share. Every test has a folder of its own: $MANAGED is the part of it that the shim manages.
+# What the tests share. Every test has a folder of its own; the shim manages the part $MANAGED of it.
+
+ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 
 helpers_setup() {
     bats_require_minimum_version 1.5.0
-    ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
-    PROGRAMS=$ROOT/build/programs
+    helpers_build
+    BUILD=$ROOT/build
+    PROGRAMS=$BUILD/programs
     MANAGED=$BATS_TEST_TMPDIR/managed
     mkdir "$MANAGED"
     export ROOT PROGRAMS MANAGED
     unset "${!ATOMSHIM_@}" LD_PRELOAD
 }
 
-# Some tests become another user, who is to reach the files.
+# Builds what tests execute, once a run of bats. scripts/run-tests finds it built.
+helpers_build() {
+    if [ -z "${TESTS_PREPARED:-}" ] && [ ! -e "$BATS_RUN_TMPDIR/built" ]; then
+        make -s -C "$ROOT" -j"$(nproc)" tested >"$BATS_RUN_TMPDIR/build.log" 2>&1 || {
+            cat "$BATS_RUN_TMPDIR/build.log" >&2
+            return 1
+        }
+        : >"$BATS_RUN_TMPDIR/built"
+    fi
+}
+
+# needs COMMAND...: skips the test where one of them is not installed.
+needs() {
+    local command
+    for command; do
+        [ -n "$(PATH=$PATH:/usr/sbin:/sbin command -v "$command")" ] || skip "needs $command"
+    done
+}
+
+# helpers_rootfs KIND: makes the root file system of that kind in build/rootfs, or fails and says why in $reason.
+# `make rootfs` has done that already when scripts/run-tests runs.
+helpers_rootfs() {
+    local root=$ROOT/build/rootfs
+    mkdir -p "$root"
+    if [ -z "${TESTS_PREPARED:-}" ] && [ ! -e "$root/$1/.complete" ]; then
+        helpers_build
+        "$ROOT/tests/lib/rootfs" "$1" "$root/$1" >"$root/$1.reason" 2>&1 || true
+    fi
+    reason=$(tail -n 1 "$root/$1.reason" 2>/dev/null) || reason="no root file system of the kind $1"
+    [ -e "$root/$1/.complete" ]
+}
+
+# Lets other users reach the files, as some tests become one. Where they cannot reach the clone, $BUILD is a copy.
 helpers_let_others_in() {
     chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
+    if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$PROGRAMS/static_writer"; then
+        BUILD=$BATS_TEST_TMPDIR/build
+        PROGRAMS=$BUILD/programs
+        (umask 022 && mkdir "$BUILD" && cp -r "$ROOT/build/libatomshim.so" "$ROOT/build/atomshim" "$ROOT/build/programs" "$BUILD/")
+    fi
 }
 
 # wrapped COMMAND...: runs it under the shim. More settings: VARIABLE=value wrapped COMMAND...
 wrapped() {
-    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
+    LD_PRELOAD=$BUILD/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
 }
 
 atomshim() {
     "$ROOT/build/atomshim" "$@"
 }
 
-# The content of a managed file, by a program that shares no code with the shim's interposition.
+# Prints the content of a managed file, by a program that shares no code with the shim's interposition.
 payload() {
     atomshim cat "$1"
 }
 
-# The number of commits that a file has seen.
+# Prints how many commits a file has seen.
 generation() {
     atomshim info "$1" | sed -n 's/^generation: //p'
 }
