@@ -138,19 +138,19 @@ rootfs-%: $(BUILD)/programs/contained $(BUILD)/programs/static_writer
 	@mkdir -p $(BUILD)/rootfs
 	@tests/lib/rootfs $* $(BUILD)/rootfs/$* >$(BUILD)/rootfs/$*.reason 2>&1 || [ $$? -eq 77 ]
 
-# The daily tests: unit and behaviour.
+# Runs the daily tests: unit and behaviour.
 check:
 	@scripts/bootstrap check
 	@$(MAKE) --no-print-directory $(JOBS) tested rootfs
 	@scripts/run-tests $(TESTS)
 
-# Every test once, the campaigns at their CI size.
+# Runs every test once, the campaigns at their CI size.
 test:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory $(JOBS) tested rootfs
 	@scripts/run-tests $(CAMPAIGN_TESTS) $(TESTS)
 
-# The campaigns at their full size, an hour or two.
+# Runs the campaigns at their full size, an hour or two.
 campaigns:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory $(JOBS) tested
