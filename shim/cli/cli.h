@@ -21,6 +21,7 @@ int cli_cat(int argc, char *argv[]);
 int cli_info(int argc, char *argv[]);
 int cli_verify(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
+int cli_inject(int argc, char *argv[]);
 
 /* argv[0] of the process: where it was started from, should /proc not be there. */
 extern const char *cli_self;

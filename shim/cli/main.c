@@ -13,7 +13,8 @@ static const struct command {
     const char *name;
     int (*function)(int argc, char *argv[]);
 } commands[] = {
-    {"run", cli_run}, {"cat", cli_cat}, {"info", cli_info}, {"verify", cli_verify}, {"doctor", cli_doctor},
+    {"run", cli_run},       {"cat", cli_cat},       {"info", cli_info},
+    {"verify", cli_verify}, {"doctor", cli_doctor}, {"inject", cli_inject},
 };
 
 static const char help[] =
@@ -23,6 +24,8 @@ static const char help[] =
     "       atomshim verify FILE...                          check that FILE holds a complete image\n"
     "       atomshim doctor [--path PATTERN]... [PROGRAM]    will PROGRAM be covered, and what do the "
     "patterns match?\n"
+    "       atomshim inject DIR                              put command and library into DIR, for unchanged "
+    "images\n"
     "       atomshim COMMAND --help                          more about a command\n"
     "       atomshim --version\n"
     "\n"
@@ -88,7 +91,7 @@ int main(int argc, char *argv[])
         return CLI_USAGE;
     }
     if (name == NULL) {
-        cli_complain("no command: give run, cat, info, verify or doctor, or --help");
+        cli_complain("no command: give run, cat, info, verify, doctor or inject, or --help");
         return CLI_USAGE;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -98,7 +101,7 @@ int main(int argc, char *argv[])
         return cli_help(help);
     if (strcmp(name, "--version") == 0)
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
-    cli_complain("unknown %s '%s': accepted are run, cat, info, verify, doctor, --help and --version",
+    cli_complain("unknown %s '%s': accepted are run, cat, info, verify, doctor, inject, --help and --version",
                  name[0] == '-' ? "option" : "command", name);
     return CLI_USAGE;
 }

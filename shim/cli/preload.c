@@ -15,19 +15,17 @@
 
 static const char separators[] = ": \t\n\v\f\r"; /* of LD_PRELOAD; glibc knows the first two, musl all */
 
-/* The directory that the running command lies in. */
-static bool own_directory(char directory[PATH_MAX])
+bool preload_find_command(char path[PATH_MAX])
 {
     char file[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", file, sizeof file - 1);
 
     if (n > 0)
         file[n] = '\0';
-    else if (program_find(cli_self, file) != 0)
+    if ((n <= 0 && program_find(cli_self, file) != 0) || realpath(file, path) == NULL) {
+        cli_complain("cannot find the file of this command: %s: %s", cli_self, strerror(errno));
         return false;
-    if (realpath(file, directory) == NULL)
-        return false;
-    *strrchr(directory, '/') = '\0';
+    }
     return true;
 }
 
@@ -50,8 +48,10 @@ static const char *check_shim(int fd, struct program_kind *kind)
 static bool find_file(char path[PATH_MAX])
 {
     char directory[PATH_MAX];
-    bool known = own_directory(directory);
+    bool known = preload_find_command(directory);
 
+    if (known)
+        *strrchr(directory, '/') = '\0';
     if (known && snprintf(path, PATH_MAX, "%s/%s", directory, SHIM_NAME) < PATH_MAX &&
         access(path, F_OK) == 0)
         return true;

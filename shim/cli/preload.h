@@ -4,6 +4,9 @@
 
 #include "program/program.h"
 
+/* Writes the canonical path of the running command's own file. Returns false after a complaint. */
+bool preload_find_command(char path[PATH_MAX]);
+
 /*
  * Finds libatomshim.so beside the running command or in the place of installation, and makes sure that a
  * loader will take it: a shared object that can be mapped executable, under a name that LD_PRELOAD can carry.

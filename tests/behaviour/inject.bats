@@ -117,3 +117,31 @@ $ROOT/build/libatomshim.so"
     run -0 chroot root /bin/true
     [[ $output == *"/none.so' from /etc/ld.so.preload cannot be preloaded"* ]]
 }
+
+@test "inject: the files that are there are replaced by rename, as often as wanted; what cannot be is said" {
+    local before folder=$BATS_TEST_TMPDIR/folder
+    mkdir "$folder"
+    run -0 atomshim inject "$folder"
+    assert_equal "$output" ''
+    before=$(inode "$folder/libatomshim.so")
+    # a program that has the library mapped
+    mkfifo go
+    LD_PRELOAD=$folder/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ sh -c 'read -r x <go; echo new >"$MANAGED/f"' &
+    exec 8>go
+    "$folder/atomshim" inject "$folder"
+    [ "$(inode "$folder/libatomshim.so")" != "$before" ]
+    echo >&8
+    exec 8>&-
+    wait $!
+    assert_equal "$(payload "$MANAGED/f")" new
+    assert_equal "$(cd "$folder" && ls -A)" "atomshim
+libatomshim.so"
+    cmp "$ROOT/build/atomshim" "$folder/atomshim"
+    run -1 atomshim inject "$folder/none"
+    assert_equal "$output" "atomshim: inject: $folder/none: No such file or directory"
+    run -2 atomshim inject
+    assert_equal "$output" 'atomshim: inject: no DIR given'
+    run -2 atomshim inject a b
+    assert_equal "$output" "atomshim: inject: one DIR at a time, not 'b' too"
+    run -0 atomshim inject --help
+}
