@@ -90,6 +90,9 @@ int shim_target(int fd);
  */
 int shim_take_over(int fd, const char *path, int flags, bool created);
 
+/* `fd` has got O_APPEND since it was opened: if it is a session's, what is appended is merged as if it had been opened so. */
+void shim_note_append(int fd);
+
 /* Acts on a request to cancel this thread, as calls do that are cancellation points without us. To be called while nothing
  * is held. */
 void shim_testcancel(void);

@@ -104,8 +104,18 @@ static int shim_other(int fd, int command)
     return command == F_SETLEASE ? -EAGAIN : -EINVAL;
 }
 
+void shim_note_append(int fd)
+{
+    struct session_found found;
+
+    if (shim_identify(fd, &found) == SESSION_PROGRAM && (found.session->flags & SESSION_WRITABLE))
+        session_begin_appending(found.session);
+}
+
 static int shim_fcntl(int fd, int command, void *argument)
 {
+    if (command == F_SETFL && ((intptr_t)argument & O_APPEND))
+        shim_note_append(fd);
     return is_lock(command) ? shim_lock(fd, command, argument) : shim_other(fd, command);
 }
 

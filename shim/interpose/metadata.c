@@ -12,7 +12,7 @@ int shim_target(int fd)
     return role == SESSION_PROGRAM ? found.session->inode : role == SESSION_PRIVATE ? -1 : fd;
 }
 
-/* What commits what is written to it: only there matters what follows. */
+/* True for sessions that will commit; the bookkeeping below is needed only for those. */
 static bool is_writable(const struct session *session)
 {
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
@@ -24,10 +24,7 @@ static struct session *session_at(int fd, struct session_found *found)
     return shim_identify(fd, found) == SESSION_PROGRAM ? found->session : NULL;
 }
 
-/*
- * Times are set on both inodes. That they are still equal at the commit tells that nothing was written since,
- * and that they must outlive the commit (session_commit.c).
- */
+/* Times are set on both inodes: a commit gives the file its buffer's time of modification (session/commit.c). */
 static int after_times(int result, const struct session *session)
 {
     struct stat status;
@@ -49,6 +46,8 @@ static int after_mode(int result, mode_t mode, const struct session *session)
 {
     struct stat status;
 
+    if (result == 0 && session != NULL)
+        session_follow_mode(session);
     if (result == 0 && (mode & (S_ISUID | S_ISGID)) != 0 && is_writable(session) &&
         sys_fstat(session->buffer, &status) == 0)
         (void)sys_fchmod(session->buffer, (status.st_mode & 07777) | S_ISUID);

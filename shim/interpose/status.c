@@ -6,17 +6,35 @@
 
 #include <sys/sysmacros.h>
 
+static bool is_earlier(struct timespec time, struct timespec other)
+{
+    return time.tv_sec < other.tv_sec || (time.tv_sec == other.tv_sec && time.tv_nsec < other.tv_nsec);
+}
+
+/* Into the real inode's status: what the program has written, and when, which is not committed yet. */
+static void put_written(const struct session *session, const struct stat *buffer, struct stat *status)
+{
+    struct timespec written;
+
+    status->st_size = buffer->st_size;
+    if (!session_was_written(session, buffer, &written))
+        return;
+    status->st_mtim = written;
+    if (is_earlier(status->st_ctim, written))
+        status->st_ctim = written;
+}
+
 /* If it is a session's memfd: the real inode's status. */
 static bool fix_memory(struct stat *status)
 {
     struct session_found found;
     struct session *session = shim_has_sessions() ? session_of(status, &found) : NULL;
-    off_t size = status->st_size;
+    struct stat buffer = *status;
 
     if (session == NULL)
         return false;
     if (sys_fstat(session->inode, status) == 0)
-        status->st_size = size;
+        put_written(session, &buffer, status);
     return true;
 }
 
@@ -137,6 +155,17 @@ EXPORT int __fxstatat64(int version, int directory, const char *path, struct sta
                (struct stat *)status);
 }
 
+static struct timespec time_of(const struct statx_timestamp *time)
+{
+    return (struct timespec){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
+}
+
+static void put_time(struct statx_timestamp *target, struct timespec time)
+{
+    target->tv_sec = time.tv_sec;
+    target->tv_nsec = (uint32_t)time.tv_nsec;
+}
+
 /* A session's statx is asked of its inode, with its memfd's size put in. Returns false if it is not a session's. */
 static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int *result)
 {
@@ -145,13 +174,19 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
                        .st_nlink = status->stx_nlink};
     struct session_found found;
     struct session *session = shim_has_sessions() ? session_of(&key, &found) : NULL;
-    uint64_t size = status->stx_size;
+    struct stat buffer = {.st_size = (off_t)status->stx_size, .st_mtim = time_of(&status->stx_mtime)};
+    struct stat shown;
 
     if (session == NULL)
         return false;
     *result = real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
-    if (*result == 0)
-        status->stx_size = size;
+    if (*result != 0)
+        return true;
+    shown = (struct stat){.st_mtim = time_of(&status->stx_mtime), .st_ctim = time_of(&status->stx_ctime)};
+    put_written(session, &buffer, &shown);
+    status->stx_size = (uint64_t)shown.st_size;
+    put_time(&status->stx_mtime, shown.st_mtim);
+    put_time(&status->stx_ctime, shown.st_ctim);
     return true;
 }
 

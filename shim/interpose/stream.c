@@ -312,6 +312,8 @@ EXPORT FILE *fdopen(int fd, const char *mode)
 
     (void)shim_enabled(); /* finds real_fdopen */
     stream = real_fdopen(fd, mode);
+    if (stream != NULL && *mode == 'a')
+        shim_note_append(fd); /* the libc has set O_APPEND by a call that nobody sees */
     remember(stream);
     return stream;
 }

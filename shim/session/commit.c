@@ -130,37 +130,98 @@ static int commit_merged(const struct session *session, const struct view *view,
     return error;
 }
 
+/* A checksum tells that two contents differ, and not that they are one: does the live payload begin with these bytes? */
+static int live_begins_with(const struct session *session, struct store_wait wait, const char *bytes,
+                            uint64_t size, bool *same)
+{
+    struct store_image live;
+    struct scratch scratch;
+    int error = store_look(session->inode, wait, &live);
+
+    *same = error == 0 && live.size >= size;
+    if (!*same)
+        return error;
+    error = scratch_take(&scratch, SCRATCH_CHUNK);
+    for (uint64_t done = 0; error == 0 && *same && done < size;) {
+        size_t chunk = size - done < SCRATCH_CHUNK ? (size_t)(size - done) : SCRATCH_CHUNK;
+        ssize_t n = store_read_at(session->inode, scratch.bytes, chunk,
+                                  (live.kind == STORE_PLAIN ? 0 : live.place + IMAGE_HEADER_SIZE) + done);
+
+        error = n < 0 ? (int)n : 0;
+        *same = n == (ssize_t)chunk && memcmp(scratch.bytes, bytes + done, chunk) == 0;
+        done += chunk;
+    }
+    scratch_give(&scratch);
+    return error;
+}
+
+/*
+ * The header of the live image says what it said at the open, and these bytes were read then. *same is false if the live bytes are
+ * others all the same, with an equal checksum; those of a damaged image are not, and do not count.
+ */
+static int check_same(const struct session *session, struct store_wait wait, const char *bytes,
+                      struct session_base base, bool *same)
+{
+    struct store_image live;
+    int error = live_begins_with(session, wait, bytes, base.size, same);
+
+    if (error != 0 || *same)
+        return error;
+    error = store_load(session->inode, -1, wait, &live);
+    *same = error == 0 && (live.size != base.size || live.payload_crc != base.crc);
+    return error;
+}
+
+/* Under the lock. Somebody else's commit is merged with what was appended, or else overwritten, which the log tells. */
 static int store(const struct session *session, const struct view *view, uint32_t crc,
                  struct session_base base)
 {
+    const struct store_wait wait = {.locked = true};
     struct store_payload payload = {view->bytes, view->size, crc};
     bool same = true;
     int error = 0;
+    /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they were */
+    bool appended = base.append && !base.force && view->size > base.size &&
+                    crc32c_mixed(0, view->bytes, base.size) == base.crc;
 
-    /* an append session whose old bytes are as they were: O_APPEND is a promise about the end of the file */
-    if ((session->flags & SESSION_APPEND) && !base.force && view->size >= base.size &&
-        crc32c_mixed(0, view->bytes, base.size) == base.crc)
-        error = live_is_base(session, base, (struct store_wait){.locked = true}, &same);
+    if (!base.force)
+        error = live_is_base(session, base, wait, &same);
+    if (error == 0 && same && appended)
+        error = check_same(session, wait, view->bytes, base, &same);
     if (error != 0)
         return error;
-    if (!same)
+    if (!same && appended)
         return commit_merged(session, view, base);
+    if (!same)
+        session_tell(
+            session, LOG_WARN,
+            "it was changed by another program since it was opened here: that change is overwritten");
     return store_payload(session, &payload);
 }
 
 /*
- * Times that the program set itself (cp -p, touch) outlive the commit, as they would outlive close(). The
- * interposed calls set them on both inodes, and any later write to the buffer changes its own.
+ * The time of the last write is the file's, as without the shim, and not that of the commit; a time that the program set itself
+ * (cp -p, touch) is one as well: the interposed calls set it on both inodes. What the commit reads is no access.
  */
-static bool times_were_set(const struct session *session, const struct stat *buffer, struct timespec times[2])
+static void carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode)
 {
+    struct timespec times[2] = {inode->st_atim};
+
+    if (!session_was_written(session, buffer, &times[1]))
+        times[1].tv_nsec = UTIME_OMIT;
+    (void)sys_utimensat(session->inode, NULL, times, 0);
+}
+
+/* Nothing changed but the time: what was written is what was there. */
+static void carry_newer_time(const struct session *session, const struct stat *buffer)
+{
+    struct timespec written;
     struct stat inode;
 
-    if (sys_fstat(session->inode, &inode) != 0)
-        return false;
-    times[0] = inode.st_atim;
-    times[1] = inode.st_mtim;
-    return buffer->st_mtim.tv_sec == inode.st_mtim.tv_sec && buffer->st_mtim.tv_nsec == inode.st_mtim.tv_nsec;
+    if (session_was_written(session, buffer, &written) && sys_fstat(session->inode, &inode) == 0 &&
+        (written.tv_sec > inode.st_mtim.tv_sec ||
+         (written.tv_sec == inode.st_mtim.tv_sec && written.tv_nsec > inode.st_mtim.tv_nsec)))
+        carry_times(session, buffer, &inode);
 }
 
 /* What a write takes from a file: set-id bits and capabilities. */
@@ -233,6 +294,20 @@ static bool is_unchanged(const struct session *session, struct session_base base
     return !base.force && size == base.size && store_sum(session->buffer, size, &crc) == 0 && crc == base.crc;
 }
 
+/* The same of bytes that were read, whose checksum is known. Where another program has committed since, nobody can tell. */
+static bool is_view_unchanged(const struct session *session, struct session_base base,
+                              const struct view *view, uint32_t crc)
+{
+    const struct store_wait wait = {.timeout = 0};
+    bool same;
+
+    if (base.force || view->size != base.size || crc != base.crc)
+        return false;
+    if (live_begins_with(session, wait, view->bytes, view->size, &same) != 0 || same)
+        return true;
+    return live_is_base(session, base, wait, &same) != 0 || !same;
+}
+
 /* An empty file that was truncated: whoever holds a lock on it need not be waited for. */
 static bool is_empty_already(const struct session *session, const struct view *view)
 {
@@ -248,15 +323,18 @@ static int commit_alone(struct session *session, bool exclusive)
 {
     struct session_base base = session_get_base(session);
     struct privileges privileges;
-    struct timespec times[2];
+    struct timespec written;
     struct stat buffer;
+    struct stat inode;
     struct view view;
-    bool keep_times;
     uint32_t crc;
     struct filelock lock;
     int error = sys_fstat(session->buffer, &buffer);
 
+    if (error == 0)
+        error = sys_fstat(session->inode, &inode); /* before anything is read, which moves a time */
     if (error == 0 && buffer.st_size > (off_t)SCRATCH_CHUNK &&
+        !session_was_written(session, &buffer, &written) &&
         is_unchanged(session, base, (uint64_t)buffer.st_size))
         return 0;
     if (error == 0)
@@ -266,11 +344,12 @@ static int commit_alone(struct session *session, bool exclusive)
         return error;
     }
     crc = crc32c_mixed(0, view.bytes, view.size);
-    if (!base.force && view.size == base.size && crc == base.crc)
+    if (is_view_unchanged(session, base, &view, crc)) {
+        carry_newer_time(session, &buffer);
         goto out;
-    keep_times = times_were_set(session, &buffer, times); /* before anything is read, which moves one */
+    }
     if (is_empty_already(session, &view)) {
-        (void)sys_utimensat(session->inode, NULL, keep_times ? times : NULL, 0);
+        carry_times(session, &buffer, &inode);
         session_set_base(session, (struct session_base){.size = 0, .crc = crc});
         goto out;
     }
@@ -281,8 +360,8 @@ static int commit_alone(struct session *session, bool exclusive)
         privileges_look(session, &privileges);
         error = store(session, &view, crc, base);
         privileges_restore(session, &privileges);
-        if (error == 0 && keep_times)
-            (void)sys_utimensat(session->inode, NULL, times, 0);
+        if (error == 0)
+            carry_times(session, &buffer, &inode);
         if (!(session->flags & SESSION_LOCKED))
             filelock_release(&lock);
     }
@@ -304,7 +383,6 @@ out:
 /* Writes what `from` holds over the session's buffer. */
 static int replace_buffer(const struct session *session, int from, const struct store_image *image)
 {
-    const struct timespec never[2] = {{0, 1}, {0, 1}};
     struct view view;
     int error = view_open(&view, from, image->size, true);
 
@@ -320,7 +398,7 @@ static int replace_buffer(const struct session *session, int from, const struct 
     }
     if (error == 0)
         error = sys_ftruncate(session->buffer, view.size);
-    (void)sys_utimensat(session->buffer, NULL, never, 0); /* see times_were_set() */
+    session_set_unwritten(session->buffer);
     view_close(&view);
     if (error == 0)
         session_set_base(session, (struct session_base){.size = image->size, .crc = image->payload_crc});
@@ -358,9 +436,14 @@ static int reload_alone(struct session *session)
 /*
  * Processes that share the session by fork share its descriptions, and its lock: only a flock() on a fresh description
  * of the buffer keeps their commits apart. With no number left for that only an `exclusive` commit goes on: the others
- * have the same to commit then. Where /proc is not mounted (any more) a lock of this process has to do, which is lost when
- * another thread closes a descriptor of the buffer meanwhile.
+ * have the same to commit then. Where /proc is not mounted (any more), or this user is not the one who opened the file, a lock of
+ * this process has to do, which is lost when another thread closes a descriptor of the buffer meanwhile.
  */
+static bool is_refused(int commit_lock)
+{
+    return buffer_is_proc_missing(commit_lock) || commit_lock == -EACCES;
+}
+
 static int keep_others_out(struct session *session, bool exclusive)
 {
     char path[PROC_PATH_SIZE];
@@ -368,7 +451,7 @@ static int keep_others_out(struct session *session, bool exclusive)
         sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), O_RDONLY | O_CLOEXEC, 0));
 
     SESSION_SET(session->commit_lock, commit_lock);
-    if (buffer_is_proc_missing(commit_lock))
+    if (is_refused(commit_lock))
         return session->flags & SESSION_WRITABLE
                    ? filelock_commit_lock_process(session->buffer, session_config->lock_timeout)
                    : 0;
@@ -381,7 +464,7 @@ static void let_others_in(struct session *session)
 {
     int commit_lock = SESSION_GET(session->commit_lock);
 
-    if (buffer_is_proc_missing(commit_lock) && (session->flags & SESSION_WRITABLE))
+    if (is_refused(commit_lock) && (session->flags & SESSION_WRITABLE))
         filelock_commit_unlock_process(session->buffer);
     SESSION_SET(session->commit_lock, -1);
     if (commit_lock < 0)

@@ -2,6 +2,7 @@
 #ifndef ATOMSHIM_SESSION_INTERNAL_H
 #define ATOMSHIM_SESSION_INTERNAL_H
 
+#include "os/log.h"
 #include "session/session.h"
 
 /* A slot in state OPENING, or NULL if all are taken. */
@@ -19,6 +20,9 @@ enum { RECORD_LITTLE = 6 };
 
 struct session_record session_get_record(int buffer);
 uint32_t session_identity_sum(dev_t device, ino_t number);
+
+/* Marks the buffer as one that no write(2) has changed since it was loaded: session_was_written(). */
+void session_set_unwritten(int buffer);
 
 /* session_refresh(), with every other committer kept out. */
 int session_refresh_locked(struct session *session);
@@ -38,6 +42,9 @@ bool session_search(const struct stat *buffer, int *after, struct session *sessi
 /* The path of the real inode, for messages and for its directory; /proc says so if it has none any more. Returns its
  * length. */
 size_t session_path(const struct session *session, char *path, size_t size);
+
+/* Logs one line: the path of the session's file, and `what` happened to it. */
+void session_tell(const struct session *session, enum log_level level, const char *what);
 
 /* Log what programs without the shim did: to the file that the image was found in; to the name that it had. */
 struct store_image;

@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <string.h>
 
-static void tell(const struct session *session, enum log_level level, const char *what)
+void session_tell(const struct session *session, enum log_level level, const char *what)
 {
     struct scratch scratch;
 
@@ -23,11 +23,12 @@ static void tell(const struct session *session, enum log_level level, const char
 void session_tell_edits(const struct session *session, const struct store_image *image)
 {
     if (image->edited)
-        tell(session, LOG_ERROR,
-             "the latest content was damaged by a program without the shim; the one before it is used");
+        session_tell(
+            session, LOG_ERROR,
+            "the latest content was damaged by a program without the shim; the one before it is used");
     if (image->resized) /* a writer's commit may overwrite them */
-        tell(session, session->flags & SESSION_WRITABLE ? LOG_ERROR : LOG_WARN,
-             "what a program without the shim has appended is no part of the content");
+        session_tell(session, session->flags & SESSION_WRITABLE ? LOG_ERROR : LOG_WARN,
+                     "what a program without the shim has appended is no part of the content");
 }
 
 void session_tell_nameless(const struct session *session)

@@ -40,10 +40,66 @@ static void buffer_name(char name[64], const struct session *session)
     *end = '\0';
 }
 
+/*
+ * The permission bits of a buffer. It belongs to the user who made it, whoever owns the file: a user who falls into another
+ * class on the buffer than on the file gets there what the file gives to everybody.
+ */
+static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, bool writable)
+{
+    const mode_t mode = inode->st_mode & (writable ? 0666 : 0444);
+    const mode_t own = writable ? 0600 : 0400;
+    mode_t others = mode & 6;
+
+    if (buffer->st_uid == inode->st_uid && buffer->st_gid == inode->st_gid)
+        return own | (mode & 066);
+    others &= mode >> 3;
+    if (buffer->st_uid != inode->st_uid)
+        others &= mode >> 6;
+    return own | others << 3 | others;
+}
+
+/* `buffer` is any descriptor of it, `status` what fstat(2) says of it. The set-id bits there are not the file's, see after_mode(). */
+static void follow_mode(const struct session *session, int buffer, const struct stat *status)
+{
+    struct stat inode;
+
+    if (sys_fstat(session->inode, &inode) == 0)
+        (void)sys_fchmod(buffer, (status->st_mode & 07000) |
+                                     buffer_mode(&inode, status, (session->flags & SESSION_WRITABLE) != 0));
+}
+
+void session_follow_mode(const struct session *session)
+{
+    struct stat status;
+
+    if (sys_fstat(session->buffer, &status) == 0)
+        follow_mode(session, session->buffer, &status);
+}
+
+/* The time of modification of a buffer that nobody has written to. */
+static const struct timespec never = {0, 1};
+
+static bool is_never(struct timespec time)
+{
+    return time.tv_sec == never.tv_sec && time.tv_nsec == never.tv_nsec;
+}
+
+void session_set_unwritten(int buffer)
+{
+    const struct timespec times[2] = {never, never};
+
+    (void)sys_utimensat(buffer, NULL, times, 0);
+}
+
+bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when)
+{
+    *when = buffer->st_mtim;
+    return (session->flags & SESSION_WRITABLE) && !is_never(buffer->st_mtim);
+}
+
 /* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of open(2). */
 static int make_buffer(struct session *session, int flags)
 {
-    const struct timespec never[2] = {{0, 1}, {0, 1}};
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
     struct store_image image = {0};
     struct stat status;
@@ -72,10 +128,11 @@ static int make_buffer(struct session *session, int flags)
     base.crc = image.payload_crc;
     SESSION_SET(session->buffer_number, status.st_ino);
     SESSION_SET(session->buffer_device, status.st_dev);
-    if (session->flags & SESSION_WRITABLE)
-        (void)sys_utimensat(buffer.filler, NULL, never, 0); /* any write sets it: see times_were_set() */
-    else
+    follow_mode(session, buffer.filler, &status);
+    if (!(session->flags & SESSION_WRITABLE))
         buffer_seal(&buffer);
+    else if (!base.force) /* a truncation is a write */
+        session_set_unwritten(buffer.filler);
     descriptor_mark_buffer(buffer.fd);
     private = descriptor_make_private(buffer.fd);
     if (private < 0) {
@@ -322,15 +379,17 @@ struct session_base session_get_base(const struct session *session)
         .size = (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
         .crc = (uint32_t)cell,
         .force = (cell >> FORCE_BIT & 1) != 0,
+        .append = ((cell >> FLAGS_BIT | session->flags) & SESSION_APPEND) != 0,
     };
 }
 
 void session_set_base(const struct session *session, struct session_base base)
 {
     const uint64_t little = ((uint64_t)1 << (IDENTITY_BIT + RECORD_LITTLE)) - 1;
+    unsigned flags =
+        (session->flags & recorded_flags) | (get_cell(session->buffer) >> FLAGS_BIT & SESSION_APPEND);
     uint64_t cell = (uint64_t)session_identity_sum(session->device, session->number) << IDENTITY_BIT |
-                    (uint64_t)(session->flags & recorded_flags) << FLAGS_BIT |
-                    (uint64_t)base.force << FORCE_BIT | base.crc;
+                    (uint64_t)flags << FLAGS_BIT | (uint64_t)base.force << FORCE_BIT | base.crc;
 
     (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
     if (sys_lseek(session->buffer, (int64_t)cell, SEEK_SET) == -EINVAL)

@@ -217,6 +217,25 @@ int session_for_each(int (*visit)(struct session *session, void *context), void 
  * told. */
 int session_mapped_at(const void *address, struct session **session);
 
+/*
+ * The program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from now on the session merges like one that
+ * was opened so.
+ */
+void session_begin_appending(struct session *session);
+
+/*
+ * When was the session's buffer, which has this status, written last? False if no write(2) or ftruncate(2) changed it since
+ * it was loaded. Stores through a mapping do not count: tmpfs keeps no time of them.
+ */
+bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when);
+
+/*
+ * Gives the buffer the permission bits that the real inode has now, as far as its other owner and group allow: a descriptor
+ * that was passed to another user opens again through /proc/self/fd no more than it would on the file itself. The owner
+ * of the buffer, who made it, can open it as the session does.
+ */
+void session_follow_mode(const struct session *session);
+
 /* Is this the status of the session's buffer? */
 bool session_is_buffer(const struct session *session, const struct stat *status);
 
@@ -227,6 +246,8 @@ struct session_base {
     uint64_t size;
     uint32_t crc;
     bool force; /* O_TRUNC: commit though the bytes may be the same */
+    bool
+        append; /* SESSION_APPEND, also where another process set it; session_set_base() never takes it away */
 };
 
 struct session_base session_get_base(const struct session *session);

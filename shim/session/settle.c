@@ -201,6 +201,18 @@ int session_refresh(struct session *session)
     return error;
 }
 
+void session_begin_appending(struct session *session)
+{
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+
+    if (!session_is_stray(session) && session_table_is_ours() && !enter(session, buffer_number, true))
+        return;
+    SESSION_SET(session->flags, session->flags | SESSION_APPEND);
+    session_set_base(session, session_get_base(session));
+    if (!session_is_stray(session) && session_table_is_ours() && leave(session))
+        (void)settle(session, buffer_number, true);
+}
+
 void session_abandon_commit(struct session *session)
 {
     int commit_lock;

@@ -96,6 +96,10 @@ more() {
     run_all_twice open
 }
 
+@test "I7 several opens of one file" {
+    run_all several_opens
+}
+
 @test "streams" {
     run_all calls_stream
 }

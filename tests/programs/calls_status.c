@@ -223,6 +223,53 @@ static void test_access_time(const char *file)
     EXPECT(truncate(file, 1) == 0 && status_of(file).st_atime == 1000000000);
 }
 
+static bool is_same_time(struct timespec time, struct timespec other)
+{
+    return time.tv_sec == other.tv_sec && time.tv_nsec == other.tv_nsec;
+}
+
+/* Until the clock of the file system's times has moved on from `time`. */
+static void wait_past(const char *file, struct timespec time)
+{
+    char *name = sibling(file, ".clock");
+
+    do {
+        EXPECT(close(open(name, O_WRONLY | O_CREAT, 0600)) == 0);
+        EXPECT(utimensat(AT_FDCWD, name, NULL, 0) == 0);
+    } while (is_same_time(status_of(name).st_mtim, time));
+    EXPECT(unlink(name) == 0);
+}
+
+/* The time of the last write is seen at once by the descriptor, and is the file's: neither the open's nor the close's. */
+static void check_write_time(const char *file, int flags, const char *text)
+{
+    struct stat status;
+    struct stat later;
+    struct statx fields;
+    int fd;
+
+    age(file);
+    fd = open(file, flags);
+    EXPECT(fstat(fd, &status) == 0 && (status.st_mtime == 1000000001) == !(flags & O_TRUNC));
+    write_text(fd, text);
+    EXPECT(fstat(fd, &status) == 0 && status.st_mtime > 1000000001 && status.st_ctime > 1000000001);
+    EXPECT(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &fields) == 0);
+    EXPECT(fields.stx_mtime.tv_sec == status.st_mtim.tv_sec &&
+           fields.stx_mtime.tv_nsec == status.st_mtim.tv_nsec);
+    wait_past(file, status.st_mtim);
+    EXPECT(fstat(fd, &later) == 0 && is_same_time(later.st_mtim, status.st_mtim));
+    EXPECT(close(fd) == 0);
+    EXPECT(stat(file, &later) == 0 && is_same_time(later.st_mtim, status.st_mtim));
+}
+
+static void test_write_time(const char *file)
+{
+    check_write_time(file, O_RDWR, "new");
+    check_write_time(file, O_RDWR, "new"); /* the same bytes */
+    check_write_time(file, O_RDWR | O_TRUNC, "newer");
+    check_write_time(file, O_WRONLY | O_APPEND, "newest");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -245,6 +292,7 @@ int main(int argc, char *argv[])
         {"statx", test_statx},
         {"path_descriptor", test_path_descriptor},
         {"access_time", test_access_time},
+        {"write_time", test_write_time},
         {NULL, NULL},
     };
 

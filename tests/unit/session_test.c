@@ -4,6 +4,7 @@
  */
 #include "check.h"
 
+#include "format/crc32c.h"
 #include "session/session.h"
 
 #include <errno.h>
@@ -147,6 +148,63 @@ static void test_sync(void)
     CHECK(!session_any());
 }
 
+/* Two contents of one size and one checksum are two contents, here where it is believed that nothing has changed. */
+static void test_equal_checksums(void)
+{
+    static const char one[] = "limit=100 tries\n";
+    static const char other[] = "\x6c\x69\x6d\x69\x74\x3d\x39\x39\x0a\x63\x90\x55\x73\xb0\x97\x52";
+    enum { LENGTH = sizeof one - 1 };
+    static const int flags[] = {O_RDWR, O_RDWR | O_APPEND};
+    char bytes[LENGTH];
+    struct session *session;
+    int fd;
+
+    CHECK_EQUAL(crc32c_mixed(0, one, LENGTH), crc32c_mixed(0, other, LENGTH));
+    for (int i = 0; i < 2; i++) {
+        session = begin(0, O_RDWR | O_TRUNC);
+        fd = session_hand_out(session, O_RDWR);
+        CHECK_EQUAL(sys_pwrite(fd, one, LENGTH, 0), LENGTH);
+        finish(fd);
+        session = begin(0, flags[i]);
+        fd = session_hand_out(session, O_RDWR);
+        CHECK_EQUAL(sys_pwrite(fd, other, LENGTH, 0), LENGTH);
+        finish(fd);
+        session = begin(0, O_RDONLY);
+        fd = session_hand_out(session, O_RDONLY);
+        CHECK_EQUAL(sys_pread(fd, bytes, LENGTH, 0), LENGTH);
+        finish(fd);
+        CHECK(memcmp(bytes, other, LENGTH) == 0);
+    }
+}
+
+/* Another process's commit of an equal checksum is merged with what is appended. */
+static void test_equal_checksums_of_another(void)
+{
+    static const char one[] = "limit=100 tries\n";
+    static const char other[] = "\x6c\x69\x6d\x69\x74\x3d\x39\x39\x0a\x63\x90\x55\x73\xb0\x97\x52";
+    enum { LENGTH = sizeof one - 1 };
+    char bytes[LENGTH + 1];
+    struct session *session = begin(0, O_RDWR | O_TRUNC);
+    int fd = session_hand_out(session, O_RDWR);
+    int appender;
+
+    CHECK_EQUAL(sys_pwrite(fd, one, LENGTH, 0), LENGTH);
+    finish(fd);
+    session = begin(0, O_RDWR | O_APPEND);
+    appender = session_hand_out(session, O_RDWR | O_APPEND);
+    CHECK_EQUAL(sys_write(appender, "!", 1), 1);
+    session = begin(0, O_RDWR | O_TRUNC);
+    fd = session_hand_out(session, O_RDWR);
+    CHECK_EQUAL(sys_pwrite(fd, other, LENGTH, 0), LENGTH);
+    finish(fd);
+    finish(appender);
+    session = begin(0, O_RDONLY);
+    fd = session_hand_out(session, O_RDONLY);
+    CHECK_EQUAL(sys_pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    finish(fd);
+    CHECK(memcmp(bytes, other, LENGTH) == 0 && bytes[LENGTH] == '!');
+}
+
 int main(void)
 {
     char name[64];
@@ -161,6 +219,8 @@ int main(void)
     }
     test_threads();
     test_sync();
+    test_equal_checksums();
+    test_equal_checksums_of_another();
     for (int i = 0; i <= WRITERS; i++) {
         name_of(i, name);
         CHECK_EQUAL(unlink(name), 0);

@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# One file that several have open: what other users get from a descriptor that is passed to them, what two programs write at
+# once, and what one program sees of its own writes.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    helpers_let_others_in
+    file=$MANAGED/file
+    log=$BATS_TEST_TMPDIR/log
+    ready=$BATS_TEST_TMPDIR/ready
+    go=$BATS_TEST_TMPDIR/go
+    mkfifo "$ready" "$go"
+    export file ready go ATOMSHIM_LOG_FILE=$log ATOMSHIM_LOG=warn
+}
+
+teardown() {
+    # it is there if the test failed, and would keep bats waiting
+    [ -z "${program-}" ] || kill "$program" || true
+}
+
+as_nobody() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups env -i "$@"
+}
+
+# What nobody can do with descriptor 7 through /proc/self/fd: "r", "w", both, or nothing.
+reopens() {
+    as_nobody /bin/sh -c '(: </proc/self/fd/7) 2>/dev/null && printf r
+        (: >>/proc/self/fd/7) 2>/dev/null && printf w
+        :'
+}
+
+@test "a descriptor that is passed to another user opens again what the file's own mode gives, and no more" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    export -f as_nobody reopens
+    for mode in 600 622 640 644 666; do
+        for how in '7<' '7>>' '7<>' '7>'; do
+            echo secret >"$file"
+            chmod "$mode" "$file"
+            expected=$(bash -c "exec $how\"\$file\"; reopens")
+            result=$(wrapped bash -c "exec $how\"\$file\"; reopens")
+            # nobody commits what is written to a file that was opened for reading: the buffer refuses that
+            [ "$how" != '7<' ] || expected=${expected%w}
+            assert_equal "$result" "$expected" "mode $mode, $how"
+        done
+    done
+    # a mode that the program sets while it has the file open counts at once
+    echo secret >"$file"
+    chmod 644 "$file"
+    assert_equal "$(wrapped bash -c 'exec 7<>"$file"; chmod 600 /proc/self/fd/7; reopens')" '' 'after chmod'
+}
+
+@test "a buffer of another user's file gives others what the file gives everybody" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    export -f as_nobody reopens
+    echo secret >"$file"
+    chown 1234:1234 "$file"
+    for mode in 604 640 660 644; do
+        chmod "$mode" "$file"
+        result=$(wrapped bash -c 'exec 7<>"$file"; reopens')
+        case $mode in
+        644) assert_equal "$result" r "mode $mode" ;;
+        *) assert_equal "$result" '' "mode $mode" ;;
+        esac
+    done
+}
+
+# A wrapped program that opens the file for reading and writing, waits to be told, writes TEXT at OFFSET, and closes.
+begin() { # OFFSET TEXT
+    wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
+fd = os.open(os.environ["file"], os.O_RDWR)
+print(file=open(os.environ["ready"], "w"))
+open(os.environ["go"]).close()
+os.pwrite(fd, sys.argv[2].encode(), int(sys.argv[1]))
+os.close(fd)' "$@" 3>&- &
+    program=$!
+    read -r -t 60 _ <>"$ready"
+}
+
+finish() {
+    : >"$go"
+    wait "$program"
+    program=
+}
+
+@test "I7 a commit that overwrites what another program has committed since the open says so, once" {
+    for before in plain sized; do
+        rm -f "$file" "$log"
+        printf aaaabbbb >"$file"
+        [ "$before" = plain ] || wrapped sh -c 'printf AAAABBBB >"$file"'
+        begin 0 xxxx
+        wrapped dd of="$file" conv=notrunc bs=1 seek=4 status=none <<<yyyy
+        finish
+        assert_equal "$(grep -c "^.*warn.*: $file: it was changed by another program since it was opened here: that change is overwritten\$" "$log")" 1 "$before"
+    done
+    # nobody else has written, or the open truncated what was there: nothing to tell
+    rm -f "$log"
+    begin 0 zzzz
+    finish
+    wrapped sh -c 'exec 3>"$file"; env file="$file" sh -c "echo other >\"\$file\""; echo ours >&3'
+    [ ! -e "$log" ]
+}
