@@ -132,7 +132,9 @@ TESTS = $(LONG) $(filter-out $(LONG),$(sort $(wildcard tests/unit/*.bats tests/b
 LONG_CAMPAIGNS = $(addprefix tests/campaigns/,power.bats fuzz.bats filesystems.bats kill.bats)
 CAMPAIGN_TESTS = $(LONG_CAMPAIGNS) $(filter-out $(LONG_CAMPAIGNS),$(sort $(wildcard tests/campaigns/*.bats)))
 
+# Builds everything that a test executes.
 tested: $(TESTED)
+# Makes the root file systems of the container tests in build/rootfs.
 rootfs: $(ROOTS:%=rootfs-%)
 rootfs-%: $(BUILD)/programs/contained $(BUILD)/programs/static_writer
 	@mkdir -p $(BUILD)/rootfs
