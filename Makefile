@@ -40,7 +40,7 @@ CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/p
 MAN_PAGES = $(wildcard shim/man/*.[1-9])
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall clean help
+.PHONY: force all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall deb dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -52,6 +52,12 @@ $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/pic/%.o) $(BUILD)/exports.map
 
 $(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
 	$(CC) $(CFLAGS) -static $(LDFLAGS) -o $@ $^
+
+# What is compiled in: objects are made anew when it changes, be it by `make install LIBDIR=...` after a `make` without.
+$(BUILD)/settings: force
+	@mkdir -p $(@D)
+	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
+$(BUILD)/static/cli/preload.o $(BUILD)/static/cli/main.o $(BUILD)/static/cli/doctor.o: $(BUILD)/settings
 
 $(BUILD)/pic/%.o: shim/%.c
 	@mkdir -p $(@D)
@@ -202,6 +208,16 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libatomshim.so $(DESTDIR)$(BINDIR)/atomshim
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
+
+# Makes a Debian package, build/atomshim_VERSION_ARCHITECTURE.deb.
+deb:
+	@scripts/bootstrap package
+	@scripts/package/deb
+
+# Makes tarballs of the source and of the two files, with debug symbols apart, in build/dist. Also: make dist CC=aarch64-linux-gnu-gcc.
+dist:
+	@scripts/bootstrap package
+	@scripts/package/dist
 
 # Takes away what was built.
 clean:

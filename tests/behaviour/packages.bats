@@ -1,0 +1,114 @@
+#!/usr/bin/env bats
+# What people install: the Debian package, the tarballs, `make install`, completions.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    cd "$ROOT" || return
+}
+
+# Every file below FOLDER, but for the package manager's own.
+files_of() {
+    (cd "$1" && find . -path ./var/lib/dpkg -prune -o -print | LC_ALL=C sort)
+}
+
+@test "deb: installed, tried and removed in a root file system of its own, nothing is left" {
+    command -v dpkg-deb >/dev/null || skip 'needs dpkg'
+    [ "$(id -u)" -eq 0 ] || skip 'needs root, for chroot'
+    root=$BATS_TEST_TMPDIR/root
+    "$ROOT/tests/lib/rootfs" bookworm "$ROOT/build/rootfs/bookworm" >"$BATS_TEST_TMPDIR/reason" || skip "$(cat "$BATS_TEST_TMPDIR/reason")"
+    cp -a "$ROOT/build/rootfs/bookworm" "$root"
+    mkdir -p "$root/var/lib/dpkg"
+    : >>"$root/var/lib/dpkg/status"
+    files_of "$root" >"$BATS_TEST_TMPDIR/before"
+
+    package=$(make -s deb)
+    dpkg --root="$root" --force-depends --install "$package"
+    mkdir "$root/data/d"
+    echo old >"$root/data/d/f"
+    chroot "$root" atomshim run --path /data/d/ -- sh -c 'echo new >/data/d/f'
+    assert_equal "$(chroot "$root" atomshim cat /data/d/f)" new
+    # every file of it that documents name is there
+    for page in "$ROOT"/shim/man/*.[1-9]; do
+        [ -f "$root/usr/share/man/man${page##*.}/${page##*/}.gz" ]
+    done
+    rm -r "$root/data/d"
+
+    dpkg --root="$root" --purge atomshim
+    files_of "$root" | diff "$BATS_TEST_TMPDIR/before" -
+}
+
+@test "deb: lintian finds nothing" {
+    command -v lintian >/dev/null || skip 'needs lintian'
+    package=$(make -s deb)
+    assert_equal "$(lintian --allow-root "$package" 2>&1)" ''
+}
+
+@test "dist: two builds in two places are the same bytes; debug symbols match the stripped files" {
+    command -v git >/dev/null || skip 'needs git'
+    export SOURCE_DATE_EPOCH=1700000000
+    other=$BATS_TEST_TMPDIR/elsewhere
+    mkdir "$other"
+    cp -r Makefile README.md scripts shim "$other/"
+    make -s dist >/dev/null
+    (cd "$other" && scripts/package/dist >/dev/null)
+    machine=$(cc -dumpmachine)
+    name=atomshim-$(sed -n 's/^VERSION = //p' Makefile)-${machine%%-*}-linux
+    for tarball in "$name.tar.gz" "$name-debug.tar.gz"; do
+        cmp "build/dist/$tarball" "$other/build/dist/$tarball"
+    done
+    tar -C "$BATS_TEST_TMPDIR" -xzf "build/dist/$name.tar.gz"
+    tar -C "$BATS_TEST_TMPDIR" -xzf "build/dist/$name-debug.tar.gz"
+    cd "$BATS_TEST_TMPDIR" || return
+    for file in "$name/lib/libatomshim.so" "$name/bin/atomshim"; do
+        [ -z "$(nm --debug-syms "$file" 2>/dev/null | grep ' N ')" ]
+        link=$(readelf --string-dump=.gnu_debuglink "$file" | sed -n 's/.*\] *//p' | head -n 1)
+        [ -s "$name-debug/$link" ]
+        assert_equal "$(readelf -n "$file" | grep 'Build ID')" "$(readelf -n "$name-debug/$link" | grep 'Build ID')"
+    done
+    printf old >file
+    "$name/bin/atomshim" run --path "$PWD/file" -- sh -c 'echo new >file'
+    assert_equal "$("$name/bin/atomshim" cat file)" new
+}
+
+@test "dist: for aarch64, by the cross compiler" {
+    command -v aarch64-linux-gnu-gcc >/dev/null || skip 'needs aarch64-linux-gnu-gcc'
+    CC=aarch64-linux-gnu-gcc scripts/package/dist >/dev/null
+    name=atomshim-$(sed -n 's/^VERSION = //p' Makefile)-aarch64-linux
+    tar -C "$BATS_TEST_TMPDIR" -xzf "build/dist/$name.tar.gz"
+    readelf -h "$BATS_TEST_TMPDIR/$name/lib/libatomshim.so" | grep -q AArch64
+}
+
+@test "install: another LIBDIR than that of the build is compiled in; uninstall leaves nothing" {
+    cp -r Makefile shim scripts "$BATS_TEST_TMPDIR/"
+    mkdir "$BATS_TEST_TMPDIR/build"
+    cp -r build/pic build/static build/exports.* "$BATS_TEST_TMPDIR/build/" # what is newer than its source stays
+    cd "$BATS_TEST_TMPDIR" || return
+    make -s all
+    make -s install PREFIX="$PWD/prefix" LIBDIR="$PWD/elsewhere"
+    printf old >file
+    mv prefix/bin/atomshim tool # neither beside the library nor in ../lib of it
+    ./tool run --path "$PWD/file" -- sh -c 'echo new >file'
+    assert_equal "$(./tool cat file)" new
+    mv tool prefix/bin/atomshim
+    make -s uninstall PREFIX="$PWD/prefix" LIBDIR="$PWD/elsewhere"
+    assert_equal "$(find prefix elsewhere ! -type d)" ''
+}
+
+# completed SHELL WORD...: what bash offers for the last word.
+completed() {
+    PATH=$ROOT/build:$PATH bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _atomshim; printf "%s\n" "${COMPREPLY[@]}"' \
+        - "$ROOT/scripts/completions/atomshim.bash" atomshim "$@"
+}
+
+@test "completion: commands, options of a command, values" {
+    for command in run cat info verify doctor; do
+        completed '' | grep -qx -- "$command"
+    done
+    assert_equal "$(completed ve | head -n 1)" verify
+    assert_equal "$(completed run --no)" --no-sync
+    assert_equal "$(completed run --log w)" warn
+    ! command -v zsh >/dev/null || zsh -n scripts/completions/_atomshim
+    ! command -v fish >/dev/null || fish --no-execute scripts/completions/atomshim.fish
+}
