@@ -125,4 +125,5 @@ def main():
     print("bench-check: %d steps, %d calls" % (len(counts), sum(sum(calls.values()) for calls in counts.values())))
 
 
-main()
+if __name__ == "__main__":
+    main()

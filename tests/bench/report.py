@@ -1,0 +1,183 @@
+"""Turns what bench.py measured into report.md, with each goal beside its number, and plots."""
+import os, shutil, subprocess
+
+RENAME = "temp + fsync + rename + fsync(dir)"
+IN_PLACE = "in place: pwrite + fdatasync (not atomic)"
+SHIM = "under the shim"
+PLAIN = "under the shim, plain format"
+TRUNCATED = "O_TRUNC + write + close (not atomic)"
+UNSYNCED = "under the shim, ATOMSHIM_SYNC=0"
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def size_name(size):
+    return "%d MiB" % (size // MIB) if size >= MIB else "%d KiB" % (size // KIB) if size % KIB == 0 else "%d bytes" % size
+
+
+class Goals:
+    """The table of goals: a row is what, its number, the goal, met or not."""
+
+    def __init__(self):
+        self.rows = []
+
+    def at_most(self, what, value, goal, form="%.2f"):
+        self.add(what, form % value, "≤ " + form % goal, value <= goal)
+
+    def at_least(self, what, value, goal):
+        self.add(what, "%.2f" % value, "≥ %.2f" % goal, value >= goal)
+
+    def add(self, what, value, goal, met):
+        self.rows.append([what, value, goal, "met" if met else "**not met**"])
+
+
+def table(head, rows):
+    lines = ["| %s |" % " | ".join(map(str, row)) for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join(lines) + "\n\n"
+
+
+def beside(medians, reference, unit=1000, form="%.0f us"):
+    """Rows of a table: way, median, ratio to the reference."""
+    return [[way, form % (value / unit), "%.2f" % (value / medians[reference])] for way, value in medians.items()]
+
+
+def overwriting_goals(goals, overwriting, plain):
+    sizes, unsynced = overwriting
+    for reference, limits in ((RENAME, (0.35, 0.42, 0.60, 0.90)), (IN_PLACE, (1.3, 1.4, 1.8, 1.8))):
+        for (size, ways), limit in zip(sizes.items(), limits):
+            goals.at_most("durable commit of %s / %s" % (size_name(size), reference), ways[SHIM] / ways[reference], limit)
+    for (size, ways), limit in zip(unsynced.items(), (0.45, 0.50, 0.80)):
+        goals.at_most("ATOMSHIM_SYNC=0, %s / O_TRUNC + write + close" % size_name(size), ways[UNSYNCED] / ways[TRUNCATED], limit)
+    for (size, ways), limit in zip(plain[0].items(), (0.6, 0.7)):
+        goals.at_most("plain format, durable, %s / %s" % (size_name(size), RENAME), ways[PLAIN] / ways[RENAME], limit)
+
+
+def reading_goals(goals, reading):
+    for (size, when), limit in (((4 * KIB, "fresh"), 10), ((MIB, "fresh"), 2.5), ((4 * KIB, "again"), 4), ((MIB, "again"), 4)):
+        ways = reading[size, when]
+        what = "the same generation again" if when == "again" else "after a commit"
+        goals.at_most("open + read + close, managed / plain, %s, %s" % (size_name(size), what), ways[SHIM] / ways["plain"], limit)
+
+
+def other_goals(goals, results):
+    for program, ways in results["programs"].items():
+        for preload, limit in (("pattern for a tree", 1.10), ("pattern for one file", 1.02), ("no pattern", 1.02)):
+            goals.at_most("%s, 20,000 files, %s / without" % (program, preload), ways[preload] / ways["without"], limit)
+    opens, starts = results["opens"]["open to write"], results["opens"]["start"]
+    goals.at_most("opens to write by a longer path, not managed, pattern for a tree / without",
+                  opens["pattern for a tree"] / opens["without"], 1.25)
+    for preload in ("no pattern", "pattern for a tree"):
+        goals.at_most("starts of /bin/true, %s / without" % preload, starts[preload] / starts["without"], 1.10)
+    goals.at_least("8 writers on 8 files: commits a second / the rename way", results["writers"][SHIM] / results["writers"][RENAME], 2.5)
+    readers = results["readers"]
+    goals.at_least("a writer beside 4 readers of its file / beside 4 readers of another",
+                   readers["writer"] / readers["writer of another file"], 0.9)
+    goals.at_least("4 readers beside a writer: reads a second / beside a rename writer, without the shim",
+                   readers["readers"] / readers["readers beside rename"], 0.5)
+    held, private = results["memory"]
+    goals.at_most("memory beside one copy of a 64 MiB image, KiB", (held + private) / KIB, KIB, "%.0f")
+
+
+def growth_goals(goals, results):
+    rows = [("patterns, %s" % what, costs) for what, costs in results["patterns"].items()]
+    rows += [("managed files in a folder", results["files"]["shim"]), ("files open in the process", results["sessions"])]
+    for what, costs in rows:
+        first, last = min(costs), max(costs)
+        goals.at_most("{:,} / {:,} {}".format(last, first, what), costs[last] / costs[first], 1.2)
+
+
+def call_goals(goals, calls):
+    goals.at_most("system calls of open + write + close, managed, steady", calls["tree: rewrite-4k"], 45, "%.1f")
+
+
+# ---- the file ----
+
+def overwriting_table(overwriting):
+    text = ""
+    for sizes, title, reference in zip(overwriting, ("durable", "not durable"), (RENAME, TRUNCATED)):
+        rows = [[way] + ["%.0f us (%.2f)" % (ways[way] / 1000, ways[way] / ways[reference]) for ways in sizes.values()]
+                for way in next(iter(sizes.values()))]
+        text += table(["open, write, close, %s" % title] + [size_name(size) for size in sizes], rows)
+    return text
+
+
+def reading_table(reading):
+    rows = []
+    for (size, when), ways in reading.items():
+        rows.append([size_name(size), when] + ["%.1f us" % (value / 1000) for value in ways.values()] +
+                    ["%.1f" % (ways[SHIM] / ways["plain"])])
+    return table(["open, read, close of", "", "plain", SHIM, "ratio"], rows)
+
+
+def preload_table(results):
+    columns = {**results["programs"], **results["opens"]}
+    rows = [[preload] + ["%.2f" % (ways[preload] / ways["without"]) for ways in columns.values()] for preload in columns["start"]]
+    return table(["LD_PRELOAD", "grep -r", "tar", "open to write by a longer path", "start of /bin/true"], rows)
+
+
+def growth_table(head, costs):
+    return table([head] + ["{:,}".format(count) for count in costs], [["us"] + ["%.1f" % (cost / 1000) for cost in costs.values()]])
+
+
+def write_plot(folder, name, title, xlabel, ylabel, lines):
+    """lines: {title: {x: y}}. An SVG, both axes from gnuplot; the x axis is logarithmic."""
+    data = "".join("%s\n\n\n" % "\n".join("%g %g" % point for point in points.items()) for points in lines.values())
+    with open("%s/%s.dat" % (folder, name), "w") as file:
+        file.write(data)
+    plots = ", ".join('"%s/%s.dat" index %d with linespoints linewidth 2 title "%s"' % (folder, name, i, line.replace("_", "\\\\_"))
+                      for i, line in enumerate(lines))
+    script = ('set terminal svg size 800,420 background "white"; set output "%s/%s.svg"; set title "%s"; set xlabel "%s"; '
+              'set ylabel "%s"; set logscale x; set yrange [0:]; set key outside below; set grid; plot %s\n'
+              % (folder, name, title, xlabel, ylabel, plots))
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+    return "![%s](%s.svg)\n\n" % (title, name)
+
+
+def plots(results, folder):
+    if not shutil.which("gnuplot"):
+        return "(no plots: gnuplot is not installed)\n\n"
+    sizes = results["overwriting"][0]
+    ways = [way for way in next(iter(sizes.values())) if way != RENAME]
+    ratios = {way: {size / KIB: costs[way] / costs[RENAME] for size, costs in sizes.items()} for way in ways}
+    micro = lambda costs: {count: cost / 1000 for count, cost in costs.items()}
+    text = write_plot(folder, "sizes", "An overwrite, compared with temp + fsync + rename + fsync(dir)", "KiB", "ratio", ratios)
+    text += write_plot(folder, "patterns", "Cost by number of patterns", "patterns", "us",
+                       {what: micro(costs) for what, costs in results["patterns"].items()})
+    text += write_plot(folder, "files", "Cost of an overwrite by number of files", "files", "us",
+                       {"managed files in a folder": micro(results["files"]["shim"]),
+                        "the same files, O_TRUNC": micro(results["files"]["O_TRUNC"]),
+                        "files open in the process": micro(results["sessions"])})
+    return text
+
+
+def machine(place):
+    filesystem = subprocess.run(["stat", "-f", "-c", "%T", place], stdout=subprocess.PIPE, text=True).stdout.strip()
+    return "%s, Linux %s, %d CPUs, load %.1f" % (filesystem, os.uname().release, os.cpu_count(), os.getloadavg()[0])
+
+
+def write(results, folder, place):
+    goals = Goals()
+    overwriting_goals(goals, results["overwriting"], results["plain"])
+    call_goals(goals, results["calls"])
+    reading_goals(goals, results["reading"])
+    other_goals(goals, results)
+    growth_goals(goals, results)
+    text = "# What the shim costs\n\n%s. Each number is a ratio of medians of ways that took turns in one run.\n\n" % machine(place)
+    text += "## Goals\n\n" + table(["what", "measured", "goal", ""], goals.rows)
+    text += "## Overwriting\n\nMedians, and in brackets the ratio to the first way of each table.\n\n"
+    text += overwriting_table(results["overwriting"]) + overwriting_table(results["plain"])
+    if results["sponge"]:
+        text += table(["64 KiB by a program that sh starts", "median", "ratio"],
+                      beside(results["sponge"], "sponge FILE (not synced)", 1e6, "%.2f ms"))
+    text += "## Reading\n\n" + reading_table(results["reading"])
+    text += "## Programs that touch no managed file\n\nThe ratio to the same without LD_PRELOAD.\n\n" + preload_table(results)
+    text += "## Growth\n\n" + "".join(growth_table("patterns: " + what, costs) for what, costs in results["patterns"].items())
+    text += "".join(growth_table("managed files, %s" % way, costs) for way, costs in results["files"].items())
+    text += growth_table("files open in the process", results["sessions"]) + plots(results, folder)
+    text += "## System calls\n\n" + table(["setting: step", "calls"], [[name, "%.1f" % count] for name, count in results["calls"].items()])
+    for name in results:
+        if name.startswith("on "):
+            text += "## On %s\n\n%s" % (name[3:], overwriting_table(results[name]) + reading_table(results["reading " + name]))
+    with open(folder + "/report.md", "w") as file:
+        file.write(text)
+    print("\n".join("%-78s %8s  %-8s %s" % tuple(row) for row in goals.rows))
+    print("bench: %s/report.md" % folder)

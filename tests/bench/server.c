@@ -1,0 +1,272 @@
+/*
+ * server WAY FILE [NUMBER]: overwrites, reads or starts something in one way, as often as it is told, and says how long
+ * that took.
+ *
+ * bench.py starts a server for each way, under the shim or not, and gives orders in turn, so that whatever else the
+ * machine does hits all alike. An order is a line "SIZE COUNT MILLISECONDS": the way is gone with images of SIZE bytes
+ * COUNT times, or until MILLISECONDS have passed, whichever comes first (0: no limit). The answer is a line
+ * "OPERATIONS NANOSECONDS". NUMBER is how many files a way takes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LARGEST = 64 << 20 };
+
+static char image[LARGEST];
+static char *file;    /* the argument FILE */
+static long number;   /* the argument NUMBER */
+static uint64_t turn; /* operations so far; each image begins and ends with it */
+
+static void fail(const char *what)
+{
+    (void)fprintf(stderr, "server: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static int64_t now(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static int open_to_write(const char *path, int flags)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+
+    if (fd < 0)
+        fail(path);
+    return fd;
+}
+
+static void write_all(int fd, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = write(fd, image + done, size - done);
+
+        if (n <= 0)
+            fail("write");
+        done += (size_t)n;
+    }
+}
+
+/* ---- the ways ---- */
+
+static void rewrite_path(const char *path, size_t size)
+{
+    int fd = open_to_write(path, O_TRUNC);
+
+    write_all(fd, size);
+    if (close(fd) != 0)
+        fail(path);
+}
+
+static void rewrite(size_t size)
+{
+    rewrite_path(file, size);
+}
+
+static void in_place(size_t size)
+{
+    int fd = open_to_write(file, 0);
+
+    if (pwrite(fd, image, size, 0) != (ssize_t)size || fdatasync(fd) != 0 || close(fd) != 0)
+        fail(file);
+}
+
+static void by_rename(size_t size)
+{
+    char name[PATH_MAX];
+    int directory;
+    int fd;
+
+    (void)snprintf(name, sizeof name, "%s.tmp", file);
+    fd = open_to_write(name, O_TRUNC);
+    write_all(fd, size);
+    if (fsync(fd) != 0 || close(fd) != 0 || rename(name, file) != 0)
+        fail(name);
+    *strrchr(name, '/') = '\0';
+    directory = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0 || fsync(directory) != 0 || close(directory) != 0)
+        fail(name);
+}
+
+static void read_whole(size_t size)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || read(fd, image, size) != (ssize_t)size || close(fd) != 0)
+        fail(file);
+}
+
+static void open_only(size_t size)
+{
+    (void)size;
+    if (close(open_to_write(file, O_TRUNC)) != 0)
+        fail(file);
+}
+
+static void open_for_reading(size_t size)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+    (void)size;
+    if (fd < 0 || close(fd) != 0)
+        fail(file);
+}
+
+/* Overwrites the files FILE.0 to FILE.(NUMBER - 1) in turn, neighbours far apart. */
+static void spread(size_t size)
+{
+    char name[PATH_MAX];
+
+    (void)snprintf(name, sizeof name, "%s.%" PRIu64, file, turn * 7919 % (uint64_t)number);
+    rewrite_path(name, size);
+}
+
+/* Overwrites FILE while NUMBER others are open for writing. */
+static void beside_open_files(size_t size)
+{
+    static long opened;
+    char name[PATH_MAX];
+
+    for (; opened < number; opened++) {
+        (void)snprintf(name, sizeof name, "%s.%ld", file, opened);
+        (void)open_to_write(name, O_TRUNC);
+    }
+    rewrite(size);
+}
+
+/* Starts /bin/true in an environment that holds START_PRELOAD as LD_PRELOAD and START_PATHS as ATOMSHIM_PATHS. */
+static void start(size_t size)
+{
+    static char preload[PATH_MAX];
+    static char paths[PATH_MAX];
+    char *arguments[] = {"true", NULL};
+    char *environment[] = {"PATH=/bin", preload, paths, NULL};
+    pid_t child;
+
+    (void)size;
+    (void)snprintf(preload, sizeof preload, "LD_PRELOAD=%s", getenv("START_PRELOAD"));
+    (void)snprintf(paths, sizeof paths, "ATOMSHIM_PATHS=%s", getenv("START_PATHS"));
+    if (posix_spawn(&child, "/bin/true", NULL, NULL, arguments, environment) != 0 ||
+        waitpid(child, NULL, 0) != child)
+        fail("/bin/true");
+}
+
+static const struct way {
+    const char *name;
+    void (*go)(size_t size);
+} ways[] = {
+    {"rewrite", rewrite},
+    {"in-place", in_place},
+    {"rename", by_rename},
+    {"read", read_whole},
+    {"open-to-write", open_only},
+    {"open-to-read", open_for_reading},
+    {"spread", spread},
+    {"beside-open-files", beside_open_files},
+    {"start", start},
+};
+
+/* ---- orders ---- */
+
+static void serve(void (*go)(size_t size))
+{
+    unsigned long size;
+    unsigned long count;
+    unsigned long milliseconds;
+
+    while (scanf("%lu %lu %lu", &size, &count, &milliseconds) == 3) {
+        int64_t begin = now();
+        int64_t took = 0;
+        unsigned long operations = 0;
+
+        if (size > LARGEST)
+            fail("more than the largest image");
+        while ((count == 0 || operations < count) &&
+               (milliseconds == 0 || took < (int64_t)milliseconds * 1000000)) {
+            turn++;
+            if (size >= 2 * sizeof turn) {
+                memcpy(image, &turn, sizeof turn);
+                memcpy(image + size - sizeof turn, &turn, sizeof turn);
+            }
+            go(size);
+            operations++;
+            took = now() - begin;
+        }
+        (void)printf("%lu %" PRId64 "\n", operations, took);
+        (void)fflush(stdout);
+    }
+}
+
+/* ---- memory ---- */
+
+static unsigned long private_memory(void)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    char line[256];
+    unsigned long kibibytes = 0;
+
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmData: %lu", &kibibytes) == 1)
+            break;
+    if (status == NULL || fclose(status) != 0 || kibibytes == 0)
+        fail("/proc/self/status");
+    return kibibytes << 10;
+}
+
+/*
+ * Overwrites FILE once with the largest image, and NUMBER bytes of private memory besides what the program has: an
+ * mmap() beyond RLIMIT_DATA fails. Between the last write and close() says a line and waits for one, so that bench.py
+ * can look at what the descriptors hold.
+ */
+static void overwrite_within_memory(void)
+{
+    rlim_t limit = private_memory() + (rlim_t)number;
+    char line[16];
+    int fd;
+
+    (void)fgets(line, sizeof line, stdin); /* stdio has its buffers before the limit is there */
+    if (setrlimit(RLIMIT_DATA, &(struct rlimit){limit, limit}) != 0)
+        fail("RLIMIT_DATA");
+    fd = open_to_write(file, O_TRUNC);
+    write_all(fd, LARGEST);
+    (void)puts("written");
+    (void)fflush(stdout);
+    (void)fgets(line, sizeof line, stdin);
+    if (close(fd) != 0)
+        fail(file);
+}
+
+int main(int argc, char *argv[])
+{
+    if (argc != 3 && argc != 4) {
+        (void)fprintf(stderr, "usage: server WAY FILE [NUMBER]\n");
+        return 2;
+    }
+    file = argv[2];
+    number = argc == 4 ? strtol(argv[3], NULL, 10) : 1;
+    if (strcmp(argv[1], "memory") == 0) {
+        overwrite_within_memory();
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
+        if (strcmp(argv[1], ways[i].name) == 0) {
+            serve(ways[i].go);
+            return 0;
+        }
+    (void)fprintf(stderr, "server: %s is none of its ways\n", argv[1]);
+    return 2;
+}
