@@ -25,9 +25,9 @@ SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noe
 # the command needs no session; tests of single parts link what they test and what lies below it.
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
-CORE = $(ENGINE) $(filter-out program/program program/script,$(call sources,config program session guardian manage))
+CORE = $(ENGINE) $(call sources,config program session guardian manage)
 SHIM = $(CORE) $(call sources,interpose)
-CLI = $(ENGINE) $(filter-out program/target,$(call sources,config program cli))
+CLI = $(ENGINE) $(call sources,config program cli)
 
 # the calls_*.c whose calls are made by syscall(2), too
 BY_SYSCALL = close exit filesystem lock metadata open paths rename status sync

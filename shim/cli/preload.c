@@ -22,7 +22,8 @@ bool preload_find_command(char path[PATH_MAX])
 
     if (n > 0)
         file[n] = '\0';
-    if ((n <= 0 && program_find(cli_self, file) != 0) || realpath(file, path) == NULL) {
+    if ((n <= 0 && program_find(cli_self, getenv("PATH"), file, sizeof file) != 0) ||
+        realpath(file, path) == NULL) {
         cli_complain("cannot find the file of this command: %s: %s", cli_self, strerror(errno));
         return false;
     }

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/paths.h"
 #include "cli/preload.h"
+#include "cli/reason.h"
 #include "config/config.h"
 
 #include <errno.h>
@@ -151,18 +152,24 @@ static bool check_config(struct config *config)
 static bool prepare(const char *name, const char *file, bool force)
 {
     char shim[PATH_MAX];
-    char reason[PROGRAM_REASON_SIZE];
+    static struct program_answer answer;
+    char reason[REASON_PROGRAM_SIZE];
     struct program_kind kind;
+    const char *doubt;
+    bool covered;
 
     if (!preload_find(shim, &kind))
         return false;
-    if (!program_loads_shim(file, &kind, reason)) {
+    covered = reason_loads_shim(file, &kind, &answer, reason);
+    if (!covered) {
         cli_complain(force ? "warning: %s: the shim may not load: %s"
                            : "%s: the shim would not load: %s (--force runs it nevertheless)",
                      name, reason);
         if (!force)
             return false;
     }
+    for (int i = 0; covered && (doubt = reason_of_doubt(file, i)) != NULL; i++)
+        cli_complain("warning: %s: %s", name, doubt);
     if (!preload_set(shim)) {
         cli_complain("run: %s", strerror(ENOMEM));
         return false;
@@ -173,7 +180,7 @@ static bool prepare(const char *name, const char *file, bool force)
 static int execute(char *argv[], const struct request *request, const struct config *config)
 {
     char file[PATH_MAX];
-    int error = program_find(argv[0], file);
+    int error = -program_find(argv[0], getenv("PATH"), file, sizeof file);
 
     if (error == 0) {
         /* switched off, the shim has nothing to prove */

@@ -1,5 +1,7 @@
 #include "config/pattern.h"
 
+#include "os/path.h"
+
 #include <string.h>
 
 /* What may stand in front of a pattern to say the format. */
@@ -223,19 +225,12 @@ static struct tail find_tail(const struct pattern_item *item)
     return tail;
 }
 
-static const char *last_component(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
-
 static bool item_matches(const struct pattern_item *item, const char *path)
 {
     const char *component = find_tail(item).component;
 
     return match(item->start, item->end, component == item->end,
-                 component == item->start ? last_component(path) : path);
+                 component == item->start ? path_last_component(path) : path);
 }
 
 bool pattern_match(const char *patterns, const char *path)
@@ -334,7 +329,7 @@ bool pattern_may_name_last(const char *patterns, const struct pattern_names *nam
     last = length == 0 ? '/' : (unsigned char)path[length - 1];
     if (last != '/' && !(names->ends[last / 64] >> last % 64 & 1))
         return false;
-    return pattern_may_name(patterns, last_component(path));
+    return pattern_may_name(patterns, path_last_component(path));
 }
 
 static const char *check_item(const struct pattern_item *item)

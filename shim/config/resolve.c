@@ -90,7 +90,7 @@ static void resolve_folder(struct resolver *resolver, const struct pattern_item 
     if (slash == item->start || !read_literal(resolver->path, item->start, slash))
         return;
     if (strcmp(resolver->path, resolver->folder) != 0) {
-        strcpy(resolver->folder, resolver->path);
+        memcpy(resolver->folder, resolver->path, strlen(resolver->path) + 1);
         if (path_without_proc(AT_FDCWD, resolver->path, resolver->canonical) < 0)
             resolver->canonical[0] = '\0';
     }

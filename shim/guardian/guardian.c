@@ -177,12 +177,6 @@ static int start(const struct guardian_order *order, int ends[2])
     return n == 1 ? 0 : -EAGAIN;
 }
 
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        (void)sys_close(fd);
-}
-
 /* Puts the end of a pipe whose other end the guardian has into *told, unless that is NULL. Returns false if it failed. */
 static bool start_and_tell(struct guardian_order order, int *told)
 {
@@ -202,16 +196,16 @@ static bool start_and_tell(struct guardian_order order, int *told)
     order.told = expect[1];
     if (error == 0)
         error = start(&order, ready);
-    close_if_open(ready[0]);
-    close_if_open(ready[1]);
-    close_if_open(expect[0]);
+    descriptor_close_if_open(ready[0]);
+    descriptor_close_if_open(ready[1]);
+    descriptor_close_if_open(expect[0]);
     if (error == 0) {
         if (told != NULL)
             *told = expect[1];
         return true;
     }
     free_entry(order.entry);
-    close_if_open(expect[1]);
+    descriptor_close_if_open(expect[1]);
     log_line(LOG_ERROR,
              "no process to look after a program without the shim: %s; if it is the last to close a managed "
              "file, what was written is lost",
@@ -235,7 +229,7 @@ int guardian_expect(int process)
 
 void guardian_done(int expect)
 {
-    close_if_open(expect);
+    descriptor_close_if_open(expect);
 }
 
 void guardian_not_needed(int expect)

@@ -3,6 +3,7 @@
 #include "config/pattern.h"
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/path.h"
 #include "os/path_without_proc.h"
 #include "os/scratch.h"
 #include "session/buffer.h"
@@ -200,13 +201,6 @@ static int is_managed(const struct config *config, const struct named *named, in
     return result <= 0 ? result : is_no_kernel_file(fd);
 }
 
-static const char *last_component(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
-
 static bool may_name(const struct config *config, const char *path)
 {
     return pattern_may_name_last(config->paths, &config->names, path);
@@ -214,7 +208,7 @@ static bool may_name(const struct config *config, const char *path)
 
 int managed_open_parent(int directory, const char *path)
 {
-    size_t length = (size_t)(last_component(path) - path);
+    size_t length = (size_t)(path_last_component(path) - path);
     struct scratch scratch;
     int fd;
 
@@ -262,7 +256,7 @@ static int is_candidate(const struct config *config, int directory, const char *
  */
 static int folder_matches(const struct config *config, const struct named *named)
 {
-    const char *name = last_component(named->path);
+    const char *name = path_last_component(named->path);
     int parent;
     int match;
 
@@ -298,11 +292,6 @@ int managed_opened(const struct config *config, int directory, const char *path,
     return result <= 0 ? result : is_managed(config, &named, fd);
 }
 
-static bool wants_writing(int flags)
-{
-    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
-}
-
 /* The creating open decides the access mode for good: the file's own mode may forget reading and writing. */
 static int create(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                   int *inode, bool *created)
@@ -313,7 +302,7 @@ static int create(const struct config *config, int directory, const char *path, 
 
     if (parent < 0)
         return is_transient(parent) ? parent : MANAGED_NO;
-    match = path_matches(config, &named, parent, last_component(path));
+    match = path_matches(config, &named, parent, path_last_component(path));
     if (match > 0)
         match = is_no_kernel_file(parent);
     (void)sys_close(parent);
@@ -345,7 +334,7 @@ static int open_behind(int probe, int flags)
     struct stat status;
     char link[PROC_PATH_SIZE];
 
-    if (!wants_writing(flags) || !session_any() || sys_fstat(probe, &status) != 0)
+    if (!descriptor_wants_writing(flags) || !session_any() || sys_fstat(probe, &status) != 0)
         return -1;
     if (session_of(&status, &found) == NULL || (found.session->flags & SESSION_WRITABLE))
         return -1;
@@ -355,7 +344,7 @@ static int open_behind(int probe, int flags)
 int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
                  bool may_ask, int *inode, bool *created)
 {
-    const struct named named = {directory, path, wants_writing(flags)};
+    const struct named named = {directory, path, descriptor_wants_writing(flags)};
     int behind;
     int probe;
     int result;
@@ -388,7 +377,8 @@ int managed_open(const struct config *config, int directory, const char *path, i
     if ((flags & (O_ACCMODE | O_NOATIME)) == O_WRONLY)
         *inode = open_unseen(&named, probe, O_RDWR);
     else
-        *inode = open_again(&named, probe, (wants_writing(flags) ? O_RDWR : O_RDONLY) | (flags & O_NOATIME));
+        *inode = open_again(&named, probe,
+                            (descriptor_wants_writing(flags) ? O_RDWR : O_RDONLY) | (flags & O_NOATIME));
     (void)sys_close(probe);
     return *inode < 0 ? *inode : MANAGED_YES;
 }

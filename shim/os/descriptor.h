@@ -18,6 +18,19 @@ enum { PROC_PATH_SIZE = 32 };
 
 #define PROC_DELETED " (deleted)" /* what /proc puts behind the path of a file that has no name */
 
+/* Closes `fd` unless it is negative. */
+static inline void descriptor_close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)sys_close(fd);
+}
+
+/* Tells whether an open(2) with these flags may change the file. */
+static inline bool descriptor_wants_writing(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+}
+
 /* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
 const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
 

@@ -88,7 +88,7 @@ __attribute__((format(printf, 2, 0))) static void put_format(struct output *outp
             put_number(output, is_long ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned), 10);
             break;
         case 'x':
-            put_number(output, va_arg(arguments, unsigned), 16);
+            put_number(output, is_long ? va_arg(arguments, unsigned long) : va_arg(arguments, unsigned), 16);
             break;
         case '\0':
             return;
@@ -148,7 +148,8 @@ void log_remember_stderr(void)
     struct stat status;
 
     if (entry->process != 0 && entry->process != process &&
-        (stderr_files[1].process == process || entry->process == (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)))
+        (stderr_files[1].process == process ||
+         entry->process == (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)))
         entry = &stderr_files[1];
     *entry = (struct stderr_file){.process = process};
     if (sys_fstat(STDERR_FILENO, &status) != 0)

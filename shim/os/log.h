@@ -22,7 +22,7 @@ void log_configure(enum log_level level, const char *file);
 void log_remember_stderr(void);
 
 /*
- * Writes one line. `format` knows %s (NULL prints "(null)"), %d (int), %u (unsigned), %ld, %lu, %x (unsigned)
+ * Writes one line. `format` knows %s (NULL prints "(null)"), %d (int), %u and %x (unsigned), %ld, %lu, %lx
  * and %%. No malloc, no stdio, no locale, under 1 KiB of stack (the line is put together in a mapping of its
  * own; what does not fit is cut and ends in "..."), control characters as '?', errno untouched,
  * async-signal-safe. Ignores an error of write(2), and never blocks on a log file.

@@ -1,9 +1,12 @@
-/* Which file a program name stands for, and whether the shim will load into it. */
-#ifndef ATOMSHIM_CLI_PROGRAM_H
-#define ATOMSHIM_CLI_PROGRAM_H
+/* Will the shim be in a program once it is run? The one answer, for the shim at an exec and for the command. */
+#ifndef ATOMSHIM_PROGRAM_H
+#define ATOMSHIM_PROGRAM_H
+
+#include "program/script.h"
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* What an ELF file runs on. A loader ignores a preload that differs in any of these. */
@@ -13,29 +16,64 @@ struct program_kind {
     uint16_t machine;
 };
 
-enum { PROGRAM_REASON_SIZE = 2 * PATH_MAX + 256 };
-
-/*
- * Finds the file that execvp(name) would run, in PATH unless the name has a '/', and puts it into `path`,
- * which always has a '/'. Returns 0 or a positive errno: ENOENT if there is none, EACCES if what there is may
- * not be executed.
- */
-int program_find(const char *name, char path[PATH_MAX]);
-
-/*
- * Tells whether a loader that reads LD_PRELOAD will run in the process once `path` is executed: follows "#!"
- * lines to the program that is run in the end, which must be dynamically linked, of the shim's kind, with a
- * loader that exists, and must not run in secure-execution mode (ld.so(8)). If not, says why in `reason`.
- */
-bool program_loads_shim(const char *path, const struct program_kind *shim, char reason[PROGRAM_REASON_SIZE]);
-
-/* Is `name` a string of the file's: a library that it needs, a function that it calls, or, at worst, something else? */
-bool program_mentions(const char *path, const char *name);
-
-/* The loader that the ELF file names. False if there is none. */
-bool program_loader(const char *path, char loader[PATH_MAX]);
-
 /* Reads the kind of an ELF file. False if it is none. */
 bool program_read_kind(int fd, struct program_kind *kind);
+
+struct program_question {
+    int directory; /* what `path` is relative to, or AT_FDCWD; with AT_EMPTY_PATH in `flags` the program itself */
+    const char *path;
+    int flags;
+    struct program_kind shim;
+    /* NULL: the program in which the shim first loads counts. Else a PATH: of a script that env(1) runs, the program that env
+     * looks up there counts, and env must keep LD_PRELOAD. */
+    const char *env_path;
+};
+
+enum program_obstacle {
+    PROGRAM_NO_OBSTACLE,
+    PROGRAM_UNREADABLE,    /* error */
+    PROGRAM_NO_SCRIPT,     /* text: what is wrong with the script */
+    PROGRAM_INTERPRETER,   /* other: the interpreter that a script names cannot be executed: error */
+    PROGRAM_SCRIPTS,       /* more than PROGRAM_SCRIPTS_MAX scripts, one run by the other */
+    PROGRAM_OTHER_CLASS,   /* number: its ELF class */
+    PROGRAM_OTHER_MACHINE, /* number: its ELF machine */
+    PROGRAM_NO_PROGRAM,    /* an ELF file of another type */
+    PROGRAM_DAMAGED,
+    PROGRAM_GO, /* it makes its system calls past the C library */
+    PROGRAM_STATIC,
+    PROGRAM_LOADER, /* other: the loader that it names cannot be executed: error */
+    PROGRAM_SECURE, /* it runs in secure-execution mode, ld.so(8) */
+};
+
+enum { PROGRAM_SCRIPTS_MAX = 5 }; /* as many are followed by exec_binprm() of the kernel's fs/exec.c */
+
+struct program_answer {
+    enum program_obstacle obstacle;
+    int error; /* negative */
+    int number;
+    const char *text;
+    int scripts; /* how many led to the file */
+    char file
+        [PATH_MAX]; /* the program in the end, or where the way ended; "" for the one that was asked for */
+    char other[PATH_MAX]; /* without an obstacle the loader */
+};
+
+/*
+ * Tells whether a loader that reads LD_PRELOAD will run in the process once the program is executed: follows "#!" lines to the
+ * program that is run in the end, which must be dynamically linked, of the shim's kind, no Go program, with a loader that
+ * exists, and must not run in secure-execution mode. What cannot be read is taken for no. Fills *answer, which is too large
+ * for a small stack. Raw system calls alone; async-signal-safe.
+ */
+bool program_loads_shim(const struct program_question *question, struct program_answer *answer);
+
+/*
+ * Finds the file that execvp(3) runs for `name`: in the folders of `search` (a value of PATH; NULL: the C library's default)
+ * unless `name` has a '/'. Writes at most `size` bytes to `path`, which has a '/' then. Returns 0 or a negative errno: -ENOENT
+ * if there is none, -EACCES if what there is may not be executed, -ENAMETOOLONG.
+ */
+int program_find(const char *name, const char *search, char *path, size_t size);
+
+/* Returns 0 if the permissions let this process execute the regular file at `path`, else a negative errno. */
+int program_check_executable(const char *path);
 
 #endif

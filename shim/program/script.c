@@ -1,10 +1,12 @@
 #include "program/script.h"
 
+#include "os/path.h"
+
 #include <string.h>
 
 static const char blank[] = " \t";
 
-/* The next word of *text; an empty one at the end. *text goes behind it. */
+/* Takes the next word from *text, which goes behind it. Returns its length, 0 at the end. */
 static size_t next_word(const char **text, const char **word)
 {
     size_t length;
@@ -20,7 +22,7 @@ static bool word_is(const char *word, size_t length, const char *expected)
     return strlen(expected) == length && memcmp(word, expected, length) == 0;
 }
 
-static void set_interpreter(struct script *script, const char *name, size_t length)
+static void copy_interpreter(struct script *script, const char *name, size_t length)
 {
     memcpy(script->interpreter, name, length);
     script->interpreter[length] = '\0';
@@ -28,14 +30,12 @@ static void set_interpreter(struct script *script, const char *name, size_t leng
 
 static bool is_env(const char *interpreter)
 {
-    const char *slash = strrchr(interpreter, '/');
-
-    return strcmp(slash != NULL ? slash + 1 : interpreter, "env") == 0;
+    return strcmp(path_last_component(interpreter), "env") == 0;
 }
 
 /*
- * The rest of a line that env interprets. With options or quotes that are not known here env itself stays the
- * answer: the shim loads into it, and what it runs inherits LD_PRELOAD.
+ * Reads the part of the line that env(1) interprets. With options or quotes that are not known here env itself stays the
+ * answer: the shim loads into it, and the program that env runs inherits LD_PRELOAD.
  */
 static const char *read_env(const char *rest, struct script *script)
 {
@@ -56,14 +56,14 @@ static const char *read_env(const char *rest, struct script *script)
             break;
         if (memchr(word, '=', length) != NULL)
             continue;
-        set_interpreter(script, word, length);
+        copy_interpreter(script, word, length);
         script->search = true;
         break;
     }
     return NULL;
 }
 
-static const char *read_line(const char *line, bool cut_off, struct script *script)
+static const char *read_line(const char *line, bool cut_off, bool through_env, struct script *script)
 {
     const char *word;
     size_t length = next_word(&line, &word);
@@ -72,11 +72,11 @@ static const char *read_line(const char *line, bool cut_off, struct script *scri
         return "its #! line names no interpreter";
     if (cut_off && *line == '\0')
         return "its #! line is too long for the kernel";
-    set_interpreter(script, word, length);
-    return is_env(script->interpreter) ? read_env(line, script) : NULL;
+    copy_interpreter(script, word, length);
+    return through_env && is_env(script->interpreter) ? read_env(line, script) : NULL;
 }
 
-const char *script_read(const char *head, size_t size, struct script *script)
+const char *script_read(const char *head, size_t size, bool through_env, struct script *script)
 {
     char line[SCRIPT_HEAD_SIZE + 1];
     const char *end;
@@ -85,7 +85,7 @@ const char *script_read(const char *head, size_t size, struct script *script)
     if (size < 2 || memcmp(head, "#!", 2) != 0) {
         if (memchr(head, '\0', size) != NULL)
             return "it is neither an ELF file nor a script";
-        set_interpreter(script, "/bin/sh", strlen("/bin/sh"));
+        copy_interpreter(script, "/bin/sh", strlen("/bin/sh"));
         return NULL;
     }
     if (size > SCRIPT_HEAD_SIZE)
@@ -95,5 +95,5 @@ const char *script_read(const char *head, size_t size, struct script *script)
     end = memchr(line, '\n', size);
     if (end != NULL)
         line[end - line] = '\0';
-    return read_line(line + 2, end == NULL && size == SCRIPT_HEAD_SIZE, script);
+    return read_line(line + 2, end == NULL && size == SCRIPT_HEAD_SIZE, through_env, script);
 }

@@ -13,31 +13,13 @@
 #include <errno.h>
 #include <string.h>
 
-static char *append_hex(char *end, uint64_t value)
-{
-    int digits = 1;
-
-    while (digits < 16 && value >> (4 * digits) != 0)
-        digits++;
-    for (int i = digits; i != 0; i--)
-        *end++ = "0123456789abcdef"[value >> (4 * (i - 1)) & 15];
-    return end;
-}
-
 /* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an exec. INODE is the
  * private descriptor of the inode: other sessions on it have a base of their own. */
 static void buffer_name(char name[64], const struct session *session)
 {
-    char *end = stpcpy(name, BUFFER_NAME_PREFIX);
-
-    end = append_hex(end, session->flags);
-    *end++ = ':';
-    end = append_hex(end, session->device);
-    *end++ = ':';
-    end = append_hex(end, session->number);
-    *end++ = ':';
-    end = append_hex(end, (uint64_t)session->inode);
-    *end = '\0';
+    (void)log_format(name, 64, BUFFER_NAME_PREFIX "%x:%lx:%lx:%x", session->flags,
+                     (unsigned long)session->device, (unsigned long)session->number,
+                     (unsigned)session->inode);
 }
 
 /*
@@ -225,19 +207,14 @@ int session_refresh_reader(struct session *session)
     return error;
 }
 
-static bool wants_writing(int flags)
-{
-    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
-}
-
 static unsigned initial_flags(bool stray, int flags, bool created)
 {
     unsigned result = stray ? SESSION_STRAY : 0u;
 
-    if (wants_writing(flags))
+    if (descriptor_wants_writing(flags))
         result |=
             SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
-    if (wants_writing(flags) && session_config->isolation == CONFIG_SESSION)
+    if (descriptor_wants_writing(flags) && session_config->isolation == CONFIG_SESSION)
         result |= SESSION_LOCKED;
     return result;
 }

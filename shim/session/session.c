@@ -49,18 +49,12 @@ bool session_is_stray(const struct session *session)
     return session < table || session >= table + SESSIONS_MAX;
 }
 
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        (void)sys_close(fd);
-}
-
 /* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
 static void close_private(struct session *session)
 {
-    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
-    close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
-    close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
+    descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
+    descriptor_close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
+    descriptor_close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
 }
 
 /* Is this number still the descriptor that the slot means? */
@@ -98,19 +92,19 @@ static void sweep_after_fork(void)
 
         session->committer = 0;
         session->has_guardian = false; /* its guardian is the parent's */
-        close_if_open(is_buffer_of(session, session->commit_lock) &&
-                              descriptor_is_buffer(session->commit_lock)
-                          ? session->commit_lock
-                          : -1);
+        descriptor_close_if_open(is_buffer_of(session, session->commit_lock) &&
+                                         descriptor_is_buffer(session->commit_lock)
+                                     ? session->commit_lock
+                                     : -1);
         session->commit_lock = -1;
-        close_if_open(
+        descriptor_close_if_open(
             session->state == SESSION_OPENING && is_buffer_of(session, session->early) ? session->early : -1);
         session->early = -1;
         if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
                                                descriptor_is_private(session->inode)))
             continue;
-        close_if_open(has_memory ? session->buffer : -1);
-        close_if_open(has_inode ? session->inode : -1);
+        descriptor_close_if_open(has_memory ? session->buffer : -1);
+        descriptor_close_if_open(has_inode ? session->inode : -1);
         session->state = SESSION_FREE;
         sessions_live--;
     }
@@ -187,7 +181,7 @@ struct session *session_enter(const struct session *found)
 
 void session_publish(struct session *session)
 {
-    close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
+    descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     if (session->flags & SESSION_STRAY)
         __atomic_store_n(&strays_seen, 1, __ATOMIC_RELEASE);
     __atomic_store_n(&session->state, SESSION_LIVE, __ATOMIC_RELEASE);

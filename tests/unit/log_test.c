@@ -17,6 +17,8 @@ static void test_format(void)
                            ULONG_MAX, 0xbeefu),
                 58);
     CHECK_STRING(buffer, "text -5 7 -9223372036854775808 18446744073709551615 beef %");
+    (void)log_format(buffer, sizeof buffer, "%lx", 0xfedcba9876543210ul);
+    CHECK_STRING(buffer, "fedcba9876543210");
     (void)log_format(buffer, sizeof buffer, "%d %d %u", INT_MIN, 0, UINT_MAX);
     CHECK_STRING(buffer, "-2147483648 0 4294967295");
     (void)log_format(buffer, sizeof buffer, "%s|%s", nothing, "");

@@ -24,6 +24,10 @@ unit() {
     unit libc_files_test
 }
 
+@test "programs: #! lines, PATH, ELF files, secure-execution mode" {
+    unit program_test
+}
+
 @test "log lines" {
     unit log_test
 }

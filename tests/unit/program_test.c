@@ -1,0 +1,205 @@
+/* program/: "#!" lines, the search along PATH, and ELF files of every kind that does not load the shim. */
+#include "check.h"
+
+#include "program/program.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct program_kind own_kind;
+static struct program_answer answer;
+
+static const struct {
+    const char *head;
+    bool through_env;
+    const char *interpreter; /* NULL: a fault */
+    bool search;
+} lines[] = {
+    {"#!/bin/sh\n", false, "/bin/sh", false},
+    {"#! \t/bin/sh -e\n", false, "/bin/sh", false},
+    {"#!/bin/sh", false, "/bin/sh", false},
+    {"echo text\n", false, "/bin/sh", false},
+    {"", false, "/bin/sh", false},
+    {"#!\n", false, NULL, false},
+    {"#!/usr/bin/env python3\n", true, "python3", true},
+    {"#!/usr/bin/env python3\n", false, "/usr/bin/env", false},
+    {"#!/usr/bin/env -S A=b python3 -u\n", true, "python3", true},
+    {"#!/usr/bin/env --split-string=python3\n", true, "python3", true},
+    {"#!/usr/bin/env -i python3\n", true, NULL, false},
+    {"#!/usr/bin/env -i python3\n", false, "/usr/bin/env", false}, /* env itself has the shim */
+    {"#!/usr/bin/env - python3\n", true, NULL, false},
+    {"#!/usr/bin/env -u A python3\n", true, "/usr/bin/env", false},
+    {"#!/usr/bin/env \"python3\"\n", true, "/usr/bin/env", false},
+    {"#!/usr/bin/env\n", true, "/usr/bin/env", false},
+};
+
+static void test_lines(void)
+{
+    char head[SCRIPT_HEAD_SIZE] = "#!/";
+    struct script script;
+
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        const char *fault = script_read(lines[i].head, strlen(lines[i].head), lines[i].through_env, &script);
+
+        if ((fault == NULL) != (lines[i].interpreter != NULL))
+            (void)fprintf(stderr, "%s: %s\n", lines[i].head, fault != NULL ? fault : "good");
+        CHECK((fault == NULL) == (lines[i].interpreter != NULL));
+        if (fault == NULL && lines[i].interpreter != NULL) {
+            CHECK_STRING(script.interpreter, lines[i].interpreter);
+            CHECK_EQUAL(script.search, lines[i].search);
+        }
+    }
+    memset(head + 3, 'x',
+           sizeof head - 3); /* the interpreter's name does not end where the kernel stops to read */
+    CHECK(script_read(head, sizeof head, false, &script) != NULL);
+    CHECK(script_read("\0binary", 7, false, &script) != NULL);
+}
+
+static void write_file(const char *name, const void *bytes, size_t size, mode_t mode)
+{
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0700);
+
+    CHECK(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && fchmod(fd, mode) == 0 && close(fd) == 0);
+}
+
+static void test_find(void)
+{
+    char path[32];
+
+    CHECK_EQUAL(mkdir("a", 0700) | mkdir("b", 0700), 0);
+    write_file("a/no", "x", 1, 0600);
+    write_file("b/yes", "x", 1, 0700);
+    write_file("here", "x", 1, 0700);
+    CHECK_EQUAL(program_find("yes", "a:b", path, sizeof path), 0);
+    CHECK_STRING(path, "b/yes");
+    CHECK_EQUAL(program_find("here", "a::b", path, sizeof path), 0);
+    CHECK_STRING(path, "./here");
+    CHECK_EQUAL(program_find("here", "a:", path, sizeof path), 0);
+    CHECK_EQUAL(program_find("yes", "a", path, sizeof path), -ENOENT);
+    CHECK_EQUAL(program_find("", "a:b", path, sizeof path), -ENOENT);
+    CHECK_EQUAL(program_find("no", "a:b", path, sizeof path), -EACCES);
+    CHECK_EQUAL(program_find("b/yes", "a", path, sizeof path), 0);
+    CHECK_EQUAL(program_find("./b", "a", path, sizeof path), -EACCES);
+    CHECK_EQUAL(program_find("yes", "b", path, 5), -ENOENT);
+    CHECK_EQUAL(program_find("b/yes", "b", path, 5), -ENAMETOOLONG);
+    CHECK_EQUAL(program_find("sh", NULL, path, sizeof path), 0);
+}
+
+static enum program_obstacle ask(const char *path, const char *env_path)
+{
+    const struct program_question question = {
+        .directory = AT_FDCWD, .path = path, .shim = own_kind, .env_path = env_path};
+    bool loads = program_loads_shim(&question, &answer);
+
+    CHECK_EQUAL(loads, answer.obstacle == PROGRAM_NO_OBSTACLE);
+    return answer.obstacle;
+}
+
+/* A copy of /bin/true with the bytes at `offset` changed. */
+static const char *altered(size_t offset, const void *bytes, size_t size)
+{
+    static char all[1 << 20];
+    int fd = open("/bin/true", O_RDONLY);
+    ssize_t n = read(fd, all, sizeof all);
+
+    CHECK(n > 0 && (size_t)n < sizeof all && close(fd) == 0);
+    memcpy(all + offset, bytes, size);
+    write_file("altered", all, (size_t)n, 0700);
+    return "altered";
+}
+
+static void test_elf(void)
+{
+    const uint16_t none = ET_REL;
+    const uint16_t riscv = EM_RISCV;
+    const uint16_t no_headers = 0;
+    const unsigned char class32 = ELFCLASS32;
+
+    CHECK_EQUAL(ask("/bin/true", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK(answer.other[0] == '/');
+    CHECK_EQUAL(ask("nothing", NULL), PROGRAM_UNREADABLE);
+    CHECK_EQUAL(answer.error, -ENOENT);
+    CHECK_EQUAL(ask(altered(EI_CLASS, &class32, 1), NULL), PROGRAM_OTHER_CLASS);
+    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_machine), &riscv, 2), NULL), PROGRAM_OTHER_MACHINE);
+    CHECK_EQUAL(answer.number, EM_RISCV);
+    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_type), &none, 2), NULL), PROGRAM_NO_PROGRAM);
+    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_phnum), &no_headers, 2), NULL), PROGRAM_STATIC);
+    CHECK_EQUAL(ask("b", NULL), PROGRAM_UNREADABLE); /* a folder */
+}
+
+static void test_scripts(void)
+{
+    static const char last[] = "#!/bin/sh\n";
+    char line[64];
+
+    write_file("script", last, sizeof last - 1, 0700);
+    CHECK_EQUAL(ask("script", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(answer.scripts, 1);
+    write_file("s0", last, sizeof last - 1, 0700);
+    for (int i = 1; i <= PROGRAM_SCRIPTS_MAX; i++) {
+        char name[8];
+        int n = snprintf(line, sizeof line, "#!./s%d\n", i - 1);
+
+        (void)snprintf(name, sizeof name, "s%d", i);
+        write_file(name, line, (size_t)n, 0700);
+    }
+    CHECK_EQUAL(ask("s4", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask("s5", NULL), PROGRAM_SCRIPTS); /* the kernel says ELOOP */
+    write_file("script", "#!/no/such\n", 11, 0700);
+    CHECK_EQUAL(ask("script", NULL), PROGRAM_INTERPRETER);
+    CHECK_STRING(answer.other, "/no/such");
+    write_file("script", "#!/usr/bin/env here\n", 20, 0700);
+    CHECK_EQUAL(ask("script", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask("script", "a"), PROGRAM_INTERPRETER); /* "here" is not in "a" */
+    write_file("here", last, sizeof last - 1, 0700);
+    CHECK_EQUAL(ask("script", "."), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(answer.scripts, 2);
+}
+
+/* The kernel's own answers: set-id bits do nothing under no_new_privs, or to somebody who has the id. */
+static void test_secure(void)
+{
+    pid_t child;
+    int status = -1;
+
+    if (geteuid() != 0)
+        return;
+    (void)altered(0, ELFMAG, SELFMAG);
+    CHECK(chown("altered", 65534, 65534) == 0 && chmod("altered", 04755) == 0);
+    CHECK_EQUAL(ask("altered", NULL), PROGRAM_SECURE);
+    CHECK_EQUAL(chmod("altered", 02755), 0);
+    CHECK_EQUAL(ask("altered", NULL), PROGRAM_SECURE);
+    CHECK_EQUAL(chmod("altered", 02745), 0);
+    CHECK_EQUAL(ask("altered", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK(chown("altered", 0, 0) == 0 && chmod("altered", 04755) == 0);
+    CHECK_EQUAL(ask("altered", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK(chown("altered", 65534, 65534) == 0 && chmod("altered", 04755) == 0);
+    child = fork();
+    if (child == 0)
+        _exit(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ask("altered", NULL) != PROGRAM_NO_OBSTACLE);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+int main(void)
+{
+    char folder[] = "/tmp/program_test.XXXXXX";
+    int self = open("/proc/self/exe", O_RDONLY);
+
+    CHECK(program_read_kind(self, &own_kind) && close(self) == 0);
+    CHECK(mkdtemp(folder) != NULL && chdir(folder) == 0);
+    test_lines();
+    test_find();
+    test_elf();
+    test_scripts();
+    test_secure();
+    if (chdir("/") == 0 && fork() == 0)
+        execl("/bin/rm", "rm", "-rf", folder, NULL);
+    (void)wait(NULL);
+    return check_result();
+}
