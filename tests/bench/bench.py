@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""bench.py BUILD FOLDER REPORT [full] [FILESYSTEM=FOLDER...]: measures the shim beside the other ways, in one run.
+"""bench.py BUILD FOLDER REPORT [full] [FILESYSTEM=FOLDER...]: measures the shim beside other ways.
 
-Each number is a ratio of medians of ways that took turns. Files lie in FOLDER, and for each further FILESYSTEM in its
-FOLDER, where only the ways to overwrite and to read are compared. Writes the folder REPORT: report.md and its plots."""
+Each number is a ratio of medians of ways that took turns in this one run. Files lie in FOLDER, and for
+each further FILESYSTEM in its FOLDER, where only the ways to overwrite and to read are compared. Writes
+report.md and its plots to the folder REPORT."""
 import contextlib, os, resource, shutil, statistics, subprocess, sys, time
 
 import check, report
@@ -18,14 +19,15 @@ class Bench:
         self.source = os.path.dirname(os.path.realpath(__file__))
 
     def environment(self, preload="", paths="", **settings):
-        return dict(os.environ, LD_PRELOAD=preload, ATOMSHIM_PATHS=paths, NODE_PATH="/usr/share/nodejs", **settings)
+        settings = dict(settings, LD_PRELOAD=preload, ATOMSHIM_PATHS=paths, NODE_PATH="/usr/share/nodejs")
+        return dict(os.environ, **settings)
 
     def shim(self, **settings):
         return self.environment(self.library, self.folder + "/managed/", **settings)
 
     @contextlib.contextmanager
     def servers(self, **ways):
-        """ways: name = (environment, argument...) of server.c, or of a peer where the first ends in .py or .js."""
+        """ways: name = (environment, argument...) of server.c, or of a peer: NAME.py or NAME.js."""
         servers = {name: Server(self, *way) for name, way in ways.items()}
         try:
             yield servers
@@ -38,7 +40,8 @@ class Server:
     def __init__(self, bench, environment, way, *arguments):
         runner = {"py": ["python3"], "js": ["node"]}.get(way.rpartition(".")[2])
         command = runner + ["%s/%s" % (bench.source, way)] if runner else [bench.build + "/bench/server", way]
-        self.process = subprocess.Popen(command + [str(argument) for argument in arguments], env=environment, text=True,
+        command += [str(argument) for argument in arguments]
+        self.process = subprocess.Popen(command, env=environment, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.name = " ".join(command)
 
@@ -101,8 +104,10 @@ def peers(bench, path):
 
 
 def overwriting(bench, folder, sizes, seconds):
-    """Nanoseconds of an overwrite, durable and not: two dictionaries {size: {way: median}}. The two take no turns with
-    each other: on ext4 a file that was truncated is written out at its close, and would wait for the durable ones."""
+    """Nanoseconds of an overwrite, durable and not: two dictionaries {size: {way: median}}.
+
+    The two kinds take no turns with each other: on ext4 a file that was truncated is written out at its
+    close, and would wait for the durable ones."""
     os.makedirs(folder + "/managed")
     bare, managed = bench.environment(), folder + "/managed/"
     shim = lambda **settings: bench.environment(bench.library, managed, **settings)
@@ -124,23 +129,27 @@ def overwriting(bench, folder, sizes, seconds):
         with bench.servers(**ways) as servers:
             for size in sizes:
                 count = 4 if size <= 64 * KIB else 1
-                result[size] = interleave({way: order(server, size, count) for way, server in servers.items()},
-                                          share * seconds)
+                orders = {way: order(server, size, count) for way, server in servers.items()}
+                result[size] = interleave(orders, share * seconds)
                 check_image(bench, managed + name, size)
         results.append(result)
     return results
 
 
 def check_image(bench, path, size):
-    image = subprocess.run([bench.build + "/atomshim", "cat", path], stdout=subprocess.PIPE, check=True).stdout
+    command = [bench.build + "/atomshim", "cat", path]
+    image = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     if len(image) != size or image[:8] != image[-8:]:
         sys.exit("bench: %s does not hold one whole image of %d bytes" % (path, size))
 
 
 def reading(bench, folder, seconds):
-    """Nanoseconds of open, read, close: {(size, "fresh" or "again"): {way: median}}. "fresh": after a commit."""
+    """Nanoseconds of open, read, close: {(size, "fresh" or "again"): {way: median}}.
+
+    "fresh" is the first time after a commit, "again" a further time in the same process."""
     os.makedirs(folder + "/managed", exist_ok=True)
-    bare, shim = bench.environment(), bench.environment(bench.library, folder + "/managed/", ATOMSHIM_SYNC="0")
+    bare = bench.environment()
+    shim = bench.environment(bench.library, folder + "/managed/", ATOMSHIM_SYNC="0")
     files = {"plain": (bare, folder + "/read"), report.SHIM: (shim, folder + "/managed/read")}
     writers = {name: (environment, "rewrite", file) for name, (environment, file) in files.items()}
     readers = {name: (environment, "read", file) for name, (environment, file) in files.items()}
@@ -152,10 +161,11 @@ def reading(bench, folder, seconds):
 
     with bench.servers(**writers) as writers, bench.servers(**readers) as readers:
         for size in (4 * KIB, MIB):
-            result[size, "fresh"] = interleave(
-                {name: lambda name=name: fresh(writers[name], readers[name], size) for name in readers}, seconds)
-            result[size, "again"] = interleave(
-                {name: order(reader, size, 100 if size == 4 * KIB else 5) for name, reader in readers.items()}, seconds)
+            first = {name: lambda name=name: fresh(writers[name], readers[name], size) for name in readers}
+            count = 100 if size == 4 * KIB else 5
+            again = {name: order(reader, size, count) for name, reader in readers.items()}
+            result[size, "fresh"] = interleave(first, seconds)
+            result[size, "again"] = interleave(again, seconds)
     return result
 
 
@@ -165,7 +175,8 @@ def together(servers, size, milliseconds):
     """Operations a second of each of these servers while all of them work."""
     for server in servers:
         server.tell(size, 0, milliseconds)
-    return [operations * 1e9 / nanoseconds for operations, nanoseconds in (server.hear() for server in servers)]
+    answers = [server.hear() for server in servers]
+    return [operations * 1e9 / nanoseconds for operations, nanoseconds in answers]
 
 
 def eight_writers(bench, folder, seconds):
@@ -191,7 +202,8 @@ def readers_beside_a_writer(bench, folder, seconds):
     with bench.servers(**ways) as servers:
         for name in ("shim_writer", "rename_writer", "elsewhere"):
             servers[name].each(4 * KIB, 1)
-        shim_readers, bare_readers = ([servers["%s%d" % (kind, i)] for i in range(4)] for kind in ("shim", "bare"))
+        shim_readers = [servers["shim%d" % i] for i in range(4)]
+        bare_readers = [servers["bare%d" % i] for i in range(4)]
         for number in rounds(seconds, 5):
             one = together([servers["shim_writer"], *shim_readers], 4 * KIB, 300)
             two = together([servers["elsewhere"], *shim_readers], 4 * KIB, 300)
@@ -205,13 +217,17 @@ def readers_beside_a_writer(bench, folder, seconds):
 # ---- what is not managed ----
 
 def preloads(bench):
-    """name: (LD_PRELOAD, ATOMSHIM_PATHS). The trees and the file lie on the same file system as what is looked at."""
-    result = {"without": ("", ""), "empty library": (bench.build + "/bench/empty.so", ""),
-              "no pattern": (bench.library, ""), "pattern for one file": (bench.library, bench.folder + "/managed/app.cfg"),
-              "pattern for a tree": (bench.library, bench.folder + "/managed/")}
-    eatmydata = [path for path in ("/usr/lib/%s-linux-gnu/libeatmydata.so" % os.uname().machine,) if os.path.exists(path)]
-    if eatmydata:
-        result["libeatmydata"] = (eatmydata[0], "")
+    """name: (LD_PRELOAD, ATOMSHIM_PATHS). What matches lies on the file system of what is looked at."""
+    result = {
+        "without": ("", ""),
+        "empty library": (bench.build + "/bench/empty.so", ""),
+        "no pattern": (bench.library, ""),
+        "pattern for one file": (bench.library, bench.folder + "/managed/app.cfg"),
+        "pattern for a tree": (bench.library, bench.folder + "/managed/"),
+    }
+    eatmydata = "/usr/lib/%s-linux-gnu/libeatmydata.so" % os.uname().machine
+    if os.path.exists(eatmydata):
+        result["libeatmydata"] = (eatmydata, "")
     else:
         print("bench: skipped: libeatmydata is not installed")
     return result
@@ -239,15 +255,16 @@ def whole_programs(bench, folder, seconds):
 
 
 def opens_and_starts(bench, folder, seconds):
-    """Nanoseconds of an open to write by a longer path, and of a start of /bin/true: {what: {preload: median}}"""
+    """Nanoseconds of an open to write by a longer path, and of a start: {what: {preload: median}}"""
     os.makedirs(folder + "/longer/path")
     opens = {name: (bench.environment(*ways), "open-to-write", folder + "/longer/path/file")
              for name, ways in preloads(bench).items()}
     starts = {name: (bench.environment(START_PRELOAD=preload, START_PATHS=paths), "start", "-")
               for name, (preload, paths) in preloads(bench).items()}
     with bench.servers(**opens) as opens, bench.servers(**starts) as starts:
-        return {"open to write": interleave({name: order(server, 0, 200) for name, server in opens.items()}, seconds),
-                "start": interleave({name: order(server, 0, 20) for name, server in starts.items()}, seconds)}
+        opens = {name: order(server, 0, 200) for name, server in opens.items()}
+        starts = {name: order(server, 0, 20) for name, server in starts.items()}
+        return {"open to write": interleave(opens, seconds), "start": interleave(starts, seconds)}
 
 
 def sponge(bench, folder, seconds):
@@ -259,24 +276,27 @@ def sponge(bench, folder, seconds):
     with open(image, "wb") as file:
         file.write(bytes(64 * KIB))
 
+    cat, bare = 'cat "$1" >"$2"', bench.environment()
+    unsynced = bench.shim(ATOMSHIM_SYNC="0")
+    ways = {
+        report.SPONGE: (bare, 'sponge "$2" <"$1"', folder + "/sponge"),
+        "cat >FILE (not atomic)": (bare, cat, folder + "/cat"),
+        "cat >FILE under the shim, ATOMSHIM_SYNC=0": (unsynced, cat, folder + "/managed/cat0"),
+        "cat >FILE under the shim, durable": (bench.shim(), cat, folder + "/managed/cat"),
+    }
+
     def run(environment, script, file):
         begin = time.monotonic_ns()
         subprocess.run(["sh", "-c", script, "sh", image, file], env=environment, check=True)
         return time.monotonic_ns() - begin
 
-    return interleave({
-        "cat >FILE (in place, not atomic)": lambda: run(bench.environment(), 'cat "$1" >"$2"', folder + "/cat"),
-        "sponge FILE (not synced)": lambda: run(bench.environment(), 'sponge "$2" <"$1"', folder + "/sponge"),
-        "cat >FILE under the shim, ATOMSHIM_SYNC=0": lambda: run(
-            bench.shim(ATOMSHIM_SYNC="0"), 'cat "$1" >"$2"', folder + "/managed/cat0"),
-        "cat >FILE under the shim, durable": lambda: run(bench.shim(), 'cat "$1" >"$2"', folder + "/managed/cat"),
-    }, seconds)
+    return interleave({name: lambda way=way: run(*way) for name, way in ways.items()}, seconds)
 
 
 # ---- growth ----
 
 def by_patterns(bench, folder, seconds):
-    """{what: {number of patterns: nanoseconds}}, of an open of what is not managed, and of a managed overwrite."""
+    """{what: {number of patterns: nanoseconds}}"""
     kinds = ["%s/d%d/", "%s/e%d/app.cfg", "%s/*.x%d"]
     result = {}
     for what, way, file in (("an open, not managed", "open-to-read", folder + "/longer/path/file"),
@@ -284,7 +304,8 @@ def by_patterns(bench, folder, seconds):
         ways = {}
         for count in (1, 10, 100, 1000):
             patterns = [folder + "/managed/"] + [kinds[i % 3] % (folder, i) for i in range(count - 1)]
-            ways[str(count)] = (bench.environment(bench.library, ":".join(patterns), ATOMSHIM_SYNC="0"), way, file)
+            environment = bench.environment(bench.library, ":".join(patterns), ATOMSHIM_SYNC="0")
+            ways[str(count)] = (environment, way, file)
         with bench.servers(**ways) as servers:
             medians = interleave({name: order(server, 100, 200) for name, server in servers.items()}, seconds)
         result[what] = {int(count): value for count, value in medians.items()}
@@ -295,28 +316,30 @@ def by_files(bench, folder, seconds):
     """{way: {number of files in the folder: nanoseconds}}, of an overwrite of one after the other."""
     counts = [1, 100, 10000] + ([100000] if bench.full else [])
     shim = bench.shim(ATOMSHIM_SYNC="0")
+    kinds = {"O_TRUNC": (bench.environment(), folder), "shim": (shim, folder + "/managed")}
     ways = {}
     for count in counts:
-        for name, environment, base in (("O_TRUNC", bench.environment(), folder), ("shim", shim, folder + "/managed")):
+        for name, (environment, base) in kinds.items():
             os.makedirs("%s/files%d" % (base, count))
             ways["%s %d" % (name, count)] = (environment, "spread", "%s/files%d/file" % (base, count), count)
     with bench.servers(**ways) as servers:
         for name, server in servers.items():  # create all, and fill both places
             server.each(100, 2 * int(name.split()[1]))
         medians = interleave({name: order(server, 100, 100) for name, server in servers.items()}, seconds)
-    return {name: {count: medians["%s %d" % (name, count)] for count in counts} for name in ("O_TRUNC", "shim")}
+    return {name: {count: medians["%s %d" % (name, count)] for count in counts} for name in kinds}
 
 
 def by_sessions(bench, folder, seconds):
     """{number of files that the process has open: nanoseconds of an overwrite of one more}"""
-    counts = [1, 100, 1000] + ([5000] if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 3 * 5000 + 1000 else [])
-    if 5000 not in counts:
+    counts = [1, 100, 1000]
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 16000:
+        counts.append(5000)
+    else:
         print("bench: skipped: 5,000 open files need a hard limit of 16,000 descriptors")
-    ways = {}
+    shim, ways = bench.shim(ATOMSHIM_SYNC="0"), {}
     for count in counts:
         os.makedirs("%s/managed/open%d" % (folder, count))
-        ways[str(count)] = (bench.shim(ATOMSHIM_SYNC="0"), "beside-open-files", "%s/managed/open%d/file" % (folder, count),
-                            count)
+        ways[str(count)] = (shim, "beside-open-files", "%s/managed/open%d/file" % (folder, count), count)
     with bench.servers(**ways) as servers:
         medians = interleave({name: order(server, 100, 20) for name, server in servers.items()}, seconds)
     return {int(count): value for count, value in medians.items()}
@@ -324,20 +347,25 @@ def by_sessions(bench, folder, seconds):
 
 # ---- counted ----
 
+def memory_files(process):
+    """Bytes of the memory files that the process has open."""
+    folder = "/proc/%d/fd/" % process
+    paths = [folder + fd for fd in os.listdir(folder)]
+    statuses = [os.stat(path) for path in paths if "/memfd:" in os.readlink(path)]
+    return sum({status.st_ino: status.st_blocks * 512 for status in statuses}.values())
+
+
 def memory(bench):
-    """(bytes of memory files over the image, least private bytes within which an overwrite of 64 MiB succeeds)"""
-    held = None
+    """Bytes of memory files beside the image, and the least private bytes with which it is overwritten."""
+    file, held = bench.folder + "/managed/memory", None
     for extra in (64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 80 * MIB):
-        process = subprocess.Popen([bench.build + "/bench/server", "memory", bench.folder + "/managed/memory", str(extra)],
-                                   env=bench.shim(ATOMSHIM_SYNC="0"), text=True, stdin=subprocess.PIPE,
+        process = subprocess.Popen([bench.build + "/bench/server", "memory", file, str(extra)], text=True,
+                                   env=bench.shim(ATOMSHIM_SYNC="0"), stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         process.stdin.write("begin\n")
         process.stdin.flush()
         if process.stdout.readline() == "written\n":
-            folder = "/proc/%d/fd/" % process.pid
-            files = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status, link in
-                     ((os.stat(folder + fd), os.readlink(folder + fd)) for fd in os.listdir(folder)) if "/memfd:" in link}
-            held = sum(files.values()) - 64 * MIB
+            held = memory_files(process.pid) - 64 * MIB
         process.communicate("end\n")
         if process.returncode == 0:
             return held, extra

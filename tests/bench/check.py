@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""check.py BUILD TABLE [--update]: counts the system calls of fixed steps under the shim and compares them with TABLE.
+"""check.py BUILD TABLE [--update]: counts the system calls of fixed steps under the shim.
 
-Counts, unlike times, are the same on a busy machine: the check is exact. It fails if a step needs more calls than TABLE
-says, or if two rounds of one step differ; it tells of a step that needs fewer. With --update it writes TABLE anew."""
+Counts, unlike times, are the same on a busy machine: the check is exact. It fails if a step needs more
+calls than TABLE says, or if two rounds of one step differ; it tells of a step that needs fewer. With
+--update it writes TABLE anew."""
 import collections, os, re, shutil, subprocess, sys, tempfile
 
 MANAGED = ["rewrite-4k", "rewrite-1m", "append-100", "edit-100", "stream-4k", "read-4k", "read-1m", "stat"]
@@ -27,7 +28,7 @@ def trace(folder, command, settings):
 
 
 def calls_of(line):
-    """The name of the call that begins in this line, or None: signals, ends, and calls that another pid interrupted."""
+    """The name of the call that begins in this line; None for signals, ends, and resumed calls."""
     match = re.match(r"\d+\s+([a-z_0-9]+)\(", line)
     return match and match.group(1)
 
@@ -52,10 +53,12 @@ def count_steps(build, folder):
         managed, other = tempfile.mkdtemp(dir=folder), tempfile.mkdtemp(dir=folder)
         settings = dict(settings, ATOMSHIM_PATHS=pattern.format(managed=managed),
                         LD_PRELOAD=build + "/libatomshim.so")
-        for step, calls in rounds_of(trace(folder, [build + "/bench/steps", managed, other, *steps], settings)):
+        command = [build + "/bench/steps", managed, other, *steps]
+        for step, calls in rounds_of(trace(folder, command, settings)):
             row = "%s: %s" % (setting, next(name for name in steps if name[:15] == step))
             if counts.setdefault(row, calls) != calls:
-                sys.exit("bench-check: %s: one round needs %s, the next %s" % (row, show(counts[row]), show(calls)))
+                sys.exit("bench-check: %s: one round needs %s, the next %s"
+                         % (row, show(counts[row]), show(calls)))
     return counts
 
 
@@ -91,7 +94,7 @@ def read_table(path):
 
 
 def compare(expected, counts):
-    """Says what differs. Returns whether a step needs more calls than the table says, or is in only one of the two."""
+    """Says what differs. Returns whether a step needs more calls, or is in only one of the two."""
     worse = False
     for row in sorted(expected.keys() | counts.keys()):
         if row not in expected or row not in counts:
@@ -101,10 +104,10 @@ def compare(expected, counts):
         before, now = sum(expected[row].values()), sum(counts[row].values())
         if expected[row] == counts[row]:
             continue
-        changes = ["%s %d -> %d" % (name, expected[row][name], counts[row][name])
-                   for name in sorted(expected[row] | counts[row]) if expected[row][name] != counts[row][name]]
-        print("bench-check: %s: %s: %d -> %d calls: %s" % (row, "more" if now > before else "not more", before, now,
-                                                         ", ".join(changes)))
+        both = [(name, expected[row][name], counts[row][name]) for name in sorted(expected[row] | counts[row])]
+        changes = ["%s %d -> %d" % change for change in both if change[1] != change[2]]
+        print("bench-check: %s: %s: %d -> %d calls: %s"
+              % (row, "more" if now > before else "not more", before, now, ", ".join(changes)))
         worse |= now > before
     return worse
 
@@ -120,9 +123,10 @@ def main():
     if sys.argv[3:] == ["--update"]:
         write_table(table, counts)
     elif compare(read_table(table), counts):
-        sys.exit("bench-check: more system calls than %s says. If that is what it costs: make bench-check UPDATE=1" %
-                 os.path.relpath(table))
-    print("bench-check: %d steps, %d calls" % (len(counts), sum(sum(calls.values()) for calls in counts.values())))
+        sys.exit("bench-check: more system calls than %s says. "
+                 "If the change is worth them: make bench-check UPDATE=1" % os.path.relpath(table))
+    total = sum(sum(calls.values()) for calls in counts.values())
+    print("bench-check: %d steps, %d calls" % (len(counts), total))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""peer_sqlite.py FILE: takes the orders of server.c; overwrites the one row of a SQLite database, durably (WAL)."""
+"""peer_sqlite.py FILE: takes the orders of server.c; overwrites the one row of a SQLite database."""
 import os, sqlite3, sys, time
 
 database = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -6,12 +6,15 @@ IN_PLACE = "in place: pwrite + fdatasync (not atomic)"
 SHIM = "under the shim"
 PLAIN = "under the shim, plain format"
 TRUNCATED = "O_TRUNC + write + close (not atomic)"
+SPONGE = "sponge FILE (not synced)"
 UNSYNCED = "under the shim, ATOMSHIM_SYNC=0"
 KIB, MIB = 1 << 10, 1 << 20
 
 
 def size_name(size):
-    return "%d MiB" % (size // MIB) if size >= MIB else "%d KiB" % (size // KIB) if size % KIB == 0 else "%d bytes" % size
+    if size >= MIB:
+        return "%d MiB" % (size // MIB)
+    return "%d KiB" % (size // KIB) if size % KIB == 0 else "%d bytes" % size
 
 
 class Goals:
@@ -22,6 +25,10 @@ class Goals:
 
     def at_most(self, what, value, goal, form="%.2f"):
         self.add(what, form % value, "≤ " + form % goal, value <= goal)
+
+    def ratio(self, what, ways, way, reference, goal):
+        """The ratio of two ways of one dictionary, which is to be at most `goal`."""
+        self.at_most(what, ways[way] / ways[reference], goal)
 
     def at_least(self, what, value, goal):
         self.add(what, "%.2f" % value, "≥ %.2f" % goal, value >= goal)
@@ -37,37 +44,45 @@ def table(head, rows):
 
 def beside(medians, reference, unit=1000, form="%.0f us"):
     """Rows of a table: way, median, ratio to the reference."""
-    return [[way, form % (value / unit), "%.2f" % (value / medians[reference])] for way, value in medians.items()]
+    base = medians[reference]
+    return [[way, form % (value / unit), "%.2f" % (value / base)] for way, value in medians.items()]
 
 
 def overwriting_goals(goals, overwriting, plain):
     sizes, unsynced = overwriting
     for reference, limits in ((RENAME, (0.35, 0.42, 0.60, 0.90)), (IN_PLACE, (1.3, 1.4, 1.8, 1.8))):
         for (size, ways), limit in zip(sizes.items(), limits):
-            goals.at_most("durable commit of %s / %s" % (size_name(size), reference), ways[SHIM] / ways[reference], limit)
+            what = "durable commit of %s / %s" % (size_name(size), reference)
+            goals.ratio(what, ways, SHIM, reference, limit)
     for (size, ways), limit in zip(unsynced.items(), (0.45, 0.50, 0.80)):
-        goals.at_most("ATOMSHIM_SYNC=0, %s / O_TRUNC + write + close" % size_name(size), ways[UNSYNCED] / ways[TRUNCATED], limit)
+        what = "ATOMSHIM_SYNC=0, %s / O_TRUNC + write + close" % size_name(size)
+        goals.ratio(what, ways, UNSYNCED, TRUNCATED, limit)
     for (size, ways), limit in zip(plain[0].items(), (0.6, 0.7)):
-        goals.at_most("plain format, durable, %s / %s" % (size_name(size), RENAME), ways[PLAIN] / ways[RENAME], limit)
+        goals.ratio("plain format, durable, %s / %s" % (size_name(size), RENAME), ways, PLAIN, RENAME, limit)
 
 
 def reading_goals(goals, reading):
-    for (size, when), limit in (((4 * KIB, "fresh"), 10), ((MIB, "fresh"), 2.5), ((4 * KIB, "again"), 4), ((MIB, "again"), 4)):
-        ways = reading[size, when]
+    limits = {(4 * KIB, "fresh"): 10, (MIB, "fresh"): 2.5, (4 * KIB, "again"): 4, (MIB, "again"): 4}
+    for (size, when), limit in limits.items():
         what = "the same generation again" if when == "again" else "after a commit"
-        goals.at_most("open + read + close, managed / plain, %s, %s" % (size_name(size), what), ways[SHIM] / ways["plain"], limit)
+        what = "open + read + close, managed / plain, %s, %s" % (size_name(size), what)
+        goals.ratio(what, reading[size, when], SHIM, "plain", limit)
 
 
 def other_goals(goals, results):
+    limits = {"pattern for a tree": 1.10, "pattern for one file": 1.02, "no pattern": 1.02}
     for program, ways in results["programs"].items():
-        for preload, limit in (("pattern for a tree", 1.10), ("pattern for one file", 1.02), ("no pattern", 1.02)):
-            goals.at_most("%s, 20,000 files, %s / without" % (program, preload), ways[preload] / ways["without"], limit)
+        for preload, limit in limits.items():
+            what = "%s, 20,000 files, %s / without" % (program, preload)
+            goals.ratio(what, ways, preload, "without", limit)
     opens, starts = results["opens"]["open to write"], results["opens"]["start"]
-    goals.at_most("opens to write by a longer path, not managed, pattern for a tree / without",
-                  opens["pattern for a tree"] / opens["without"], 1.25)
+    goals.ratio("opens to write by a longer path, not managed, pattern for a tree / without",
+                opens, "pattern for a tree", "without", 1.25)
     for preload in ("no pattern", "pattern for a tree"):
-        goals.at_most("starts of /bin/true, %s / without" % preload, starts[preload] / starts["without"], 1.10)
-    goals.at_least("8 writers on 8 files: commits a second / the rename way", results["writers"][SHIM] / results["writers"][RENAME], 2.5)
+        goals.ratio("starts of /bin/true, %s / without" % preload, starts, preload, "without", 1.10)
+    writers = results["writers"]
+    goals.at_least("8 writers on 8 files: commits a second / the rename way",
+                   writers[SHIM] / writers[RENAME], 2.5)
     readers = results["readers"]
     goals.at_least("a writer beside 4 readers of its file / beside 4 readers of another",
                    readers["writer"] / readers["writer of another file"], 0.9)
@@ -79,14 +94,16 @@ def other_goals(goals, results):
 
 def growth_goals(goals, results):
     rows = [("patterns, %s" % what, costs) for what, costs in results["patterns"].items()]
-    rows += [("managed files in a folder", results["files"]["shim"]), ("files open in the process", results["sessions"])]
+    rows.append(("managed files in a folder", results["files"]["shim"]))
+    rows.append(("files open in the process", results["sessions"]))
     for what, costs in rows:
         first, last = min(costs), max(costs)
         goals.at_most("{:,} / {:,} {}".format(last, first, what), costs[last] / costs[first], 1.2)
 
 
 def call_goals(goals, calls):
-    goals.at_most("system calls of open + write + close, managed, steady", calls["tree: rewrite-4k"], 45, "%.1f")
+    what = "system calls of open + write + close, managed, steady"
+    goals.at_most(what, calls["tree: rewrite-4k"], 45, "%.1f")
 
 
 # ---- the file ----
@@ -94,8 +111,9 @@ def call_goals(goals, calls):
 def overwriting_table(overwriting):
     text = ""
     for sizes, title, reference in zip(overwriting, ("durable", "not durable"), (RENAME, TRUNCATED)):
-        rows = [[way] + ["%.0f us (%.2f)" % (ways[way] / 1000, ways[way] / ways[reference]) for ways in sizes.values()]
-                for way in next(iter(sizes.values()))]
+        cell = lambda ways, way: "%.0f us (%.2f)" % (ways[way] / 1000, ways[way] / ways[reference])
+        names = next(iter(sizes.values()))
+        rows = [[way] + [cell(ways, way) for ways in sizes.values()] for way in names]
         text += table(["open, write, close, %s" % title] + [size_name(size) for size in sizes], rows)
     return text
 
@@ -110,24 +128,29 @@ def reading_table(reading):
 
 def preload_table(results):
     columns = {**results["programs"], **results["opens"]}
-    rows = [[preload] + ["%.2f" % (ways[preload] / ways["without"]) for ways in columns.values()] for preload in columns["start"]]
-    return table(["LD_PRELOAD", "grep -r", "tar", "open to write by a longer path", "start of /bin/true"], rows)
+    cell = lambda ways, preload: "%.2f" % (ways[preload] / ways["without"])
+    rows = [[preload] + [cell(ways, preload) for ways in columns.values()] for preload in columns["start"]]
+    head = ["LD_PRELOAD", "grep -r", "tar", "open to write by a longer path", "start of /bin/true"]
+    return table(head, rows)
 
 
 def growth_table(head, costs):
-    return table([head] + ["{:,}".format(count) for count in costs], [["us"] + ["%.1f" % (cost / 1000) for cost in costs.values()]])
+    row = ["us"] + ["%.1f" % (cost / 1000) for cost in costs.values()]
+    return table([head] + ["{:,}".format(count) for count in costs], [row])
 
 
 def write_plot(folder, name, title, xlabel, ylabel, lines):
-    """lines: {title: {x: y}}. An SVG, both axes from gnuplot; the x axis is logarithmic."""
-    data = "".join("%s\n\n\n" % "\n".join("%g %g" % point for point in points.items()) for points in lines.values())
-    with open("%s/%s.dat" % (folder, name), "w") as file:
-        file.write(data)
-    plots = ", ".join('"%s/%s.dat" index %d with linespoints linewidth 2 title "%s"' % (folder, name, i, line.replace("_", "\\\\_"))
-                      for i, line in enumerate(lines))
-    script = ('set terminal svg size 800,420 background "white"; set output "%s/%s.svg"; set title "%s"; set xlabel "%s"; '
-              'set ylabel "%s"; set logscale x; set yrange [0:]; set key outside below; set grid; plot %s\n'
-              % (folder, name, title, xlabel, ylabel, plots))
+    """lines: {title: {x: y}}. Draws an SVG with a logarithmic x axis; returns the text that shows it."""
+    path = "%s/%s" % (folder, name)
+    with open(path + ".dat", "w") as file:
+        for points in lines.values():
+            file.write("%s\n\n\n" % "\n".join("%g %g" % point for point in points.items()))
+    curve = '"%s.dat" index %d with linespoints linewidth 2 title "%s" noenhanced'
+    curves = [curve % (path, i, line) for i, line in enumerate(lines)]
+    script = """set terminal svg size 800,420 background "white"
+        set output "%s.svg"; set title "%s"; set xlabel "%s"; set ylabel "%s"
+        set logscale x; set yrange [0:]; set key outside below; set grid; plot %s
+        """ % (path, title, xlabel, ylabel, ", ".join(curves))
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
     return "![%s](%s.svg)\n\n" % (title, name)
 
@@ -139,7 +162,7 @@ def plots(results, folder):
     ways = [way for way in next(iter(sizes.values())) if way != RENAME]
     ratios = {way: {size / KIB: costs[way] / costs[RENAME] for size, costs in sizes.items()} for way in ways}
     micro = lambda costs: {count: cost / 1000 for count, cost in costs.items()}
-    text = write_plot(folder, "sizes", "An overwrite, compared with temp + fsync + rename + fsync(dir)", "KiB", "ratio", ratios)
+    text = write_plot(folder, "sizes", "A durable overwrite, compared with " + RENAME, "KiB", "ratio", ratios)
     text += write_plot(folder, "patterns", "Cost by number of patterns", "patterns", "us",
                        {what: micro(costs) for what, costs in results["patterns"].items()})
     text += write_plot(folder, "files", "Cost of an overwrite by number of files", "files", "us",
@@ -150,8 +173,9 @@ def plots(results, folder):
 
 
 def machine(place):
-    filesystem = subprocess.run(["stat", "-f", "-c", "%T", place], stdout=subprocess.PIPE, text=True).stdout.strip()
-    return "%s, Linux %s, %d CPUs, load %.1f" % (filesystem, os.uname().release, os.cpu_count(), os.getloadavg()[0])
+    stat = subprocess.run(["stat", "-f", "-c", "%T", place], stdout=subprocess.PIPE, text=True, check=True)
+    filesystem, load = stat.stdout.strip(), os.getloadavg()[0]
+    return "%s, Linux %s, %d CPUs, load %.1f" % (filesystem, os.uname().release, os.cpu_count(), load)
 
 
 def write(results, folder, place):
@@ -161,22 +185,28 @@ def write(results, folder, place):
     reading_goals(goals, results["reading"])
     other_goals(goals, results)
     growth_goals(goals, results)
-    text = "# What the shim costs\n\n%s. Each number is a ratio of medians of ways that took turns in one run.\n\n" % machine(place)
+    text = "# What the shim costs\n\n%s. " % machine(place)
+    text += "Each number is a ratio of medians of ways that took turns in one run.\n\n"
     text += "## Goals\n\n" + table(["what", "measured", "goal", ""], goals.rows)
     text += "## Overwriting\n\nMedians, and in brackets the ratio to the first way of each table.\n\n"
     text += overwriting_table(results["overwriting"]) + overwriting_table(results["plain"])
     if results["sponge"]:
         text += table(["64 KiB by a program that sh starts", "median", "ratio"],
-                      beside(results["sponge"], "sponge FILE (not synced)", 1e6, "%.2f ms"))
+                      beside(results["sponge"], SPONGE, 1e6, "%.2f ms"))
     text += "## Reading\n\n" + reading_table(results["reading"])
-    text += "## Programs that touch no managed file\n\nThe ratio to the same without LD_PRELOAD.\n\n" + preload_table(results)
-    text += "## Growth\n\n" + "".join(growth_table("patterns: " + what, costs) for what, costs in results["patterns"].items())
-    text += "".join(growth_table("managed files, %s" % way, costs) for way, costs in results["files"].items())
+    text += "## Programs that touch no managed file\n\nThe ratio to the same without LD_PRELOAD.\n\n"
+    text += preload_table(results) + "## Growth\n\n"
+    for what, costs in results["patterns"].items():
+        text += growth_table("patterns: " + what, costs)
+    for way, costs in results["files"].items():
+        text += growth_table("managed files, " + way, costs)
     text += growth_table("files open in the process", results["sessions"]) + plots(results, folder)
-    text += "## System calls\n\n" + table(["setting: step", "calls"], [[name, "%.1f" % count] for name, count in results["calls"].items()])
+    calls = [[name, "%.1f" % count] for name, count in results["calls"].items()]
+    text += "## System calls\n\n" + table(["setting: step", "calls"], calls)
     for name in results:
         if name.startswith("on "):
-            text += "## On %s\n\n%s" % (name[3:], overwriting_table(results[name]) + reading_table(results["reading " + name]))
+            text += "## On %s\n\n" % name[3:]
+            text += overwriting_table(results[name]) + reading_table(results["reading " + name])
     with open(folder + "/report.md", "w") as file:
         file.write(text)
     print("\n".join("%-78s %8s  %-8s %s" % tuple(row) for row in goals.rows))
