@@ -7,6 +7,7 @@
 #include "manage/managed.h"
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/proc.h"
 #include "os/signals.h"
 #include "session/buffer.h"
 #include "session/session.h"
@@ -28,22 +29,12 @@ bool replace_carries_mode(mode_t from, mode_t target, mode_t umask)
 /* "Umask:\t0022" in /proc/self/status: umask(2) could only be asked by changing it, for all threads. */
 static mode_t current_umask(void)
 {
-    static const char label[] = "Umask:\t";
     char text[256];
-    int fd = sys_openat(AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
-    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-    const char *at;
-    mode_t umask = 0;
+    uint64_t umask = 022;
 
-    if (fd >= 0)
-        (void)sys_close(fd);
-    text[n < 0 ? 0 : n] = '\0';
-    at = strstr(text, label);
-    if (at == NULL)
-        return 022;
-    for (at += sizeof label - 1; *at >= '0' && *at <= '7'; at++)
-        umask = umask << 3 | (mode_t)(*at - '0');
-    return umask;
+    if (proc_read(PROC_SELF, "status", text, sizeof text) > 0)
+        (void)proc_find_field(text, "Umask", 8, &umask); /* since Linux 4.7 */
+    return (mode_t)umask;
 }
 
 /* What rename(2) asks of the side that loses a name. rmdir(2) asks the same, and then finds that it is no folder. */

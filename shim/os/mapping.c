@@ -2,23 +2,11 @@
 
 #include "os/buffer_name.h"
 #include "os/descriptor.h"
+#include "os/proc.h"
 #include "os/scratch.h"
 
 #include <errno.h>
 #include <string.h>
-
-const char *mapping_parse_hex(const char *text, uint64_t *value)
-{
-    *value = 0;
-    for (;; text++) {
-        if (*text >= '0' && *text <= '9')
-            *value = *value << 4 | (uint64_t)(*text - '0');
-        else if (*text >= 'a' && *text <= 'f')
-            *value = *value << 4 | (uint64_t)(*text - 'a' + 10);
-        else
-            return text;
-    }
-}
 
 /* The file may have lost its name: an installation puts a new one in its place. */
 static bool is_shim(const char *path)
@@ -32,28 +20,29 @@ static bool is_shim(const char *path)
     return *slash == '\0' || strcmp(slash, PROC_DELETED) == 0;
 }
 
-/* "START-END PERMS OFFSET DEVICE INODE PATH", proc(5) */
-static bool parse_mapping(const char *line, struct mapping *mapping)
+bool mapping_parse(const char *line, struct mapping *mapping)
 {
     uint64_t start;
     uint64_t end;
-    uint64_t number = 0;
+    uint64_t number;
 
-    line = mapping_parse_hex(line, &start);
-    line = mapping_parse_hex(line + 1, &end);
+    line = proc_parse_number(line, 16, &start);
+    if (*line != '-')
+        return false;
+    line = proc_parse_number(line + 1, 16, &end);
     if (*line != ' ' || strlen(line) < 6)
         return false;
     mapping->protection = (line[1] == 'r' ? PROT_READ : 0) | (line[2] == 'w' ? PROT_WRITE : 0) |
                           (line[3] == 'x' ? PROT_EXEC : 0);
     mapping->shared = line[4] == 's';
-    line = mapping_parse_hex(line + 6, &mapping->offset);
+    line = proc_parse_number(line + 6, 16, &mapping->offset);
+    if (*line != ' ')
+        return false;
     line = strchr(line + 1, ' '); /* behind the device */
     if (line == NULL)
         return false;
-    for (line++; *line >= '0' && *line <= '9'; line++)
-        number = number * 10 + (uint64_t)(*line - '0');
-    while (*line == ' ')
-        line++;
+    line = proc_parse_number(line + 1, 10, &number);
+    line += strspn(line, " ");
     mapping->start = start;
     mapping->end = end;
     mapping->number = number;
@@ -62,52 +51,33 @@ static bool parse_mapping(const char *line, struct mapping *mapping)
     return true;
 }
 
-static int open_maps(int process)
-{
-    char path[PROC_PATH_SIZE] = "/proc/self";
+struct walk {
+    int (*visit)(const struct mapping *mapping, void *context);
+    void *context;
+};
 
-    if (process != 0)
-        (void)descriptor_process_path(path, process);
-    return sys_openat(AT_FDCWD, strcat(path, "/maps"), O_RDONLY | O_CLOEXEC, 0);
+static int visit_line(char *line, void *context)
+{
+    const struct walk *walk = context;
+    struct mapping mapping;
+
+    return mapping_parse(line, &mapping) ? walk->visit(&mapping, walk->context) : 0;
 }
 
 int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, void *context), void *context)
 {
+    struct walk walk = {visit, context};
     struct scratch scratch;
-    struct mapping mapping;
-    size_t size = 0;
-    int result = 0;
-    int fd = open_maps(process);
+    int result;
+    int fd = proc_open(process, "maps", O_RDONLY);
 
     if (fd < 0)
         return fd;
-    if (scratch_take(&scratch, SCRATCH_CHUNK) != 0) {
-        (void)sys_close(fd);
-        return -ENOMEM;
+    result = scratch_take(&scratch, SCRATCH_CHUNK);
+    if (result == 0) {
+        result = proc_for_each_line(fd, scratch.bytes, SCRATCH_CHUNK, visit_line, &walk);
+        scratch_give(&scratch);
     }
-    for (;;) {
-        char *text = scratch.bytes;
-        ssize_t n = sys_read(fd, text + size, SCRATCH_CHUNK - 1 - size);
-        char *newline;
-
-        if (n <= 0) {
-            result = (int)n;
-            break;
-        }
-        size += (size_t)n;
-        text[size] = '\0';
-        while (result == 0 && (newline = strchr(text, '\n')) != NULL) {
-            *newline = '\0';
-            if (parse_mapping(text, &mapping))
-                result = visit(&mapping, context);
-            text = newline + 1;
-        }
-        if (result != 0)
-            break;
-        size -= (size_t)(text - (char *)scratch.bytes);
-        memmove(scratch.bytes, text, size);
-    }
-    scratch_give(&scratch);
     (void)sys_close(fd);
     return result;
 }

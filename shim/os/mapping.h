@@ -11,7 +11,7 @@ struct mapping {
     int protection; /* PROT_READ and so on */
     bool shared;
     ino_t number;   /* of the file, or 0 */
-    bool is_buffer; /* a memory of ours: buffer_name_in() */
+    bool is_buffer; /* of a session's buffer: buffer_name_record() */
     bool is_shim;   /* of a file that is, or was when it had a name, called libatomshim.so */
 };
 
@@ -23,7 +23,7 @@ struct mapping {
  */
 int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, void *context), void *context);
 
-/* Reads the number at `text`, hexadecimal as /proc and the names of memories have it. Returns where it ends. */
-const char *mapping_parse_hex(const char *text, uint64_t *value);
+/* Reads a line of /proc/PID/maps, "START-END PERMS OFFSET DEVICE INODE PATH" without a newline. Returns false if it is none. */
+bool mapping_parse(const char *line, struct mapping *mapping);
 
 #endif

@@ -4,7 +4,7 @@
 #include "os/buffer_name.h"
 #include "os/descriptor.h"
 #include "os/log.h"
-#include "os/mapping.h"
+#include "os/proc.h"
 #include "session/buffer.h"
 
 /* What the name of a buffer says goes to *session; false if it cannot be read. */
@@ -21,7 +21,7 @@ static bool read_buffer_name(int fd, struct session *session)
     if (at == NULL)
         return false;
     for (int i = 0; i < 4; i++) {
-        at = mapping_parse_hex(at, &fields[i]);
+        at = proc_parse_number(at, 16, &fields[i]);
         at += i < 3 && *at == ':';
     }
     session->flags = (unsigned)fields[0];

@@ -2,6 +2,7 @@
 
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/proc.h"
 #include "os/scratch.h"
 
 #include <errno.h>
@@ -23,35 +24,22 @@ bool buffer_is_proc_missing(int error)
 
 /* ---- memfd_create() where a seccomp filter is in force ---- */
 
-/* The number of seccomp filters that `path`, a process's status in /proc, tells of; -1 if they cannot be counted. */
-static int count_filters(const char *path)
+/* Returns how many seccomp filters are in force on a process, or on this thread; -1 if they cannot be counted. */
+static int count_filters(int process)
 {
-    static const char mode_key[] = "\nSeccomp:\t";
-    static const char count_key[] = "\nSeccomp_filters:\t"; /* since Linux 5.9 */
     struct scratch scratch;
-    char *text;
-    const char *found;
-    int count = -1;
-    ssize_t n;
-    int fd;
+    uint64_t mode = 1;
+    uint64_t count = 0;
+    bool counted = false;
 
     if (scratch_take(&scratch, SCRATCH_CHUNK) != 0)
         return -1;
-    text = scratch.bytes;
-    fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
-    n = fd < 0 ? fd : sys_read(fd, text, SCRATCH_CHUNK - 1);
-    text[n < 0 ? 0 : n] = '\0';
-    found = strstr(text, mode_key);
-    if (found != NULL && found[sizeof mode_key - 1] == '0')
-        count = 0;
-    found = strstr(text, count_key);
-    if (found != NULL)
-        for (count = 0, found += sizeof count_key - 1; *found >= '0' && *found <= '9'; found++)
-            count = count * 10 + (*found - '0');
-    if (fd >= 0)
-        (void)sys_close(fd);
+    if (proc_read(process, "status", scratch.bytes, SCRATCH_CHUNK) > 0) {
+        counted = proc_find_field(scratch.bytes, "Seccomp_filters", 10, &count); /* since Linux 5.9 */
+        (void)proc_find_field(scratch.bytes, "Seccomp", 10, &mode);
+    }
     scratch_give(&scratch);
-    return count;
+    return counted ? (int)count : mode == 0 ? 0 : -1;
 }
 
 static int create_memfd(const char *name)
@@ -93,14 +81,14 @@ static bool may_use_memfd(void)
 {
     static int good_count; /* so many filters, and it survived */
     static int bad_count;
-    int count = count_filters("/proc/thread-self/status");
+    int count = count_filters(PROC_THREAD);
     bool good;
 
     if (count <= 0 || count == __atomic_load_n(&bad_count, __ATOMIC_RELAXED))
         return count == 0;
     if (count == __atomic_load_n(&good_count, __ATOMIC_RELAXED))
         return true;
-    good = count == (sys_getpid() == 1 ? 1 : count_filters("/proc/1/status")) && survives_memfd();
+    good = count == (sys_getpid() == 1 ? 1 : count_filters(1)) && survives_memfd();
     __atomic_store_n(good ? &good_count : &bad_count, count, __ATOMIC_RELAXED);
     return good;
 }

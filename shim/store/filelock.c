@@ -1,6 +1,7 @@
 #include "store/filelock.h"
 
 #include "os/descriptor.h"
+#include "os/proc.h"
 #include "os/sys.h"
 #include "store/calls.h"
 
@@ -76,19 +77,11 @@ static int find_posix(struct filelock *lock, int type)
     return error;
 }
 
-static const char *parse_number(const char *text, int64_t *number)
-{
-    *number = 0;
-    for (; *text >= '0' && *text <= '9'; text++)
-        *number = *number * 10 + (*text - '0');
-    return text;
-}
-
 /* "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 0 EOF", proc(5): kept if it is an OFD lock */
-static int parse_lock(struct filelock *lock, char *line)
+static int note_lock(char *line, void *context)
 {
-    int64_t start;
-    int64_t end;
+    uint64_t start;
+    uint64_t end;
     const char *at = strstr(line, " OFDLCK ");
     short type;
 
@@ -96,48 +89,35 @@ static int parse_lock(struct filelock *lock, char *line)
         return 0;
     type = strstr(at, " WRITE ") != NULL ? F_WRLCK : F_RDLCK;
     at = strrchr(line, ' ');
-    if (at == NULL || at == line)
-        return 0;
-    if (parse_number(at + 1, &end) == at + 1)
+    if (proc_parse_number(at + 1, 10, &end) == at + 1)
         end = INT64_MAX;
     for (at--; at > line && *at != ' '; at--)
         continue;
-    (void)parse_number(at + 1, &start);
-    if (start == turn) /* no lock of the program's */
+    (void)proc_parse_number(at + 1, 10, &start);
+    if ((int64_t)start == turn) /* no lock of the program's */
         return 0;
-    return keep(lock, start, end, type);
+    return keep(context, (int64_t)start, (int64_t)end, type);
 }
 
-/* Notes the OFD locks that the program took through this very description. */
-static int find_ofd(struct filelock *lock)
+/* Calls `visit` with each line of what the kernel tells of a descriptor. Returns as proc_for_each_line(). */
+static int for_each_info_line(int fd, int (*visit)(char *line, void *context), void *context)
 {
     char text[TEXT_SIZE];
     char path[PROC_PATH_SIZE];
-    size_t size = 0;
-    int error = 0;
-    int fd = sys_openat(AT_FDCWD, descriptor_info_path(path, lock->fd), O_RDONLY | O_CLOEXEC, 0);
+    int info = sys_openat(AT_FDCWD, descriptor_info_path(path, fd), O_RDONLY | O_CLOEXEC, 0);
+    int result = info < 0 ? info : proc_for_each_line(info, text, sizeof text, visit, context);
 
-    if (fd < 0)
-        return 0;
-    while (error == 0) {
-        ssize_t n = sys_read(fd, text + size, sizeof text - 1 - size);
-        char *line = text;
-        char *newline;
+    descriptor_close_if_open(info);
+    return result;
+}
 
-        if (n <= 0)
-            break;
-        size += (size_t)n;
-        text[size] = '\0';
-        while (error == 0 && (newline = strchr(line, '\n')) != NULL) {
-            *newline = '\0';
-            error = parse_lock(lock, line);
-            line = newline + 1;
-        }
-        size -= (size_t)(line - text);
-        memmove(text, line, size);
-    }
-    (void)sys_close(fd);
-    return error;
+/* Notes the OFD locks that the program took through this very description. Without /proc none can be told.
+ * Returns 0, or -ENOLCK for too many. */
+static int find_ofd(struct filelock *lock)
+{
+    int error = for_each_info_line(lock->fd, note_lock, lock);
+
+    return error == -ENOLCK ? error : 0;
 }
 
 static bool enter_posix(void)
@@ -377,22 +357,16 @@ bool filelock_is_posix_obstacle(int fd)
     return lock.kept_count != 0;
 }
 
-/* Where /proc cannot tell: yes. The lines on locks come before the text is full. */
+static int is_lock(char *line, void *unused)
+{
+    (void)unused;
+    return strncmp(line, "lock:", strlen("lock:")) == 0;
+}
+
+/* Tells whether a lock was taken through this description. Where /proc cannot tell the answer is yes. */
 static bool is_locked_through(int fd)
 {
-    char text[TEXT_SIZE];
-    char path[PROC_PATH_SIZE];
-    int info = sys_openat(AT_FDCWD, descriptor_info_path(path, fd), O_RDONLY | O_CLOEXEC, 0);
-    ssize_t n;
-
-    if (info < 0)
-        return true;
-    n = sys_read(info, text, sizeof text - 1);
-    (void)sys_close(info);
-    if (n < 0)
-        return true;
-    text[n] = '\0';
-    return strstr(text, "\nlock:") != NULL;
+    return for_each_info_line(fd, is_lock, NULL) != 0;
 }
 
 bool filelock_is_anothers(int fd)

@@ -174,27 +174,11 @@ static void test_many(void)
     CHECK_EQUAL(munmap(bytes, (size_t)PAGES * PAGE), 0);
 }
 
-static void test_hex(void)
-{
-    static const char text[] = "7fffdeadbeef-0 ffffffffffffffffG";
-    uint64_t value;
-
-    CHECK_EQUAL(mapping_parse_hex(text, &value) - text, 12);
-    CHECK_EQUAL(value, 0x7fffdeadbeef);
-    CHECK_EQUAL(mapping_parse_hex(text + 13, &value) - text, 14);
-    CHECK_EQUAL(value, 0);
-    CHECK_EQUAL(mapping_parse_hex(text + 15, &value) - text, 31);
-    CHECK_EQUAL(value, -1);
-    CHECK_EQUAL(mapping_parse_hex("-", &value)[0], '-');
-    CHECK_EQUAL(value, 0);
-}
-
 int main(void)
 {
     test_fields();
     test_shim();
     test_other_process();
     test_many();
-    test_hex();
     return check_result();
 }

@@ -28,6 +28,10 @@ unit() {
     unit program_test
 }
 
+@test "the text of /proc: numbers, fields, lines, mappings" {
+    unit proc_test
+}
+
 @test "log lines" {
     unit log_test
 }
