@@ -182,7 +182,7 @@ bool inspect_begin(struct inspect_file *file, const char *name)
         if (error != 0 || file->error != 0 || same_moment(file))
             break;
     }
-    file->damaged = error == 0 && file->error == -EIO && file->head.kind != IMAGE_ABSENT;
+    file->damaged = error == 0 && file->error == -EIO && (file->head.kind != IMAGE_ABSENT || file->begun);
     if (error == 0 && !file->damaged)
         error = file->error;
     if (error != 0) {

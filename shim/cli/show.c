@@ -115,10 +115,12 @@ static int cat_open(const char *name, int fd, int memory)
     if (error != 0)
         return explain(name, error);
     error = put_payload(memory, image.size);
+    if (image.edited)
+        cli_complain("%s: the latest content is damaged; this is the one before it", name);
     if (error == 0 && close(STDOUT_FILENO) != 0)
         error = errno;
     if (error == 0)
-        return CLI_GOOD;
+        return image.edited ? CLI_BAD : CLI_GOOD;
     cli_complain("cannot write to standard output: %s", strerror(error));
     return CLI_BAD;
 }
@@ -229,13 +231,16 @@ static int verify(const char *name)
                   ", the later one was edited (head: %s, twin: %s)",
                   name, file.image.generation, file.head.fault != NULL ? file.head.fault : "complete",
                   file.twin.fault != NULL ? file.twin.fault : "complete");
+    } else if (file.image.scratched) {
+        cli_print("%s: damaged: the mark of generation %" PRIu64 " was edited; its content is complete", name,
+                  file.image.generation);
     } else if (file.image.kind == STORE_SIZED)
         cli_print("%s: good, sized, generation %" PRIu64 ", %" PRIu64 " bytes", name, file.image.generation,
                   file.image.size);
     else
         cli_print("%s: good, plain, %" PRIu64 " bytes", name, file.image.size);
     inspect_end(&file);
-    return file.damaged || file.image.edited ? CLI_BAD : CLI_GOOD;
+    return file.damaged || file.image.edited || file.image.scratched ? CLI_BAD : CLI_GOOD;
 }
 
 static int for_each_file(int argc, char *argv[], const char *help, int (*show)(const char *name))

@@ -13,6 +13,9 @@
     "data=XXXXXXXX head=HHHHHHHH mark=M\n"
 #define FOOTER_TEXT                                                                                          \
     "#atomshim/1-first-commit plain=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "                           \
+    "start=XXXXXXXX .......................head=HHHHHHHH\n"
+#define OLD_FOOTER_TEXT                                                                                      \
+    "#atomshim/1-first-commit plain=DDDDDDDDDDDDDDDDDDD twin=DDDDDDDDDDDDDDDDDDD "                           \
     "......................................head=HHHHHHHH\n"
 #define NOTE_TEXT "DDDDDDDDDDDDDDDDDDD DDDDDDDDDDDDDDDDDDD XXXXXXXX HHHHHHHH"
 
@@ -25,12 +28,14 @@ struct line {
 
 static const struct line header_line = {HEADER_TEXT, IMAGE_HEADER_SIZE, 12, 106};
 static const struct line footer_line = {FOOTER_TEXT, IMAGE_HEADER_SIZE, 12, 114};
+static const struct line old_footer_line = {OLD_FOOTER_TEXT, IMAGE_HEADER_SIZE, 12, 114};
 static const struct line note_line = {NOTE_TEXT, IMAGE_NOTE_SIZE, 0, 48};
 
 enum { FIELDS_MAX = 3 };
 
 _Static_assert(sizeof HEADER_TEXT == IMAGE_HEADER_SIZE + 1, "a header is 128 bytes");
 _Static_assert(sizeof FOOTER_TEXT == IMAGE_HEADER_SIZE + 1, "a footer is 128 bytes");
+_Static_assert(sizeof OLD_FOOTER_TEXT == sizeof FOOTER_TEXT, "a footer is 128 bytes");
 _Static_assert(sizeof NOTE_TEXT == IMAGE_NOTE_SIZE + 1, "a note is 57 bytes");
 
 struct fields {
@@ -136,12 +141,30 @@ static enum image_kind decode(const char *bytes, size_t size, const struct line 
     return crc32c(0, bytes, (size_t)line->crc_span) == fields->head ? IMAGE_VALID : IMAGE_TORN;
 }
 
+/* Of a header whose first word was overwritten: do more than half of the characters behind, which all headers share, stand? */
+static bool looks_like_header(const char *bytes, size_t size)
+{
+    int same = 0;
+    int all = 0;
+
+    if (size < IMAGE_HEADER_SIZE)
+        return false;
+    for (int i = header_line.magic_size; i < IMAGE_HEADER_SIZE; i++)
+        if (!is_field(HEADER_TEXT[i])) {
+            all++;
+            same += bytes[i] == HEADER_TEXT[i];
+        }
+    return same > all / 2;
+}
+
 void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_header *header)
 {
     struct fields fields = {
         .number = {header->generation, header->size, header->twin},
         .data = header->payload_crc,
-        .mark = header->flushed ? IMAGE_MARK_FLUSHED : IMAGE_MARK_NONE,
+        .mark = header->flushed    ? IMAGE_MARK_FLUSHED
+                : header->complete ? IMAGE_MARK_WRITTEN
+                                   : IMAGE_MARK_NONE,
     };
 
     encode(bytes, &header_line, &fields);
@@ -152,6 +175,8 @@ enum image_kind image_decode_header(const char *bytes, size_t size, struct image
     struct fields fields = {.mark = IMAGE_MARK_NONE};
     enum image_kind kind = decode(bytes, size, &header_line, &fields);
 
+    if (kind == IMAGE_ABSENT && looks_like_header(bytes, size))
+        return IMAGE_TORN;
     if (kind != IMAGE_VALID)
         return kind;
     if (fields.number[2] % IMAGE_PAGE != 0)
@@ -161,14 +186,16 @@ enum image_kind image_decode_header(const char *bytes, size_t size, struct image
     header->twin = fields.number[2];
     header->payload_crc = fields.data;
     header->flushed = fields.mark == IMAGE_MARK_FLUSHED;
+    header->complete = header->flushed || fields.mark == IMAGE_MARK_WRITTEN;
+    header->bad_mark = !header->complete && fields.mark != IMAGE_MARK_NONE;
     return IMAGE_VALID;
 }
 
 void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_footer *footer)
 {
-    struct fields fields = {.number = {footer->plain_size, footer->twin}};
+    struct fields fields = {.number = {footer->plain_size, footer->twin}, .data = footer->start_crc};
 
-    encode(bytes, &footer_line, &fields);
+    encode(bytes, footer->has_start ? &footer_line : &old_footer_line, &fields);
 }
 
 enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer)
@@ -176,6 +203,10 @@ enum image_kind image_decode_footer(const char *bytes, size_t size, struct image
     struct fields fields = {.mark = IMAGE_MARK_NONE};
     enum image_kind kind = decode(bytes, size, &footer_line, &fields);
 
+    footer->has_start = kind == IMAGE_VALID;
+    footer->start_crc = fields.data;
+    if (kind == IMAGE_TORN)
+        kind = decode(bytes, size, &old_footer_line, &fields);
     if (kind != IMAGE_VALID)
         return kind;
     if (fields.number[1] % IMAGE_PAGE != 0 || fields.number[1] == 0)

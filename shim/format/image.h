@@ -14,10 +14,16 @@
  * twin        at offset 0: where the twin place is, a multiple of 4096. In the twin place: 0
  * data        the payload's checksum, crc32c_mixed()
  * head        CRC-32C of the header's bytes before " head="
- * mark        '+' once the image is known to be on disk, '-' before; outside the header's CRC
+ * mark        '+' once the image is known to be on disk; '=' once its writer, who syncs nothing, has written all of it;
+ *             '-' before. Outside the header's CRC
  *
  * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun: it names
- * how many plain bytes there are and where the twin place will be.
+ * how many plain bytes there are, where the twin place will be, and the CRC-32C of the file's first 512 bytes
+ * as they are then (behind the plain bytes there are zeros). It stays when the commit is done; the CRC tells whether what stands at 0 is still what stood there then, or
+ * remains of a header that somebody else has overwritten. Older versions wrote dots in its place.
+ *
+ *   #atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000008192
+ *   start=1c291ca3 .......................head=6a7d9e51
  *
  * A note is an extended attribute of the file while its footer is on its way to the disk. ext4 may have the size that the
  * footer gives the file on disk before the footer; then there are zeros, and the note says how many bytes of the file count:
@@ -40,10 +46,12 @@
 enum {
     IMAGE_HEADER_SIZE = 128,
     IMAGE_NOTE_SIZE = 57,
+    IMAGE_START_SIZE = 512,
     IMAGE_MARK_OFFSET = 126,
     IMAGE_PAGE = 4096,
     IMAGE_FILE_REMAINDER = 128,
     IMAGE_MARK_NONE = '-',
+    IMAGE_MARK_WRITTEN = '=',
     IMAGE_MARK_FLUSHED = '+',
 };
 
@@ -55,12 +63,17 @@ struct image_header {
     uint64_t size;       /* payload bytes */
     uint64_t twin;       /* file offset of the twin place; 0 in the twin place itself */
     uint32_t payload_crc;
-    bool flushed; /* the mark */
+    bool flushed; /* the mark is '+' */
+    bool
+        complete; /* the mark is '+' or '=': whatever is wrong with the payload now, its writer did not leave it so */
+    bool bad_mark; /* the mark is none of the three */
 };
 
 struct image_footer {
     uint64_t plain_size; /* bytes of the plain file before its first commit */
     uint64_t twin;
+    uint32_t start_crc; /* CRC-32C of the file's first IMAGE_START_SIZE bytes */
+    bool has_start;     /* false if an older version wrote it: there is no start_crc */
 };
 
 /* It is small enough to lie in an inode of 256 bytes, ext4's default. */
@@ -73,8 +86,8 @@ struct image_note {
 };
 
 enum image_kind {
-    IMAGE_ABSENT, /* does not begin like one of ours */
-    IMAGE_TORN,   /* begins like one of ours, but its CRC or a field is wrong */
+    IMAGE_ABSENT, /* does not look like one of ours */
+    IMAGE_TORN,   /* looks like one of ours, but its CRC or a field is wrong */
     IMAGE_VALID,
 };
 
@@ -84,6 +97,7 @@ void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_heade
 /*
  * Reads a header from the first `size` bytes found at its place. IMAGE_VALID only if the header's CRC holds,
  * every number is below IMAGE_NUMBER_MAX and twin is a multiple of IMAGE_PAGE. Fills *header only then.
+ * IMAGE_TORN if it begins with a header's first word, or if that was overwritten, but most of the words behind stand.
  */
 enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header);
 
@@ -100,6 +114,9 @@ static inline bool image_size_possible(uint64_t file_size)
 {
     return file_size % IMAGE_PAGE == IMAGE_FILE_REMAINDER;
 }
+
+/* No file in the sized format is smaller: two places for images of no bytes (older versions left no hole behind). */
+#define IMAGE_SMALLEST_FILE ((uint64_t)4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER)
 
 /* Bytes of an image whose payload has `size` bytes. */
 static inline uint64_t image_length(uint64_t size)
@@ -118,10 +135,14 @@ static inline uint64_t image_place_size(uint64_t length)
     return image_round_up(length + length / 4 + IMAGE_PAGE);
 }
 
-/* The file size that a twin place at `twin` asks for when it takes an image of `length` bytes. */
+/*
+ * The file size that a twin place at `twin` asks for when it takes an image of `length` bytes. Behind the place there are
+ * IMAGE_TAIL bytes that no commit writes: a hole, larger than what the file system counts as used besides the data.
+ */
+#define IMAGE_TAIL ((uint64_t)4 * IMAGE_PAGE)
 static inline uint64_t image_file_size(uint64_t twin, uint64_t length)
 {
-    return twin + image_place_size(length) + IMAGE_FILE_REMAINDER;
+    return twin + image_place_size(length) + IMAGE_TAIL + IMAGE_FILE_REMAINDER;
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* The stat family: the payload's size, everything else the real inode's. */
 #include "interpose/interpose.h"
 
-#include "format/image.h"
 #include "manage/managed.h"
+#include "store/store.h"
 
 #include <sys/sysmacros.h>
 
@@ -48,7 +48,7 @@ static void fix_path(int directory, const char *path, int flags, struct stat *st
 /* A descriptor that was opened with O_PATH shows what its path would; others of a raw file show what they read. */
 static bool is_path_descriptor(int fd, const struct stat *status)
 {
-    return S_ISREG(status->st_mode) && image_size_possible((uint64_t)status->st_size) && shim_enabled() &&
+    return S_ISREG(status->st_mode) && store_may_be_sized(status) && shim_enabled() &&
            (sys_fcntl(fd, F_GETFL, 0) & O_PATH) != 0;
 }
 
@@ -203,7 +203,8 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
     known = (struct stat){.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                           .st_ino = status->stx_ino,
                           .st_mode = status->stx_mode,
-                          .st_size = (off_t)status->stx_size};
+                          .st_size = (off_t)status->stx_size,
+                          .st_blocks = (blkcnt_t)status->stx_blocks};
     if (!(flags & AT_EMPTY_PATH) || (path != NULL && *path != '\0'))
         fix_path(directory, path, flags, &known);
     else

@@ -158,20 +158,17 @@ static int open_unseen(const struct named *named, int fd, int flags)
     return again == -EPERM ? open_again(named, fd, flags) : again;
 }
 
-static int carries_header(const struct named *named, int fd)
+/* Does the file carry a whole image, or a first commit that has begun? */
+static int carries_image(const struct named *named, int fd)
 {
-    char bytes[IMAGE_HEADER_SIZE];
-    struct image_header header;
     int readable = DESCRIPTOR_INSIST(open_unseen(named, fd, O_RDONLY));
-    ssize_t n;
+    int result;
 
     if (readable < 0)
         return is_transient(readable) ? readable : 0;
-    n = store_read_at(readable, bytes, sizeof bytes, 0);
+    result = store_is_whole(readable);
     (void)sys_close(readable);
-    if (n < 0)
-        return is_transient((int)n) ? (int)n : 0;
-    return image_decode_header(bytes, (size_t)n, &header) == IMAGE_VALID;
+    return result < 0 && !is_transient(result) ? 0 : result;
 }
 
 /* The memory of a session for reading: what is written to it nobody commits. A memfd refuses that by itself. */
@@ -196,8 +193,8 @@ static int is_managed(const struct config *config, const struct named *named, in
     if (session_on(status.st_dev, status.st_ino) != NULL)
         return 1;
     result = path_matches(config, named, fd, NULL);
-    if (result == 0 && image_size_possible((uint64_t)status.st_size))
-        result = carries_header(named, fd);
+    if (result == 0 && store_may_be_sized(&status))
+        result = carries_image(named, fd);
     return result <= 0 ? result : is_no_kernel_file(fd);
 }
 
@@ -244,7 +241,7 @@ static int is_candidate(const struct config *config, int directory, const char *
         return flags & O_NOFOLLOW ? CANDIDATE_NO : CANDIDATE_ANYWHERE;
     if (!S_ISREG(status.st_mode))
         return CANDIDATE_NO;
-    if (image_size_possible((uint64_t)status.st_size) || session_on(status.st_dev, status.st_ino) != NULL)
+    if (store_may_be_sized(&status) || session_on(status.st_dev, status.st_ino) != NULL)
         return CANDIDATE_ANYWHERE;
     return may_name(config, path) ? CANDIDATE_HERE : CANDIDATE_NO;
 }
@@ -278,8 +275,7 @@ static int is_suspect(const struct config *config, int directory, const char *pa
 
     if (!(flags & O_NOFOLLOW))
         return is_candidate(config, directory, path, 0);
-    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-           image_size_possible((uint64_t)status.st_size);
+    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status);
 }
 
 int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd)
@@ -389,7 +385,7 @@ int managed_find(const struct config *config, int directory, const char *path, c
     int result;
     int fd;
 
-    if (!may_name(config, path) && !image_size_possible((uint64_t)status->st_size))
+    if (!may_name(config, path) && !store_may_be_sized(status))
         return -ENOENT;
     fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
@@ -412,26 +408,24 @@ uint64_t managed_payload_size(const struct config *config, int directory, const 
                               const struct stat *status)
 {
     uint64_t size = (uint64_t)status->st_size;
-    const struct store_wait wait = {.timeout = config->lock_timeout};
     const struct named named = {directory, path, false};
     const struct session *session;
-    struct store_image image;
     int how;
     int fd;
 
-    if (!S_ISREG(status->st_mode) || !image_size_possible(size))
+    if (!S_ISREG(status->st_mode) || !store_may_be_sized(status))
         return size;
     session = session_on(status->st_dev, status->st_ino);
     if (session != NULL) /* closing another descriptor would drop the program's POSIX locks */
-        return store_look(session->inode, wait, &image) == 0 ? image.size : size;
+        return store_size(session->inode, &size) == 0 ? size : (uint64_t)status->st_size;
     how = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0);
     fd = DESCRIPTOR_INSIST(sys_openat(directory, path, how | O_NOATIME, 0));
     if (fd == -EPERM)
         fd = DESCRIPTOR_INSIST(sys_openat(directory, path, how, 0));
     if (fd < 0)
         return size;
-    if (is_managed(config, &named, fd) > 0 && store_look(fd, wait, &image) == 0)
-        size = image.size;
+    if (is_managed(config, &named, fd) > 0)
+        (void)store_size(fd, &size);
     (void)sys_close(fd);
     return size;
 }

@@ -1,6 +1,7 @@
 /* The writing half of store.h. The caller holds the exclusive lock throughout. */
 #include "store/store.h"
 
+#include "format/crc32c.h"
 #include "os/scratch.h"
 #include "store/calls.h"
 
@@ -113,29 +114,37 @@ static int write_image(const struct commit *commit, uint64_t place, const struct
     return 0;
 }
 
-/* Extends the file, sparsely, so that the image fits at `place`, and keeps the size's remainder (image.h). */
-static int make_room(const struct commit *commit, uint64_t place)
+/*
+ * The size that the file gets for an image at `place`: the image fits, with the hole behind it by which the file is known
+ * (store_may_be_sized), and the size keeps its remainder (image.h).
+ */
+static uint64_t wanted_size(const struct commit *commit, uint64_t place)
 {
     uint64_t size = commit->file_size;
 
-    if (place + commit->length > size)
-        size = image_file_size(place, commit->length);
-    else if (!image_size_possible(size))
-        size = image_round_up(size) + IMAGE_FILE_REMAINDER;
+    if (place + image_round_up(commit->length) + IMAGE_PAGE + IMAGE_TAIL > size)
+        return image_file_size(place, commit->length);
+    return image_size_possible(size) ? size : image_round_up(size) + IMAGE_FILE_REMAINDER;
+}
+
+/* Extends the file, sparsely. */
+static int make_room(const struct commit *commit, uint64_t place)
+{
+    uint64_t size = wanted_size(commit, place);
+
     return size == commit->file_size ? 0 : (int)STORE_RETRY(store_calls.ftruncate(commit->inode, size));
 }
 
-/* In the page cache, no more: what is read after a power cut is on disk by definition. */
+/* Writes a mark, to the page cache and no further: what is read after a power cut is on disk by definition. */
 static void set_mark(const struct commit *commit, uint64_t place, char mark)
 {
     (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));
 }
 
-/* A mark that is lost costs the next commit a flush. */
-static void mark_flushed(const struct commit *commit, uint64_t place)
+/* Marks a new image as what it is now. A mark that is lost costs the next commit a flush. */
+static void mark_done(const struct commit *commit, uint64_t place)
 {
-    if (commit->sync)
-        set_mark(commit, place, IMAGE_MARK_FLUSHED);
+    set_mark(commit, place, commit->sync ? IMAGE_MARK_FLUSHED : IMAGE_MARK_WRITTEN);
 }
 
 static struct image_header new_header(const struct commit *commit, uint64_t twin)
@@ -168,7 +177,7 @@ static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
     struct image_header none = {.twin = place == 0 ? twin : 0};
 
     (void)write_header(commit, place, &none);
-    if (place + commit->length > commit->file_size)
+    if (wanted_size(commit, place) > commit->file_size)
         (void)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->file_size));
     (void)flush(commit);
 }
@@ -214,7 +223,7 @@ static int overwrite(const struct commit *commit, uint64_t place)
         withdraw(commit, place, commit->live.twin);
         return error;
     }
-    mark_flushed(commit, place);
+    mark_done(commit, place);
     head = live_header(commit, commit->live.twin);
     return is_undone(commit, place, &header) || (place != 0 && !is_in_place(commit, 0, &head)) ? UNDONE : 0;
 }
@@ -244,7 +253,7 @@ static int relocate(const struct commit *commit, uint64_t place)
     if (error != 0)
         goto fail_head;
 
-    mark_flushed(commit, place);
+    mark_done(commit, place);
     if (place < commit->live.place) /* the old image lies behind the new one: give its blocks back */
         (void)STORE_RETRY(store_calls.ftruncate(commit->inode, image_file_size(place, commit->length)));
     return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
@@ -305,7 +314,7 @@ static int first_commit(const struct commit *commit)
     const struct store_image *live = &commit->live;
     uint64_t place = image_round_up(live->size);
     uint64_t end;
-    char plain_start[IMAGE_HEADER_SIZE] = {0};
+    char plain_start[IMAGE_START_SIZE] = {0};
     char footer_bytes[IMAGE_HEADER_SIZE];
     struct image_header header = new_header(commit, 0);
     struct image_header head;
@@ -317,11 +326,14 @@ static int first_commit(const struct commit *commit)
         place = image_place_size(commit->length);
     end = image_file_size(place, commit->length) - IMAGE_HEADER_SIZE;
     head = (struct image_header){.twin = place};
-    image_encode_footer(footer_bytes, &(struct image_footer){.plain_size = live->size, .twin = place});
-
     n = store_read_at(commit->inode, plain_start, sizeof plain_start, 0);
     if (n < 0)
         return (int)n;
+    image_encode_footer(footer_bytes,
+                        &(struct image_footer){.plain_size = live->size,
+                                               .twin = place,
+                                               .has_start = true,
+                                               .start_crc = crc32c(0, plain_start, sizeof plain_start)});
     noted = commit->sync && set_note(commit, end + IMAGE_HEADER_SIZE);
     n = STORE_RETRY(store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end));
     error = n == sizeof footer_bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
@@ -343,14 +355,14 @@ static int first_commit(const struct commit *commit)
         error = flush(commit);
     if (error != 0)
         goto fail_head;
-    mark_flushed(commit, place);
+    mark_done(commit, place);
     return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
 
 fail_head:
     /* Failed or not, the header may be on disk. Until the plain bytes are back for certain the image must stay: the
      * content is the new one, complete, though its commit is reported as failed. */
-    if (STORE_RETRY(store_calls.pwrite(commit->inode, plain_start, sizeof plain_start, 0)) !=
-            sizeof plain_start ||
+    if (STORE_RETRY(store_calls.pwrite(commit->inode, plain_start, IMAGE_HEADER_SIZE, 0)) !=
+            IMAGE_HEADER_SIZE ||
         flush(commit) != 0)
         return error;
 fail:

@@ -1,8 +1,8 @@
 /*
  * Load and commit an image in an inode. The store knows files, not programs: no descriptor of a program, no
- * session, no configuration. image.h describes the format, README.md the reader's rules in Python.
+ * session, no configuration. image.h describes the format, scripts/read_image.py the reader's rules.
  *
- * STATES of a managed inode, and the function in store_commit.c that performs each transition
+ * STATES of a managed inode, and the function in commit.c that performs each transition
  *
  *         first_commit:          first_commit:          first_commit: empty header at 0
  *         footer                 image                  (finish_adoption, if its writer died)
@@ -62,9 +62,11 @@ struct store_image {
     uint32_t payload_crc; /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
     bool flushed;         /* the image's mark: it is known to be on disk */
     bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
-    bool edited;          /* there was a later image, complete on disk, which somebody else has damaged */
-    bool blank;           /* plain, and behind it zeros that a power cut left of a first commit */
-    bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool
+        edited; /* there was, or may have been, a later image, complete, which somebody else has damaged or cut off */
+    bool scratched; /* the content is the latest, but somebody else has changed its mark */
+    bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
+    bool resized;   /* sized, but not of a size that we give a file: somebody else appended, or cut it */
 };
 
 /* How a reader gets past writers. */
@@ -87,6 +89,30 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
  * that is marked as flushed is complete. The CRC of a plain file is not computed.
  */
 int store_look(int inode, struct store_wait wait, struct store_image *image);
+
+/*
+ * Finds the size of the content: of the image that is live by its headers; a payload of up to 1 MiB that is not known to be
+ * complete is verified. Reads a bounded number of bytes, whatever the file is, and takes no lock. Returns 0, or a negative
+ * errno: -EIO if there is no such image, or if a writer was at the header in each of a few attempts.
+ */
+int store_size(int inode, uint64_t *size);
+
+/*
+ * Is there a file in the sized format, whole: an image by the rules of store_size(), or a first commit that has begun? Returns
+ * 1 or 0, or what read or fstat returned. As cheap as store_size().
+ */
+int store_is_whole(int inode);
+
+/*
+ * True if a file with this status can be in the sized format: it has the size of one, or more than that and a hole, which each
+ * commit leaves behind the twin's image: so it is still known when somebody else has appended to it or cut it. No system call.
+ */
+static inline bool store_may_be_sized(const struct stat *status)
+{
+    return image_size_possible((uint64_t)status->st_size) ||
+           ((uint64_t)status->st_size > IMAGE_SMALLEST_FILE &&
+            (uint64_t)status->st_blocks * 512 < (uint64_t)status->st_size);
+}
 
 /*
  * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing. Returns 0, -EIO if it has
@@ -119,10 +145,7 @@ int store_commit(int inode, const struct store_payload *payload, bool sync);
  */
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
 
-/* ---- shared by store_load.c and store_commit.c ---- */
-
-/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno.
- */
+/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno. */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
 
 #endif

@@ -131,7 +131,7 @@ raw_is_read() {
     cut_off
     truncate -s 20608 "$file"
     raw_is_read
-    truncate -s 128 "$file"
+    truncate -s 3 "$file"
     raw_is_read
     printf 'new\n' >"$file"
     raw_is_read
@@ -160,4 +160,99 @@ raw_is_read() {
     both_read 'the plain content'
     wrapped sh -c 'echo next >"$file"'
     both_read next
+}
+
+# commits N: a file that has seen N commits.
+commits() {
+    rm -f "$file"
+    for i in $(seq "$1"); do
+        wrapped sh -c "echo v=$i >\"\$file\""
+    done
+}
+
+@test "I2 damage to any byte of the header at 0, and any cut, is told by verify and by the exit status of cat" {
+    for at in 0 3 9 20 60 126 127 129; do
+        commits 2
+        put "$at" Z
+        run -1 atomshim verify "$file"
+        [[ $output == *damaged* ]]
+    done
+    for size in 132 4096 8192 8300; do
+        commits 3
+        truncate -s "$size" "$file"
+        run -1 atomshim verify "$file"
+        [[ $output == *damaged* ]]
+        run -1 atomshim cat "$file"
+        [[ $output == *'the one before it'* ]]
+    done
+}
+
+@test "I2 the footer of a first commit does not bring its image back when all of the header at 0 is overwritten" {
+    commits 3
+    dd if=/dev/zero of="$file" bs=128 count=1 conv=notrunc status=none
+    run -1 atomshim verify "$file"
+    [[ $output == *damaged* ]]
+    run ! stranger "$file"
+}
+
+@test "the header line of a managed file, saved as a file of its own, is an ordinary file" {
+    wrapped sh -c 'echo one >"$file"'
+    line=$BATS_TEST_TMPDIR/line
+    head -n 1 "$file" >"$line"
+    wrapped cat "$line" | cmp - "$line"
+    wrapped sh -c 'echo new >"$1"' sh "$line"
+    assert_equal "$(cat "$line")" new
+}
+
+@test "the other names of a managed file are still known after an append by a program without the shim" {
+    other=$BATS_TEST_TMPDIR/other
+    for lines in 1 300 5000; do
+        rm -f "$other"
+        wrapped sh -c 'seq "$1" >"$file"' sh "$lines"
+        ln "$file" "$other"
+        seq "$lines" >>"$file"
+        wrapped cat "$other" | cmp - <(seq "$lines")
+        assert_equal "$(wrapped stat -c %s "$other")" "$(seq "$lines" | wc -c)"
+        wrapped sh -c 'echo new >"$1"' sh "$other"
+        assert_equal "$(payload "$file")" new
+    done
+}
+
+# The descriptor of a header whose image has 15 TiB, none of which is there.
+decoy() {
+    python3 -c 'import sys
+def crc(data):
+    c = 0xffffffff
+    for b in data:
+        c ^= b
+        for _ in range(8): c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+size, twin = 15 * 2**40 - 4096, 15 * 2**40
+h = b"#atomshim/1 generation=%019d size=%019d twin=%019d data=%08x" % (1, size, twin, 0x12345678)
+f = open(sys.argv[1], "wb")
+f.write(h + b" head=%08x mark=-\n" % crc(h))
+f.truncate(twin + 4096 * 3 + 128)' "$1"
+}
+
+@test "stat of whatever file reads a bounded number of bytes" {
+    decoy "$BATS_TEST_TMPDIR/decoy" || skip 'no files of 15 TiB here'
+    run -0 strace -f -qq -e trace=pread64 -o "$BATS_TEST_TMPDIR/trace" \
+        env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" stat -c %s "$BATS_TEST_TMPDIR/decoy"
+    [ "$(sed -n 's/.* = \([0-9]*\)$/\1/p' "$BATS_TEST_TMPDIR/trace" | paste -sd+ | bc)" -lt 4194304 ]
+}
+
+@test "stat of a file that somebody keeps locked waits for nobody" {
+    wrapped sh -c 'echo hi >"$file"'
+    mkfifo "$BATS_TEST_TMPDIR/held" "$BATS_TEST_TMPDIR/done"
+    python3 -c 'import fcntl, sys
+f = open(sys.argv[1], "r+")
+fcntl.lockf(f, fcntl.LOCK_EX)
+open(sys.argv[2], "w").close()
+open(sys.argv[3]).close()' "$file" "$BATS_TEST_TMPDIR/held" "$BATS_TEST_TMPDIR/done" 3>&- &
+    read -r _ <"$BATS_TEST_TMPDIR/held" || true
+    put 126 - # nothing vouches for the payload
+    # it returns though the lock is not given back before it has
+    assert_equal "$(wrapped stat -c %s "$file")" 3
+    : >"$BATS_TEST_TMPDIR/done"
+    wait
 }

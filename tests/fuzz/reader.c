@@ -137,6 +137,10 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
             IMAGE_VALID &&
         footer.plain_size <= footer.twin && footer.twin < file->size) {
         if (twin_complete(file, footer.twin, trust_mark, &header)) {
+            if (header.generation != 1 ||
+                (footer.has_start && (file->size < IMAGE_START_SIZE ||
+                                      crc32c(0, file->bytes, IMAGE_START_SIZE) != footer.start_crc)))
+                return (struct expectation){.result = -EIO};
             plain = take(file, &header, footer.twin, footer.twin);
             plain.image.adopted = true;
             return plain;
@@ -144,7 +148,7 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
         plain.image.size = footer.plain_size;
         plain.image.twin = footer.twin;
     } else if (image_decode_note(file->note, file->note_size, &note) == IMAGE_VALID &&
-               file->size % IMAGE_PAGE == IMAGE_FILE_REMAINDER && note.file_size == file->size &&
+               note.plain_size < file->size && file->size <= note.file_size &&
                crc32c_mixed(0, file->bytes, note.plain_size) == note.plain_crc) {
         blank = note.plain_size;
         while (blank < file->size && file->bytes[blank] == 0)

@@ -203,7 +203,7 @@ static void put_part(int fd, const struct part *part)
     if (part->kind == TEXT) {
         put(fd, part->text, length, part->offset);
     } else if (part->kind == FOOTER) {
-        image_encode_footer(line, &(struct image_footer){part->size, part->twin});
+        image_encode_footer(line, &(struct image_footer){.plain_size = part->size, .twin = part->twin});
         put(fd, line, sizeof line, part->offset);
     } else {
         image_encode_header(line, &(struct image_header){
@@ -326,7 +326,7 @@ static void test_vanishing_footer(void)
     struct store_image image;
 
     put(fd, "old", 3, 0);
-    image_encode_footer(footer, &(struct image_footer){3, 8192});
+    image_encode_footer(footer, &(struct image_footer){.plain_size = 3, .twin = 8192});
     put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
     store_calls.pread = footer_vanishes;
     store_calls.fstat = footer_appears;
@@ -400,7 +400,7 @@ static void test_header_comes_and_goes(void)
 
     memset(plain_text, 'p', sizeof plain_text);
     put(fd, plain_text, sizeof plain_text, 0);
-    image_encode_footer(footer, &(struct image_footer){sizeof plain_text, 8192});
+    image_encode_footer(footer, &(struct image_footer){.plain_size = sizeof plain_text, .twin = 8192});
     put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
     store_calls.pread = header_comes_and_goes;
     CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);

@@ -22,9 +22,12 @@ static void test_known_bytes(void)
     image_encode_header(bytes, &example);
     CHECK_STRING(bytes, "#atomshim/1 generation=0000000000000000007 size=0000000000000000042 "
                         "twin=0000000000000008192 data=1c291ca3 head=6a7d9e51 mark=+\n");
-    image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
+    image_encode_footer(
+        bytes,
+        &(struct image_footer){.plain_size = 17, .twin = 4096, .start_crc = 0x1c291ca3, .has_start = true});
     CHECK(memcmp(bytes, "#atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000004096 ", 76) ==
           0);
+    CHECK(memcmp(bytes + 76, "start=1c291ca3 ...", 18) == 0);
     CHECK_EQUAL(bytes[IMAGE_HEADER_SIZE - 1], '\n');
     image_encode_note(bytes,
                       &(struct image_note){.plain_size = 17, .file_size = 16512, .plain_crc = 0x1c291ca3});
@@ -48,7 +51,8 @@ static void test_round_trip(void)
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         char bytes[IMAGE_HEADER_SIZE];
         struct image_header found;
-        struct image_footer footer = {headers[i].size, headers[i].twin != 0 ? headers[i].twin : IMAGE_PAGE};
+        struct image_footer footer = {.plain_size = headers[i].size,
+                                      .twin = headers[i].twin != 0 ? headers[i].twin : IMAGE_PAGE};
         struct image_footer found_footer;
 
         image_encode_header(bytes, &headers[i]);
@@ -60,7 +64,17 @@ static void test_round_trip(void)
     }
 }
 
-/* Every byte changed to every other: no valid header but for the mark, which then says that nothing is sure. */
+/* The mark may change, which the header's CRC does not cover: then it says that nothing is sure, or that somebody else did. */
+static void check_mark(const char *bytes, char mark)
+{
+    struct image_header header;
+
+    CHECK_EQUAL(image_decode_header(bytes, IMAGE_HEADER_SIZE, &header), IMAGE_VALID);
+    CHECK(header.flushed == (mark == '+') && header.complete == (mark == '+' || mark == '='));
+    CHECK(header.bad_mark == (mark != '+' && mark != '=' && mark != '-'));
+}
+
+/* Every byte changed to every other: no valid header but for the mark, and none that could be a plain file's text. */
 static void test_every_flip(void)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -71,12 +85,11 @@ static void test_every_flip(void)
     for (int at = 0; at < IMAGE_HEADER_SIZE; at++)
         for (int value = 1; value < 256; value++) {
             bytes[at] ^= (char)value;
-            enum image_kind kind = image_decode_header(bytes, sizeof bytes, &header);
-            bytes[at] ^= (char)value;
             if (at == IMAGE_MARK_OFFSET)
-                CHECK(kind == IMAGE_VALID && !header.flushed);
+                check_mark(bytes, bytes[at]);
             else
-                CHECK_EQUAL(kind, at < 12 ? IMAGE_ABSENT : IMAGE_TORN);
+                CHECK_EQUAL(image_decode_header(bytes, sizeof bytes, &header), IMAGE_TORN);
+            bytes[at] ^= (char)value;
         }
     image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
     for (int at = 0; at < IMAGE_HEADER_SIZE; at++)
@@ -100,6 +113,36 @@ static void test_short_and_foreign(void)
     CHECK(image_decode_footer(bytes, sizeof bytes, &footer) != IMAGE_VALID);
     image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
     CHECK(image_decode_header(bytes, sizeof bytes, &header) != IMAGE_VALID);
+}
+
+/* A header is known by either of its halves; of less than that it is a plain file's text. */
+static void test_overwritten(void)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    size_t size;
+
+    for (size = 0; size < IMAGE_HEADER_SIZE; size++) {
+        image_encode_header(bytes, &example);
+        memset(bytes, 'x', size);
+        if (image_decode_header(bytes, sizeof bytes, &header) == IMAGE_ABSENT)
+            break;
+    }
+    CHECK(size > IMAGE_HEADER_SIZE / 2 && size < IMAGE_HEADER_SIZE - 8);
+}
+
+static void test_footer_without_start(void)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_footer footer;
+
+    image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = 4096});
+    CHECK(memcmp(bytes + 76, "......", 6) == 0);
+    CHECK_EQUAL(image_decode_footer(bytes, sizeof bytes, &footer), IMAGE_VALID);
+    CHECK(footer.plain_size == 17 && footer.twin == 4096 && !footer.has_start);
+    image_encode_footer(bytes, &(struct image_footer){.twin = 4096, .start_crc = 7, .has_start = true});
+    CHECK_EQUAL(image_decode_footer(bytes, sizeof bytes, &footer), IMAGE_VALID);
+    CHECK(footer.has_start && footer.start_crc == 7);
 }
 
 /* A header with a right CRC, but numbers that no commit writes. */
@@ -136,6 +179,7 @@ static void test_sizes(void)
             CHECK(image_place_size(length) >= length);
             CHECK_EQUAL(image_place_size(length) % IMAGE_PAGE, 0);
             CHECK(image_size_possible(image_file_size(twin, length)));
+            CHECK(image_file_size(twin, length) >= IMAGE_SMALLEST_FILE);
             CHECK(image_file_size(twin, length) >= twin + length + IMAGE_HEADER_SIZE);
         }
     CHECK(!image_size_possible(0) && !image_size_possible(4096) && image_size_possible(4096 + 128));
@@ -147,6 +191,8 @@ int main(void)
     test_round_trip();
     test_every_flip();
     test_short_and_foreign();
+    test_overwritten();
+    test_footer_without_start();
     test_numbers();
     test_sizes();
     return check_result();

@@ -196,6 +196,194 @@ static void test_torn_twin(void)
     (void)close(fd);
 }
 
+/* What a damage of one byte, or a cut, must be told as: by an error, by the flags, or not at all where nothing was lost. */
+static bool is_told(int fd, unsigned generation)
+{
+    struct store_image image;
+    int error = store_load(fd, -1, patient, &image);
+
+    if (error != 0)
+        return error == -EIO;
+    return image.kind == STORE_SIZED && (image.edited ? image.generation < generation : image.scratched);
+}
+
+/* A file that has seen `commits` commits of "v=N\n"; its bytes are put into *raw. */
+static int committed(int commits, bool sync, struct bytes *raw)
+{
+    char text[16];
+    int fd = new_file("v=0\n");
+
+    for (int i = 1; i <= commits; i++) {
+        (void)snprintf(text, sizeof text, "v=%d\n", i);
+        CHECK_EQUAL(commit_bytes(fd, text, 4, sync), 0);
+    }
+    get_file(fd, raw);
+    return fd;
+}
+
+/* I2: damage to any byte of the live image or a cut is told, wherever the image lies; an older one is never good news. */
+static void test_damage_is_told(void)
+{
+    static struct bytes raw;
+
+    for (int sync = 0; sync <= 1; sync++)
+        for (int commits = 1; commits <= 4; commits++) {
+            int fd = committed(commits, sync, &raw);
+            struct store_image live = look(fd);
+
+            CHECK(!is_told(fd, 99));
+            for (uint64_t i = 0; i < 2 * image_length(4); i++) {
+                /* the header at 0 as well, which leads to the image */
+                uint64_t at = i < image_length(4) ? live.place + i : i - image_length(4);
+                bool dead = live.place != 0 && at >= IMAGE_MARK_OFFSET && at < live.twin;
+
+                CHECK_EQUAL(pwrite(fd, "Z", 1, (off_t)at), 1);
+                if (!dead && !is_told(fd, (unsigned)commits))
+                    check_failed(__FILE__, __LINE__, "damage", commits, (long long)at);
+                put_file(fd, &raw);
+            }
+            for (uint64_t size = 12; size < live.place + image_length(4); size += size < 300 ? 7 : 61) {
+                CHECK_EQUAL(ftruncate(fd, (off_t)size), 0);
+                if (!is_told(fd, (unsigned)commits))
+                    check_failed(__FILE__, __LINE__, "cut", commits, (long long)size);
+                put_file(fd, &raw);
+            }
+            (void)close(fd);
+        }
+}
+
+/* All of the header at 0 overwritten: the footer of the first commit does not make the file what it was then. */
+static void test_overwritten_header(void)
+{
+    static struct bytes raw;
+    static const size_t sizes[] = {1, 4, 12, 60, 128, 500};
+    char junk[512];
+
+    memset(junk, 'j', sizeof junk);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int commits = 1; commits <= 3; commits++) {
+            int fd = committed(commits, true, &raw);
+
+            CHECK_EQUAL(pwrite(fd, junk, sizes[i], 0), sizes[i]);
+            CHECK(is_told(fd, 0));
+            (void)close(fd);
+        }
+}
+
+/* Damage to the older image changes nothing: it is told from damage to the live one. */
+static void test_older_damaged(void)
+{
+    static struct bytes raw;
+
+    for (int commits = 2; commits <= 3; commits++) {
+        int fd = committed(commits, true, &raw);
+        struct store_image image = look(fd);
+        uint64_t dead = image.place == 0 ? image.twin : 0;
+
+        CHECK_EQUAL(pwrite(fd, "Z", 1, (off_t)(dead + IMAGE_HEADER_SIZE)), 1);
+        CHECK_EQUAL(store_load(fd, -1, patient, &image), 0);
+        CHECK(image.generation == (uint64_t)commits && !image.edited && !image.scratched && !image.resized);
+        (void)close(fd);
+    }
+}
+
+/* A file is known by its status alone after an append or a cut, and costs a bounded number of bytes to be looked at. */
+static void test_recognition(void)
+{
+    static struct bytes raw;
+    struct stat status;
+    uint64_t size;
+
+    for (int commits = 1; commits < 30; commits++) {
+        int fd = committed(2, true, &raw);
+        char *bytes = pattern_bytes((size_t)commits * 700, 'r');
+
+        for (int i = 0; i < commits; i++)
+            CHECK_EQUAL(commit_bytes(fd, bytes, (uint64_t)(i + 1) * 700, true), 0);
+        CHECK(fstat(fd, &status) == 0 && store_may_be_sized(&status));
+        CHECK_EQUAL(store_is_whole(fd), 1);
+        CHECK_EQUAL(pwrite(fd, bytes, (size_t)commits * 300, status.st_size), commits * 300);
+        CHECK(fstat(fd, &status) == 0 && store_may_be_sized(&status));
+        CHECK_EQUAL(store_is_whole(fd), 1);
+        CHECK_EQUAL(store_size(fd, &size), 0);
+        CHECK_EQUAL(size, commits * 700);
+        free(bytes);
+        (void)close(fd);
+    }
+}
+
+/* The header line alone, or an image that the file has no room for, is no whole file. */
+static void test_header_line(void)
+{
+    static struct bytes raw;
+    int fd = committed(3, true, &raw);
+    uint64_t size;
+
+    CHECK_EQUAL(ftruncate(fd, IMAGE_HEADER_SIZE), 0);
+    CHECK_EQUAL(store_is_whole(fd), 0);
+    CHECK_EQUAL(store_size(fd, &size), -EIO);
+    put_file(fd, &raw);
+    CHECK_EQUAL(store_is_whole(fd), 1);
+    (void)close(fd);
+    fd = new_file("a plain file");
+    CHECK_EQUAL(store_is_whole(fd), 0);
+    CHECK_EQUAL(store_size(fd, &size), 0);
+    CHECK_EQUAL(size, 12);
+    (void)close(fd);
+}
+
+static uint64_t bytes_read;
+
+static ssize_t counting_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    bytes_read += size;
+    return sys_pread(fd, buffer, size, offset);
+}
+
+static long no_lock(int fd, int command, long argument)
+{
+    (void)fd;
+    (void)command;
+    (void)argument;
+    check_failed(__FILE__, __LINE__, "a lock was asked for", 0, 0);
+    return -EAGAIN;
+}
+
+/* stat() of whatever file reads a bounded number of bytes, and asks for no lock. */
+static void test_size_is_bounded(void)
+{
+    const uint64_t size = ((uint64_t)15 << 40) - IMAGE_PAGE;
+    int fd = memfd_create("decoy", MFD_CLOEXEC);
+    uint64_t found;
+
+    for (int kind = 0; kind < 4; kind++) {
+        struct image_header head = {.generation = kind % 2 == 0, .size = size, .twin = size + IMAGE_PAGE};
+        struct image_header twin = {.generation = 2, .size = size};
+        struct image_footer footer = {.plain_size = 3, .twin = IMAGE_PAGE};
+
+        CHECK_EQUAL(ftruncate(fd, 0) + ftruncate(fd, (off_t)(2 * size + 5 * IMAGE_PAGE + 128)), 0);
+        if (kind == 1)
+            put_header(fd, head.twin, &twin);
+        if (kind < 2)
+            put_header(fd, 0, &head);
+        if (kind == 2) {
+            char bytes[IMAGE_HEADER_SIZE];
+
+            image_encode_footer(bytes, &footer);
+            CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, (off_t)(2 * size + 5 * IMAGE_PAGE)), sizeof bytes);
+            put_header(fd, IMAGE_PAGE, &twin);
+        }
+        bytes_read = 0;
+        store_calls.pread = counting_pread;
+        store_calls.fcntl = no_lock;
+        (void)store_size(fd, &found);
+        (void)store_is_whole(fd);
+        store_calls = original_calls;
+        CHECK(bytes_read < (uint64_t)4 << 20);
+    }
+    (void)close(fd);
+}
+
 enum { SKIPPED = 77 };
 
 /* More than one pwritev may carry, and more than fits into 32 bits. A run of its own: it takes long, and much disk. */
@@ -544,6 +732,12 @@ int main(int argc, char **argv)
     test_failing_flush();
     test_hostile_files();
     test_torn_twin();
+    test_damage_is_told();
+    test_overwritten_header();
+    test_older_damaged();
+    test_recognition();
+    test_header_line();
+    test_size_is_bounded();
     test_lock();
     test_lock_turns();
     test_reader_waits_for_a_writer();

@@ -1,0 +1,173 @@
+/* Files without a header at 0: plain ones, and those whose first commit has begun. */
+#include "store/internal.h"
+
+#include "format/crc32c.h"
+#include "store/calls.h"
+
+#include <errno.h>
+
+/* Returns true if there is a complete image at this twin place now. */
+static bool has_image(const struct attempt *attempt, uint64_t place)
+{
+    struct store_image image;
+    struct attempt look = *attempt;
+    struct image_header header;
+    int error;
+
+    look.image = &image;
+    look.depth = attempt->depth == SIZE ? SIZE : VERIFY;
+    return store_read_header(look.inode, place, &header, &error) == IMAGE_VALID && header.twin == 0 &&
+           store_try_image(&look, &header, place, place) == 0;
+}
+
+/* True for the errors of getxattr that mean: there is no note. */
+static bool is_without_note(ssize_t error)
+{
+    return error == -ENODATA || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
+           error == -EACCES || error == -ERANGE;
+}
+
+/* Returns 0 if the note counts for these bytes, CHANGED if it does not, or a negative errno. */
+static int check_note(const struct attempt *attempt, const struct image_note *note)
+{
+    uint64_t rest = (uint64_t)attempt->status.st_size - note->plain_size;
+    struct attempt look = *attempt;
+    uint32_t crc;
+    int error;
+
+    if (attempt->depth == SIZE && (uint64_t)attempt->status.st_size > SIZE_CHECKED)
+        return 0;
+    if (attempt->depth == COPY)
+        look.depth = VERIFY;
+    error = store_read_bytes(&look, 0, note->plain_size, &crc);
+    if (error == 0 && crc != note->plain_crc)
+        return CHANGED;
+    if (error == 0)
+        error = store_read_bytes(&look, note->plain_size, rest, &crc);
+    if (error == 0 && crc != crc32c_zeros(0, (rest + WORD_MASK) & ~WORD_MASK))
+        return CHANGED;
+    return error;
+}
+
+/*
+ * The file ends in zeros. They are no content if a first commit's note says that it made the file longer than these plain
+ * bytes: a power cut leaves then the size without the footer (ext4), or zeros up to the end of a block (xfs). Whatever
+ * anybody else has written there since is not cut off. Returns 0, and changes attempt->image if the note counts; CHANGED, or
+ * a negative errno.
+ */
+static int heed_note(const struct attempt *attempt)
+{
+    char bytes[IMAGE_NOTE_SIZE + 1];
+    uint64_t size = (uint64_t)attempt->status.st_size;
+    struct image_note note;
+    ssize_t n = STORE_RETRY(store_calls.fgetxattr(attempt->inode, IMAGE_NOTE_NAME, bytes, sizeof bytes));
+    int error;
+
+    if (n < 0)
+        return is_without_note(n) ? 0 : (int)n;
+    if (image_decode_note(bytes, (size_t)n, &note) != IMAGE_VALID || size <= note.plain_size ||
+        size > note.file_size)
+        return 0;
+    error = check_note(attempt, &note);
+    if (error == 0)
+        *attempt->image = (struct store_image){
+            .kind = STORE_PLAIN, .size = note.plain_size, .payload_crc = note.plain_crc, .blank = true};
+    return error == CHANGED ? 0 : error;
+}
+
+/*
+ * The file has a footer and no header at 0. Is that how a first commit leaves it, or did somebody overwrite the header since?
+ * Returns 0, DAMAGED, or a negative errno.
+ */
+static int check_start(const struct attempt *attempt, const struct image_footer *footer)
+{
+    char start[IMAGE_START_SIZE];
+    ssize_t n;
+
+    if (attempt->image->generation != 1)
+        return DAMAGED;
+    if (!footer->has_start)
+        return 0;
+    n = store_read_at(attempt->inode, start, sizeof start, 0);
+    if (n < 0)
+        return (int)n;
+    return (size_t)n == sizeof start && crc32c(0, start, sizeof start) == footer->start_crc ? 0 : DAMAGED;
+}
+
+/* A valid footer ends the file: the content is the twin's image, or else the plain bytes. As store_try_plain(). */
+static int try_first_commit(const struct attempt *attempt, const struct image_footer *footer)
+{
+    struct image_header header;
+    int error = 0;
+    bool has_header = store_read_header(attempt->inode, footer->twin, &header, &error) == IMAGE_VALID;
+
+    if (has_header && header.twin == 0) {
+        error = store_try_image(attempt, &header, footer->twin, footer->twin);
+        if (error == 0) {
+            attempt->image->adopted = true;
+            return check_start(attempt, footer);
+        }
+    } else if (error == 0)
+        error = DAMAGED;
+    if (error != DAMAGED)
+        return error;
+    *attempt->image =
+        (struct store_image){.kind = STORE_PLAIN, .size = footer->plain_size, .twin = footer->twin};
+    return 0;
+}
+
+/* Looks at how the file ends: a footer, or zeros with a note. As store_try_plain(). */
+static int try_end(const struct attempt *attempt)
+{
+    uint64_t file_size = (uint64_t)attempt->status.st_size;
+    char bytes[IMAGE_HEADER_SIZE];
+    size_t size = image_size_possible(file_size) ? sizeof bytes : file_size != 0;
+    struct image_footer footer;
+    ssize_t n = size == 0 ? 0 : store_read_at(attempt->inode, bytes, size, file_size - size);
+
+    if (n < 0)
+        return (int)n;
+    if ((size_t)n < size) /* a first commit failed and was undone meanwhile, perhaps not the last */
+        return CHANGED;
+    if (size == sizeof bytes && image_decode_footer(bytes, size, &footer) == IMAGE_VALID &&
+        footer.plain_size <= footer.twin && footer.twin < file_size)
+        return try_first_commit(attempt, &footer);
+    return size != 0 && store_is_zero(bytes, size) ? heed_note(attempt) : 0;
+}
+
+/* Looks again: a first commit may have begun meanwhile, or come and gone. As store_try_plain(). */
+static int confirm(const struct attempt *attempt)
+{
+    struct image_header header;
+    struct stat status;
+    int error;
+
+    if (store_read_header(attempt->inode, 0, &header, &error) != IMAGE_ABSENT)
+        return DAMAGED;
+    /* one whose last flush failed takes its header back, and its image after that */
+    if (error == 0 && attempt->image->twin != 0 && has_image(attempt, attempt->image->twin))
+        return DAMAGED;
+    if (error == 0)
+        error = (int)STORE_RETRY(store_calls.fstat(attempt->inode, &status));
+    if (error == 0 && status.st_size != attempt->status.st_size && !attempt->settle_for_plain)
+        return CHANGED;
+    return error;
+}
+
+int store_try_plain(const struct attempt *attempt)
+{
+    struct store_image *image = attempt->image;
+    uint32_t noted_crc;
+    int error;
+
+    *image = (struct store_image){.kind = STORE_PLAIN, .size = (uint64_t)attempt->status.st_size};
+    error = try_end(attempt);
+    if (error != 0 || image->kind == STORE_SIZED)
+        return error;
+    noted_crc = image->payload_crc;
+    if (attempt->depth > LOOK)
+        error = store_read_bytes(attempt, 0, image->size, &image->payload_crc);
+    if (error == 0 && image->blank && image->payload_crc != noted_crc)
+        error = CHANGED;
+    return error == 0 ? confirm(attempt) : error;
+}
