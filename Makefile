@@ -40,7 +40,7 @@ CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/p
 MAN_PAGES = $(wildcard shim/man/*.[1-9])
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: force all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall deb dist clean help
+.PHONY: all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall deb dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -54,6 +54,7 @@ $(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
 	$(CC) $(CFLAGS) -static $(LDFLAGS) -o $@ $^
 
 # What is compiled in: objects are made anew when it changes, be it by `make install LIBDIR=...` after a `make` without.
+force:
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
@@ -127,7 +128,7 @@ $(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
-# Everything that a test executes. The root file systems of the container tests need the network once, and are kept in
+# What a test executes. The root file systems of the container tests need the network once, and are kept in
 # build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests skip.
 TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = scratch musl busybox bullseye bookworm trixie bullseye-sdk trixie-sdk

@@ -133,7 +133,7 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
 
 @test "I7 a program with the shim, below one without it, that has opened the file by itself" {
     mkfifo "$BATS_TEST_TMPDIR/out"
-    export out=$BATS_TEST_TMPDIR/out preload=$BUILD/libatomshim.so
+    export out=$BATS_TEST_TMPDIR/out preload=$BUILT/libatomshim.so
     wrapped bash -c 'env -i file="$file" out="$out" preload="$preload" folder="$MANAGED" sh -c "
         LD_PRELOAD=\$preload ATOMSHIM_PATHS=\$folder/ bash -c \"exec 3<\\\$file; echo ready >\\\$out; read -r x <\\\$out; echo new\" &
         exit 0" >"$file"' 3>&-

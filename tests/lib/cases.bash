@@ -11,6 +11,6 @@ run_all() {
         except=$2
         shift 2
     fi
-    "$ROOT/build/cases" --except "$except" --runner "${RUNNER[*]}" "${SHIM:-$BUILD/libatomshim.so}" \
-        "$BUILD/atomshim" "$MANAGED" "${@/#/$PROGRAMS/}"
+    "$ROOT/build/cases" --except "$except" --runner "${RUNNER[*]}" "${SHIM:-$BUILT/libatomshim.so}" \
+        "$BUILT/atomshim" "$MANAGED" "${@/#/$PROGRAMS/}"
 }

@@ -5,11 +5,11 @@ ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 helpers_setup() {
     bats_require_minimum_version 1.5.0
     helpers_build
-    BUILD=$ROOT/build
-    PROGRAMS=$BUILD/programs
+    BUILT=$ROOT/build
+    PROGRAMS=$BUILT/programs
     MANAGED=$BATS_TEST_TMPDIR/managed
     mkdir "$MANAGED"
-    export ROOT PROGRAMS MANAGED
+    export ROOT BUILT PROGRAMS MANAGED # not BUILD, which the Makefile would take
     unset "${!ATOMSHIM_@}" LD_PRELOAD
 }
 
@@ -45,19 +45,19 @@ helpers_rootfs() {
     [ -e "$root/$1/.complete" ]
 }
 
-# Lets other users reach the files, as some tests become one. Where they cannot reach the clone, $BUILD is a copy.
+# Lets other users reach the files, as some tests become one. Where they cannot reach the clone, $BUILT is a copy.
 helpers_let_others_in() {
     chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
     if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$PROGRAMS/static_writer"; then
-        BUILD=$BATS_TEST_TMPDIR/build
-        PROGRAMS=$BUILD/programs
-        (umask 022 && mkdir "$BUILD" && cp -r "$ROOT/build/libatomshim.so" "$ROOT/build/atomshim" "$ROOT/build/programs" "$BUILD/")
+        BUILT=$BATS_TEST_TMPDIR/build
+        PROGRAMS=$BUILT/programs
+        (umask 022 && mkdir "$BUILT" && cp -r "$ROOT/build/libatomshim.so" "$ROOT/build/atomshim" "$ROOT/build/programs" "$BUILT/")
     fi
 }
 
 # wrapped COMMAND...: runs it under the shim. More settings: VARIABLE=value wrapped COMMAND...
 wrapped() {
-    LD_PRELOAD=$BUILD/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
+    LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
 }
 
 atomshim() {
