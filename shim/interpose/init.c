@@ -147,7 +147,7 @@ static void set_up(void)
     target_remember(environ);
     session_configure(&shim_config);
     guardian_configure(config.lock_timeout);
-    managing = shim_config.paths[0] != '\0';
+    managing = true; /* without a pattern, too, files that hold an image are recognised */
     (void)__cxa_atexit(at_exit, NULL, NULL);
     register_quick_exit();
     session_adopt();

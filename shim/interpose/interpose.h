@@ -7,6 +7,7 @@
 
 #include "config/config.h"
 #include "interpose/real.h"
+#include "manage/managed.h"
 #include "os/descriptor.h"
 #include "session/session.h"
 
@@ -29,21 +30,27 @@ bool shim_has_sessions(void);
 /* True if either is so, in a process that is set up. Sets nothing up: what calls this may be at its own set-up. */
 bool shim_is_at_work(void);
 
-/* openat(2) of a managed file: SHIM_PASS, a descriptor, or a negative errno; or, with `may_ask`, SHIM_ASK: the call is to be made as if the
- * shim were not there, and its result to be given to shim_opened(). */
-int shim_openat(int directory, const char *path, int flags, mode_t mode, bool may_ask);
+/*
+ * Makes the request if it is for a managed file. Returns a descriptor, SHIM_PASS, or a negative errno; or with
+ * request->may_ask SHIM_ASK: make the call as without us, and give its result to shim_opened().
+ */
+int shim_openat(const struct managed_request *request);
 
-/* `fd`, which the libc's call returned for this open, or -1 with errno. If the file is managed, a descriptor of the shim's
- * takes its number. Returns it, or -1 with errno. */
-int shim_opened(int fd, int directory, const char *path, int flags);
+/* `fd` is what the libc's call returned for the request, or -1 with errno. If its file is managed, a descriptor of a
+ * session takes its number. Returns it, or -1 with errno; `fd` is closed then. */
+int shim_opened(int fd, const struct managed_request *request);
 
-/* The same for an open descriptor: `fd`, or a negative errno, and then it is still open. */
-int shim_cover(int fd, int directory, const char *path, int flags);
+/* The same for an open descriptor. Returns `fd`, or a negative errno with `fd` still open. */
+int shim_cover(int fd, const struct managed_request *request);
 
-/* Opens the managed file at `path`: SHIM_PASS, SHIM_ASK with `may_ask`, or 0 and found->session in state OPENING, or a negative
- * errno. */
-int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask,
-               struct session_found *found);
+/*
+ * Begins a session for the request. Returns 0 and found->session in state OPENING if it is for a managed file; SHIM_PASS,
+ * SHIM_ASK with request->may_ask, or a negative errno: then no file was created.
+ */
+int shim_begin(const struct managed_request *request, struct session_found *found);
+
+/* Ends a session that shim_begin() began and that can get no descriptor; a file that it created goes with it. */
+void shim_drop(const struct managed_request *request, struct session *session);
 
 /* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */
 enum session_role shim_identify(int fd, struct session_found *found);

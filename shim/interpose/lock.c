@@ -92,15 +92,25 @@ static bool is_lock(int command)
     return is_set(command) || command == F_GETLK || command == F_OFD_GETLK;
 }
 
+#ifndef F_CREATED_QUERY
+#define F_CREATED_QUERY (F_LINUX_SPECIFIC_BASE + 4)
+#endif
+#ifndef F_LINUX_SPECIFIC_BASE
+#define F_LINUX_SPECIFIC_BASE 1024
+#endif
+
 /* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too, have open. */
 static int shim_other(int fd, int command)
 {
     struct session_found found;
 
-    if (command != F_ADD_SEALS && command != F_GET_SEALS && command != F_SETLEASE)
+    if (command != F_ADD_SEALS && command != F_GET_SEALS && command != F_SETLEASE &&
+        command != F_CREATED_QUERY)
         return SHIM_PASS;
     if (shim_identify(fd, &found) != SESSION_PROGRAM)
         return SHIM_PASS;
+    if (command == F_CREATED_QUERY) /* since Linux 6.12 */
+        return sys_fcntl(fd, command, 0) < 0 ? -EINVAL : (found.session->flags & SESSION_CREATED) != 0;
     return command == F_SETLEASE ? -EAGAIN : -EINVAL;
 }
 

@@ -1,63 +1,61 @@
 #include "interpose/interpose.h"
 
 #include "manage/managed.h"
-#include "manage/rename_hints.h"
 #include "os/descriptor.h"
 #include "os/log.h"
 
 #include <stdarg.h>
-
-/* session_begin(), and what a process that begins to write a file means by its next rename is another thing. */
-static int begin_session(int inode, int flags, bool created, struct session_found *found)
-{
-    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
-        rename_hints_forget();
-    return session_begin(inode, flags, created, found);
-}
-
-/* *created: by this attempt, or by an earlier one. */
-static int begin(int directory, const char *path, int flags, mode_t mode, bool may_ask, bool *created,
-                 struct session_found *found)
-{
-    bool before = *created;
-    int inode;
-    int result = managed_open(&shim_config, directory, path, before ? flags & ~O_EXCL : flags, mode, may_ask,
-                              &inode, created);
-
-    *created |= before;
-    if (result == MANAGED_NO || result == MANAGED_ASK)
-        return result == MANAGED_NO ? SHIM_PASS : SHIM_ASK;
-    if (result < 0)
-        return result;
-    (void)session_settle_closed(false); /* what children have closed since */
-    return begin_session(inode, flags, *created, found);
-}
 
 static void log_unreadable(const char *path)
 {
     log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk fails (EIO)", path);
 }
 
-int shim_begin(int directory, const char *path, int flags, mode_t mode, bool may_ask,
-               struct session_found *found)
+/* One attempt of shim_begin(); one that fails leaves no file behind. */
+static int begin(const struct managed_request *request, struct session_found *found)
 {
-    bool created = false;
+    struct managed_file file;
+    int result = managed_open(request, &file);
+
+    if (result == MANAGED_NO || result == MANAGED_ASK)
+        return result == MANAGED_NO ? SHIM_PASS : SHIM_ASK;
+    if (result < 0)
+        return result;
+    (void)session_settle_closed(false); /* what children have closed since */
+    result = session_begin(file.inode, request->flags, file.created, found);
+    if (result != 0 && file.created)
+        managed_remove_created(request, &file);
+    return result;
+}
+
+int shim_begin(const struct managed_request *request, struct session_found *found)
+{
     struct rlimit limit;
     int result;
 
     if (!shim_enabled())
         return SHIM_PASS;
-    result = begin(directory, path, flags, mode, may_ask, &created, found);
+    result = begin(request, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
-        result = begin(directory, path, flags, mode, may_ask, &created, found);
+        result = begin(request, found);
         descriptor_restore_limit(&limit);
     }
     if (result == -EIO)
-        log_unreadable(path);
+        log_unreadable(request->path);
     return result;
 }
 
-int shim_openat(int directory, const char *path, int flags, mode_t mode, bool may_ask)
+void shim_drop(const struct managed_request *request, struct session *session)
+{
+    const struct managed_file file = {.device = session->device, .number = session->number};
+    const bool created = (session->flags & SESSION_CREATED) != 0;
+
+    session_drop(session);
+    if (created)
+        managed_remove_created(request, &file);
+}
+
+int shim_openat(const struct managed_request *request)
 {
     struct session_found found;
     int result;
@@ -65,8 +63,15 @@ int shim_openat(int directory, const char *path, int flags, mode_t mode, bool ma
     if (!shim_enabled())
         return SHIM_PASS;
     shim_testcancel();
-    result = shim_begin(directory, path, flags, mode, may_ask, &found);
-    return result == 0 ? session_hand_out(found.session, flags) : result;
+    result = shim_begin(request, &found);
+    if (result != 0)
+        return result;
+    result = session_open_descriptor(found.session, request->flags);
+    if (result < 0)
+        shim_drop(request, found.session);
+    else
+        session_publish(found.session);
+    return result;
 }
 
 /* Puts a session in place of `fd`, a descriptor of a managed file. Returns `fd` or a negative errno. */
@@ -74,7 +79,7 @@ static int take_over(int fd, const char *path, int flags)
 {
     struct session_found found;
     int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    int program = inode < 0 ? inode : begin_session(inode, flags, false, &found);
+    int program = inode < 0 ? inode : session_begin(inode, flags, false, &found);
     int result;
 
     if (program == -EIO)
@@ -97,31 +102,31 @@ static int take_over(int fd, const char *path, int flags)
     return result < 0 ? result : fd;
 }
 
-int shim_cover(int fd, int directory, const char *path, int flags)
+int shim_cover(int fd, const struct managed_request *request)
 {
-    int result = managed_opened(&shim_config, directory, path, flags, fd);
+    int result = managed_opened(request, fd);
     struct rlimit limit;
 
     if (result == 0)
         return fd;
     if (result > 0)
-        result = take_over(fd, path, flags);
+        result = take_over(fd, request->path, request->flags);
     if (result == -EMFILE &&
         descriptor_raise_limit(&limit)) { /* the program has the number that it asked for */
-        result = take_over(fd, path, flags);
+        result = take_over(fd, request->path, request->flags);
         descriptor_restore_limit(&limit);
     }
     return result;
 }
 
-int shim_opened(int fd, int directory, const char *path, int flags)
+int shim_opened(int fd, const struct managed_request *request)
 {
     int saved = errno;
     int result;
 
     if (fd < 0)
         return fd;
-    result = shim_cover(fd, directory, path, flags);
+    result = shim_cover(fd, request);
     if (result < 0)
         (void)sys_close(fd);
     else
@@ -132,8 +137,10 @@ int shim_opened(int fd, int directory, const char *path, int flags)
 int shim_take_over(int fd, const char *path, int flags, bool created)
 {
     struct session_found found;
+    const struct managed_request request = {
+        .directory = AT_FDCWD, .path = path, .flags = flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)};
+    int result = shim_begin(&request, &found);
     int given;
-    int result = shim_begin(AT_FDCWD, path, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW), 0, false, &found);
 
     if (result == SHIM_PASS)
         return SHIM_PASS;
@@ -148,7 +155,8 @@ int shim_take_over(int fd, const char *path, int flags, bool created)
 static int shim_truncate(const char *path, int64_t size)
 {
     struct session_found found;
-    int result = size < 0 ? SHIM_PASS : shim_begin(AT_FDCWD, path, O_WRONLY, 0, false, &found);
+    const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_WRONLY};
+    int result = size < 0 ? SHIM_PASS : shim_begin(&request, &found);
 
     if (result != 0)
         return result;
@@ -172,11 +180,12 @@ static int shim_truncate(const char *path, int64_t size)
     }
 
 /* What an export makes of shim_openat(), with `real` the libc's call. */
-#define OPEN(directory, flags, mode, real)                                                                   \
+#define OPEN(in_directory, with_flags, with_mode, real)                                                      \
     ({                                                                                                       \
-        int open_fd = shim_openat(directory, path, flags, mode, true);                                       \
+        const struct managed_request open_request = {in_directory, path, with_flags, with_mode, true};       \
+        int open_fd = shim_openat(&open_request);                                                            \
         open_fd == SHIM_PASS  ? (real)                                                                       \
-        : open_fd == SHIM_ASK ? shim_opened(real, directory, path, flags)                                    \
+        : open_fd == SHIM_ASK ? shim_opened(real, &open_request)                                             \
                               : shim_result(open_fd);                                                        \
     })
 
@@ -267,7 +276,7 @@ static int shim_open_by_handle_at(int mount, struct file_handle *handle, int fla
 
     if (!shim_enabled() || (flags & (O_PATH | O_DIRECTORY)))
         return SHIM_PASS;
-    probe = real_open_by_handle_at(mount, handle, O_PATH | O_CLOEXEC);
+    probe = real_open_by_handle_at(shim_target(mount), handle, O_PATH | O_CLOEXEC);
     errno = saved;
     return probe < 0 ? SHIM_PASS : open_probed(probe, flags, false);
 }
@@ -275,7 +284,7 @@ static int shim_open_by_handle_at(int mount, struct file_handle *handle, int fla
 EXPORT int open_by_handle_at(int mount, struct file_handle *handle, int flags)
 {
     int fd = shim_open_by_handle_at(mount, handle, flags);
-    return fd == SHIM_PASS ? real_open_by_handle_at(mount, handle, flags) : shim_result(fd);
+    return fd == SHIM_PASS ? real_open_by_handle_at(shim_target(mount), handle, flags) : shim_result(fd);
 }
 
 /* All that open(2) knows; openat2(2) alone refuses what it does not know. */
@@ -296,11 +305,34 @@ static bool may_be_managed(const struct open_how *how, size_t size)
            (how->mode & ~(uint64_t)07777) == 0 && (how->mode == 0 || (how->flags & O_CREAT));
 }
 
+/* The file is not there: openat2(2) itself makes it, and then a session takes the place of its descriptor. */
+static int create_by_openat2(int directory, const char *path, const struct open_how *how)
+{
+    struct managed_file file = {.created = true};
+    char link[PROC_PATH_SIZE];
+    struct open_how make = *how;
+    struct stat status;
+    int result;
+    int fd;
+
+    make.flags &= ~(uint64_t)O_TRUNC; /* another process may have come first */
+    fd = (int)SYS_CALL(SYS_openat2, directory, path, &make, sizeof make, 0, 0);
+    if (fd < 0)
+        return fd;
+    if (sys_fstat(fd, &status) == 0) {
+        file.device = status.st_dev;
+        file.number = status.st_ino;
+    }
+    result = shim_take_over(fd, descriptor_path(link, fd), (int)how->flags, true);
+    if (result == 0 || result == SHIM_PASS)
+        return fd;
+    managed_remove_created(&(struct managed_request){.directory = directory, .path = path}, &file);
+    return result;
+}
+
 static int shim_openat2(int directory, const char *path, const struct open_how *how, size_t size)
 {
-    char link[PROC_PATH_SIZE];
     struct open_how look;
-    int result;
     int fd;
 
     if (!shim_enabled() || !may_be_managed(how, size))
@@ -309,13 +341,8 @@ static int shim_openat2(int directory, const char *path, const struct open_how *
     look =
         (struct open_how){.flags = O_PATH | O_CLOEXEC | (how->flags & O_NOFOLLOW), .resolve = how->resolve};
     fd = (int)SYS_CALL(SYS_openat2, directory, path, &look, sizeof look, 0, 0);
-    if (fd == -ENOENT && (how->flags & O_CREAT)) {
-        look = *how;
-        look.flags &= ~(uint64_t)O_TRUNC; /* another may have come first */
-        fd = (int)SYS_CALL(SYS_openat2, directory, path, &look, sizeof look, 0, 0);
-        result = fd < 0 ? fd : shim_take_over(fd, descriptor_path(link, fd), (int)how->flags, true);
-        return result == 0 || result == SHIM_PASS ? fd : result;
-    }
+    if (fd == -ENOENT && (how->flags & O_CREAT))
+        return create_by_openat2(directory, path, how);
     if (fd < 0)
         return fd == -EAGAIN ? fd : SHIM_PASS;
     return open_probed(fd, (int)how->flags & ~O_CREAT, (how->flags & O_CREAT) && (how->flags & O_EXCL));

@@ -1,7 +1,6 @@
 /* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
 #include "interpose/interpose.h"
 
-#include "manage/managed.h"
 #include "manage/rename_hints.h"
 #include "manage/replace.h"
 #include "os/descriptor.h"
@@ -36,7 +35,7 @@ static int replace(struct replace_name *from, struct replace_name *to)
 
     if (!is_regular(to))
         return SHIM_PASS;
-    target = managed_find(&shim_config, to->directory, to->path, &to->status);
+    target = managed_find(to->directory, to->path, &to->status);
     if (target < 0)
         return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
     if (!is_regular(from) ||

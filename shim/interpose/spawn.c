@@ -183,7 +183,9 @@ static void plan_close_from(struct plan *plan, int lowest, size_t done)
 
 static int plan_open(struct plan *plan, const struct action *action)
 {
-    int fd = shim_openat(plan->directory, action->path, action->flags | O_CLOEXEC, action->mode, false);
+    const struct managed_request request = {plan->directory, action->path, action->flags | O_CLOEXEC,
+                                            action->mode, false};
+    int fd = shim_openat(&request);
     int moved;
 
     if (fd == SHIM_PASS)

@@ -1,7 +1,6 @@
 /* The stat family: the payload's size, everything else the real inode's. */
 #include "interpose/interpose.h"
 
-#include "manage/managed.h"
 #include "store/store.h"
 
 #include <sys/sysmacros.h>
@@ -42,7 +41,7 @@ static bool fix_memory(struct stat *status)
 static void fix_path(int directory, const char *path, int flags, struct stat *status)
 {
     if (shim_enabled() && !fix_memory(status))
-        status->st_size = (off_t)managed_payload_size(&shim_config, directory, path, flags, status);
+        status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
 }
 
 /* A descriptor that was opened with O_PATH shows what its path would; others of a raw file show what they read. */

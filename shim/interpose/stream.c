@@ -98,6 +98,8 @@ static int flags_of(const char *mode)
             flags = (flags & ~O_ACCMODE) | O_RDWR;
         else if (*mode == 'x')
             flags |= O_EXCL;
+        else if (*mode == 'e')
+            flags |= O_CLOEXEC;
     return flags;
 }
 
@@ -162,10 +164,10 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
                                : make(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
-static FILE *publish_stream(struct session *session, FILE *stream)
+static FILE *publish_stream(const struct managed_request *request, struct session *session, FILE *stream)
 {
     if (stream == NULL) {
-        session_drop(session);
+        shim_drop(request, session);
         return NULL;
     }
     session_publish(session);
@@ -174,11 +176,9 @@ static FILE *publish_stream(struct session *session, FILE *stream)
 }
 
 /* A stream that libc opened for reading, put on a session if its file is managed. Its descriptor is still at the start. */
-static FILE *take_over(FILE *stream, const char *path)
+static FILE *take_over(FILE *stream, const struct managed_request *request)
 {
-    int fd = descriptor_of(stream);
-    int flags = (int)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0;
-    int error = shim_cover(fd, AT_FDCWD, path, O_RDONLY | flags);
+    int error = shim_cover(descriptor_of(stream), request);
 
     if (error >= 0)
         return stream;
@@ -192,13 +192,14 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
 {
     struct session_found found;
     int flags = shim_enabled() ? flags_of(mode) : -1;
-    int result = flags == -1 ? SHIM_PASS : shim_begin(AT_FDCWD, path, flags, 0666, true, &found);
+    const struct managed_request request = {AT_FDCWD, path, flags, 0666, true};
+    int result = flags == -1 ? SHIM_PASS : shim_begin(&request, &found);
     FILE *stream;
 
     if (result == SHIM_PASS || result == SHIM_ASK) {
         stream = (*real)(path, mode);
         if (result == SHIM_ASK && stream != NULL)
-            stream = take_over(stream, path);
+            stream = take_over(stream, &request);
         remember(stream);
         return stream;
     }
@@ -206,7 +207,8 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
         errno = -result;
         return NULL;
     }
-    return publish_stream(found.session, open_memory(found.session, mode, &(struct maker){.open = *real}));
+    return publish_stream(&request, found.session,
+                          open_memory(found.session, mode, &(struct maker){.open = *real}));
 }
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
@@ -228,6 +230,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
 {
     struct session_found old;
     struct session_found new;
+    struct managed_request request;
     char proc_path[PROC_PATH_SIZE];
     enum session_role role = shim_identify(descriptor_of(stream), &old);
     ino_t buffer_number = role == SESSION_PROGRAM ? old.session->buffer_number : 0;
@@ -247,15 +250,17 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
             goto out;
         if (role == SESSION_PROGRAM)
             (void)session_settle(old.session, buffer_number);
-        error = shim_begin(AT_FDCWD, path, flags, 0666, false, &new);
+        request = (struct managed_request){AT_FDCWD, path, flags, 0666, false};
+        error = shim_begin(&request, &new);
     }
     if (error == SHIM_PASS) {
         result = (*real)(path, mode, stream);
         remember(result);
     } else if (error == 0) {
-        result = publish_stream(
-            new.session, open_memory(new.session, mode,
-                                     &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
+        result =
+            publish_stream(&request, new.session,
+                           open_memory(new.session, mode,
+                                       &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
     } else {
         (void)(*real)("", "r",
                       stream); /* fails, and leaves the stream as this libc does when freopen() fails */

@@ -2,7 +2,6 @@
 #include "interpose/interpose.h"
 
 #include "config/pattern.h"
-#include "manage/managed.h"
 
 #include <stdlib.h>
 
@@ -11,12 +10,13 @@
 /* `path` names the file that `fd` was made for. */
 static int after_making(int fd, const char *path)
 {
+    const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_NOFOLLOW};
     int flags;
     int result;
 
     if (fd < 0 || !shim_enabled() || !pattern_may_name_last(shim_config.paths, &shim_config.names, path))
         return fd;
-    result = managed_opened(&shim_config, AT_FDCWD, path, O_NOFOLLOW, fd);
+    result = managed_opened(&request, fd);
     if (result > 0) {
         flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
         result = shim_take_over(fd, path, flags, true);
@@ -72,7 +72,9 @@ EXPORT int mkostemps64(char *path, int suffix, int flags)
 /* SHIM_PASS, or 0 with the path of the memory file, or a negative errno. */
 static int begin_append(const char *path, struct session_found *found, char buffer[PROC_PATH_SIZE])
 {
-    int result = shim_begin(AT_FDCWD, path, O_WRONLY | O_APPEND, 0, false, found);
+    const struct managed_request request = {
+        .directory = AT_FDCWD, .path = path, .flags = O_WRONLY | O_APPEND};
+    int result = shim_begin(&request, found);
 
     if (result == 0)
         (void)descriptor_path(buffer, found->session->buffer);

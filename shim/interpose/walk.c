@@ -1,8 +1,6 @@
 /* Walks through folders: the libc's own stat of what it finds is invisible to us, so its sizes are put right here. */
 #include "interpose/interpose.h"
 
-#include "manage/managed.h"
-
 #include <fts.h>
 #include <ftw.h>
 
@@ -24,7 +22,7 @@ static bool has_status(int type)
 
 static uint64_t size_at(const char *path, const struct stat *status)
 {
-    return managed_payload_size(&shim_config, AT_FDCWD, path, walk_flags & FTW_PHYS ? AT_SYMLINK_NOFOLLOW : 0,
+    return managed_payload_size(AT_FDCWD, path, walk_flags & FTW_PHYS ? AT_SYMLINK_NOFOLLOW : 0,
                                 status);
 }
 
@@ -127,7 +125,7 @@ static void fix_entry(FTSENT *entry, int directory, const char *name)
 {
     if (entry->fts_info == FTS_F && entry->fts_statp != NULL)
         entry->fts_statp->st_size =
-            (off_t)managed_payload_size(&shim_config, directory, name, 0, entry->fts_statp);
+            (off_t)managed_payload_size(directory, name, 0, entry->fts_statp);
 }
 
 static FTSENT *fix_read(FTSENT *entry)

@@ -1,53 +1,88 @@
-/* Which files are managed: by their canonical path, or as another name of an inode that carries our header.
+/*
+ * Which files are managed:
+ *
+ *   - a regular file whose canonical path a pattern of ATOMSHIM_PATHS matches;
+ *   - one under another name that holds a whole image in the sized format and belongs to root or to
+ *     the effective user of this process: nobody else makes a file managed by what is written into
+ *     it;
+ *   - one that this process has a session on.
+ *
+ * A file without a name, one of the kernel's own file systems, and one whose canonical path needs
+ * PATH_MAX bytes or more is not.
  */
 #ifndef ATOMSHIM_MANAGED_H
 #define ATOMSHIM_MANAGED_H
 
-#include "config/config.h"
 #include "os/sys.h"
 
 /* What managed_open() found, besides a negative errno. */
 enum managed {
-    MANAGED_NO,  /* not ours: make the call as if we were not there. It also gives the errno of a failing open
-                  */
+    MANAGED_NO,  /* not managed: make the call as without us, which also gives the errno of one that fails */
     MANAGED_YES, /* a descriptor of the real inode was opened */
-    MANAGED_ASK, /* nothing was opened: open it as if we were not there, and ask managed_opened() */
+    MANAGED_ASK, /* nothing was opened: open it as without us, and ask managed_opened() */
+};
+
+/* An openat(2). The path stays the caller's. */
+struct managed_request {
+    int directory;
+    const char *path;
+    int flags;
+    mode_t mode;
+    bool may_ask; /* the caller can open the file first and ask managed_opened() then */
+};
+
+/* What managed_open() opened. */
+struct managed_file {
+    int inode;    /* the caller's to close */
+    bool created; /* the file was not there before */
+    dev_t device; /* created: st_dev and st_ino of the file */
+    ino_t number;
 };
 
 /*
- * Opens the real inode behind `path` if open(2) with these arguments would open a managed file:
- * close-on-exec, for reading or, if `flags` ask for writing or O_TRUNC, for both. Nothing is truncated. A
- * file that is not there is created if `flags` say so, with `mode` less the umask, and *created is set. With `may_ask` it
- * costs nothing where the file is only to be read. Else what is not managed costs one system call (lstat) where the last
- * component could match nothing, or is no regular file; two where it is named by that alone, in the current folder (getcwd)
- * or in `directory` (readlink); four by a longer path (the folder is opened for its readlink), and five by a symbolic
- * link. Returns enum managed, or the negative errno with which open(2) fails. *inode is the caller's to close.
+ * Opens the real inode if the request is for a managed file: close-on-exec, for reading or, if the
+ * flags ask for writing or O_TRUNC, for both. Nothing is truncated. A file that is not there is
+ * created if the flags say so, with the mode less the umask. Returns enum managed, or the negative
+ * errno with which open(2) fails; then nothing was created.
+ *
+ * Cost, in system calls, of a file that is not managed: none with `may_ask` if it is only to be
+ * read. Else one (lstat) if its last component could match nothing, or it is no regular file; two
+ * if it is named by that alone (getcwd or readlink); four by a longer path, whose folder is opened;
+ * five by a symbolic link.
  */
-int managed_open(const struct config *config, int directory, const char *path, int flags, mode_t mode,
-                 bool may_ask, int *inode, bool *created);
-
-/* Is the file that `fd` was opened on as `path`, with `flags`, managed? If not, that costs one system call (lstat or
- * fstat), or two (fstat, readlink) where the last component could match. Returns 1, 0, or a negative errno. */
-int managed_opened(const struct config *config, int directory, const char *path, int flags, int fd);
+int managed_open(const struct managed_request *request, struct managed_file *file);
 
 /*
- * Opens the regular file `path`, whose lstat is `status`, as it is, for O_PATH, if it is managed. Returns a descriptor,
- * -ENOENT if it is not, or a negative errno. One that no pattern could match costs nothing.
+ * Takes away a file that an open made and then could not go on with, if it is empty and still has
+ * the name.
  */
-int managed_find(const struct config *config, int directory, const char *path, const struct stat *status);
+void managed_remove_created(const struct managed_request *request, const struct managed_file *file);
 
-/* Opens `fd`, an O_PATH descriptor of `path`, with `flags`, close-on-exec. Returns a descriptor or a negative errno. */
+/*
+ * Tells whether the file that `fd` was opened on by this request is managed. Returns 1, 0, or a
+ * negative errno. Cost of one that is not: one system call (lstat or fstat), or two (fstat,
+ * readlink) if its last component could match.
+ */
+int managed_opened(const struct managed_request *request, int fd);
+
+/*
+ * Opens the regular file `path`, whose lstat is `status`, for O_PATH, if it is managed. Returns a
+ * descriptor, -ENOENT if it is not, or a negative errno. One that no pattern could match costs
+ * nothing.
+ */
+int managed_find(int directory, const char *path, const struct stat *status);
+
+/*
+ * Opens `fd`, an O_PATH descriptor of `path`, with `flags`, close-on-exec. Returns a descriptor or
+ * a negative errno.
+ */
 int managed_reopen(int directory, const char *path, int fd, int flags);
 
-/* The directory that `path` lies in, as an O_PATH descriptor, or a negative errno. */
-int managed_open_parent(int directory, const char *path);
-
 /*
- * The payload size of the managed file at `path`, whose status is `status`, for stat(2). `flags`:
- * AT_SYMLINK_NOFOLLOW as given there. Returns st_size unless the file is managed, in our format and readable.
- * No system call unless st_size is one that a file in our format can have.
+ * Returns the size in bytes that stat(2) is to show for `path`, whose status is `status`: of the
+ * payload if the file is managed, sized and readable, else st_size. `flags` may hold
+ * AT_SYMLINK_NOFOLLOW. No system call unless st_size is one that a sized file can have.
  */
-uint64_t managed_payload_size(const struct config *config, int directory, const char *path, int flags,
-                              const struct stat *status);
+uint64_t managed_payload_size(int directory, const char *path, int flags, const struct stat *status);
 
 #endif

@@ -5,9 +5,9 @@
 #include "manage/replace.h"
 
 #include "manage/managed.h"
+#include "manage/rights.h"
 #include "os/descriptor.h"
 #include "os/log.h"
-#include "os/proc.h"
 #include "os/signals.h"
 #include "session/buffer.h"
 #include "session/session.h"
@@ -17,25 +17,6 @@
 
 #include <errno.h>
 #include <string.h>
-
-enum { PERMISSIONS = 07777 };
-
-bool replace_carries_mode(mode_t from, mode_t target, mode_t umask)
-{
-    from &= PERMISSIONS;
-    return from != (target & PERMISSIONS) && from != 0600 && from != (0666 & ~umask);
-}
-
-/* "Umask:\t0022" in /proc/self/status: umask(2) could only be asked by changing it, for all threads. */
-static mode_t current_umask(void)
-{
-    char text[256];
-    uint64_t umask = 022;
-
-    if (proc_read(PROC_SELF, "status", text, sizeof text) > 0)
-        (void)proc_find_field(text, "Umask", 8, &umask); /* since Linux 4.7 */
-    return (mode_t)umask;
-}
 
 /* What rename(2) asks of the side that loses a name. rmdir(2) asks the same, and then finds that it is no folder. */
 static int may_unlink(const struct replace_name *from)
@@ -205,42 +186,77 @@ static int begin(const struct replace_name *to, int target, int source, int flag
     return error;
 }
 
-static void carry_over(int inode, const struct stat *from, const struct stat *before)
-{
-    const struct timespec times[2] = {from->st_atim, from->st_mtim};
-    bool same_owner = from->st_uid == before->st_uid && from->st_gid == before->st_gid;
-    mode_t mode = from->st_mode & (same_owner ? PERMISSIONS : 0777);
+/* A rename that is under way: the session's file is to get the content of `source`. */
+struct replacement {
+    const struct replace_name *from;
+    const struct replace_name *to;
+    int source;
+    struct session *session;
+};
 
-    if (replace_carries_mode(mode, before->st_mode, current_umask()))
-        (void)sys_fchmod(inode, mode);
+static void set_times(int inode, const struct stat *status)
+{
+    const struct timespec times[2] = {status->st_atim, status->st_mtim};
+
     (void)sys_utimensat(inode, NULL, times, 0);
 }
 
-/* The source could not be removed. */
-static void put_back(const struct session *session, int kept, const struct stat *before)
+/* The source could not be removed: commits the old content, which is in `kept`, again. */
+static void put_back(const struct session *session, int kept, const struct rights *rights,
+                     const struct stat *before)
 {
-    const struct timespec times[2] = {before->st_atim, before->st_mtim};
     struct session old = *session;
 
     old.buffer = kept;
     old.flags &= ~(unsigned)SESSION_REPLACES; /* the old content is rescued if it cannot be put back */
     session_set_base(&old, (struct session_base){.force = true});
-    if (session_commit(&old, true) != 0)
+    (void)rights_narrow(rights, session->inode);
+    if (session_commit(&old, true) == 0)
+        rights_grant_before(rights, session->inode);
+    else {
+        rights_grant_after(rights, session->inode);
         log_line(LOG_ERROR, "that was to undo a rename: the file has the new content");
-    (void)sys_fchmod(session->inode, before->st_mode & PERMISSIONS);
-    (void)sys_utimensat(session->inode, NULL, times, 0);
+    }
+    set_times(session->inode, before);
+}
+
+/* The commit and the removal of the source, between rights_look() and rights_release(). */
+static int commit_with_rights(const struct replacement *replacement, int kept, const struct rights *rights,
+                              const struct stat *before)
+{
+    struct session *session = replacement->session;
+    const struct replace_name *from = replacement->from;
+    int error = rights_narrow(rights, session->inode);
+
+    if (error != 0) {
+        log_line(LOG_ERROR, "%s: cannot be replaced: its mode cannot be changed to that of the new file: %s",
+                 replacement->to->path, log_errno(error));
+        return error;
+    }
+    error = session_commit(session, true);
+    if (error != 0) {
+        rights_grant_before(rights, session->inode);
+        return error;
+    }
+    rights_grant_after(rights, session->inode);
+    set_times(session->inode, &from->status);
+    error = sys_unlinkat(from->directory, from->path, 0);
+    if (error != 0)
+        put_back(session, kept, rights, before);
+    return error;
 }
 
 /* With the lock held. */
-static int commit_and_unlink(struct session *session, const struct replace_name *from,
-                             const struct replace_name *to)
+static int commit_and_unlink(const struct replacement *replacement)
 {
+    struct session *session = replacement->session;
     struct store_image image;
+    struct rights rights;
     struct stat before;
     int kept;
     int error;
 
-    if (!leads_to(from) || !leads_to(to))
+    if (!leads_to(replacement->from) || !leads_to(replacement->to))
         return REPLACE_AGAIN;
     kept = buffer_scratch(session_config->rescue_dir);
     if (kept < 0)
@@ -249,21 +265,19 @@ static int commit_and_unlink(struct session *session, const struct replace_name 
     if (error == 0)
         error = store_load(session->inode, kept, (struct store_wait){.locked = true}, &image);
     if (error == 0)
-        error = session_commit(session, true);
-    else
-        session_report(session, NULL, 0, error);
+        error = rights_look(&rights, session->inode, replacement->source, &replacement->from->status);
     if (error == 0) {
-        carry_over(session->inode, &from->status, &before);
-        error = sys_unlinkat(from->directory, from->path, 0);
-        if (error != 0)
-            put_back(session, kept, &before);
-    }
+        error = commit_with_rights(replacement, kept, &rights, &before);
+        rights_release(&rights);
+    } else
+        session_report(session, NULL, 0, error);
     (void)sys_close(kept);
     return error;
 }
 
-static int replace(struct session *session, const struct replace_name *from, const struct replace_name *to)
+static int replace(const struct replacement *replacement)
 {
+    struct session *session = replacement->session;
     const unsigned flags = session->flags;
     struct signals_held held = signals_hold(SIGXFSZ); /* see session_commit() */
     struct filelock lock;
@@ -275,7 +289,7 @@ static int replace(struct session *session, const struct replace_name *from, con
     if (error != 0)
         session_report(session, NULL, 0, error);
     else {
-        error = commit_and_unlink(session, from, to);
+        error = commit_and_unlink(replacement);
         if (!(flags & SESSION_LOCKED))
             filelock_release(&lock);
     }
@@ -300,11 +314,30 @@ static int open_source(const struct replace_name *from, bool *is_ours)
     return fd;
 }
 
+/* Replaces the target by what `source` is open on. */
+static int replace_by(const struct replace_name *from, const struct replace_name *to, int target, int source)
+{
+    const struct holders holders = look_for_holders(&from->status);
+    const int append = holders.writable && !holders.others ? O_APPEND : 0;
+    struct session_found found;
+    int error = begin(to, target, source, O_RDWR | append, &found);
+
+    if (error != 0)
+        return error;
+    error = replace(&(struct replacement){from, to, source, found.session});
+    if (error == 0 && holders.writable)
+        take_writers_over(&from->status, found.session);
+    else {
+        if (found.session->flags & SESSION_LOCKED)
+            filelock_give_up(found.session->inode);
+        session_drop(found.session);
+    }
+    return error;
+}
+
 int replace_commit(const struct replace_name *from, const struct replace_name *to, int target)
 {
     struct round round = {.file = &from->status};
-    struct holders holders;
-    struct session_found found;
     bool is_ours = false;
     int source;
     int error = may_unlink(from);
@@ -317,22 +350,13 @@ int replace_commit(const struct replace_name *from, const struct replace_name *t
     if (source < 0)
         return source;
     (void)rendezvous_wait(source, session_config->lock_timeout);
-    holders = look_for_holders(&from->status);
-    error = begin(to, target, source, O_RDWR | (holders.writable && !holders.others ? O_APPEND : 0), &found);
-    if (error != 0)
-        goto out;
-    error = replace(found.session, from, to);
-    if (error == 0 && holders.writable)
-        take_writers_over(&from->status, found.session);
-    else {
-        if (found.session->flags & SESSION_LOCKED)
-            filelock_give_up(found.session->inode);
-        session_drop(found.session);
-    }
-    if (error == 0 && is_ours)
-        tell_other_writers(from, source);
-out:
-    if (is_ours)
+    error = replace_by(from, to, target, source);
+    if (error == 0 && to->status.st_nlink > 1)
+        log_line(LOG_INFO, "%s: replaced by a rename; its other names show the new content, too", to->path);
+    if (is_ours) {
+        if (error == 0)
+            tell_other_writers(from, source);
         (void)sys_close(source);
+    }
     return error;
 }

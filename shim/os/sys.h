@@ -250,6 +250,11 @@ static inline int sys_getpid(void)
     return (int)SYS_CALL(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
+static inline uid_t sys_geteuid(void)
+{
+    return (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+}
+
 static inline int sys_gettid(void)
 {
     return (int)SYS_CALL(SYS_gettid, 0, 0, 0, 0, 0, 0);

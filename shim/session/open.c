@@ -212,8 +212,9 @@ static unsigned initial_flags(bool stray, int flags, bool created)
     unsigned result = stray ? SESSION_STRAY : 0u;
 
     if (descriptor_wants_writing(flags))
-        result |=
-            SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u) | (created ? SESSION_CREATED : 0u);
+        result |= SESSION_WRITABLE | (flags & O_APPEND ? SESSION_APPEND : 0u);
+    if (created)
+        result |= SESSION_CREATED;
     if (descriptor_wants_writing(flags) && session_config->isolation == CONFIG_SESSION)
         result |= SESSION_LOCKED;
     return result;
@@ -320,9 +321,10 @@ int session_open_descriptor(struct session *session, int flags)
 {
     char path[PROC_PATH_SIZE];
 
-    return session->early >= 0 ? take_early(session, (flags & O_CLOEXEC) != 0)
-                               : sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
-                                            flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY), 0);
+    return session->early >= 0
+               ? take_early(session, (flags & O_CLOEXEC) != 0)
+               : sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
+                            flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_DIRECT), 0);
 }
 
 int session_hand_out(struct session *session, int flags)

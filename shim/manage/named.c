@@ -1,0 +1,176 @@
+#include "manage/named.h"
+
+#include "config/pattern.h"
+#include "os/descriptor.h"
+#include "os/log.h"
+#include "os/path.h"
+#include "os/path_without_proc.h"
+#include "os/scratch.h"
+#include "session/buffer.h"
+#include "session/session.h"
+
+#include <limits.h>
+#include <string.h>
+
+bool named_is_transient(int error)
+{
+    static const int errors[] = {EIO, ENOMEM, EINTR, EAGAIN, EMFILE, ENFILE, ESTALE, ETIMEDOUT};
+
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        if (error == -errors[i])
+            return true;
+    return false;
+}
+
+bool named_may_match(const char *path)
+{
+    return pattern_may_name_last(session_config->paths, &session_config->names, path);
+}
+
+static bool is_same(const struct stat *status, const struct stat *other)
+{
+    return status->st_dev == other->st_dev && status->st_ino == other->st_ino;
+}
+
+bool named_is_same_file(int fd, int other)
+{
+    struct stat status;
+    struct stat found;
+
+    return sys_fstat(fd, &status) == 0 && sys_fstat(other, &found) == 0 && is_same(&status, &found);
+}
+
+/*
+ * Appends "/NAME" to the `length` bytes in `path`, if there is a name, and compares that with the
+ * patterns.
+ */
+static int entry_matches(char *path, size_t length, const char *name)
+{
+    if (length + (name != NULL ? 1 + strlen(name) : 0) >= PATH_MAX)
+        return 0;
+    if (name != NULL) {
+        if (length > 1)
+            path[length++] = '/';
+        length = (size_t)(stpcpy(path + length, name) - path);
+    }
+    path[length] = '\0';
+    return pattern_match(session_config->paths, path);
+}
+
+/*
+ * Without /proc the path is followed step by step; what is there now may be another file than `fd`.
+ */
+static int matches_without_proc(const struct named *named, int fd, bool is_folder, char path[PATH_MAX])
+{
+    struct stat status;
+    struct stat found;
+    int n = path_without_proc(named->directory, named->path, path);
+
+    if (n < 0)
+        return named_is_transient(n) ? n : 0;
+    if (!is_folder &&
+        (sys_fstat(fd, &status) != 0 || sys_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
+         !is_same(&status, &found)))
+        return -EAGAIN;
+    return pattern_match(session_config->paths, path);
+}
+
+int named_matches(const struct named *named, int fd, const char *name)
+{
+    char link[PROC_PATH_SIZE];
+    struct scratch scratch;
+    char *path;
+    int match = 0;
+    ssize_t n;
+
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    path = scratch.bytes;
+    n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
+    if (buffer_is_proc_missing((int)n))
+        match = matches_without_proc(named, fd, name != NULL, path);
+    else if (n < 0 && named_is_transient((int)n))
+        match = (int)n;
+    else if (n < 0)
+        log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
+                 log_errno((int)n));
+    else if (n > 0 && path[0] == '/')
+        match = entry_matches(path, (size_t)n, name);
+    scratch_give(&scratch);
+    return match;
+}
+
+/*
+ * named_matches() for the file `name` in the current directory; 1, too, if that was removed or lies
+ * beyond the root.
+ */
+static int matches_here(const char *name)
+{
+    struct scratch scratch;
+    int match = 1;
+    long n;
+
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    n = SYS_CALL(SYS_getcwd, scratch.bytes, PATH_MAX, 0, 0, 0, 0); /* with the NUL */
+    if (n > 1 && *(const char *)scratch.bytes == '/')
+        match = entry_matches(scratch.bytes, (size_t)n - 1, name);
+    scratch_give(&scratch);
+    return match;
+}
+
+int named_matches_in_folder(const struct named *named)
+{
+    const char *name = path_last_component(named->path);
+    int folder;
+    int match;
+
+    if (name == named->path)
+        return named->directory == AT_FDCWD ? matches_here(name)
+                                            : named_matches(named, named->directory, name);
+    folder = named_open_folder(named);
+    if (folder < 0)
+        return folder == -EACCES ? 1 : named_is_transient(folder) ? folder : 0;
+    match = named_matches(named, folder, name);
+    (void)sys_close(folder);
+    return match;
+}
+
+int named_open_folder(const struct named *named)
+{
+    size_t length = (size_t)(path_last_component(named->path) - named->path);
+    struct scratch scratch;
+    int fd;
+
+    if (length >= PATH_MAX)
+        return -ENAMETOOLONG;
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    memcpy(scratch.bytes, length != 0 ? named->path : "./", length != 0 ? length : 2);
+    ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
+    fd = sys_openat(named->directory, scratch.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    scratch_give(&scratch);
+    return fd;
+}
+
+int named_open_again(const struct named *named, int fd, int flags)
+{
+    char link[PROC_PATH_SIZE];
+    int again = sys_openat(AT_FDCWD, descriptor_path(link, fd), flags | O_CLOEXEC | O_NOCTTY, 0);
+
+    if (!buffer_is_proc_missing(again))
+        return again;
+    again = sys_openat(named->directory, named->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
+    if (again >= 0 && !named_is_same_file(fd, again)) {
+        (void)sys_close(again);
+        again = -EAGAIN;
+    }
+    return again;
+}
+
+int named_open_unseen(const struct named *named, int fd, int flags)
+{
+    int again = named_open_again(named, fd, flags | O_NOATIME);
+
+    return again == -EPERM ? named_open_again(named, fd, flags) : again;
+}

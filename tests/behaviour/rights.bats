@@ -1,0 +1,203 @@
+#!/usr/bin/env bats
+# The shim gives nobody a right that he would not have without it, and takes the kernel's guards from nothing.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    helpers_let_others_in
+    unprotected=''
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+needs_root() {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+}
+
+# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what was.
+protect() {
+    local setting file
+    for setting in regular symlinks fifos; do
+        file=/proc/sys/fs/protected_$setting
+        [ -f "$file" ] || return 1
+        [ "$(cat "$file")" = 0 ] || continue
+        (echo 1 >"$file") 2>/dev/null || return 1
+        unprotected="$unprotected $file"
+    done
+}
+
+teardown() {
+    local file
+    for file in $unprotected; do echo 0 >"$file"; done
+}
+
+as_nobody() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+}
+
+# planted FILE: a file of nobody's, writable for all, that holds a whole image.
+planted() {
+    wrapped sh -c 'echo planted >"$1"' sh "$MANAGED/image"
+    cp "$MANAGED/image" "$1"
+    chown 65534:65534 "$1"
+    chmod 666 "$1"
+}
+
+elsewhere() {
+    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=/nowhere/file "$@"
+}
+
+@test "an image in another user's file makes it managed for nobody but him and what belongs to root" {
+    needs_root
+    mkdir -m 777 box
+    planted box/report
+    (umask 077 && echo secret >secret)
+    elsewhere mv -f secret box/report
+    assert_equal "$(stat -c '%u %a' box/report)" '0 600' 'what root moved there'
+    assert_equal "$(cat box/report)" secret
+    planted box/report
+    assert_equal "$(elsewhere cat box/report | head -c 10)" "$(head -c 10 box/report)" 'read by root'
+    elsewhere sh -c 'echo new >box/report'
+    assert_equal "$(cat box/report)" new 'written by root'
+    planted box/report
+    assert_equal "$(elsewhere as_nobody cat box/report)" planted 'read by its owner'
+    assert_equal "$(elsewhere as_nobody stat -c %s box/report)" 8 'its size for its owner'
+    [ "$(elsewhere stat -c %s box/report)" -gt 8 ]
+    chown 0:0 box/report
+    assert_equal "$(elsewhere as_nobody cat box/report)" planted "root's, read by another user"
+}
+
+@test "a damaged image under a name that no pattern names makes nothing managed" {
+    wrapped sh -c 'echo content >"$1"' sh "$MANAGED/image"
+    cp "$MANAGED/image" copy
+    assert_equal "$(elsewhere cat copy)" content 'whole'
+    sed -i 's/content/contenT/' copy
+    assert_equal "$(elsewhere head -c 10 copy)" '#atomshim/' damaged
+    elsewhere sh -c 'echo new >copy'
+    assert_equal "$(cat copy)" new 'written'
+}
+
+@test "fs.protected_regular, fs.protected_symlinks, fs.protected_fifos keep their meaning for managed files" {
+    needs_root
+    protect || skip 'needs fs.protected_regular, fs.protected_symlinks and fs.protected_fifos'
+    chmod 1777 "$MANAGED"
+    tries() { # FILE FLAGS: opens it with these flags, and says how that went
+        python3 -S -c '
+import errno, os, sys
+try: os.close(os.open(sys.argv[1], eval(sys.argv[2]), 0o600)); print("opened")
+except OSError as error: print(errno.errorcode[error.errno])' "$1" "$2"
+    }
+    wrapped as_nobody sh -c 'echo his >"$1" && chmod 666 "$1"' sh "$MANAGED/sized"
+    as_nobody sh -c 'echo his >"$1" && chmod 666 "$1" && mkfifo -m 666 "$2" && ln -s /etc/hostname "$3"' sh \
+        "$MANAGED/plain" "$MANAGED/fifo" "$MANAGED/link"
+    for name in sized plain fifo link; do
+        for flags in 'os.O_WRONLY | os.O_CREAT' 'os.O_RDWR | os.O_CREAT | os.O_TRUNC' 'os.O_RDWR | os.O_CREAT | os.O_APPEND'; do
+            assert_equal "$(tries "$MANAGED/$name" "$flags")" EACCES "$name, $flags, without the shim"
+            assert_equal "$(wrapped tries "$MANAGED/$name" "$flags")" EACCES "$name, $flags"
+        done
+    done
+    for name in sized plain; do
+        assert_equal "$(wrapped tries "$MANAGED/$name" 'os.O_WRONLY')" opened "$name, not to be created"
+        assert_equal "$(payload "$MANAGED/$name")" his "$name"
+        wrapped as_nobody sh -c 'printf new >"$1"' sh "$MANAGED/$name"
+        assert_equal "$(payload "$MANAGED/$name")" new "$name, by its owner"
+    done
+}
+
+# killed_rename CALL COUNT: renames a new file onto the managed one, with SIGKILL at that call.
+killed_rename() {
+    wrapped strace -qq -o trace -e "trace=$1" -e "inject=$1:signal=KILL:when=$2" \
+        perl -e 'rename $ARGV[0], $ARGV[1] or die $!' "$MANAGED/made" "$MANAGED/file" 2>/dev/null || true
+    grep -q 'killed by SIGKILL' trace
+}
+
+# killed_renames MODE-OF-OLD MODE-OF-NEW [PREPARE CHECK]: kills a rename at each call that changes something. What is
+# found then is the old or the new content, under a mode without a bit that its file did not have.
+killed_renames() {
+    local call count allowed kills=0
+    for call in fchmod pwrite64 pwritev ftruncate fallocate fsync fdatasync fsetxattr fremovexattr unlinkat utimensat; do
+        for ((count = 1; ; count++)); do
+            rm -rf "$MANAGED" && mkdir "$MANAGED"
+            wrapped sh -c 'echo old >"$1"' sh "$MANAGED/file"
+            chmod "$1" "$MANAGED/file"
+            echo new >"$MANAGED/made"
+            chmod "$2" "$MANAGED/made"
+            [ $# -lt 3 ] || "$3"
+            killed_rename "$call" "$count" || break
+            kills=$((kills + 1))
+            mode=$(stat -c %a "$MANAGED/file")
+            case $(payload "$MANAGED/file") in
+            old) allowed=$1 ;;
+            new) allowed=$2 ;;
+            *) return 1 ;;
+            esac
+            [ $((0$mode & ~0$allowed)) = 0 ] || {
+                echo "killed at $call $count: $(payload "$MANAGED/file") with mode $mode, which had $allowed"
+                return 1
+            }
+            [ $# -lt 4 ] || "$4" || return 1
+        done
+        assert_equal "$(payload "$MANAGED/file") $(stat -c %a "$MANAGED/file")" "new $2" "not killed"
+    done
+    [ "$kills" -ge 10 ]
+}
+
+@test "a rename onto a managed file, killed at any call: no content under a mode that is wider than its own" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    killed_renames 644 640
+    killed_renames 600 664
+    killed_renames 4755 755
+    killed_renames 664 606
+}
+
+@test "a rename that fails leaves the old content and the old mode, wherever it fails" {
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    for call in unlinkat pwrite64 fdatasync fchmod; do
+        rm -rf "$MANAGED" && mkdir "$MANAGED"
+        wrapped sh -c 'echo old >"$1"' sh "$MANAGED/file"
+        chmod 600 "$MANAGED/file"
+        [ "$call" != fchmod ] || chmod 644 "$MANAGED/file"
+        before=$(stat -c %a "$MANAGED/file")
+        echo new >"$MANAGED/made"
+        chmod 640 "$MANAGED/made"
+        # the first unlinkat() asks whether the name may go, and removes nothing
+        when=1
+        [ "$call" != unlinkat ] || when=2
+        run wrapped strace -qq -f -o trace -e "trace=$call" -e "inject=$call:error=EPERM:when=$when" \
+            perl -e 'rename $ARGV[0], $ARGV[1] or die $!' "$MANAGED/made" "$MANAGED/file"
+        [ "$status" -ne 0 ] || { echo "$call did not fail: $output"; cat trace; return 1; }
+        assert_equal "$(payload "$MANAGED/file") $(stat -c %a "$MANAGED/file")" "old $before" "after a failing $call"
+        assert_equal "$(cat "$MANAGED/made")" new 'the source'
+    done
+}
+
+@test "set-id bits are not inherited by what is renamed onto a file" {
+    echo old >"$MANAGED/file"
+    chmod 4755 "$MANAGED/file"
+    echo new >"$MANAGED/made"
+    chmod 600 "$MANAGED/made"
+    wrapped perl -e 'rename $ARGV[0], $ARGV[1] or die $!' "$MANAGED/made" "$MANAGED/file"
+    assert_equal "$(payload "$MANAGED/file") $(stat -c %a "$MANAGED/file")" 'new 755'
+}
+
+@test "an access control list goes with the mode: a rename shows the new content to nobody whom the new file left out" {
+    needs_root
+    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    "$ROOT/scripts/bootstrap" test >/dev/null 2>&1 || skip 'needs setfacl, and it cannot be installed'
+    : >probe
+    setfacl -m u:65534:rw probe 2>/dev/null || skip 'needs a file system with access control lists'
+    give() { setfacl -m u:65534:rw "$MANAGED/file"; }
+    check() {
+        [ "$(payload "$MANAGED/file")" = old ] || ! as_nobody cat "$MANAGED/file" >/dev/null 2>&1 || {
+            echo 'nobody reads the new content'
+            return 1
+        }
+    }
+    killed_renames 660 640 give check
+    assert_equal "$(getfacl -cs "$MANAGED/file")" '' 'in the end'
+    # a program that keeps the mode keeps the list
+    rm -rf "$MANAGED" && mkdir "$MANAGED"
+    echo old >"$MANAGED/file" && give
+    wrapped sed -i s/old/new/ "$MANAGED/file"
+    assert_equal "$(as_nobody "$ROOT/build/atomshim" cat "$MANAGED/file")" new 'kept by sed -i'
+}
