@@ -1,5 +1,7 @@
-/* The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio are fine
- * here. */
+/*
+ * The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio
+ * are fine here.
+ */
 #ifndef ATOMSHIM_CLI_H
 #define ATOMSHIM_CLI_H
 
@@ -14,7 +16,9 @@ enum {
     CLI_NOT_FOUND = 127,
 };
 
-/* Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an exit status.
+/*
+ * Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an
+ * exit status.
  */
 int cli_run(int argc, char *argv[]);
 int cli_cat(int argc, char *argv[]);
@@ -26,7 +30,10 @@ int cli_inject(int argc, char *argv[]);
 /* argv[0] of the process: where it was started from, should /proc not be there. */
 extern const char *cli_self;
 
-/* "atomshim: TEXT\n" on stderr: always one line, whatever control characters a file name brings along. */
+/*
+ * "atomshim: TEXT\n" on stderr: always one line, whatever control characters a file name brings
+ * along.
+ */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same on stdout, without the prefix. */
@@ -35,7 +42,9 @@ void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints a help text. Returns an exit status. */
 int cli_help(const char *text);
 
-/* Flushes stdout. Returns `status`, or CLI_BAD after a complaint if something could not be written. */
+/*
+ * Flushes stdout. Returns `status`, or CLI_BAD after a complaint if something could not be written.
+ */
 int cli_finish(int status);
 
 #endif

@@ -1,4 +1,7 @@
-/* doctor: will a program be covered, has the file system what is needed, what do the patterns match, and how is that? */
+/*
+ * doctor: will a program be covered, has the file system what is needed, what do the patterns
+ * match, and how is that?
+ */
 #include "cli/doctor.h"
 #include "cli/cli.h"
 #include "cli/paths.h"

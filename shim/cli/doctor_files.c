@@ -190,7 +190,10 @@ static void look_below(const char *pattern, size_t length, const char *paths)
         doctor_note("%.*s: matches no file right now", (int)length, pattern);
 }
 
-/* Looks below the pattern `item`, or below the last one that it is resolved to: of a link to a file, the file's. */
+/*
+ * Looks below the pattern `item`, or below the last one that it is resolved to: of a link to a
+ * file, the file's.
+ */
 static void look_at_pattern(const struct pattern_item *item, const char *paths)
 {
     int length = (int)(item->end - item->start);

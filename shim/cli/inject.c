@@ -1,4 +1,6 @@
-/* inject: puts the command and the library into a folder, for programs whose image stays as it is. */
+/*
+ * inject: puts the command and the library into a folder, for programs whose image stays as it is.
+ */
 #include "cli/cli.h"
 #include "cli/preload.h"
 

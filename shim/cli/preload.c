@@ -30,8 +30,10 @@ bool preload_find_command(char path[PATH_MAX])
     return true;
 }
 
-/* A loader takes what it can map executable: it is no permission of the file that forbids it, but the mount's
- * noexec. */
+/*
+ * A loader takes what it can map executable: it is no permission of the file that forbids it, but
+ * the mount's noexec.
+ */
 static const char *check_shim(int fd, struct program_kind *kind)
 {
     Elf64_Ehdr elf;

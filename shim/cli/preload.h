@@ -8,15 +8,16 @@
 bool preload_find_command(char path[PATH_MAX]);
 
 /*
- * Finds libatomshim.so beside the running command or in the place of installation, and makes sure that a
- * loader will take it: a shared object that can be mapped executable, under a name that LD_PRELOAD can carry.
- * Fills `path` and *kind. Returns false after a complaint.
+ * Finds libatomshim.so beside the running command or in the place of installation, and makes sure
+ * that a loader will take it: a shared object that can be mapped executable, under a name that
+ * LD_PRELOAD can carry. Fills `path` and *kind. Returns false after a complaint.
  */
 bool preload_find(char path[PATH_MAX], struct program_kind *kind);
 
 /*
- * Puts `path` into LD_PRELOAD, behind what is there already. Another libatomshim.so in the list gives way to
- * it: two shims in one process would commit everything twice. Returns false if there is no memory.
+ * Puts `path` into LD_PRELOAD, behind what is there already. Another libatomshim.so in the list
+ * gives way to it: two shims in one process would commit everything twice. Returns false if there
+ * is no memory.
  */
 bool preload_set(const char *path);
 

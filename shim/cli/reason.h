@@ -13,22 +13,28 @@ void reason_of_program(const struct program_answer *answer, const struct program
                        char text[REASON_PROGRAM_SIZE]);
 
 /*
- * program_loads_shim() for the program that execvp(3) runs in the end, through env(1). Returns true, or false and the reason.
- * *answer is filled in, too.
+ * program_loads_shim() for the program that execvp(3) runs in the end, through env(1). Returns
+ * true, or false and the reason. *answer is filled in, too.
  */
 bool reason_loads_shim(const char *path, const struct program_kind *shim, struct program_answer *answer,
                        char text[REASON_PROGRAM_SIZE]);
 
-/* Returns what in the program may escape the shim though it loads: a sentence about "it", of static storage, or NULL. Of `index`
- * 0, 1, ...: the next such finding; NULL ends them. */
+/*
+ * Returns what in the program may escape the shim though it loads: a sentence about "it", of static
+ * storage, or NULL. Of `index` 0, 1, ...: the next such finding; NULL ends them.
+ */
 const char *reason_of_doubt(const char *program, int index);
 
-/* Tells whether `name` stands between two NULs in the file, as in a table of strings: a library that it needs, a function. */
+/*
+ * Tells whether `name` stands between two NULs in the file, as in a table of strings: a library
+ * that it needs, a function.
+ */
 bool reason_mentions(const char *path, const char *name);
 
 /*
- * Returns why programs without the shim, or parts of those with it, will read the bytes of the file at `path` (canonical) as
- * they are, so that it should be plain: a phrase of static storage, or NULL if nothing is known.
+ * Returns why programs without the shim, or parts of those with it, will read the bytes of the file
+ * at `path` (canonical) as they are, so that it should be plain: a phrase of static storage, or
+ * NULL if nothing is known.
  */
 const char *reason_to_be_plain(const char *path);
 

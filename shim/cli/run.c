@@ -77,7 +77,10 @@ static const struct option *find_option(const char *argument)
     return NULL;
 }
 
-/* Takes the option at argv[i], which may be NULL-terminated there. Returns the index behind it, or -1. */
+/*
+ * Takes the option at argv[i], which may be NULL-terminated there. Returns the index behind it, or
+ * -1.
+ */
 static int take_option(char *argv[], int i, struct request *request)
 {
     const struct option *option = find_option(argv[i]);
@@ -107,7 +110,10 @@ static int take_option(char *argv[], int i, struct request *request)
     return i + 1;
 }
 
-/* Returns the index of PROGRAM, or -1 after a complaint. With request->help the result means nothing. */
+/*
+ * Returns the index of PROGRAM, or -1 after a complaint. With request->help the result means
+ * nothing.
+ */
 static int take_options(int argc, char *argv[], struct request *request)
 {
     int i = 1;
@@ -147,7 +153,9 @@ static bool check_config(struct config *config)
     return false;
 }
 
-/* Makes sure that the shim will be in `file`. Returns false after a complaint if the program must not be run.
+/*
+ * Makes sure that the shim will be in `file`. Returns false after a complaint if the program must
+ * not be run.
  */
 static bool prepare(const char *name, const char *file, bool force)
 {

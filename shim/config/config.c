@@ -26,7 +26,10 @@ static bool read_word(const char *value, const char *const words[], int *result)
     return false;
 }
 
-/* Each of the following puts a good value into *config, or returns what is accepted instead. */
+/*
+ * Each function of the following puts a good value into *config, or returns what is accepted
+ * instead.
+ */
 
 static const char *set_format(struct config *config, const char *value)
 {
@@ -103,14 +106,14 @@ static const char *set_log_file(struct config *config, const char *value)
     return NULL;
 }
 
-/* Its faults are reported by check_paths(), which names the pattern. */
+/* check_paths() reports the faults, and names the pattern. */
 static const char *set_paths(struct config *config, const char *value)
 {
     config->paths = value;
     return NULL;
 }
 
-/* Read before anything else, and by itself. */
+/* config_parse() has read the value before all others. */
 static const char *set_disable(struct config *config, const char *value)
 {
     (void)config;
@@ -130,7 +133,7 @@ static const struct setting {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-/* The value in an entry "NAME=value", or NULL if its name is another. */
+/* Returns the value in an entry "NAME=value", or NULL if the entry has another name. */
 static const char *value_of(const char *entry, const char *name)
 {
     size_t length = strlen(name);
@@ -138,7 +141,10 @@ static const char *value_of(const char *entry, const char *name)
     return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
 }
 
-/* As getenv(3): the first one counts. An empty value is none. */
+/*
+ * Returns the value of the first entry of that name, as getenv(3) does; NULL if there is none, or
+ * an empty one.
+ */
 static const char *look_up(char *const environment[], const char *name)
 {
     for (; *environment != NULL; environment++) {

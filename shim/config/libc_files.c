@@ -3,8 +3,9 @@
 #include "config/pattern.h"
 
 /*
- * tests/unit/libc_files_test.c holds the table against the file names in the C libraries of the machine. What is matched by
- * name alone is often a link to a file elsewhere: resolv.conf (systemd, resolvconf, NetworkManager), nsswitch.conf (authselect).
+ * tests/unit/libc_files_test.c holds the table against the file names in the C libraries of the
+ * machine. What is matched by name alone is often a link to a file elsewhere: resolv.conf (systemd,
+ * resolvconf, NetworkManager), nsswitch.conf (authselect).
  */
 static const char libc_files[] =
     /* getpwnam(3), getgrnam(3), getspnam(3), getsgnam(3); musl's shadow(5) in tcb(5) form */
@@ -12,12 +13,18 @@ static const char libc_files[] =
     /* getaddrinfo(3), gethostbyname(3), res_init(3), nsswitch.conf(5) */
     "**/etc/hosts:resolv.conf:stub-resolv.conf:nsswitch.conf:**/etc/host.conf:**/etc/gai.conf:**/etc/"
     "hesiod.conf:"
-    /* getservbyname(3), getprotobyname(3), getnetbyname(3), getrpcbyname(3), ether_aton(3), setnetgrent(3), getaliasbyname(3) */
+    /*
+     * getservbyname(3), getprotobyname(3), getnetbyname(3), getrpcbyname(3), ether_aton(3),
+     * setnetgrent(3), getaliasbyname(3)
+     */
     "**/etc/services:**/etc/protocols:**/etc/networks:**/etc/rpc:**/etc/ethers:**/etc/netgroup:**/etc/"
     "aliases:"
     /* the same databases as `makedb` writes them for nss_db */
     "**/var/db/*.db:"
-    /* ruserok(3) and rexec(3); libwrap reads hosts_access(5) inside programs that are linked with it statically */
+    /*
+     * ruserok(3) and rexec(3); libwrap reads hosts_access(5) inside programs that are linked with
+     * it statically
+     */
     "**/etc/hosts.equiv:.rhosts:.netrc:**/etc/hosts.allow:**/etc/hosts.deny:"
     /* getusershell(3), getfsent(3), getmntent(3), getttyent(3), gethostid(3) */
     "**/etc/shells:**/etc/fstab:**/etc/mtab:**/etc/ttys:**/etc/hostid:"

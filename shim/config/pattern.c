@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* What may stand in front of a pattern to say the format. */
+/* The texts that say the format when they stand in front of a pattern. */
 static const struct prefix {
     const char *text;
     enum pattern_format format;
@@ -39,8 +39,8 @@ bool pattern_next(const char **list, struct pattern_item *item)
     return p != item->whole;
 }
 
-/* Behind the set that begins at `p`, a '['; NULL if nothing closes it. */
-static const char *set_end(const char *p, const char *end)
+/* Returns where the set that begins at `p`, a '[', ends; NULL if nothing closes it. */
+static const char *find_set_end(const char *p, const char *end)
 {
     const char *first;
 
@@ -53,14 +53,14 @@ static const char *set_end(const char *p, const char *end)
     return p < end ? p + 1 : NULL;
 }
 
-static unsigned char set_char(const char **p)
+static unsigned char take_set_char(const char **p)
 {
     if (**p == '\\')
         ++*p;
     return (unsigned char)*(*p)++;
 }
 
-/* Is `c` in the set [p, end), whose last character is its ']'? */
+/* Tells whether `c` is in the set [p, end), whose last character is its ']'. */
 static bool set_holds(const char *p, const char *end, unsigned char c)
 {
     bool inverted = p[1] == '!' || p[1] == '^';
@@ -68,19 +68,22 @@ static bool set_holds(const char *p, const char *end, unsigned char c)
 
     p += inverted ? 2 : 1;
     while (p < end - 1) {
-        unsigned char low = set_char(&p);
+        unsigned char low = take_set_char(&p);
         unsigned char high = low;
 
         if (*p == '-' && p + 1 < end - 1) {
             p++;
-            high = set_char(&p);
+            high = take_set_char(&p);
         }
         found = found || (low <= c && c <= high);
     }
     return found != inverted && c != '/';
 }
 
-/* Matches one character of the text with the one token at *p, which is no star, and goes behind the token. */
+/*
+ * Matches one character of the text with the one token at *p, which is no star, and goes behind the
+ * token.
+ */
 static bool match_token(const char **p, const char *end, char c)
 {
     const char *token = *p;
@@ -91,7 +94,7 @@ static bool match_token(const char **p, const char *end, char c)
         *p = token + 1;
         return c != '/';
     case '[':
-        behind = set_end(token, end);
+        behind = find_set_end(token, end);
         if (behind == NULL)
             return false; /* pattern_check() refuses it */
         *p = behind;
@@ -107,7 +110,10 @@ static bool match_token(const char **p, const char *end, char c)
     return *token == c;
 }
 
-/* Where to go on after a mismatch: the pattern behind a star, and the first character not tried yet. */
+/*
+ * Says where matching goes on after a mismatch: behind a star, at the first character not tried
+ * yet.
+ */
 struct retry {
     const char *pattern; /* NULL: no star yet */
     const char *text;
@@ -115,8 +121,9 @@ struct retry {
 };
 
 /*
- * Lets "**" take more. A '*' behind it that ran into the end of its component (`stuck`) would do so from
- * wherever else "**" may stop in the same component: skipping these keeps the whole at most quadratic.
+ * Lets "**" take more. If a '*' behind it ran into the end of its component (`stuck`), it would do
+ * so wherever else "**" stopped in that component: skipping these places keeps the time at most
+ * quadratic.
  */
 static bool extend_wide(struct retry *wide, bool stuck)
 {
@@ -134,8 +141,8 @@ static bool extend_wide(struct retry *wide, bool stuck)
     return slash != NULL;
 }
 
-/* Lets a star take more after a mismatch. False if none can. */
-static bool back_up(struct retry *narrow, struct retry *wide, const char **pattern, const char **text)
+/* Lets a star take more after a mismatch. Returns false if none can. */
+static bool retry_match(struct retry *narrow, struct retry *wide, const char **pattern, const char **text)
 {
     const struct retry *from = wide;
 
@@ -174,11 +181,11 @@ static void take_star(const char **p, const char *start, const char *end, const 
 }
 
 /*
- * Matches all of the text with the pattern [p, end), or its beginning if the pattern ends in '/' (`tree`).
- * Only the last "*" and the last "**" need be remembered: an earlier star that took more would leave the
- * later ones less to choose from.
+ * Matches all of the text with the pattern [p, end), or its beginning if the pattern ends in '/'
+ * (`tree`). Only the last "*" and the last "**" need be remembered: an earlier star that took more
+ * would leave the later ones less to choose from.
  */
-static bool match(const char *p, const char *end, bool tree, const char *text)
+static bool match_pattern(const char *p, const char *end, bool tree, const char *text)
 {
     const char *start = p;
     struct retry narrow = {0};
@@ -191,12 +198,12 @@ static bool match(const char *p, const char *end, bool tree, const char *text)
             take_star(&p, start, end, text, &narrow, &wide);
         else if (p < end && *text != '\0' && match_token(&p, end, *text))
             text++;
-        else if (!back_up(&narrow, &wide, &p, &text))
+        else if (!retry_match(&narrow, &wide, &p, &text))
             return false;
     }
 }
 
-/* Behind the last '/' of a pattern, and behind the last "**" after it. */
+/* The last component of a pattern, and the part of it behind its last "**". */
 struct tail {
     const char *component;
     const char *behind_wide; /* NULL: no "**" in that component */
@@ -208,7 +215,7 @@ static struct tail find_tail(const struct pattern_item *item)
     const char *p = item->start;
 
     while (p < item->end) {
-        const char *behind = *p == '[' ? set_end(p, item->end) : NULL;
+        const char *behind = *p == '[' ? find_set_end(p, item->end) : NULL;
 
         if (behind != NULL)
             p = behind;
@@ -229,8 +236,8 @@ static bool item_matches(const struct pattern_item *item, const char *path)
 {
     const char *component = find_tail(item).component;
 
-    return match(item->start, item->end, component == item->end,
-                 component == item->start ? path_last_component(path) : path);
+    return match_pattern(item->start, item->end, component == item->end,
+                         component == item->start ? path_last_component(path) : path);
 }
 
 bool pattern_match(const char *patterns, const char *path)
@@ -265,9 +272,9 @@ static bool item_may_name(const struct pattern_item *item, const char *name)
     if (tail.component == item->end)
         return true;
     if (tail.behind_wide == NULL)
-        return match(tail.component, item->end, false, name);
+        return match_pattern(tail.component, item->end, false, name);
     do
-        if (match(tail.behind_wide, item->end, false, name))
+        if (match_pattern(tail.behind_wide, item->end, false, name))
             return true;
     while (*name++ != '\0');
     return false;
@@ -283,14 +290,14 @@ bool pattern_may_name(const char *patterns, const char *name)
     return false;
 }
 
-/* What the last token of [p, end) matches; a set may be anything. */
+/* Adds the bytes that the last token of [p, end) matches; a set may match any. */
 static void find_ends(const char *p, const char *end, struct pattern_names *names)
 {
     const char *token = p;
     unsigned char last;
 
     while (p < end) {
-        const char *behind = *p == '[' ? set_end(p, end) : NULL;
+        const char *behind = *p == '[' ? find_set_end(p, end) : NULL;
 
         token = p;
         p = behind != NULL ? behind : *p == '\\' && p + 1 < end ? p + 2 : p + 1;
@@ -351,7 +358,7 @@ static const char *check_item(const struct pattern_item *item)
         if (*p == '\\' && p + 1 == end)
             return "a '\\' at the end";
         if (*p == '[') {
-            p = set_end(p, end);
+            p = find_set_end(p, end);
             if (p == NULL)
                 return "a '[' without its ']'";
         } else

@@ -1,5 +1,6 @@
 /*
- * The patterns of ATOMSHIM_PATHS: a ':'-separated list, matched against the canonical path of a file.
+ * The patterns of ATOMSHIM_PATHS: a ':'-separated list, matched against the canonical path of a
+ * file.
  *
  *   /data/app.cfg    that file                        *   any characters but '/'
  *   /data/?.cfg      one character before .cfg        ?   one character but '/'
@@ -11,8 +12,8 @@
  *   plain=/data/app.cfg   a pattern whose files have the plain format, whatever ATOMSHIM_FORMAT says
  *   sized=/data/          likewise, the sized format; of several that match a file the last one counts
  *
- * A pattern with a '/' starts with '/' or with "**". A path is matched if one pattern matches it and none
- * with a leading '!' does, in whatever order they stand.
+ * A pattern with a '/' starts with '/' or with "**". A path is matched if one pattern matches it
+ * and none with a leading '!' does, in whatever order they stand.
  */
 #ifndef ATOMSHIM_PATTERN_H
 #define ATOMSHIM_PATTERN_H
@@ -32,39 +33,51 @@ struct pattern_item {
     enum pattern_format format;
 };
 
-/* Takes the next pattern that is not empty from *list, which goes behind it. Returns false at the end of the list. */
+/*
+ * Takes the next pattern that is not empty from *list, which goes behind it. Returns false at the
+ * end of the list.
+ */
 bool pattern_next(const char **list, struct pattern_item *item);
 
-/* True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded stack, and
- * time at most quadratic in the lengths for whatever patterns. */
+/*
+ * True if `path`, an absolute canonical path, is taken in by `patterns`. No allocation, bounded
+ * stack, and time at most quadratic in the lengths for whatever patterns.
+ */
 bool pattern_match(const char *patterns, const char *path);
 
 /*
- * Tells which format the patterns ask for: that of the last one that matches `path`, an absolute canonical path, and says
- * one. PATTERN_NO_FORMAT if none does. Whether the path is taken in at all is pattern_match()'s answer. Same costs.
+ * Tells which format the patterns ask for: that of the last one that matches `path`, an absolute
+ * canonical path, and says one. PATTERN_NO_FORMAT if none does. Whether the path is taken in at all
+ * is pattern_match()'s answer. Same costs.
  */
 enum pattern_format pattern_format(const char *patterns, const char *path);
 
 /*
- * False only if no file whose last path component is `name` (up to the first NUL) can be matched, whatever
- * directory it lies in. A cheap filter: true promises nothing.
+ * False only if no file whose last path component is `name` (up to the first NUL) can be matched,
+ * whatever directory it lies in. A cheap filter: true promises nothing.
  */
 bool pattern_may_name(const char *patterns, const char *name);
 
-/* The same, found out once for all names, as far as it goes; for programs that open a lot. */
+/*
+ * What pattern_may_name() can tell of a name by its last byte. Found once, for programs that open
+ * many files.
+ */
 struct pattern_names {
     bool all;         /* every name can be matched */
-    uint64_t ends[4]; /* a bit for each byte that one that can be matched may end in */
+    uint64_t ends[4]; /* a bit for each byte that a name which can be matched may end in */
 };
+
+/* Fills *names from the patterns. */
 void pattern_find_names(const char *patterns, struct pattern_names *names);
 
 /* pattern_may_name() for the last component of `path`, with `names` of the same patterns. */
 bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path);
 
 /*
- * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the end, '!'
- * or '=' with nothing behind it, two of plain=, sized= and '!' in front of one pattern. Returns NULL if all are well-formed, else a short static text saying what is wrong,
- * and in *where and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
+ * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the
+ * end, '!' or '=' with nothing behind it, two of plain=, sized= and '!' in front of one pattern.
+ * Returns NULL if all are well-formed, else a short static text saying what is wrong, and in *where
+ * and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
  */
 const char *pattern_check(const char *patterns, const char **where, size_t *length);
 

@@ -39,7 +39,9 @@ static bool append_path(struct resolver *resolver, const char *path)
     return fits;
 }
 
-/* Writes what the pattern's bytes [start, end), which have no special character but '\', stand for. */
+/*
+ * Writes what the pattern's bytes [start, end), which have no special character but '\', stand for.
+ */
 static bool read_literal(char path[PATH_MAX], const char *start, const char *end)
 {
     size_t length = 0;
@@ -53,7 +55,10 @@ static bool read_literal(char path[PATH_MAX], const char *start, const char *end
     return start == end;
 }
 
-/* Finds where the literal part of a pattern ends: behind the pattern, or at the last '/' before what is special. */
+/*
+ * Finds where the literal part of a pattern ends: behind the pattern, or at the last '/' before
+ * what is special.
+ */
 static const char *find_literal_end(const struct pattern_item *item)
 {
     const char *slash = item->start;
@@ -98,7 +103,10 @@ static void resolve_folder(struct resolver *resolver, const struct pattern_item 
         add_twin(resolver, item, resolver->canonical, slash);
 }
 
-/* A pattern without special characters may name a link itself: the file that it leads to is meant, too. */
+/*
+ * A pattern without special characters may name a link itself: the file that it leads to is meant,
+ * too.
+ */
 static void resolve_file(struct resolver *resolver, const struct pattern_item *item)
 {
     char byte;

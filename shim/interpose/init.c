@@ -32,7 +32,10 @@ static void ignore_setting(const char *message, void *context)
     (void)context;
 }
 
-/* The program may change its environment, or write over it (setproctitle): our part of it is copied. */
+/*
+ * The program may change its environment, or write over it (setproctitle): our part of it is
+ * copied.
+ */
 static char **copy_environment(void)
 {
     static char *none[] = {NULL};
@@ -67,9 +70,10 @@ static char **copy_environment(void)
 }
 
 /*
- * Takes our variables out of the environment in secure-execution mode. The loader takes LD_PRELOAD and its like out there
- * (ld.so(8)): a program that raises its real ids and runs another one would hand them on to a process that is not in that
- * mode any more but has the rights. Where /etc/ld.so.preload names the shim the same holds for ATOMSHIM_LOG_FILE.
+ * Takes our variables out of the environment in secure-execution mode. The loader takes LD_PRELOAD
+ * and its like out there (ld.so(8)): a program that raises its real ids and runs another one would
+ * hand them on to a process that is not in that mode any more but has the rights. Where
+ * /etc/ld.so.preload names the shim the same holds for ATOMSHIM_LOG_FILE.
  */
 static void remove_variables(void)
 {
@@ -83,9 +87,9 @@ static void remove_variables(void)
 }
 
 /*
- * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last differs
- * between the libcs; only then has all of the program run that runs before the streams' own flush. Called by
- * another library's constructor, before ours, it runs no destructor of ours.
+ * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last
+ * differs between the libcs; only then has all of the program run that runs before the streams' own
+ * flush. Called by another library's constructor, before ours, it runs no destructor of ours.
  */
 static void at_exit(void *unused)
 {
@@ -108,7 +112,9 @@ static void at_quick_exit_handler(void)
     guardian_wait();
 }
 
-/* glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would run before.
+/*
+ * glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would
+ * run before.
  */
 static void register_quick_exit(void)
 {
@@ -119,8 +125,9 @@ static void register_quick_exit(void)
 }
 
 /*
- * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process chose its environment and its
- * descriptors. The shim stays disabled there for good, whatever loaded it: shim_config keeps its initial value.
+ * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process
+ * chose its environment and its descriptors. The shim stays disabled there for good, whatever
+ * loaded it: shim_config keeps its initial value.
  */
 static void set_up(void)
 {

@@ -1,8 +1,9 @@
 /*
- * Finds the next definitions of our names, as dlsym(RTLD_NEXT) would. dlsym(3) itself is of no use here: it allocates where
- * a name is missing, while an allocator's own set-up may be what called us; and before glibc 2.34 it lies in libdl, which
- * not every image has. So this file reads the tables of the loaded objects: System V ABI, "Hash Table", and the GNU hash
- * table, which every libc since 2006 has.
+ * Finds the next definitions of our names, as dlsym(RTLD_NEXT) would. dlsym(3) itself is of no use
+ * here: it allocates where a name is missing, while an allocator's own set-up may be what called
+ * us; and before glibc 2.34 it lies in libdl, which not every image has. So this file reads the
+ * tables of the loaded objects: System V ABI, "Hash Table", and the GNU hash table, which every
+ * libc since 2006 has.
  */
 #include "interpose/real.h"
 
@@ -27,7 +28,10 @@ struct tables {
     const Elf64_Half *versions;
 };
 
-/* glibc has relocated the addresses in the dynamic section; musl and the kernel's object (vdso(7)) have not. */
+/*
+ * glibc has relocated the addresses in the dynamic section; musl and the kernel's object (vdso(7))
+ * have not.
+ */
 static const void *address_of(Elf64_Addr base, Elf64_Addr pointer)
 {
     return (const void *)(pointer < base ? base + pointer : pointer);
@@ -88,7 +92,10 @@ static const Elf64_Sym *find_symbol(const struct tables *tables, const char *nam
     }
 }
 
-/* The first object that defines a name provides it: objects come in the order in which the loader searches them. */
+/*
+ * The first object that defines a name provides it: objects come in the order in which the loader
+ * searches them.
+ */
 static void find_names_in(struct search *search, Elf64_Addr base, const Elf64_Dyn *dynamic)
 {
     struct tables tables = {0};
@@ -122,9 +129,10 @@ static const Elf64_Phdr *find_segment(const Elf64_Phdr *headers, size_t count, E
 }
 
 /*
- * Returns the first object of the list that the loader keeps for debuggers, which the program's DT_DEBUG leads to (<link.h>,
- * struct r_debug), or NULL if the program has none. Unlike dl_iterate_phdr(3), which another preloaded library may stand in
- * front of and not be ready for, reading the list calls nobody.
+ * Returns the first object of the list that the loader keeps for debuggers, which the program's
+ * DT_DEBUG leads to (<link.h>, struct r_debug), or NULL if the program has none. Unlike
+ * dl_iterate_phdr(3), which another preloaded library may stand in front of and not be ready for,
+ * reading the list calls nobody.
  */
 static const struct link_map *first_object(void)
 {
@@ -163,7 +171,10 @@ void real_lookup(const struct real_name *names, size_t count)
 
     for (const struct link_map *object = first_object(); object != NULL; object = object->l_next)
         find_names_in(&search, object->l_addr, object->l_ld);
-    /* a program without DT_DEBUG, one that musl's loader was told to run, or a namespace of dlmopen(3) */
+    /*
+     * a program without DT_DEBUG, one that musl's loader was told to run, or a namespace of
+     * dlmopen(3)
+     */
     if (!search.past_us)
         (void)dl_iterate_phdr(visit_object, &search);
 }

@@ -2,7 +2,10 @@
 
 #include <string.h>
 
-/* A memfd's link is "/memfd:NAME (deleted)"; a file's begins with the folder that buffer.c made it in. */
+/*
+ * The link of a memfd is "/memfd:NAME (deleted)"; that of a file begins with the folder of the
+ * file.
+ */
 static const char *const beginnings[] = {"memfd:" BUFFER_NAME_PREFIX, "." BUFFER_NAME_PREFIX};
 enum { BEGINNINGS = sizeof beginnings / sizeof beginnings[0] };
 

@@ -132,8 +132,9 @@ static void finish_line(struct output *output)
 /* ---- where lines go ---- */
 
 /*
- * What a process has declared to be its stderr. A child of vfork(2) shares this memory with its parent, and points its own
- * descriptor 2 elsewhere: so there are two entries, and a process never overwrites that of its parent.
+ * What a process has declared to be its stderr. A child of vfork(2) shares this memory with its
+ * parent, and points its own descriptor 2 elsewhere: so there are two entries, and a process never
+ * overwrites that of its parent.
  */
 static struct stderr_file {
     int process; /* 0: not in use */
@@ -176,8 +177,9 @@ static bool is_stderr_open(void)
 }
 
 /*
- * Opens the log file for one line. Somebody who may write to its folder could have put a link to another file there, or a
- * FIFO that nobody reads. Returns a descriptor, or -1 and in *fault what is wrong.
+ * Opens the log file for one line. Somebody who may write to its folder could have put a link to
+ * another file there, or a FIFO that nobody reads. Returns a descriptor, or -1 and in *fault what
+ * is wrong.
  */
 static int open_log_file(const char **fault)
 {

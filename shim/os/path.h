@@ -4,7 +4,10 @@
 
 #include <string.h>
 
-/* Returns what follows the last '/' of `path`, a part of it: all of `path` if it has none, "" if it ends in one. */
+/*
+ * Returns what follows the last '/' of `path`, a part of it: all of `path` if it has none, "" if it
+ * ends in one.
+ */
 static inline const char *path_last_component(const char *path)
 {
     const char *slash = strrchr(path, '/');

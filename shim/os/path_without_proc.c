@@ -9,7 +9,7 @@
 
 enum { LINKS_MAX = 40 }; /* as the kernel */
 
-/* "/a/b" to "/a"; the root is "" here. */
+/* Turns "/a/b" into "/a", and "/a" into "": in this file the root is "". */
 static void cut_last(char *path)
 {
     char *slash = strrchr(path, '/');
@@ -18,8 +18,8 @@ static void cut_last(char *path)
         *slash = '\0';
 }
 
-/* Appends "/NAME" of `length` bytes. */
-static int append(char path[PATH_MAX], const char *name, size_t length)
+/* Appends '/' and the `length` bytes of `name`. */
+static int append_name(char path[PATH_MAX], const char *name, size_t length)
 {
     size_t end = strlen(path);
 
@@ -63,7 +63,10 @@ static int prepend_name(int parent, const struct stat *child, char path[PATH_MAX
     return error;
 }
 
-/* The path of an open directory: up to the root, asking each one how it calls the one before. The root is "". */
+/*
+ * Finds the path of an open directory: climbs to the root, and asks each parent for the name of the
+ * child.
+ */
 static int path_of_directory(int directory, char path[PATH_MAX])
 {
     struct stat status;
@@ -91,8 +94,8 @@ static int path_of_directory(int directory, char path[PATH_MAX])
     return error;
 }
 
-/* Where a relative path begins. */
-static int begin_at(int directory, char path[PATH_MAX])
+/* Writes the path of the directory that a relative path begins in. */
+static int write_start(int directory, char path[PATH_MAX])
 {
     long n;
 
@@ -101,64 +104,69 @@ static int begin_at(int directory, char path[PATH_MAX])
     n = SYS_CALL(SYS_getcwd, path, PATH_MAX, 0, 0, 0, 0);
     if (n < 0)
         return (int)n;
-    if (path[0] != '/') /* "(unreachable)" */
+    if (path[0] != '/') /* "(unreachable)": getcwd(3) */
         return -ENOENT;
     if (path[1] == '\0')
         path[0] = '\0';
     return 0;
 }
 
-/* `rest` has room for three paths: what is left to walk, the target of a link, and the two as one. */
-static int walk(int directory, char *rest, char canonical[PATH_MAX])
+/* A path on its way to be canonical. */
+struct walk {
+    char *rest; /* what is left to walk, at the start of three times PATH_MAX bytes */
+    char *target;
+    char *both;
+    char *canonical;
+    int links; /* how many were followed */
+};
+
+/*
+ * Puts the target of a link, `size` bytes in walk->target, in front of what is left behind the
+ * link's name.
+ */
+static int follow_link(struct walk *walk, size_t size, const char *behind)
 {
-    char *target = rest + PATH_MAX;
-    char *both = target + PATH_MAX;
-    int links = 0;
-    int error = 0;
+    if (++walk->links > LINKS_MAX)
+        return -ELOOP;
+    if (size + 1 + strlen(behind) >= PATH_MAX)
+        return -ENAMETOOLONG;
+    walk->target[size] = '\0';
+    cut_last(walk->canonical);
+    if (walk->target[0] == '/')
+        walk->canonical[0] = '\0';
+    (void)stpcpy(stpcpy(walk->both, walk->target), behind);
+    walk->rest = walk->target - PATH_MAX;
+    memcpy(walk->rest, walk->both, strlen(walk->both) + 1);
+    return 0;
+}
 
-    canonical[0] = '\0';
-    if (*rest != '/')
-        error = begin_at(directory, canonical);
-    while (error == 0) {
-        size_t length;
-        ssize_t n;
+/* Takes the first component of walk->rest, `length` bytes. */
+static int walk_component(struct walk *walk, size_t length)
+{
+    const char *behind = walk->rest + length;
+    ssize_t n = -EINVAL;
+    int error;
 
-        rest += strspn(rest, "/");
-        length = strcspn(rest, "/");
-        if (length == 0)
-            break;
-        if (length == 2 && memcmp(rest, "..", 2) == 0) {
-            cut_last(canonical);
-        } else if (length != 1 || *rest != '.') {
-            error = append(canonical, rest, length);
-            n = error == 0 ? sys_readlinkat(AT_FDCWD, canonical, target, PATH_MAX - 1) : -EINVAL;
-            if (n >= 0) {
-                target[n] = '\0';
-                error = ++links > LINKS_MAX                                 ? -ELOOP
-                        : (size_t)n + 1 + strlen(rest + length) >= PATH_MAX ? -ENAMETOOLONG
-                                                                            : 0;
-                if (error != 0)
-                    break;
-                cut_last(canonical);
-                if (*target == '/')
-                    canonical[0] = '\0';
-                stpcpy(stpcpy(stpcpy(both, target), "/"), rest + length);
-                rest = target - PATH_MAX;
-                memcpy(rest, both, strlen(both) + 1);
-                continue;
-            }
-            if (n != -EINVAL && (n != -ENOENT || rest[length] != '\0')) /* no link; not there */
-                error = (int)n;
-        }
-        rest += length;
+    if (length == 2 && memcmp(walk->rest, "..", 2) == 0) {
+        cut_last(walk->canonical);
+    } else if (length != 1 || *walk->rest != '.') {
+        error = append_name(walk->canonical, walk->rest, length);
+        if (error != 0)
+            return error;
+        n = sys_readlinkat(AT_FDCWD, walk->canonical, walk->target, PATH_MAX - 1);
+        if (n >= 0)
+            return follow_link(walk, (size_t)n, behind);
     }
-    return error;
+    walk->rest += length;
+    /* EINVAL: it is no link. The last component need not exist. */
+    return n == -EINVAL || (n == -ENOENT && *behind == '\0') ? 0 : (int)n;
 }
 
 int path_without_proc(int directory, const char *path, char canonical[PATH_MAX])
 {
     struct scratch scratch;
     size_t length = strlen(path);
+    struct walk walk;
     int error;
 
     if (length >= PATH_MAX)
@@ -166,7 +174,18 @@ int path_without_proc(int directory, const char *path, char canonical[PATH_MAX])
     if (scratch_take(&scratch, (size_t)3 * PATH_MAX) != 0)
         return -ENOMEM;
     memcpy(scratch.bytes, path, length + 1);
-    error = walk(directory, scratch.bytes, canonical);
+    walk = (struct walk){.rest = scratch.bytes,
+                         .target = (char *)scratch.bytes + PATH_MAX,
+                         .both = (char *)scratch.bytes + (size_t)2 * PATH_MAX,
+                         .canonical = canonical};
+    canonical[0] = '\0';
+    error = *path == '/' ? 0 : write_start(directory, canonical);
+    while (error == 0) {
+        walk.rest += strspn(walk.rest, "/");
+        if (*walk.rest == '\0')
+            break;
+        error = walk_component(&walk, strcspn(walk.rest, "/"));
+    }
     scratch_give(&scratch);
     if (error != 0)
         return error;

@@ -1,4 +1,7 @@
-/* Canonical paths where /proc cannot tell them. Others may rename meanwhile: to be checked against what is open. */
+/*
+ * Canonical paths where /proc/self/fd cannot tell them. Somebody may rename a folder meanwhile: the
+ * caller compares what lies at the path with what it has open.
+ */
 #ifndef ATOMSHIM_PATH_WITHOUT_PROC_H
 #define ATOMSHIM_PATH_WITHOUT_PROC_H
 
@@ -6,8 +9,9 @@
 #include <stddef.h>
 
 /*
- * Writes the path of `path`, relative to `directory` (a descriptor or AT_FDCWD), without symbolic links, "." and "..".
- * The last component need not exist. Returns its length, or a negative errno.
+ * Writes the path of `path`, relative to `directory` (a descriptor or AT_FDCWD), without symbolic
+ * links, "." and "..". The last component need not exist. Returns its length, or a negative errno:
+ * those of readlink(2), and -ELOOP beyond 40 links, as path_resolution(7) has it.
  */
 int path_without_proc(int directory, const char *path, char canonical[PATH_MAX]);
 

@@ -4,11 +4,14 @@
 
 #include <errno.h>
 
-/* The kept buffers, NULL where somebody has one. Exchanged atomically, so that no lock is needed. A commit
- * needs one for the new image and, now and then, one to verify the live one. */
+/*
+ * The buffers that are kept for the next taker; NULL while one is taken. An atomic exchange takes
+ * and gives them, so that no lock is needed. A commit needs one for the new image, and sometimes
+ * one to verify the live image.
+ */
 static void *kept[2];
 
-static void *exchange(int slot, void *bytes)
+static void *exchange_kept(int slot, void *bytes)
 {
     return __atomic_exchange_n(&kept[slot], bytes, __ATOMIC_ACQ_REL);
 }
@@ -18,7 +21,7 @@ int scratch_take(struct scratch *scratch, size_t size)
     scratch->size = size <= SCRATCH_CHUNK ? SCRATCH_CHUNK : size;
     scratch->bytes = NULL;
     for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && scratch->bytes == NULL; i++)
-        scratch->bytes = exchange(i, NULL);
+        scratch->bytes = exchange_kept(i, NULL);
     if (scratch->bytes != NULL)
         return 0;
     scratch->bytes =
@@ -35,7 +38,7 @@ void scratch_give(struct scratch *scratch)
 
     scratch->bytes = NULL;
     for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && bytes != NULL; i++)
-        bytes = exchange(i, bytes);
+        bytes = exchange_kept(i, bytes);
     if (bytes != NULL)
         (void)sys_munmap(bytes, scratch->size);
 }

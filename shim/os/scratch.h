@@ -1,11 +1,10 @@
-/* Buffers for moving payloads, without malloc: anonymous mappings, two of which are kept for the next caller.
- */
+/* Scratch memory without malloc: anonymous mappings, two of which are kept for the next caller. */
 #ifndef ATOMSHIM_SCRATCH_H
 #define ATOMSHIM_SCRATCH_H
 
 #include <stddef.h>
 
-/* The size that a copy loop asks for; a kept buffer is this large. */
+/* A copy loop asks for this many bytes; a kept buffer has as many. */
 #define SCRATCH_CHUNK ((size_t)1 << 20)
 
 struct scratch {
@@ -14,10 +13,12 @@ struct scratch {
 };
 
 /*
- * Takes a buffer of at least `size` bytes, page-aligned, its contents undefined. Async-signal-safe; every
- * taker has a buffer of its own. Returns 0, or -ENOMEM. Give it back with scratch_give().
+ * Takes a buffer of at least `size` bytes. It is page-aligned, and its content is undefined. Every
+ * taker has a buffer of its own. Returns 0, or -ENOMEM. Async-signal-safe.
  */
 int scratch_take(struct scratch *scratch, size_t size);
+
+/* Gives a buffer back; scratch->bytes is NULL then. */
 void scratch_give(struct scratch *scratch);
 
 #endif

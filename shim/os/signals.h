@@ -1,6 +1,7 @@
 /*
- * Signals that our own writes may raise in the program's name: SIGPIPE from the log, SIGXFSZ from a commit. It has
- * not made these calls; what failed is told by an errno or by the log.
+ * Signals that the shim's own writes may raise: SIGPIPE from the log, SIGXFSZ from a commit. The
+ * program did not make these calls, so it must not get the signals; an errno or the log tells it of
+ * the failure.
  */
 #ifndef ATOMSHIM_SIGNALS_H
 #define ATOMSHIM_SIGNALS_H
@@ -11,11 +12,11 @@
 
 struct signals_held {
     uint64_t signal; /* as a bit of a mask */
-    uint64_t before; /* what was blocked */
-    bool pending;    /* it was there before us: the program's own */
+    uint64_t before; /* the mask that is to be restored */
+    bool pending;    /* the program's own signal was pending already */
 };
 
-/* Blocks `signal` in this thread. */
+/* Blocks `signal` in this thread. Release it soon with signals_release(). */
 static inline struct signals_held signals_hold(int signal)
 {
     struct signals_held held = {.signal = (uint64_t)1 << (signal - 1)};
@@ -25,7 +26,7 @@ static inline struct signals_held signals_hold(int signal)
     return held;
 }
 
-/* Gives it back; one that was raised meanwhile is dropped. */
+/* Restores the mask, and drops the signal if it was raised meanwhile. */
 static inline void signals_release(const struct signals_held *held)
 {
     if (!held->pending && sys_is_signal_pending(held->signal))

@@ -1,6 +1,6 @@
 /*
- * Raw system calls. Inside the shim no interposable libc function is ever called: a call here cannot come
- * back to us, is no cancellation point, does not touch errno and is async-signal-safe.
+ * Raw system calls. Inside the shim no interposable libc function is ever called: a call here
+ * cannot come back to us, is no cancellation point, does not touch errno and is async-signal-safe.
  *
  * Every function returns what the kernel returns: a result >= 0, or a negative errno.
  */
@@ -23,7 +23,10 @@
 
 #if defined(__clang_analyzer__) || defined(ATOMSHIM_TEST_KERNEL)
 
-/* what an analyser cannot look into may write through its pointers; a fuzzer brings a kernel of its own */
+/*
+ * An analyser must take it that the call writes through its pointers; a fuzzer defines its own
+ * kernel.
+ */
 long sys_call6(long number, long a, long b, long c, long d, long e, long f);
 
 #elif defined(__x86_64__)
@@ -209,14 +212,19 @@ static inline int sys_prlimit(int resource, const void *new_limit, void *old_lim
     return (int)SYS_CALL(SYS_prlimit64, 0, resource, new_limit, old_limit, 0, 0);
 }
 
-/* SIG_SETMASK with the kernel's set of 64 signals; either may be NULL. */
+/*
+ * Sets the signal mask (SIG_SETMASK) to the kernel's set of 64 signals; either pointer may be NULL.
+ */
 static inline int sys_sigprocmask(const uint64_t *mask, uint64_t *old)
 {
     return (int)SYS_CALL(SYS_rt_sigprocmask, 2, mask, old, sizeof *mask, 0, 0);
 }
 
-/* May the byte be read? A futex call that wakes nobody reads the word it lies in, and what it compares does not matter.
- * (rt_sigprocmask() with a wrong `how` asks that, too; valgrind complains of it.) */
+/*
+ * Tells whether the byte may be read. A futex call that wakes nobody reads the word around the
+ * byte, futex(2); the result of its comparison does not matter. (rt_sigprocmask(2) with a wrong
+ * `how` would answer as well, but valgrind complains of it.)
+ */
 static inline bool sys_is_byte_readable(const void *address)
 {
     const char *word = (const char *)address - (uintptr_t)address % sizeof(uint32_t);
@@ -224,14 +232,14 @@ static inline bool sys_is_byte_readable(const void *address)
     return SYS_CALL(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, word, 0) != -EFAULT;
 }
 
-/* May the eight bytes be read? */
+/* Tells whether the eight bytes may be read. */
 static inline bool sys_is_readable(const void *address)
 {
     return sys_is_byte_readable(address) &&
            ((uintptr_t)address % sizeof(uint64_t) == 0 || sys_is_byte_readable((const char *)address + 7));
 }
 
-/* Takes a pending, blocked signal of `mask` without waiting: its number, or -EAGAIN. */
+/* Takes a pending, blocked signal of `mask` without waiting. Returns its number, or -EAGAIN. */
 static inline int sys_take_signal(uint64_t mask)
 {
     const struct timespec at_once = {0, 0};
@@ -271,7 +279,7 @@ static inline void sys_sleep(int64_t nanoseconds)
     (void)SYS_CALL(SYS_nanosleep, &time, 0, 0, 0, 0, 0);
 }
 
-/* Nanoseconds of the monotonic clock. */
+/* Returns the time of the monotonic clock in nanoseconds. */
 static inline int64_t sys_now(void)
 {
     struct timespec time = {0, 0};
@@ -289,7 +297,7 @@ void __tsan_release(void *address);
 #define SYS_PAGES_GIVEN() ((void)0)
 #endif
 
-/* A mapping's address, or a negative errno as a pointer; see sys_is_error(). */
+/* Returns the address of the mapping, or a negative errno as a pointer; see sys_is_error(). */
 static inline void *sys_mmap(void *address, size_t size, int protection, int flags, int fd, uint64_t offset)
 {
     void *pages = (void *)SYS_CALL(SYS_mmap, address, size, protection, flags, fd, offset);
@@ -319,7 +327,10 @@ static inline int sys_msync(void *address, size_t size, int flags)
     return (int)SYS_CALL(SYS_msync, address, size, flags, 0, 0, 0);
 }
 
-/* A copy of this process, as fork(2) makes one, whose end sends no signal and which only a wait with __WALL finds. */
+/*
+ * Copies this process as fork(2) does. The end of the copy sends no signal, and only a wait with
+ * __WALL finds it (clone(2)).
+ */
 static inline int sys_fork_silently(void)
 {
     return (int)SYS_CALL(SYS_clone, 0, 0, 0, 0, 0, 0);

@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-/* The effective ids decide, as at execve(2). Before Linux 5.8 access(2) can ask for the real ones alone. */
+/*
+ * The effective ids decide, as at execve(2). Before Linux 5.8 access(2) can ask for the real ones
+ * alone.
+ */
 static int check_permission(const char *path)
 {
     int error = (int)SYS_CALL(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS, 0, 0);

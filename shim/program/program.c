@@ -47,10 +47,16 @@ bool program_read_kind(int fd, struct program_kind *kind)
 
 /* ---- secure-execution mode ---- */
 
-/* Tells whether the file has capabilities that are given to the process, or the flag that makes them effective at once. */
+/*
+ * Tells whether the file has capabilities that are given to the process, or the flag that makes
+ * them effective at once.
+ */
 static bool has_capabilities(int fd)
 {
-    /* vfs_cap_data of <linux/capability.h>: flags, then pairs of permitted and inheritable, little endian */
+    /*
+     * vfs_cap_data of <linux/capability.h>: flags, then pairs of permitted and inheritable, little
+     * endian
+     */
     unsigned char data[24] = {0};
     ssize_t n = sys_fgetxattr(fd, XATTR_NAME_CAPS, data, sizeof data);
     bool permitted = false;
@@ -62,9 +68,10 @@ static bool has_capabilities(int fd)
 }
 
 /*
- * Tells whether the kernel will set AT_SECURE, as cap_bprm_creds_from_file() of its security/commoncap.c decides: because the
- * effective ids will differ from the real ones, whoever caused it, or because of capabilities from the file. A mount with
- * nosuid lets the file give neither, PR_SET_NO_NEW_PRIVS no ids.
+ * Tells whether the kernel will set AT_SECURE, as cap_bprm_creds_from_file() of its
+ * security/commoncap.c decides: because the effective ids will differ from the real ones, whoever
+ * caused it, or because of capabilities from the file. A mount with nosuid lets the file give
+ * neither, PR_SET_NO_NEW_PRIVS no ids.
  */
 static bool runs_secure(int fd)
 {

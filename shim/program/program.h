@@ -1,4 +1,7 @@
-/* Will the shim be in a program once it is run? The one answer, for the shim at an exec and for the command. */
+/*
+ * Will the shim be in a program once it is run? The one answer, for the shim at an exec and for the
+ * command.
+ */
 #ifndef ATOMSHIM_PROGRAM_H
 #define ATOMSHIM_PROGRAM_H
 
@@ -24,8 +27,10 @@ struct program_question {
     const char *path;
     int flags;
     struct program_kind shim;
-    /* NULL: the program in which the shim first loads counts. Else a PATH: of a script that env(1) runs, the program that env
-     * looks up there counts, and env must keep LD_PRELOAD. */
+    /*
+     * NULL: the program in which the shim first loads counts. Else a PATH: of a script that env(1)
+     * runs, the program that env looks up there counts, and env must keep LD_PRELOAD.
+     */
     const char *env_path;
 };
 
@@ -59,21 +64,26 @@ struct program_answer {
 };
 
 /*
- * Tells whether a loader that reads LD_PRELOAD will run in the process once the program is executed: follows "#!" lines to the
- * program that is run in the end, which must be dynamically linked, of the shim's kind, no Go program, with a loader that
- * exists, and must not run in secure-execution mode. What cannot be read is taken for no. Fills *answer, which is too large
- * for a small stack. Raw system calls alone; async-signal-safe.
+ * Tells whether a loader that reads LD_PRELOAD will run in the process once the program is
+ * executed: follows "#!" lines to the program that is run in the end, which must be dynamically
+ * linked, of the shim's kind, no Go program, with a loader that exists, and must not run in
+ * secure-execution mode. What cannot be read is taken for no. Fills *answer, which is too large for
+ * a small stack. Raw system calls alone; async-signal-safe.
  */
 bool program_loads_shim(const struct program_question *question, struct program_answer *answer);
 
 /*
- * Finds the file that execvp(3) runs for `name`: in the folders of `search` (a value of PATH; NULL: the C library's default)
- * unless `name` has a '/'. Writes at most `size` bytes to `path`, which has a '/' then. Returns 0 or a negative errno: -ENOENT
- * if there is none, -EACCES if what there is may not be executed, -ENAMETOOLONG.
+ * Finds the file that execvp(3) runs for `name`: in the folders of `search` (a value of PATH; NULL:
+ * the C library's default) unless `name` has a '/'. Writes at most `size` bytes to `path`, which
+ * has a '/' then. Returns 0 or a negative errno: -ENOENT if there is none, -EACCES if what there is
+ * may not be executed, -ENAMETOOLONG.
  */
 int program_find(const char *name, const char *search, char *path, size_t size);
 
-/* Returns 0 if the permissions let this process execute the regular file at `path`, else a negative errno. */
+/*
+ * Returns 0 if the permissions let this process execute the regular file at `path`, else a negative
+ * errno.
+ */
 int program_check_executable(const char *path);
 
 #endif

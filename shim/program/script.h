@@ -14,9 +14,10 @@ struct script {
 };
 
 /*
- * Reads the first `size` bytes of a file that is no ELF file: a "#!" line, or text, which execvp(3) gives to
- * /bin/sh. With `through_env` "env NAME", also with -S and with assignments before NAME, stands for NAME.
- * Returns NULL and fills *script, or a static text that says why the shim will not get into the program that is run.
+ * Reads the first `size` bytes of a file that is no ELF file: a "#!" line, or text, which execvp(3)
+ * gives to /bin/sh. With `through_env` "env NAME", also with -S and with assignments before NAME,
+ * stands for NAME. Returns NULL and fills *script, or a static text that says why the shim will not
+ * get into the program that is run.
  */
 const char *script_read(const char *head, size_t size, bool through_env, struct script *script);
 

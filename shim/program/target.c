@@ -27,7 +27,10 @@ static const char *value_of(const char *entry, const char *name)
     return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
 }
 
-/* The environment may be a bad pointer of the program's: execve(2) answers EFAULT then, and this must not crash. */
+/*
+ * The environment may be a bad pointer of the program's: execve(2) answers EFAULT then, and this
+ * must not crash.
+ */
 static const char *find_variable(char *const environment[], const char *name)
 {
     const char *result = NULL;
@@ -49,7 +52,10 @@ void target_remember(char *const environment[])
         strcpy(own_preload, preload);
 }
 
-/* Where LD_PRELOAD does not name the shim, /etc/ld.so.preload may, for every program; glibc alone reads it. */
+/*
+ * Where LD_PRELOAD does not name the shim, /etc/ld.so.preload may, for every program; glibc alone
+ * reads it.
+ */
 static bool is_in_every_program(void)
 {
     char text[PRELOAD_FILE_SIZE];
@@ -63,7 +69,10 @@ static bool is_in_every_program(void)
     return n > 0 && memmem(text, (size_t)n, SHIM_NAME, sizeof SHIM_NAME - 1) != NULL;
 }
 
-/* A file that is not there, after chroot(2) say, is not loaded. The loader looks a name without '/' up, and expands '$'. */
+/*
+ * A file that is not there, after chroot(2) say, is not loaded. The loader looks a name without '/'
+ * up, and expands '$'.
+ */
 static bool is_loadable(const char *item, size_t length)
 {
     char path[sizeof own_preload];
@@ -82,7 +91,10 @@ static bool is_loadable(const char *item, size_t length)
     return true;
 }
 
-/* Tells whether LD_PRELOAD names the shim: by its name, or, if it is the value that loaded us, by any. */
+/*
+ * Tells whether LD_PRELOAD names the shim: by its name, or, if it is the value that loaded us, by
+ * any.
+ */
 static bool names_shim(const char *preload)
 {
     bool is_own = strstr(preload, SHIM_NAME) == NULL && strcmp(preload, own_preload) == 0;

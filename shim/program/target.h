@@ -9,16 +9,19 @@
 void target_remember(char *const environment[]);
 
 /*
- * Tells whether the shim will be loaded into the file at `path` (of `directory`; with AT_EMPTY_PATH in `flags` `directory`
- * itself) when it is run with `environment`, and will see its exit: program_loads_shim(), and `environment` names the
- * preload. What cannot be read is taken for no; nor is there an answer without memory.
+ * Tells whether the shim will be loaded into the file at `path` (of `directory`; with AT_EMPTY_PATH
+ * in `flags` `directory` itself) when it is run with `environment`, and will see its exit:
+ * program_loads_shim(), and `environment` names the preload. What cannot be read is taken for no;
+ * nor is there an answer without memory.
  */
 bool target_loads_shim(int directory, const char *path, int flags, char *const environment[]);
 
 /* Tells whether there is a file at all. */
 bool target_is_there(int directory, const char *path, int flags);
 
-/* program_find() in this process's PATH, as execvp(3) does. Returns false if there is no program. */
+/*
+ * program_find() in this process's PATH, as execvp(3) does. Returns false if there is no program.
+ */
 bool target_find(const char *file, char *path, size_t size);
 
 #endif

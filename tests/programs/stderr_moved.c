@@ -1,6 +1,7 @@
 /*
- * stderr_moved HOW FILE ELSEWHERE: lets a commit of FILE fail, which is told at descriptor 2, after HOW has changed what
- * that is. Descriptor 9 is FILE, opened without the shim: a lock on it keeps the commit out.
+ * stderr_moved HOW FILE ELSEWHERE: lets a commit of FILE fail, which is told at descriptor 2, after
+ * HOW has changed what that is. Descriptor 9 is FILE, opened without the shim: a lock on it keeps
+ * the commit out.
  */
 #include "expect.h"
 
@@ -17,7 +18,9 @@ static void fail_commit(const char *file)
     EXPECT(close(fd) == -1);
 }
 
-/* Descriptor 2 is the program's own file or pipe, which got the number because nothing else had it. */
+/*
+ * Descriptor 2 is the program's own file or pipe, which got the number because nothing else had it.
+ */
 static void take_number_2(const char *how, const char *file, const char *elsewhere)
 {
     char data[256];

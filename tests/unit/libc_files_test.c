@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the libraries name but do not read the content of, or what is no file that somebody overwrites. */
+/*
+ * What the libraries name but do not read the content of, or what is no file that somebody
+ * overwrites.
+ */
 static const char *const excused[] = {
     "/etc/.pwd.lock",                      /* lckpwdf(3) */
     "/etc/suid-debug",                     /* its existence counts */
@@ -57,7 +60,10 @@ static bool is_excused(const char *name)
     return false;
 }
 
-/* Checks each string of the file that is the absolute name of a file below /etc or /var. Returns their number. */
+/*
+ * Checks each string of the file that is the absolute name of a file below /etc or /var. Returns
+ * their number.
+ */
 static int check_library(const char *library)
 {
     int fd = open(library, O_RDONLY);

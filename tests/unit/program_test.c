@@ -1,4 +1,7 @@
-/* program/: "#!" lines, the search along PATH, and ELF files of every kind that does not load the shim. */
+/*
+ * program/: "#!" lines, the search along PATH, and ELF files of every kind that does not load the
+ * shim.
+ */
 #include "check.h"
 
 #include "program/program.h"
@@ -162,7 +165,10 @@ static void test_scripts(void)
     CHECK_EQUAL(answer.scripts, 2);
 }
 
-/* The kernel's own answers: set-id bits do nothing under no_new_privs, or to somebody who has the id. */
+/*
+ * The kernel's own answers: set-id bits do nothing under no_new_privs, or to somebody who has the
+ * id.
+ */
 static void test_secure(void)
 {
     pid_t child;

@@ -32,6 +32,10 @@ unit() {
     unit proc_test
 }
 
+@test "canonical paths without /proc, against realpath()" {
+    unit path_test
+}
+
 @test "log lines" {
     unit log_test
 }
