@@ -1,5 +1,5 @@
-/* How guardians are started, and waited for; guardian_post.c is what they do. */
-#include "guardian/guardian.h"
+/* How guardians are started, and waited for; post.c is what they do. */
+#include "guardian/post.h"
 
 #include "os/descriptor.h"
 #include "os/log.h"
@@ -16,7 +16,7 @@
 
 enum { ENTRIES = 4096, BATCH = 64 };
 
-/* Shared with every process that was forked since; more guardians than fit in are not waited for at an exit. */
+/* Shared with every process that was forked since. An exit does not wait for guardians that found no free entry. */
 struct tree {
     unsigned used; /* entries from here on never were */
     struct guardian_entry entries[ENTRIES];
@@ -25,9 +25,15 @@ struct tree {
 static struct tree *tree_of_all;
 static int64_t wait_timeout;
 
+static void start_for_kernel(void)
+{
+    guardian_start(0);
+}
+
 void guardian_configure(int64_t timeout)
 {
     wait_timeout = timeout;
+    session_start_guardian = start_for_kernel;
 }
 
 static struct tree *get_tree(void)
@@ -49,9 +55,10 @@ static struct tree *get_tree(void)
 void guardian_before_fork(void)
 {
     (void)get_tree();
+    session_share();
 }
 
-/* An entry that the guardian writes its pid to, or NULL. */
+/* Finds a free entry, for a guardian to write its pid to, or returns NULL. */
 static struct guardian_entry *claim_entry(void)
 {
     struct tree *tree = get_tree();
@@ -77,7 +84,7 @@ static void free_entry(struct guardian_entry *entry)
         __atomic_store_n(&entry->process, 0, __ATOMIC_RELEASE);
 }
 
-/* Has it ended, or looked twice since? It is woken for that. */
+/* True if the guardian has ended, or looked twice since. Wakes it to look. */
 static bool is_done(const struct guardian_entry *entry, const struct guardian_entry *since)
 {
     return __atomic_load_n(&entry->process, __ATOMIC_ACQUIRE) != since->process ||
@@ -119,27 +126,9 @@ void guardian_wait(void)
 
 /* ---- the start ---- */
 
-static int is_writable(struct session *session, void *context)
-{
-    (void)context;
-    return (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
-}
-
-static int needs_one_that_stays(struct session *session, void *context)
-{
-    return is_writable(session, context) && !__atomic_load_n(&session->has_guardian, __ATOMIC_ACQUIRE);
-}
-
-static int set_guarded(struct session *session, void *context)
-{
-    (void)context;
-    __atomic_store_n(&session->has_guardian, true, __ATOMIC_RELEASE);
-    return 0;
-}
-
 /*
- * The process in between, whose end makes an orphan of the guardian. It is in its starter's memory, which need not be
- * copied twice: the starter waits meanwhile (vfork(2)), and nothing in its frame is touched here.
+ * Runs in the process between the starter and the guardian, whose end makes an orphan of the guardian. That process has its
+ * starter's memory, which need not be copied twice: the starter waits meanwhile (vfork(2)), and its frame stays untouched.
  */
 static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardian_order *order,
                                                              const int ends[2])
@@ -151,7 +140,7 @@ static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardi
     sys_exit_group(0);
 }
 
-/* Returns 0 when it is at its post, or a negative errno. */
+/* Returns 0 when the guardian is at its post, or a negative errno. */
 static int start(const struct guardian_order *order, int ends[2])
 {
     const uint64_t all = ~(uint64_t)0;
@@ -177,82 +166,26 @@ static int start(const struct guardian_order *order, int ends[2])
     return n == 1 ? 0 : -EAGAIN;
 }
 
-/* Puts the end of a pipe whose other end the guardian has into *told, unless that is NULL. Returns false if it failed. */
-static bool start_and_tell(struct guardian_order order, int *told)
+bool guardian_start(int opener)
 {
+    struct guardian_order order = {.starter = sys_getpid(), .opener = opener};
     int ready[2] = {-1, -1};
-    int expect[2] = {-1, -1};
     int error = -EPERM;
 
-    order.starter = sys_getpid();
-    order.parent = (int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0);
     /* a guardian would be the first process of a new pid namespace, and end it */
     if (!process_children_are_elsewhere())
         error = DESCRIPTOR_INSIST(sys_pipe(ready));
-    if (error == 0 && told != NULL)
-        error = DESCRIPTOR_INSIST(sys_pipe(expect));
     order.entry = claim_entry();
-    order.expect = expect[0];
-    order.told = expect[1];
     if (error == 0)
         error = start(&order, ready);
     descriptor_close_if_open(ready[0]);
     descriptor_close_if_open(ready[1]);
-    descriptor_close_if_open(expect[0]);
-    if (error == 0) {
-        if (told != NULL)
-            *told = expect[1];
+    if (error == 0)
         return true;
-    }
     free_entry(order.entry);
-    descriptor_close_if_open(expect[1]);
     log_line(LOG_ERROR,
              "no process to look after a program without the shim: %s; if it is the last to close a managed "
              "file, what was written is lost",
              log_errno(error));
     return false;
-}
-
-static bool has_any(int (*is_one)(struct session *session, void *context))
-{
-    return session_for_each(is_one, NULL) != 0 || session_any_stray();
-}
-
-int guardian_expect(int process)
-{
-    int told = -1;
-
-    if (has_any(is_writable))
-        (void)start_and_tell((struct guardian_order){.process = process, .is_exec = process != 0}, &told);
-    return told;
-}
-
-void guardian_done(int expect)
-{
-    descriptor_close_if_open(expect);
-}
-
-void guardian_not_needed(int expect)
-{
-    struct signals_held held;
-
-    if (expect < 0)
-        return;
-    held = signals_hold(SIGPIPE);
-    (void)sys_write(expect, "", 1);
-    signals_release(&held);
-    (void)sys_close(expect);
-}
-
-void guardian_watch(int process)
-{
-    if (has_any(is_writable))
-        (void)start_and_tell((struct guardian_order){.process = process}, NULL);
-}
-
-void guardian_stay(bool to_the_last)
-{
-    if (has_any(needs_one_that_stays) &&
-        start_and_tell((struct guardian_order){.process = sys_getpid(), .stays = to_the_last}, NULL))
-        (void)session_for_each(set_guarded, NULL);
 }

@@ -1,20 +1,35 @@
 /*
- * Guardians: processes that commit what children without the shim leave.
+ * Guardians: processes that commit what others without the shim leave.
  *
- * A static or set-id program, one with a cleared environment, and a stranger that got a descriptor over a socket write to
- * the substitute descriptor as everybody does, but none of our code runs when they close it. Before such a program
- * gets a session's descriptor, a guardian is started: a process of its own, with the session's private descriptors and
- * nothing else. It watches whoever without the shim holds the session, and does one of three things:
+ * A static or set-id program, one with a cleared environment, one of another user, and a stranger that got a descriptor over a
+ * socket write to the substitute descriptor as everybody does, but none of our code runs when they close it. Before such a
+ * program gets a session's descriptor, a guardian is started: a process of its own, with the session's private descriptors and
+ * nothing else. It stays until the last close, so a session needs one in each pid namespace, whoever comes later. That
+ * there is one the kernel tells by a lock (session_is_guarded()).
  *
- *   commit   the last of all descriptors is gone, closed by one of those
- *   drop     the last is gone, because those that held it were killed: that commits nothing, as with the shim
- *   release  only processes with the shim hold it: they commit, if they live to close it
+ * PROTOCOL of a guardian for one session. The opener decides (session.h); a program without the shim that runs in the opener's
+ * process has no code of ours that could say how it ended: for that a guardian is told the pid and watches its end.
  *
- * guardian.c starts it, guardian_post.c is what it does, guardian_watch.c what it decides, holders.h how it knows who holds a
- * session. Who opens the file
- * next waits for it (rendezvous.h).
+ *   WATCHING --the opener ended properly (note_opener, look_after)--> RELEASED: commits what there is, session_sync()
+ *   WATCHING --the opener was killed (note_opener)--> KILLED: commits nothing
+ *   any      --the last close, as the kernel says (look_after)-->
+ *                commits, session_settle(), if the session is RELEASED by whomever, or this guardian watches the opener, which
+ *                  lives: then it has closed the session
+ *                drops it, session_drop(), otherwise: the opener was killed; or it has the shim and commits itself; or another
+ *                  guardian watches it and commits
  *
- * It is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its own, and its parent hears
+ * A program with the shim that shares the session and lives on commits by itself (session_settle()), whatever the opener's end.
+ *
+ * WHAT GIVES WAY where the kernel does not tell
+ *
+ *   how the opener ended     before Linux 6.15 of a process that was waited for at once, and of a set-id program that nobody waits
+ *                            for within half a second: it is taken for a proper end. A killed program is the exception, and
+ *                            to drop what every other one wrote the larger harm.
+ *   whether it has ended     without pidfds and without /proc: the last close counts as the opener's.
+ *   who closes last          to a user who is not the opener's (F_SETLEASE, fcntl(2)): the end of the program that the guardian
+ *                            was started for counts as the last close.
+ *
+ * A guardian is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its own, and its parent hears
  * of it neither by a signal nor by wait(2), unless that adopts orphans (PR_SET_CHILD_SUBREAPER). It keeps descriptor 2, for
  * what must be reported; a pipe or a socket only as long as the program that it was started for does. Of the program's
  * memory it has a copy-on-write copy, without what is shared and without large pieces.
@@ -25,60 +40,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GUARDIAN_NAME "atomshim-guard"
-
-/* Once, at set-up: `timeout` is that of guardian_wait(). */
+/* Once, at set-up. `timeout`, in nanoseconds, is how long guardian_wait() waits. */
 void guardian_configure(int64_t timeout);
 
 /*
- * Starts a guardian for all sessions of this process that can be written to; also in a vfork() child. Returns when it is at
- * its post: what others close from now on it will see. A failure is told in the log.
- *
- * guardian_expect()  before a program without the shim is run by this process (`process` is its own pid), or by
- *                    the libc in a child of which we are not told (0). Returns a descriptor, close-on-exec, or -1: until
- *                    that is closed, by the exec or by guardian_done(), the program is waited for. After an exec that
- *                    failed guardian_not_needed() sends the guardian away.
- * guardian_watch()   for the child `process`, which has begun to run such a program.
- * guardian_stay()    for whoever gets a descriptor by a message, now or later, as long as this process has the session; with
- *                    `to_the_last` as long as anybody has. Does nothing if all sessions have one already.
+ * Starts a guardian for the sessions that want one (session_want_guardian()), also in a vfork() child. Returns when it is at its
+ * post: it will see what others close from now on. `opener` is the process in which a program without the shim runs or
+ * is about to run, or 0: its end is watched for the sessions of which it is the opener. A failed exec does no harm: as
+ * long as the opener has the shim, it does itself what the guardian would.
+ * Returns false after a failure, which the log tells: EAGAIN, EMFILE, ENFILE, ENOMEM; EPERM in a process whose children begin
+ * a pid namespace.
  */
-int guardian_expect(int process);
-void guardian_done(int expect);
-void guardian_not_needed(int expect);
-void guardian_watch(int process);
-void guardian_stay(bool to_the_last);
+bool guardian_start(int opener);
 
-/* Before fork(2): from then on this process knows of its child's guardians. */
+/* Before fork(2): from then on this process knows of its child's guardians, and that its sessions may be shared. */
 void guardian_before_fork(void);
 
 /*
  * At the end of a process: waits until what was closed up to now is committed, if this process or a forked child of it has
- * started a guardian; at most the timeout. Who waits for this process then finds it all done; and a container whose
- * first process this was, or was a child of, ends only then.
+ * started a guardian; at most the timeout. The parent that waits for this process then finds everything done; and a
+ * container whose first process this was, or was a child of, ends only then.
  */
 void guardian_wait(void);
-
-/* ---- between guardian.c and guardian_post.c ---- */
-
-/* What the processes of one tree, who share it, know of a guardian. */
-struct guardian_entry {
-    int process; /* its pid; 0: the entry is free; -1: it is about to be started */
-    unsigned looks;
-};
-
-/* What a guardian is told. */
-struct guardian_order {
-    int starter;  /* the process that started it, */
-    int parent;   /* and whose child that is */
-    int process;  /* whom to look at first, or 0 if that is not known */
-    bool is_exec; /* `process` will have what is not close-on-exec now, and no more */
-    bool stays;   /* as long as there is anybody */
-    int expect; /* the end of a pipe, or -1: nothing is decided before its end while `process` lives; a byte sends it away */
-    int told;                     /* the other end, which is the starter's alone, or -1 */
-    struct guardian_entry *entry; /* its own, or NULL: it is not waited for at an exit */
-};
-
-/* All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its post. */
-_Noreturn void guardian_main(const struct guardian_order *order, int ready);
 
 #endif

@@ -1,5 +1,5 @@
-/* What the two halves of a guardian share: guardian_post.c, how it gets to its post and waits there, and guardian_watch.c, whom
- * it watches and what it decides. */
+/* What the files of guardian/ share: guardian.c starts the process, post.c is its way to its post, and its waiting there, watch.c
+ * what it decides. */
 #ifndef ATOMSHIM_GUARDIAN_POST_H
 #define ATOMSHIM_GUARDIAN_POST_H
 
@@ -8,66 +8,51 @@
 #include "session/session.h"
 #include "store/rendezvous.h"
 
-#include <poll.h>
+/* The guardian's own name (comm, proc(5)). */
+#define GUARDIAN_NAME "atomshim-guard"
 
-enum {
-    GUARDIAN_WATCHED_MAX = 256,
-    GUARDIAN_FIXED_POLLS = 3,
-    GUARDIAN_ENDINGS_MAX = 200,         /* how often is asked whether somebody has ended who is about to, */
-    GUARDIAN_ENDING_PAUSE = 500 * 1000, /* and after how many nanoseconds */
+/* What the processes of one tree, which share it, know of a guardian. */
+struct guardian_entry {
+    int process; /* its pid; 0: the entry is free; -1: it is about to be started */
+    unsigned looks;
 };
 
-/* A process that holds a session. */
-struct watched {
-    struct duty *duty;
-    struct process process;
-    bool covered;
-    bool ended;  /* seen before the question whether the last is gone was put */
-    bool holds;  /* as far as this can be seen */
-    bool closed; /* it lives, and holds it no more */
+/* What a guardian is told. */
+struct guardian_order {
+    int starter;
+    int opener;                   /* the argument of guardian_start() */
+    struct guardian_entry *entry; /* its own, or NULL: an exit does not wait for it */
 };
 
 /* What a session asks of its guardian. */
 struct duty {
     struct session *session;
-    bool kept;           /* the program gets a descriptor of it */
-    bool stays;          /* who holds it cannot be seen: only the last close tells */
-    bool covered_alone;  /* when it was looked at last, nobody without the shim had it any more */
-    int clear;           /* looks in a row: see SURE */
-    int64_t doubt_until; /* it cannot be told yet how one has ended; 0: not so */
+    bool is_openers; /* its opener is order.opener */
+    bool is_synced;  /* what was written at the opener's end is committed */
+    bool is_told;    /* that it can be lost is in the log */
     struct rendezvous place;
 };
 
 struct post {
     struct guardian_order order;
-    int ready;
     int events;             /* of inotify, or -1 */
-    bool tells;             /* of every session's end */
     int wakes;              /* a signalfd, or -1 */
     int proc;               /* for the rendezvous, or -1 */
-    struct process program; /* order.process */
-    bool sees;              /* /proc shows the processes */
-    bool knows_all;         /* children without the shim of one with it have guardians, or are the program */
-    int pending;            /* sessions that are to be looked at again soon */
-    size_t watched_count;
-    struct watched watched[GUARDIAN_WATCHED_MAX];
-    struct pollfd polls[GUARDIAN_FIXED_POLLS + GUARDIAN_WATCHED_MAX];
+    struct process program; /* order.opener, or else the starter */
+    bool is_watching;       /* the kernel can tell of the program's end */
+    enum process_end end;   /* of the program: PROCESS_UNKNOWN only when it will not be known any more */
+    int64_t doubt_until;    /* it cannot be told yet how the program ended; 0: not so */
     size_t duties_count;
     struct duty duties[SESSIONS_MAX];
 };
 
-/* Begins to watch the program, and those with the shim that started it: if one of them is killed as the last, its content
- * is none. */
-void guardian_watch_first(struct post *post, struct duty *duty);
-
-/* Notes who of those that are watched has ended. To be called before each round of guardian_look_after(). */
-void guardian_note_ends(struct post *post);
+/* All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its post. */
+_Noreturn void guardian_main(const struct guardian_order *order, int ready);
 
 /*
- * Looks whether the session is over, commits it, drops it, or lets go of it; then it is not SESSION_LIVE any more.
- * `expected`: the program may still come. Returns true if the same is to be asked again, soon: somebody is giving up what it
- * has, which who waits for us has seen.
+ * Looks whether the session is over, or its opener has ended, and does what guardian.h says; a session that is over is not
+ * SESSION_LIVE any more. Returns false if that cannot be told yet: who waits for the guardian is to wait on.
  */
-bool guardian_look_after(struct post *post, struct duty *duty, bool expected);
+bool guardian_look_after(struct post *post, struct duty *duty);
 
 #endif

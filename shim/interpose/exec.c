@@ -1,6 +1,6 @@
 /*
- * What hands a session to a program that may not have the shim: exec, the libc's own children, messages with descriptors.
- * A program that has it finds the session in its descriptors (session_adopt); for every other one a guardian is started.
+ * Calls that hand a session to another program: exec, the libc's own children, messages with descriptors. A program that loads
+ * the shim finds the session in its descriptors (session_adopt()); for every other one a guardian is started.
  */
 #include "interpose/interpose.h"
 
@@ -15,35 +15,33 @@
 
 /* What is to be undone if an exec fails. */
 struct exec {
-    bool hidden;
+    bool is_prepared;
     struct shim_child child;
 };
 
-int shim_light_beacon(void)
+static struct shim_child hand_over(int directory, const char *path, int flags, char *const environment[],
+                                   bool is_libcs)
 {
-    int beacon = session_light_beacon();
+    struct shim_child child = {.heir = {target_loads_shim(directory, path, flags, environment), is_libcs}};
+    struct session_hand_over result = session_hand_over(child.heir);
 
-    if (beacon != SESSION_NO_BEACON)
-        return beacon;
-    guardian_stay(true);
-    return -1;
+    child.beacon = result.beacon;
+    session_share();
+    if (result.needs_guardian)
+        (void)guardian_start(is_libcs ? 0 : sys_getpid());
+    return child;
 }
 
 /* Before the program at `path` takes this process's place. */
 static struct exec before_exec(int directory, const char *path, int flags, char *const environment[])
 {
-    struct exec exec = {.hidden = false, .child = {-1, -1}};
+    struct exec exec = {.is_prepared = false};
 
     /* a search along PATH tries names that are not there: nothing will be run */
     if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
-    if (target_loads_shim(directory, path, flags, environment)) {
-        exec.child.beacon = shim_light_beacon();
-        return exec;
-    }
-    exec.child.expect = guardian_expect(sys_getpid());
-    session_hide_private(true);
-    exec.hidden = true;
+    exec.is_prepared = true;
+    exec.child = hand_over(directory, path, flags, environment, false);
     return exec;
 }
 
@@ -51,7 +49,7 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
 static struct exec before_execvp(const char *file, char *const environment[])
 {
     struct scratch scratch;
-    struct exec exec = {.hidden = false, .child = {-1, -1}};
+    struct exec exec = {.is_prepared = false};
     bool found;
 
     if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
@@ -65,32 +63,24 @@ static struct exec before_execvp(const char *file, char *const environment[])
 /* An exec that returned has failed: everything is as it was. */
 static int after_exec(int result, struct exec exec)
 {
-    if (exec.hidden)
-        session_hide_private(false);
-    if (exec.child.beacon >= 0)
-        (void)sys_close(exec.child.beacon);
-    guardian_not_needed(exec.child.expect);
+    if (exec.is_prepared)
+        session_take_back(exec.child.heir, exec.child.beacon);
     return result;
 }
 
 struct shim_child shim_before_child(const char *path, char *const environment[])
 {
-    struct shim_child child = {-1, -1};
+    struct shim_child child = {.beacon = SHIM_NO_CHILD};
 
-    if (!shim_has_sessions())
-        return child;
-    if (target_loads_shim(AT_FDCWD, path, 0, environment))
-        child.beacon = shim_light_beacon();
-    else
-        child.expect = guardian_expect(0);
-    return child;
+    return shim_has_sessions() ? hand_over(AT_FDCWD, path, 0, environment, true) : child;
 }
 
 void shim_after_child(struct shim_child child)
 {
-    if (child.beacon >= 0)
-        (void)sys_close(child.beacon);
-    guardian_done(child.expect);
+    if (child.beacon == SHIM_NO_CHILD)
+        return;
+    session_take_back(child.heir, child.beacon);
+    (void)session_settle_closed(false);
 }
 
 EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
@@ -195,12 +185,14 @@ EXPORT FILE *popen(const char *command, const char *mode)
     return result;
 }
 
-/* ---- descriptors in messages: whoever gets them has no private ones ---- */
+/* ---- descriptors in messages: the receiver gets no private ones ---- */
 
-static bool carries_session(const struct msghdr *message)
+/* Wants a guardian for each session of which a descriptor is in the message. Returns true if one is to be started. */
+static bool needs_guardian(const struct msghdr *message)
 {
     const char *end = (const char *)message->msg_control + message->msg_controllen;
     struct session_found found;
+    bool result = false;
 
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
          part = CMSG_NXTHDR((struct msghdr *)message, part)) {
@@ -214,23 +206,29 @@ static bool carries_session(const struct msghdr *message)
             continue;
         for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof *fds; i++)
             if (shim_identify(fds[i], &found) == SESSION_PROGRAM)
-                return true;
+                result |= session_want_guardian(found.session) && !session_is_guarded_here(found.session);
     }
-    return false;
+    return result;
+}
+
+static void before_message(const struct msghdr *message)
+{
+    if (!sys_is_readable(message) || !needs_guardian(message))
+        return;
+    session_share();
+    (void)guardian_start(0);
 }
 
 EXPORT ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
-    if (shim_has_sessions() && sys_is_readable(message) && carries_session(message))
-        guardian_stay(false);
+    if (shim_has_sessions())
+        before_message(message);
     return real_sendmsg(socket, message, flags);
 }
 
 EXPORT int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags)
 {
-    if (shim_has_sessions())
-        for (unsigned i = 0; i < count; i++)
-            if (sys_is_readable(&messages[i]) && carries_session(&messages[i].msg_hdr))
-                guardian_stay(false);
+    for (unsigned i = 0; shim_has_sessions() && i < count && sys_is_readable(&messages[i]); i++)
+        before_message(&messages[i].msg_hdr);
     return real_sendmmsg(socket, messages, count, flags);
 }

@@ -57,14 +57,12 @@ enum session_role shim_identify(int fd, struct session_found *found);
 
 /* Before and after the libc makes a child that runs the program at `path`: see to it that what that writes is committed. */
 struct shim_child {
-    int beacon; /* shim_light_beacon() */
-    int expect; /* guardian_expect() */
+    struct session_heir heir;
+    int beacon; /* session_hand_over()'s, or SHIM_NO_CHILD: there was nothing to do */
 };
+enum { SHIM_NO_CHILD = -2 };
 struct shim_child shim_before_child(const char *path, char *const environment[]);
 void shim_after_child(struct shim_child child);
-
-/* session_light_beacon(), and a guardian where there is no place for a beacon. Returns a descriptor to be closed, or -1. */
-int shim_light_beacon(void);
 
 /*
  * Where a call that takes a directory, a path and the flags of fstatat(2) has to go: to the real inode where they lead to

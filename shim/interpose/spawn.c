@@ -154,10 +154,19 @@ EXPORT int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_actions_t *
 struct plan {
     posix_spawn_file_actions_t actions;
     const struct record *record;
-    int directory; /* where the child is by then */
-    int above;     /* all numbers that the actions name are lower */
-    int *opened;   /* descriptors of ours that the actions put in place */
-    size_t opened_count;
+    int directory;         /* where the child is by then */
+    int above;             /* all numbers that the actions name are lower */
+    struct opened *opened; /* for each action */
+    bool covered;          /* the program loads the shim */
+    bool inherits;         /* a session is handed over: */
+    int buffer;            /* the private descriptor of its buffer */
+    bool needs_guardian;
+};
+
+/* A descriptor that an OPEN action puts in place; the child is the session's opener. */
+struct opened {
+    int fd;            /* or -1 */
+    bool is_inherited; /* the program has it */
 };
 
 static int close_in_child(int fd, void *context)
@@ -181,8 +190,17 @@ static void plan_close_from(struct plan *plan, int lowest, size_t done)
             (void)real_posix_spawn_file_actions_addclose(&plan->actions, plan->record->list[i].fd);
 }
 
-static int plan_open(struct plan *plan, const struct action *action)
+static void set_opener(int fd, int process)
 {
+    struct session_found found;
+
+    if (session_identify(fd, &found) == SESSION_PROGRAM && (found.session->flags & SESSION_WRITABLE))
+        descriptor_set_opener(found.session->inode, process);
+}
+
+static int plan_open(struct plan *plan, size_t index)
+{
+    const struct action *action = &plan->record->list[index];
     const struct managed_request request = {plan->directory, action->path, action->flags | O_CLOEXEC,
                                             action->mode, false};
     int fd = shim_openat(&request);
@@ -200,7 +218,8 @@ static int plan_open(struct plan *plan, const struct action *action)
             return -moved;
         fd = moved;
     }
-    plan->opened[plan->opened_count++] = fd;
+    set_opener(fd, DESCRIPTOR_NO_OPENER);
+    plan->opened[index].fd = fd;
     return real_posix_spawn_file_actions_adddup2(&plan->actions, fd, action->fd);
 }
 
@@ -217,7 +236,7 @@ static int plan_action(struct plan *plan, size_t index)
 
     switch (action->kind) {
     case OPEN:
-        return plan_open(plan, action);
+        return plan_open(plan, index);
     case CLOSE: /* of ours it is if there is no number beyond */
         return descriptor_is_private(action->fd)
                    ? 0
@@ -242,15 +261,6 @@ static int plan_action(struct plan *plan, size_t index)
     return 0;
 }
 
-static int close_private_in_child(struct session *session, void *context)
-{
-    struct plan *plan = context;
-
-    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->inode));
-    (void)real_posix_spawn_file_actions_addclose(&plan->actions, SESSION_GET(session->buffer));
-    return 0;
-}
-
 /* No action is to close or replace what is ours. */
 static int move_private(struct session *session, void *context)
 {
@@ -263,35 +273,84 @@ static int move_private(struct session *session, void *context)
     return 0;
 }
 
+/*
+ * Finds the parent's descriptor that is `number` in the child after the first `count` actions, or returns -1. One that is
+ * close-on-exec outlives the exec only if an action has copied it.
+ */
+static int find_origin(const struct plan *plan, size_t count, int number)
+{
+    long flags;
+    bool is_copied = false;
+
+    while (count-- != 0) {
+        const struct action *action = &plan->record->list[count];
+
+        if ((action->kind == CLOSE && action->fd == number) ||
+            (action->kind == CLOSE_FROM && action->fd <= number))
+            return -1;
+        if (action->fd != number || (action->kind != OPEN && action->kind != DUP2))
+            continue;
+        if (action->kind == OPEN)
+            return plan->opened[count].fd;
+        number = action->from;
+        is_copied = true;
+    }
+    flags = sys_fcntl(number, F_GETFD, 0);
+    return flags >= 0 && (is_copied || !(flags & FD_CLOEXEC)) ? number : -1;
+}
+
+/* Hands the session that the child has at `number` over, or wants a guardian for it. */
+static int inherit_one(int number, void *context)
+{
+    struct plan *plan = context;
+    int origin = find_origin(plan, plan->record != NULL ? plan->record->count : 0, number);
+    struct session_found found;
+
+    if (origin < 0 || session_identify(origin, &found) != SESSION_PROGRAM)
+        return 0;
+    for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
+        plan->opened[i].is_inherited |= plan->opened[i].fd == origin;
+    if (!plan->covered || !session_may_hand_over(found.session)) {
+        plan->needs_guardian |= session_want_guardian(found.session);
+        return 0;
+    }
+    plan->inherits = true;
+    /* onto itself: that makes it outlive the exec */
+    (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->inode, found.session->inode);
+    (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->buffer, found.session->buffer);
+    plan->buffer = found.session->buffer;
+    return 0;
+}
+
 static bool is_made(const struct record *record, int number)
 {
-    for (size_t i = 0; i < record->count; i++)
+    for (size_t i = 0; record != NULL && i < record->count; i++)
         if ((record->list[i].kind == OPEN || record->list[i].kind == DUP2) && record->list[i].fd == number)
             return true;
     return false;
 }
 
-static int first_buffer(struct session *session, void *context)
-{
-    *(int *)context = SESSION_GET(session->buffer);
-    return 1;
-}
-
-/* The child's beacon, which an action may put out: then another one lights it again, behind them all, at a number that none
- * has made. Returns a descriptor to be closed, or -1. */
-static int plan_beacon(struct plan *plan)
+/* Lights the child's beacon, at a number that no action has made. */
+static void plan_beacon(struct plan *plan)
 {
     int first = descriptor_beacon();
-    int buffer;
 
-    if (plan->above <= first || session_for_each(first_buffer, &buffer) == 0)
-        return shim_light_beacon();
     for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
         if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number)) {
-            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, buffer, number);
+            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, plan->buffer, number);
             break;
         }
-    return -1;
+}
+
+/* What the child inherits, after all actions. */
+static void plan_inheritance(struct plan *plan)
+{
+    (void)descriptor_for_each(inherit_one, plan);
+    for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
+        if (sys_fcntl(plan->record->list[i].fd, F_GETFD, 0) < 0)
+            (void)inherit_one(plan->record->list[i].fd, plan);
+    if (plan->inherits)
+        plan_beacon(plan);
 }
 
 static bool needs_plan(const struct record *record)
@@ -315,6 +374,7 @@ static int make_plan(struct plan *plan, const struct record *record)
     error = real_posix_spawn_file_actions_init(&plan->actions);
     plan->above = 3;
     for (size_t i = 0; i < count; i++) {
+        plan->opened[i].fd = -1;
         if (record->list[i].fd >= plan->above)
             plan->above = record->list[i].fd + 1;
         if (record->list[i].from >= plan->above)
@@ -325,13 +385,32 @@ static int make_plan(struct plan *plan, const struct record *record)
     for (size_t i = 0; error == 0 && i < count; i++)
         error = plan_action(plan, i);
     (void)session_for_each(move_private, plan);
+    if (error == 0)
+        plan_inheritance(plan);
     return error;
 }
 
-static void end_plan(struct plan *plan)
+/* The child decides what becomes of a file that was opened for it: this process lets go of it, whatever the kernel says of the
+ * last close. `is_looked_after`: the child has the shim, or a guardian. */
+static void let_go(const struct opened *opened, bool is_looked_after)
 {
-    for (size_t i = 0; i < plan->opened_count; i++)
-        (void)close(plan->opened[i]);
+    struct session_found found;
+
+    if (!is_looked_after || !opened->is_inherited ||
+        session_identify(opened->fd, &found) != SESSION_PROGRAM ||
+        !(found.session->flags & SESSION_WRITABLE)) {
+        (void)close(opened->fd);
+        return;
+    }
+    (void)sys_close(opened->fd);
+    session_drop(found.session);
+}
+
+static void end_plan(struct plan *plan, bool is_looked_after)
+{
+    for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
+        if (plan->opened[i].fd >= 0)
+            let_go(&plan->opened[i], is_looked_after);
     free(plan->opened);
     plan_directory(plan, AT_FDCWD);
     (void)real_posix_spawn_file_actions_destroy(&plan->actions);
@@ -341,38 +420,68 @@ typedef int spawn_function(pid_t *process, const char *path, const posix_spawn_f
                            const posix_spawnattr_t *attributes, char *const arguments[],
                            char *const environment[]);
 
-/* `path` as posix_spawn() is told, `file` where it is found. The guardian must know the child, or come after it. */
-static int shim_spawn(spawn_function *real, const char *file, pid_t *process, const char *path,
-                      const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
-                      char *const arguments[], char *const environment[])
+/* What posix_spawn() is told, and `file`, where the program is found. */
+struct spawn {
+    spawn_function *real;
+    const char *file;
+    pid_t *process;
+    const char *path;
+    const posix_spawn_file_actions_t *actions;
+    const posix_spawnattr_t *attributes;
+    char *const *arguments;
+    char *const *environment;
+};
+
+static int run(const struct spawn *spawn, const posix_spawn_file_actions_t *actions)
 {
-    const struct record *record = find(actions);
-    bool covered = target_loads_shim(AT_FDCWD, file, 0, environment);
-    struct plan plan = {.opened = NULL};
-    int beacon = -1;
+    return spawn->real(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
+                       spawn->environment);
+}
+
+/* Starts a guardian that knows the child, in whose place this process has opened files. */
+static bool start_guardian(const struct plan *plan, int child)
+{
+    for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
+        if (plan->opened[i].fd >= 0 && plan->opened[i].is_inherited)
+            set_opener(plan->opened[i].fd, child);
+    return guardian_start(child);
+}
+
+static int spawn_planned(const struct spawn *spawn, const struct record *record)
+{
+    struct plan plan = {.covered = target_loads_shim(AT_FDCWD, spawn->file, 0, spawn->environment)};
+    bool is_looked_after;
+    int error = make_plan(&plan, record);
+
+    if (error == 0)
+        error = run(spawn, &plan.actions);
+    is_looked_after = error == 0;
+    if (error == 0 && plan.needs_guardian)
+        is_looked_after = start_guardian(&plan, *spawn->process);
+    if (plan.opened != NULL)
+        end_plan(&plan, is_looked_after);
+    return error;
+}
+
+static int shim_spawn(struct spawn spawn)
+{
+    const struct record *record = find(spawn.actions);
+    struct shim_child child;
     pid_t own = 0;
-    pid_t *child = process != NULL ? process : &own;
     int saved = errno;
     int error;
 
-    if (actions != NULL && record == NULL) { /* none, or too many objects to write down */
-        beacon = covered ? shim_light_beacon() : -1;
-        error = real(child, path, actions, attributes, arguments, environment);
-    } else {
-        error = make_plan(&plan, record);
-        if (error == 0 && !covered)
-            (void)session_for_each(close_private_in_child, &plan);
-        if (error == 0 && covered)
-            beacon = plan_beacon(&plan);
-        if (error == 0)
-            error = real(child, path, &plan.actions, attributes, arguments, environment);
+    if (spawn.process == NULL)
+        spawn.process = &own;
+    if (spawn.actions == NULL || record != NULL) {
+        session_share();
+        error = spawn_planned(&spawn, record);
+        (void)session_settle_closed(false); /* what other threads closed while the child was not run yet */
+    } else {                                /* too many objects to write them down */
+        child = shim_before_child(spawn.file, spawn.environment);
+        error = run(&spawn, spawn.actions);
+        shim_after_child(child);
     }
-    if (beacon >= 0)
-        (void)sys_close(beacon);
-    if (error == 0 && !covered && shim_has_sessions())
-        guardian_watch(*child);
-    if (plan.opened != NULL)
-        end_plan(&plan);
     errno = saved;
     return error;
 }
@@ -388,7 +497,8 @@ EXPORT int posix_spawn(pid_t *process, const char *path, const posix_spawn_file_
 {
     if (!is_concerned(actions))
         return real_posix_spawn(process, path, actions, attributes, arguments, environment);
-    return shim_spawn(real_posix_spawn, path, process, path, actions, attributes, arguments, environment);
+    return shim_spawn(
+        (struct spawn){real_posix_spawn, path, process, path, actions, attributes, arguments, environment});
 }
 
 EXPORT int posix_spawnp(pid_t *process, const char *file, const posix_spawn_file_actions_t *actions,
@@ -405,7 +515,8 @@ EXPORT int posix_spawnp(pid_t *process, const char *file, const posix_spawn_file
         return ENOMEM;
     if (target_find(file, scratch.bytes, PATH_MAX))
         found = scratch.bytes;
-    error = shim_spawn(real_posix_spawnp, found, process, file, actions, attributes, arguments, environment);
+    error = shim_spawn(
+        (struct spawn){real_posix_spawnp, found, process, file, actions, attributes, arguments, environment});
     scratch_give(&scratch);
     return error;
 }

@@ -8,8 +8,9 @@ enum {
     HIGH = 768,
     LOW_LIMIT = 256,
     HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
-    MARK_MEMORY = SIGURG, /* ignored by default, both */
+    MARK_MEMORY = SIGURG, /* ignored by default, all three */
     MARK_INODE = SIGWINCH,
+    MARK_RELEASED = SIGCHLD,
     WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
 };
 
@@ -87,11 +88,11 @@ int descriptor_make_private(int fd)
     if (limit.rlim_cur <= LOW_LIMIT || (rlim_t)fd >= limit.rlim_cur / 2)
         raised = descriptor_raise_limit(&limit);
     if (raised && limit.rlim_cur <= HIGH_LIMIT)
-        number = sys_fcntl(fd, F_DUPFD, (long)limit.rlim_cur);
+        number = sys_fcntl(fd, F_DUPFD_CLOEXEC, (long)limit.rlim_cur);
     else
-        number = sys_fcntl(fd, F_DUPFD, high_number(&limit));
+        number = sys_fcntl(fd, F_DUPFD_CLOEXEC, high_number(&limit));
     if (number == -EMFILE || number == -EINVAL)
-        number = sys_fcntl(fd, F_DUPFD, 3);
+        number = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (raised)
         descriptor_restore_limit(&limit);
     if (number < 0)
@@ -110,11 +111,39 @@ void descriptor_mark_buffer(int fd)
     (void)sys_fcntl(fd, F_SETSIG, MARK_MEMORY);
 }
 
+void descriptor_set_opener(int inode, int process)
+{
+    struct f_owner_ex owner = {F_OWNER_PID, process};
+
+    if (process == DESCRIPTOR_NO_OPENER) /* a type that is used for nothing else */
+        owner = (struct f_owner_ex){F_OWNER_PGRP, 0};
+    (void)sys_fcntl(inode, F_SETOWN_EX, (long)&owner);
+}
+
+int descriptor_opener(int inode)
+{
+    struct f_owner_ex owner = {F_OWNER_PID, 0};
+
+    if (sys_fcntl(inode, F_GETOWN_EX, (long)&owner) != 0)
+        return 0;
+    return owner.type == F_OWNER_PGRP ? DESCRIPTOR_NO_OPENER : owner.pid;
+}
+
+void descriptor_release(int inode)
+{
+    (void)sys_fcntl(inode, F_SETSIG, MARK_RELEASED);
+}
+
+bool descriptor_is_released(int inode)
+{
+    return sys_fcntl(inode, F_GETSIG, 0) == MARK_RELEASED;
+}
+
 bool descriptor_is_private(int fd)
 {
     long mark = sys_fcntl(fd, F_GETSIG, 0);
 
-    return mark == MARK_MEMORY || mark == MARK_INODE;
+    return mark == MARK_MEMORY || mark == MARK_INODE || mark == MARK_RELEASED;
 }
 
 bool descriptor_is_buffer(int fd)

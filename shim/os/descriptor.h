@@ -2,7 +2,7 @@
  * Descriptors: ours and the program's.
  *
  * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for
- * it. They live at high numbers, survive fork and exec, and bear a mark that the kernel keeps with the open
+ * it. They live at high numbers, survive fork, and an exec where session_hand_over() says so, and bear a mark that the kernel keeps with the open
  * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (the signal is
  * ignored by default, SIGIO would kill).
  */
@@ -44,7 +44,7 @@ const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
 int descriptor_parse_number(const char *name);
 
 /*
- * Moves `fd` to a private number, not close-on-exec, and closes `fd`. Its description is to be marked before.
+ * Moves `fd` to a private number, close-on-exec, and closes `fd`. Its description is to be marked before.
  * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
  */
 int descriptor_make_private(int fd);
@@ -59,6 +59,25 @@ enum { DESCRIPTOR_BEACONS = 8 };
 /* Mark the description of `fd` as a private one of a real inode, or of a memory. */
 void descriptor_mark_inode(int fd);
 void descriptor_mark_buffer(int fd);
+
+/*
+ * The opener of a session is the process that opened the file. The kernel keeps it with the description of the private inode
+ * descriptor `inode` (F_SETOWN_EX, fcntl(2)), where every process finds it that shares the description, after fork and exec, and
+ * where a process that gets the same number later is not mistaken for it.
+ *
+ * descriptor_set_opener()  `process`: a pid, or DESCRIPTOR_NO_OPENER: the program that adopts the session takes its place.
+ * descriptor_opener()      the pid, DESCRIPTOR_NO_OPENER, or 0: it has ended, or is not in this pid namespace.
+ */
+enum { DESCRIPTOR_NO_OPENER = -1 };
+void descriptor_set_opener(int inode, int process);
+int descriptor_opener(int inode);
+
+/*
+ * The opener has released the session, by its last close or by a proper end: what was written is good, whoever closes last.
+ * It is a second value of the mark of `inode`, shared like the first. descriptor_mark_inode() takes it back.
+ */
+void descriptor_release(int inode);
+bool descriptor_is_released(int inode);
 
 /* True if the description behind `fd` bears a mark of ours. Not for O_PATH descriptors, which can bear none. */
 bool descriptor_is_private(int fd);

@@ -1,6 +1,7 @@
 #include "os/process.h"
 
 #include "os/descriptor.h"
+#include "os/proc.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,7 @@ struct process_info {
 enum { INFO_EXIT = 1 << 3 };
 
 enum { LOOKS_MAX = 20, LOOK_PAUSE = 500 * 1000 /* nanoseconds */ };
-enum { PARENT_FIELD = 4, FLAGS_FIELD = 9, START_FIELD = 22, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
+enum { FLAGS_FIELD = 9, START_FIELD = 22, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
 
 static uint64_t field(const char *text, int number)
 {
@@ -32,35 +33,18 @@ static uint64_t field(const char *text, int number)
     return value;
 }
 
-int process_open_file(int process, const char *name, int flags)
-{
-    char path[PROC_PATH_SIZE];
-    char *end;
-
-    (void)descriptor_process_path(path, process);
-    end = strchr(path, '\0');
-    *end++ = '/';
-    memcpy(end, name, strlen(name) + 1);
-    return sys_openat(AT_FDCWD, path, flags | O_CLOEXEC, 0);
-}
-
 int process_stat(int process, struct process_stat *stat)
 {
     char text[1024];
     const char *end;
-    int fd = process_open_file(process, "stat", O_RDONLY);
-    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+    ssize_t n = proc_read(process, "stat", text, sizeof text);
 
-    if (fd >= 0)
-        (void)sys_close(fd);
     if (n <= 0)
         return n < 0 ? (int)n : -ESRCH;
-    text[n] = '\0';
     end = strrchr(text, ')'); /* the second field is a name */
     if (end == NULL)
         return -ESRCH;
     stat->ended = end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X');
-    stat->parent = (int)field(end + 1, PARENT_FIELD);
     stat->exiting = (field(end + 1, FLAGS_FIELD) & FLAG_EXITING) != 0;
     stat->start = field(end + 1, START_FIELD);
     stat->exit_code = (int)field(end + 1, EXIT_CODE_FIELD);
@@ -70,7 +54,7 @@ int process_stat(int process, struct process_stat *stat)
 int process_descriptor_stat(int process, int fd, struct stat *status)
 {
     char path[PROC_PATH_SIZE];
-    int folder = process_open_file(process, "fd", O_PATH);
+    int folder = proc_open(process, "fd", O_PATH);
     int error = folder;
 
     if (folder < 0)
@@ -88,6 +72,29 @@ bool process_proc_is_ours(void)
 
     link[n < 0 ? 0 : n] = '\0';
     return strcmp(descriptor_process_path(path, sys_getpid()) + strlen("/proc/"), link) == 0;
+}
+
+/* The link is "pid:[4026531836]", namespaces(7). */
+uint64_t process_namespace(void)
+{
+    char link[PROC_PATH_SIZE];
+    uint64_t number = 0;
+    ssize_t n = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid", link, sizeof link - 1);
+
+    for (ssize_t i = 0; i < n; i++)
+        if (link[i] >= '0' && link[i] <= '9')
+            number = number * 10 + (uint64_t)(link[i] - '0');
+    return number & UINT32_MAX;
+}
+
+/* A folder has a link from each folder in it, and two of its own. */
+int process_threads(int process)
+{
+    char path[PROC_PATH_SIZE];
+    struct stat status;
+
+    (void)strcat((char *)descriptor_process_path(path, process), "/task");
+    return sys_fstatat(AT_FDCWD, path, &status, 0) == 0 ? (int)status.st_nlink - 2 : 0;
 }
 
 bool process_children_are_elsewhere(void)

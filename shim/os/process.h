@@ -1,16 +1,11 @@
-/* Other processes: whose child one is, and how it ended, as /proc and pidfds tell. */
+/* Other processes: whether one lives, and how it ended, as /proc and pidfds tell. */
 #ifndef ATOMSHIM_PROCESS_H
 #define ATOMSHIM_PROCESS_H
 
 #include "os/sys.h"
 
-/* Opens /proc/PROCESS/NAME, a name of at most 15 bytes, with these flags, close-on-exec. Returns a descriptor or a negative
- * errno. */
-int process_open_file(int process, const char *name, int flags);
-
 /* What /proc/PID/stat says, proc(5). */
 struct process_stat {
-    int parent;
     bool exiting; /* is about to end, or has ended and was not waited for yet: */
     bool ended;
     int exit_code;  /* a wait status; 0, too, where we may not know */
@@ -25,6 +20,12 @@ int process_descriptor_stat(int process, int fd, struct stat *status);
 
 /* Is the folder /proc of this process's pid namespace, so that the numbers there are those that calls take? */
 bool process_proc_is_ours(void);
+
+/* The number of this process's pid namespace, which no other has; 0 where /proc does not tell. */
+uint64_t process_namespace(void);
+
+/* How many threads the process has; 0 if that cannot be told. */
+int process_threads(int process);
 
 /* Do this process's children get into another pid namespace than it is in itself (unshare(2))? */
 bool process_children_are_elsewhere(void);

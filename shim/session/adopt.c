@@ -40,6 +40,14 @@ struct search {
     bool ambiguous;
 };
 
+/* True if this user could have made it: the descriptors of a process are what its caller chose. */
+static bool is_own_buffer(const struct stat *status)
+{
+    return S_ISREG(status->st_mode) && status->st_nlink == 0 &&
+           (status->st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0) ||
+            status->st_uid == (uid_t)SYS_CALL(SYS_getuid, 0, 0, 0, 0, 0, 0));
+}
+
 static int find_buffer(int fd, void *context)
 {
     struct search *search = context;
@@ -48,7 +56,7 @@ static int find_buffer(int fd, void *context)
     struct stat status;
 
     if (fd <= search->after || !descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
-        status.st_nlink != 0)
+        !is_own_buffer(&status))
         return 0;
     if (search->buffer != NULL &&
         (status.st_ino != search->buffer->st_ino || status.st_dev != search->buffer->st_dev))
@@ -82,6 +90,11 @@ static bool is_wanted(const struct search *search, const struct stat *status)
     return (search->sum >> RECORD_LITTLE == 0 ? sum & ((1u << RECORD_LITTLE) - 1) : sum) == search->sum;
 }
 
+static bool is_read_write(int fd)
+{
+    return (sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
+}
+
 /* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. By the
  * sum alone it must be the only inode; so all are looked at. */
 static int find_inode(int fd, void *context)
@@ -92,9 +105,9 @@ static int find_inode(int fd, void *context)
     struct stat status;
 
     if (!descriptor_is_private(fd) || descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
-        !is_wanted(search, &status))
+        !S_ISREG(status.st_mode) || !is_wanted(search, &status))
         return 0;
-    if (writable != ((sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR))
+    if (writable != is_read_write(fd) || (writable && !is_read_write(session->buffer)))
         return 0;
     if (session_for_each(claimed, &fd) != 0)
         return 0;
@@ -147,45 +160,6 @@ static int same_buffer(struct session *session, void *context)
     return session->buffer_number == *(ino_t *)context;
 }
 
-static int first_buffer(struct session *session, void *context)
-{
-    *(int *)context = SESSION_GET(session->buffer);
-    return 1;
-}
-
-/* One that the kernel closes at the exec is none. */
-static int find_place(int first)
-{
-    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++) {
-        long flags = sys_fcntl(number, F_GETFD, 0);
-
-        if (flags < 0 || !(flags & FD_CLOEXEC))
-            return number;
-    }
-    return -1;
-}
-
-int session_light_beacon(void)
-{
-    int place = find_place(descriptor_beacon());
-    struct session stray;
-    int after = -1;
-    int buffer = -1;
-    long beacon;
-
-    if (place >= 0 && sys_fcntl(place, F_GETFD, 0) >= 0)
-        return -1;
-    if (session_for_each(first_buffer, &buffer) == 0 && session_any_stray() &&
-        session_search(NULL, &after, &stray))
-        buffer = stray.buffer;
-    beacon = buffer < 0 || place < 0 ? -1 : sys_fcntl(buffer, F_DUPFD, place);
-    if (beacon == place && place >= 0)
-        return (int)beacon;
-    if (beacon >= 0)
-        (void)sys_close((int)beacon);
-    return buffer >= 0 ? SESSION_NO_BEACON : -1;
-}
-
 static bool is_beacon_lit(void)
 {
     int first = descriptor_beacon();
@@ -194,6 +168,33 @@ static bool is_beacon_lit(void)
         if (sys_fcntl(number, F_GETFD, 0) >= 0)
             return true;
     return false;
+}
+
+/* True if the slot is not that session's any more. */
+static bool has_ended(struct session *session, ino_t buffer_number)
+{
+    return session_is_stray(session) ? session->buffer < 0
+                                     : SESSION_GET(session->buffer_number) != buffer_number ||
+                                           session_for_each(same_buffer, &buffer_number) == 0;
+}
+
+/* None of its descriptors came through the exec. The opener has closed it thereby, and commits at its end at the latest. */
+static void settle_or_drop(struct session *session)
+{
+    ino_t buffer_number = session->buffer_number;
+
+    (void)session_settle(session, buffer_number);
+    if (!has_ended(session, buffer_number) && !session_is_opener(session))
+        session_drop(session);
+}
+
+/* This program runs in the process for which posix_spawn() opened the file. */
+static void take_place(struct session *session)
+{
+    (void)sys_fcntl(session->inode, F_SETFD, FD_CLOEXEC);
+    (void)sys_fcntl(session->buffer, F_SETFD, FD_CLOEXEC);
+    if ((session->flags & SESSION_WRITABLE) && descriptor_opener(session->inode) == DESCRIPTOR_NO_OPENER)
+        descriptor_set_opener(session->inode, sys_getpid());
 }
 
 void session_adopt(void)
@@ -214,21 +215,9 @@ void session_adopt(void)
             log_line(LOG_ERROR, "more than %d inherited files: the rest is not committed here", SESSIONS_MAX);
             return;
         }
-        if (descriptor_for_each(is_program_descriptor, session) == 1)
-            continue;
-        /* none of its descriptors came through the exec */
-        switch (descriptor_is_last(session->buffer)) {
-        case 1:
-            (void)session_settle(session, found.buffer_number);
-            break;
-        case 0:
-            session_drop(session);
-            break;
-        default: /* a parent may have it: to commit now would show half of what it writes */
-            log_line(LOG_WARN,
-                     "inherited a file that this user cannot tell to be closed: not committed here");
-            session_drop(session);
-        }
+        take_place(session);
+        if (descriptor_for_each(is_program_descriptor, session) != 1)
+            settle_or_drop(session);
     }
 }
 
@@ -237,23 +226,13 @@ void session_adopt_strays(void)
     struct session found;
     int after = -1;
 
-    while (session_search(0, &after, &found))
-        if (session_for_each(same_buffer, &found.buffer_number) == 0)
-            (void)session_enter(&found);
-}
+    while (session_search(NULL, &after, &found))
+        if (session_for_each(same_buffer, &found.buffer_number) == 0) {
+            struct session *session = session_enter(&found);
 
-static int hide_one(struct session *session, void *context)
-{
-    const int flags = *(bool *)context ? FD_CLOEXEC : 0;
-
-    (void)sys_fcntl(SESSION_GET(session->inode), F_SETFD, flags);
-    (void)sys_fcntl(SESSION_GET(session->buffer), F_SETFD, flags);
-    return 0;
-}
-
-void session_hide_private(bool hide)
-{
-    (void)session_for_each(hide_one, &hide);
+            if (session != NULL)
+                (void)session_want_guardian(session);
+        }
 }
 
 /* ---- the end of the process ---- */
@@ -268,20 +247,36 @@ static int close_if_program(int fd, void *context)
     return 0;
 }
 
-static int finish_one(struct session *session, void *context)
+/*
+ * What the opener has written is good, for it ends properly: that is committed though others still have the file open. So is
+ * what another process can see of a session that the opener has released, if a private mapping hides whether it is the last.
+ */
+static void finish(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
+    bool writable = (session->flags & SESSION_WRITABLE) != 0;
+    bool is_opener = writable && session_is_opener(session);
+    bool is_hidden = writable && descriptor_is_last(session->buffer) == 0 && session_remap(session);
 
+    if (is_opener)
+        session_release(session);
+    (void)session_settle(session, buffer_number);
+    if (has_ended(session, buffer_number))
+        return;
+    if (is_opener || (is_hidden && session_is_released(session)))
+        (void)session_sync(session);
+    if (has_ended(session, buffer_number))
+        return;
+    if (is_opener)
+        session_watch_kernel(session);
+    session_drop(session);
+}
+
+static int finish_one(struct session *session, void *context)
+{
     (void)context;
     session_abandon_commit(session);
-    /* a private mapping hides whether others have it open: better commit too early than not at all */
-    if ((session->flags & SESSION_WRITABLE) && descriptor_is_last(session->buffer) == 0 &&
-        session_remap(session))
-        (void)session_commit(session, false);
-    (void)session_settle(session, buffer_number);
-    /* still there: another process has it open and will commit */
-    if (session->buffer_number == buffer_number && session_for_each(same_buffer, &buffer_number) != 0)
-        session_drop(session);
+    finish(session);
     return 0;
 }
 
@@ -295,5 +290,5 @@ void session_finish(void)
         (void)session_for_each(finish_one, NULL);
     else
         while (session_search(NULL, &after, &stray))
-            (void)session_settle(&stray, stray.buffer_number);
+            finish(&stray);
 }

@@ -51,6 +51,10 @@ struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
 void session_tell_nameless(const struct session *session);
 
+/* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop devices do: it is open though this
+ * process has closed it, and no other process ever got it. */
+void session_watch_kernel(struct session *session);
+
 /* True if this process has a mapping of the session's buffer. */
 bool session_is_mapped(const struct session *session);
 

@@ -265,7 +265,8 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
         (void)sys_close(inode);
         return error;
     }
-    (void)rendezvous_wait(inode, session_config->lock_timeout);
+    if (!created) /* what did not exist has no guardian */
+        (void)rendezvous_wait(inode, session_config->lock_timeout);
     SESSION_SET(session->device, status.st_dev);
     SESSION_SET(session->number, status.st_ino);
     SESSION_SET(session->buffer_number, 0);
@@ -274,7 +275,8 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     SESSION_SET(session->flags, initial_flags(session == &found->stray, flags, created));
     session->linked = false;
     SESSION_SET(session->closed_here, false);
-    SESSION_SET(session->has_guardian, false);
+    SESSION_SET(session->wants_guardian, false);
+    SESSION_SET(session->is_shared, false);
     SESSION_SET(session->commit_lock, -1);
     SESSION_SET(session->early, -1);
     if (session == &found->stray) {
@@ -290,6 +292,8 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
         return private;
     }
     SESSION_SET(session->inode, private);
+    if (session->flags & SESSION_WRITABLE)
+        descriptor_set_opener(private, sys_getpid());
     held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
     error = make_buffer(session, flags);
     signals_release(&held);

@@ -91,7 +91,6 @@ static void sweep_after_fork(void)
         bool has_memory = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
 
         session->committer = 0;
-        session->has_guardian = false; /* its guardian is the parent's */
         descriptor_close_if_open(is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
                                      ? session->commit_lock
@@ -172,7 +171,8 @@ struct session *session_enter(const struct session *found)
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
     session->linked = false;
     SESSION_SET(session->closed_here, false);
-    SESSION_SET(session->has_guardian, false);
+    SESSION_SET(session->wants_guardian, false);
+    SESSION_SET(session->is_shared, true);
     SESSION_SET(session->commit_lock, -1);
     SESSION_SET(session->early, -1);
     session_publish(session);

@@ -23,9 +23,20 @@
  *     /proc there is a short form of them in the file offset of the private buffer description.
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
  *     descriptions, which every process that shares the session shares (session_base).
- *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but `has_guardian`:
- *     `stray` sessions live in its descriptors and on its stack alone.
+ *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but `wants_guardian` and
+ *     `is_shared`: `stray` sessions live in its descriptors and on its stack alone.
  *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its place.
+ *
+ * THE OPENER DECIDES what a death means. The opener is the process that opened the file; the kernel keeps it with the private
+ * description of the inode (descriptor_opener).
+ *
+ *   OPENED --its last close, its proper end, or the proper end of a program without the shim that it became--> RELEASED
+ *     OPENED    it may be in the middle of a write. Who closes last commits if it has the shim; a guardian does not:
+ *               then the opener was killed
+ *     RELEASED  what was written is good: it is committed at the opener's end, and again at the last close
+ *
+ *   A process that may not ask the kernel for the last close (it changed its user) commits at its own last close if it is
+ *   the opener, or the session is RELEASED; else it commits nothing, for the opener will.
  *
  * INVARIANTS, besides those of store.h
  *
@@ -71,7 +82,8 @@ struct session {
     bool
         closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
     bool linked;     /* the directory of a file that the session created is synced */
-    bool has_guardian; /* atomic: it has a guardian that stays: guardian.h */
+    bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
+    bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
     unsigned flags;    /* enum session_flag */
     int inode;         /* private descriptor of the real inode */
     int buffer;        /* private descriptor of the buffer */
@@ -186,15 +198,51 @@ void session_adopt_strays(void);
 bool session_any_stray(void);
 
 /*
- * Before a program is run that can adopt the sessions: makes sure that it finds the beacon (descriptor.h), or where that
- * cannot be says so. Returns a descriptor that is to be closed if this process goes on; -1 if none is needed; or
- * SESSION_NO_BEACON: the program will not find the sessions, and a guardian is to stay (guardian.h).
+ * Before a program is run in this process (exec), or by the libc in a child of its own (`is_libcs`): hands it those sessions of
+ * which it inherits one of the program's descriptors, if it `adopts`, that is loads the shim, and this process has the ids of
+ * the session's opener. It finds them by a beacon (descriptor.h). All other private descriptors are close-on-exec.
+ * session_take_back(), after an exec that failed or once the libc's child runs, undoes that; `beacon` is what was returned.
+ * needs_guardian: a session is left that a guardian must commit (guardian_start()). None is wanted for what the exec closes
+ * as long as this process's parent waits for it, or the libc's child: they settle it when they go on.
  */
-enum { SESSION_NO_BEACON = -2 };
-int session_light_beacon(void);
+struct session_heir {
+    bool adopts;
+    bool is_libcs;
+};
+struct session_hand_over {
+    int beacon; /* a descriptor, or -1 */
+    bool needs_guardian;
+};
+struct session_hand_over session_hand_over(struct session_heir heir);
+void session_take_back(struct session_heir heir, int beacon);
 
-/* With `hide` the private descriptors do not outlive an exec: for a program that cannot adopt them. */
-void session_hide_private(bool hide);
+/* True if this process has the ids of the session's opener, all of them. */
+bool session_may_hand_over(const struct session *session);
+
+/* Notes that every session may be open in other processes from now on: before a fork, or a message that carries one. */
+void session_share(void);
+
+/* ---- the opener, and guardians: see THE OPENER DECIDES ---- */
+
+/* True if this process opened the file. */
+bool session_is_opener(const struct session *session);
+
+/* The opener has closed its last descriptor, or ends properly: session_release() says so to all processes. */
+void session_release(const struct session *session);
+bool session_is_released(const struct session *session);
+
+/* Notes that the next guardian is to look after the session, if it can be written to. Returns true if one is to be started:
+ * there is none yet in this pid namespace, or this process is the opener, whose end it has to see. */
+bool session_want_guardian(struct session *session);
+
+/* session_guard(): this process is a guardian of the session, until it ends. The others ask whether there is one, anywhere or
+ * in the same pid namespace. A commit in this process takes the note away: it is to be made again. */
+void session_guard(const struct session *session);
+bool session_is_guarded(const struct session *session);
+bool session_is_guarded_here(const struct session *session);
+
+/* What starts a guardian for the sessions that want one; NULL: there are none. */
+extern void (*session_start_guardian)(void);
 
 /* The end of this process: closes the program's descriptors, commits where they were the last, gives the
  * private ones back. Nothing of the program may use them afterwards. */

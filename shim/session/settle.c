@@ -17,21 +17,42 @@ static int count_if_ours(int fd, void *context)
     return sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status) && !descriptor_is_private(fd);
 }
 
-/* Where the kernel cannot say, this process's last descriptor counts. */
-static bool is_last_gone(struct session *session)
+/* True if this process has neither a descriptor nor a mapping of the session's buffer left. */
+static bool is_closed_here(struct session *session)
 {
-    int answer = descriptor_is_last(session->buffer);
-
-    if (answer < 0)
-        answer = descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
-    return answer == 1;
+    return descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
 }
 
-/* A guardian that is at the same commit has the buffer open: it is waited for, and the question put once more. */
+/* True if a last close in this process decides what becomes of the session, though others may have it open; see session.h.
+ * `last` is the kernel's answer. */
+static bool is_decided_here(const struct session *session, int last)
+{
+    if (!(session->flags & SESSION_WRITABLE))
+        return last < 0;
+    if (session_is_released(session))
+        return last < 0;
+    return session_is_opener(session);
+}
+
+/*
+ * Asks whether the session is over. A guardian that is at the same commit has the buffer open: it is waited for, and the
+ * question put once more. The opener's last close is noted before the kernel is asked for the last time: so either the
+ * opener finds out that nobody else is left, or the last of the others finds the note.
+ */
 static bool is_over(struct session *session)
 {
-    return is_last_gone(session) ||
-           (rendezvous_wait(session->inode, session_config->lock_timeout) && is_last_gone(session));
+    int last = descriptor_is_last(session->buffer);
+
+    if (last == 0 && session_is_guarded(session) &&
+        rendezvous_wait(session->inode, session_config->lock_timeout))
+        last = descriptor_is_last(session->buffer);
+    if (last == 1)
+        return true;
+    if (!is_decided_here(session, last) || !is_closed_here(session))
+        return false;
+    if (session->flags & SESSION_WRITABLE)
+        session_release(session);
+    return last < 0 || descriptor_is_last(session->buffer) == 1;
 }
 
 static bool take(struct session *session, int self, int *holder)
@@ -115,6 +136,8 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
             return error;
         }
         SESSION_SET(session->closed_here, true);
+        if (!SESSION_GET(session->is_shared) && session_is_released(session))
+            session_watch_kernel(session);
     } while (leave(session));
     return 0;
 }
@@ -235,9 +258,9 @@ int session_move_private(struct session *session, int number, int lowest)
         return 0;
     slot = session->inode == number ? &session->inode : session->buffer == number ? &session->buffer : NULL;
     if (slot != NULL) {
-        moved = sys_fcntl(number, F_DUPFD, lowest);
+        moved = sys_fcntl(number, F_DUPFD_CLOEXEC, lowest);
         if (moved == -EINVAL || moved == -EMFILE) /* the limit is in the way */
-            moved = sys_fcntl(number, F_DUPFD, 3);
+            moved = sys_fcntl(number, F_DUPFD_CLOEXEC, 3);
         if (moved >= 0)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
     }

@@ -273,7 +273,7 @@ static int lock_description(int fd)
 
 static int lock_process(int fd)
 {
-    int error = set_lock(fd, F_SETLK, F_WRLCK, 0, INT64_MAX);
+    int error = set_lock(fd, F_SETLK, F_WRLCK, 0, 0); /* one byte: others mean something else (session/opener.c) */
 
     return error == -EACCES ? -EAGAIN : error;
 }
@@ -304,7 +304,7 @@ int filelock_commit_lock_process(int fd, int64_t timeout)
 
 void filelock_commit_unlock_process(int fd)
 {
-    (void)set_lock(fd, F_SETLK, F_UNLCK, 0, INT64_MAX);
+    (void)set_lock(fd, F_SETLK, F_UNLCK, 0, 0);
 }
 
 void filelock_release(const struct filelock *lock)

@@ -121,14 +121,74 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
     done
 }
 
-@test "I7 who is killed while the child goes on takes nothing back" {
+@test "I5 the opener is killed while a child without the shim goes on: nothing of that open is committed" {
     mkfifo "$BATS_TEST_TMPDIR/in"
     exec 4<>"$BATS_TEST_TMPDIR/in"
     run wrapped bash -c 'exec 8>"$file"; printf parent >&8; "$static" 8 wait-write " and child" <"$0" >/dev/null 2>&1 4>&- & echo $!; kill -9 $$' "$BATS_TEST_TMPDIR/in"
     assert_equal "$(wrapped cat "$file")" old # which waits for the guardian to look
     exec 4>&-
     timeout 60 tail --pid="$output" -f /dev/null
-    assert_equal "$(wrapped cat "$file")" 'parent and child'
+    assert_equal "$(wrapped cat "$file")" old
+}
+
+@test "I5 a child of another user that has written nothing publishes nothing when the opener is killed" {
+    user_setup
+    for turn in 1 2 3; do
+        printf old >"$file"
+        run wrapped timeout 60 python3 -c '
+import os, subprocess, sys
+f = open(os.environ["file"], "w"); f.write("half"); f.flush()
+for program in ["/bin/true", os.environ["static"]]:
+    for close_fds in True, False:
+        subprocess.run([program], user=65534, group=65534, extra_groups=[], close_fds=close_fds)
+os.dup2(f.fileno(), 7)
+subprocess.run(["/bin/true"], user=65534, group=65534, extra_groups=[], pass_fds=[7])
+subprocess.run([os.environ["static"], "7", "write", ""], user=65534, group=65534, extra_groups=[], pass_fds=[7])
+os.kill(os.getpid(), 9)'
+        assert_equal "$status" 137
+        assert_equal "$(wrapped cat "$file")" old
+    done
+}
+
+# left_behind COMMAND: a script writes the file, leaves the command behind that has it open, and ends.
+left_behind() {
+    printf old >"$file"
+    wrapped sh -c '(echo one; '"$1"' 3>&- & echo $! >&4; echo two) >"$file"' 4>"$BATS_TEST_TMPDIR/pid"
+    assert_equal "$(payload "$file")" $'one\ntwo' "at the end of the script: $1"
+}
+
+@test "I7 a script has ended properly: its output is there while what it left behind has the file open, and when that is killed" {
+    mkfifo "$BATS_TEST_TMPDIR/in"
+    export in=$BATS_TEST_TMPDIR/in
+    exec 5<>"$in"
+    for command in '"$static" 1 wait-write end <"$in"' 'env -i "$static" 1 wait-write end <"$in"' 'cat "$in"'; do
+        left_behind "$command"
+        kill -9 "$(cat "$BATS_TEST_TMPDIR/pid")"
+        timeout 60 tail --pid="$(cat "$BATS_TEST_TMPDIR/pid")" -f /dev/null
+        assert_equal "$(wrapped cat "$file")" $'one\ntwo' "killed: $command"
+    done
+    left_behind '"$static" 1 wait-write end <"$in" 5<&-'
+    exec 5<&-
+    timeout 60 tail --pid="$(cat "$BATS_TEST_TMPDIR/pid")" -f /dev/null
+    assert_equal "$(wrapped cat "$file")" $'one\ntwo\nend' 'what is written later'
+}
+
+@test "I5 posix_spawn opens the file for the child: the child decides" {
+    for program in static python3; do
+        [ "$program" = static ] && words='[static, "1", "die", "half"]' ||
+            words='["python3", "-c", "import os; os.write(1, b\"half\"); os.kill(os.getpid(), 9)"]'
+        for turn in 1 2 3 4 5; do
+            printf old >"$file"
+            wrapped python3 -c '
+import os
+static, file = os.environ["static"], os.environ["file"]
+words = '"$words"'
+os.posix_spawnp(static if words[0] == static else words[0], words, os.environ,
+                file_actions=[(os.POSIX_SPAWN_OPEN, 1, file, os.O_WRONLY | os.O_TRUNC, 0)])
+os.wait()'
+            assert_equal "$(wrapped cat "$file")" old "$program"
+        done
+    done
 }
 
 @test "I7 a program with the shim, below one without it, that has opened the file by itself" {
@@ -138,7 +198,7 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
         LD_PRELOAD=\$preload ATOMSHIM_PATHS=\$folder/ bash -c \"exec 3<\\\$file; echo ready >\\\$out; read -r x <\\\$out; echo new\" &
         exit 0" >"$file"' 3>&-
     read -r _ <"$out"
-    assert_equal "$(wrapped cat "$file")" old
+    assert_equal "$(wrapped cat "$file")" '' # the opener, env and then sh, has ended properly, and had truncated it
     for process in $(guardians); do
         timeout 60 tail --pid="$process" -f /dev/null &
     done
@@ -243,7 +303,7 @@ guardians() {
     done
 }
 
-@test "guardians end when nobody without the shim has the file any more" {
+@test "one guardian serves all children without the shim, and ends with the last close" {
     mkfifo "$BATS_TEST_TMPDIR/in" "$BATS_TEST_TMPDIR/out"
     wrapped bash -c '
 exec 8>"$file"
@@ -253,14 +313,14 @@ read -r x
 printf end >&8' <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
     exec 4>"$BATS_TEST_TMPDIR/in"
     read -r _ <"$BATS_TEST_TMPDIR/out"
-    for process in $(guardians); do
-        timeout 60 tail --pid="$process" -f /dev/null
-    done
+    guardian=$(guardians)
+    assert_equal "$(wc -w <<<"$guardian")" 1 guardians
     assert_equal "$(payload "$file")" old
     echo >&4
     exec 4>&-
     wait $!
     assert_equal "$(payload "$file")" xxxxxxxxxxxxxxxxxxxxend
+    timeout 60 tail --pid="$guardian" -f /dev/null
 }
 
 @test "a guardian holds no pipe that its program does not hold" {

@@ -1,0 +1,202 @@
+/*
+ * Which sessions the next program gets. Private descriptors are close-on-exec. They are handed over with the program's own
+ * descriptors, to a program that loads the shim and has the rights of the session's opener; whatever else a process has open
+ * ends with the exec, and a guardian commits it.
+ */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+#include "os/process.h"
+
+static int systems_running; /* atomic: children of the libc's that may inherit from this very table now */
+
+/* The real, the effective and the saved id, getresuid(2). */
+struct rights {
+    unsigned user[3];
+    unsigned group[3];
+};
+
+static struct rights get_rights(void)
+{
+    struct rights rights;
+
+    (void)SYS_CALL(SYS_getresuid, &rights.user[0], &rights.user[1], &rights.user[2], 0, 0, 0);
+    (void)SYS_CALL(SYS_getresgid, &rights.group[0], &rights.group[1], &rights.group[2], 0, 0, 0);
+    return rights;
+}
+
+/* The buffer's owner is who its opener was: nobody but the shim has its name, to change that. */
+static bool are_openers(const struct rights *rights, const struct stat *buffer)
+{
+    bool same = true;
+
+    for (int i = 0; i < 3; i++)
+        same &= rights->user[i] == buffer->st_uid && rights->group[i] == buffer->st_gid;
+    return same;
+}
+
+static void set_close_on_exec(const struct session *session, bool on)
+{
+    (void)sys_fcntl(SESSION_GET(session->inode), F_SETFD, on ? FD_CLOEXEC : 0);
+    (void)sys_fcntl(SESSION_GET(session->buffer), F_SETFD, on ? FD_CLOEXEC : 0);
+}
+
+static bool is_writable(const struct session *session)
+{
+    return (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
+}
+
+bool session_want_guardian(struct session *session)
+{
+    if (!is_writable(session))
+        return false;
+    __atomic_store_n(&session->wants_guardian, true, __ATOMIC_RELEASE);
+    return session_is_opener(session) || !session_is_guarded_here(session);
+}
+
+bool session_may_hand_over(const struct session *session)
+{
+    struct rights rights = get_rights();
+    struct stat status;
+
+    return sys_fstat(SESSION_GET(session->buffer), &status) == 0 && are_openers(&rights, &status);
+}
+
+struct exec {
+    struct session_heir heir;
+    struct rights rights;
+    bool needs_guardian;
+    int buffer; /* of a session that is handed over, or -1 */
+};
+
+/* Hands the session of an inheritable descriptor over, or wants a guardian for it. */
+static int hand_over_one(int fd, void *context)
+{
+    struct exec *exec = context;
+    struct session_found found;
+    struct stat status;
+    long flags = sys_fcntl(fd, F_GETFD, 0);
+
+    if (flags < 0 || (flags & FD_CLOEXEC) || session_identify(fd, &found) != SESSION_PROGRAM ||
+        sys_fstat(fd, &status) != 0)
+        return 0;
+    if (exec->heir.adopts && are_openers(&exec->rights, &status)) {
+        set_close_on_exec(found.session, false);
+        exec->buffer = SESSION_GET(found.session->buffer);
+    } else {
+        exec->needs_guardian |= session_want_guardian(found.session);
+    }
+    return 0;
+}
+
+/* Wants a guardian for a session that the exec closes in this process: another one may close it for the last time just before. */
+static int leave_one(struct session *session, void *context)
+{
+    struct exec *exec = context;
+    struct stat status;
+
+    if ((sys_fcntl(SESSION_GET(session->inode), F_GETFD, 0) & FD_CLOEXEC) && is_writable(session) &&
+        sys_fstat(SESSION_GET(session->buffer), &status) == 0 && are_openers(&exec->rights, &status))
+        exec->needs_guardian |= session_want_guardian(session);
+    return 0;
+}
+
+static int has_buffer(struct session *session, void *context)
+{
+    return SESSION_GET(session->buffer_number) == *(ino_t *)context;
+}
+
+static void leave_strays(struct exec *exec)
+{
+    struct session found;
+    int after = -1;
+
+    while (session_any_stray() && session_search(NULL, &after, &found))
+        if (session_for_each(has_buffer, &found.buffer_number) == 0)
+            (void)leave_one(&found, exec);
+}
+
+/* True if nobody can close a session of the table while this process is on its way to the exec: a vfork() child whose parent,
+ * which waits for it, has no other thread. */
+static bool is_parent_waiting(void)
+{
+    return !session_table_is_ours() && process_threads((int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)) == 1;
+}
+
+/* The first beacon number that is free, or open in the next program, too; or -1. */
+static int find_place(int first)
+{
+    for (int number = first; number < first + DESCRIPTOR_BEACONS; number++) {
+        long flags = sys_fcntl(number, F_GETFD, 0);
+
+        if (flags < 0 || !(flags & FD_CLOEXEC))
+            return number;
+    }
+    return -1;
+}
+
+/* Returns a descriptor, -1 if there is a beacon already, or a number below that if there cannot be one. */
+static int light_beacon(int buffer)
+{
+    int place = find_place(descriptor_beacon());
+    long beacon;
+
+    if (place >= 0 && sys_fcntl(place, F_GETFD, 0) >= 0)
+        return -1;
+    beacon = place < 0 ? -EMFILE : sys_fcntl(buffer, F_DUPFD, place);
+    if (beacon >= 0 && beacon != place) {
+        (void)sys_close((int)beacon);
+        beacon = -EMFILE;
+    }
+    return (int)(beacon == -1 ? -EMFILE : beacon);
+}
+
+static int keep_private(struct session *session, void *context)
+{
+    (void)context;
+    set_close_on_exec(session, true);
+    return 0;
+}
+
+/* Also of the sessions that vfork() children began. */
+static void keep_all_private(void)
+{
+    struct session found;
+    int after = -1;
+
+    (void)session_for_each(keep_private, NULL);
+    while (session_any_stray() && session_search(NULL, &after, &found))
+        set_close_on_exec(&found, true);
+}
+
+struct session_hand_over session_hand_over(struct session_heir heir)
+{
+    struct exec exec = {.heir = heir, .rights = get_rights(), .buffer = -1};
+    struct session_hand_over result = {.beacon = -1};
+
+    if (heir.is_libcs)
+        (void)__atomic_add_fetch(&systems_running, 1, __ATOMIC_ACQ_REL);
+    (void)descriptor_for_each(hand_over_one, &exec);
+    if (exec.buffer >= 0)
+        result.beacon = light_beacon(exec.buffer);
+    if (result.beacon < -1) { /* the program would not find the sessions */
+        result.beacon = -1;
+        keep_all_private();
+        exec.heir.adopts = false;
+        (void)descriptor_for_each(hand_over_one, &exec);
+    }
+    if (!heir.is_libcs)
+        leave_strays(&exec);
+    if (!heir.is_libcs && !is_parent_waiting())
+        (void)session_for_each(leave_one, &exec);
+    result.needs_guardian = exec.needs_guardian;
+    return result;
+}
+
+void session_take_back(struct session_heir heir, int beacon)
+{
+    if (beacon >= 0)
+        (void)sys_close(beacon);
+    if (!heir.is_libcs || __atomic_sub_fetch(&systems_running, 1, __ATOMIC_ACQ_REL) == 0)
+        keep_all_private();
+}
