@@ -72,34 +72,6 @@ static int live_is_base(const struct session *session, struct session_base base,
     return error;
 }
 
-/* Would a reader take these plain bytes for ours? */
-static bool looks_sized(const struct store_payload *payload)
-{
-    const char *bytes = payload->bytes;
-    struct image_header header;
-    struct image_footer footer;
-
-    return image_decode_header(bytes, payload->size, &header) != IMAGE_ABSENT ||
-           (image_size_possible(payload->size) &&
-            image_decode_footer(bytes + payload->size - IMAGE_HEADER_SIZE, IMAGE_HEADER_SIZE, &footer) ==
-                IMAGE_VALID);
-}
-
-/* In the format that is wanted; but a file that is sized stays so: the safer format is not given up. */
-static int store_payload(const struct session *session, const struct store_payload *payload)
-{
-    struct store_image live;
-    int error;
-
-    if (session_config->format == CONFIG_SIZED || looks_sized(payload))
-        return store_commit(session->inode, payload, session_config->sync);
-    error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
-    if (error != 0)
-        return error;
-    return live.kind == STORE_PLAIN ? store_commit_plain(session->inode, payload, session_config->sync)
-                                    : store_commit(session->inode, payload, session_config->sync);
-}
-
 /* Somebody committed since: what was appended goes to the end of what is live now. */
 static int commit_merged(const struct session *session, const struct view *view, struct session_base base)
 {
@@ -125,7 +97,7 @@ static int commit_merged(const struct session *session, const struct view *view,
     if (error != 0)
         return error;
     payload = (struct store_payload){merged.bytes, merged.size, crc32c_mixed(0, merged.bytes, merged.size)};
-    error = store_payload(session, &payload);
+    error = session_store(session, &payload);
     view_close(&merged);
     return error;
 }
@@ -196,7 +168,7 @@ static int store(const struct session *session, const struct view *view, uint32_
         session_tell(
             session, LOG_WARN,
             "it was changed by another program since it was opened here: that change is overwritten");
-    return store_payload(session, &payload);
+    return session_store(session, &payload);
 }
 
 /*

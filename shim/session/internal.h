@@ -46,6 +46,15 @@ size_t session_path(const struct session *session, char *path, size_t size);
 /* Logs one line: the path of the session's file, and `what` happened to it. */
 void session_tell(const struct session *session, enum log_level level, const char *what);
 
+/*
+ * Commits `payload` in the format that the file is to have. A file that is sized stays so, and bytes that
+ * look like an image are always written in one. A file that may be executed is plain: one with an x bit, a
+ * script (#!), an ELF file. For any other config_format_of() decides. The caller holds the exclusive lock.
+ * Returns what store_look(), store_commit() and store_commit_plain() return.
+ */
+struct store_payload;
+int session_store(const struct session *session, const struct store_payload *payload);
+
 /* Log what programs without the shim did: to the file that the image was found in; to the name that it had. */
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);

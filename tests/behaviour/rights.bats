@@ -160,9 +160,9 @@ killed_renames() {
         before=$(stat -c %a "$MANAGED/file")
         echo new >"$MANAGED/made"
         chmod 640 "$MANAGED/made"
-        # the first unlinkat() asks whether the name may go, and removes nothing
+        # the first unlinkat() asks whether the name may go, the first fchmod() is of the buffer
         when=1
-        [ "$call" != unlinkat ] || when=2
+        [[ "$call" != unlinkat && "$call" != fchmod ]] || when=2
         run wrapped strace -qq -f -o trace -e "trace=$call" -e "inject=$call:error=EPERM:when=$when" \
             perl -e 'rename $ARGV[0], $ARGV[1] or die $!' "$MANAGED/made" "$MANAGED/file"
         [ "$status" -ne 0 ] || { echo "$call did not fail: $output"; cat trace; return 1; }

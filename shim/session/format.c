@@ -1,0 +1,76 @@
+/* In which format a commit writes its file. */
+#include "session/internal.h"
+
+#include "os/log.h"
+#include "os/scratch.h"
+#include "store/store.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* Would a reader take these plain bytes for an image? */
+static bool looks_sized(const struct store_payload *payload)
+{
+    const char *bytes = payload->bytes;
+    struct image_header header;
+    struct image_footer footer;
+
+    return image_decode_header(bytes, payload->size, &header) != IMAGE_ABSENT ||
+           (image_size_possible(payload->size) &&
+            image_decode_footer(bytes + payload->size - IMAGE_HEADER_SIZE, IMAGE_HEADER_SIZE, &footer) ==
+                IMAGE_VALID);
+}
+
+static bool begins_with(const struct store_payload *payload, const char *text)
+{
+    size_t length = strlen(text);
+
+    return payload->size >= length && memcmp(payload->bytes, text, length) == 0;
+}
+
+/*
+ * Will the kernel or the dynamic loader read the file? Neither knows the sized format: execve(2) and
+ * mmap(2) get the bytes that are there.
+ */
+static bool may_be_executed(const struct session *session, const struct store_payload *payload)
+{
+    struct stat status;
+
+    return begins_with(payload, "#!") || begins_with(payload, "\177ELF") ||
+           (sys_fstat(session->inode, &status) == 0 && (status.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)));
+}
+
+/* What the file's name and the settings ask for. */
+static enum config_format format_by_name(const struct session *session)
+{
+    enum config_format format = session_config->format;
+    struct scratch scratch;
+
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return format;
+    (void)session_path(session, scratch.bytes, PATH_MAX);
+    if (*(const char *)scratch.bytes == '/')
+        format = config_format_of(session_config, scratch.bytes);
+    scratch_give(&scratch);
+    return format;
+}
+
+int session_store(const struct session *session, const struct store_payload *payload)
+{
+    const bool executed = may_be_executed(session, payload);
+    struct store_image live;
+    int error;
+
+    if (looks_sized(payload) || (!executed && format_by_name(session) == CONFIG_SIZED))
+        return store_commit(session->inode, payload, session_config->sync);
+    error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
+    if (error != 0)
+        return error;
+    if (live.kind == STORE_PLAIN)
+        return store_commit_plain(session->inode, payload, session_config->sync);
+    if (executed)
+        session_tell(session, LOG_WARN,
+                     "it may be executed, but stays in the sized format, which the kernel cannot read: "
+                     "remove it and write it again");
+    return store_commit(session->inode, payload, session_config->sync);
+}

@@ -1,0 +1,87 @@
+#!/usr/bin/env bats
+# Files that something reads which is not wrapped: the kernel, the dynamic loader, the C library. They are plain.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+is_plain() {
+    [ "$(head -c 10 "$1")" != '#atomshim/' ] || { echo "$1 is in the sized format" >&2; return 1; }
+}
+
+@test "a script and a program in a managed folder are run by the kernel, with the shim and without" {
+    wrapped sh -c 'printf "#!/usr/bin/perl\nprint qq(perl\\n);\n" >"$MANAGED/script" && chmod +x "$MANAGED/script"'
+    is_plain "$MANAGED/script"
+    assert_equal "$("$MANAGED/script")" perl 'without'
+    assert_equal "$(wrapped "$MANAGED/script")" perl 'with'
+    wrapped sed -i 's/qq(perl/qq(pearl/' "$MANAGED/script"
+    is_plain "$MANAGED/script"
+    assert_equal "$("$MANAGED/script")" pearl 'edited'
+    wrapped cp /bin/true "$MANAGED/copied"
+    "$MANAGED/copied"
+    wrapped install -m 700 /bin/true "$MANAGED/installed"
+    "$MANAGED/installed"
+    # a compiler writes the program before it gives it the x bits
+    printf 'int main(void) { return 0; }\n' >main.c
+    wrapped cc -o "$MANAGED/compiled" main.c
+    "$MANAGED/compiled"
+    wrapped cc -shared -o "$MANAGED/library.so" main.c
+    LD_PRELOAD=$MANAGED/library.so true 2>error
+    assert_equal "$(cat error)" '' 'a library'
+}
+
+@test "a file with an x bit is plain; one that is sized already stays so, and the log says what that means" {
+    : >"$MANAGED/tool"
+    chmod 755 "$MANAGED/tool"
+    wrapped sh -c 'echo "echo by sh" >"$MANAGED/tool"'
+    is_plain "$MANAGED/tool"
+    wrapped sh -c 'echo data >"$MANAGED/data"'
+    run is_plain "$MANAGED/data"
+    [ "$status" -ne 0 ]
+    chmod +x "$MANAGED/data"
+    ATOMSHIM_LOG=warn wrapped sh -c 'echo more >>"$MANAGED/data"' 2>log
+    run is_plain "$MANAGED/data"
+    [ "$status" -ne 0 ]
+    assert_equal "$(payload "$MANAGED/data")" $'data\nmore'
+    assert_equal "$(grep -c 'may be executed' log)" 1 "$(cat log)"
+}
+
+@test "bytes that look like an image are never written bare, though the file may be executed" {
+    wrapped sh -c 'echo inner >"$MANAGED/inner"'
+    : >"$MANAGED/outer"
+    chmod +x "$MANAGED/outer"
+    # shellcheck disable=SC2002  # the shim is not to see the file that is read
+    cat "$MANAGED/inner" | wrapped sh -c 'cat >"$MANAGED/outer"'
+    cmp "$MANAGED/inner" <(payload "$MANAGED/outer")
+}
+
+@test "what the C library reads by itself is what was written" {
+    unshare -m true 2>/dev/null || skip 'needs the right to mount'
+    echo '10.0.0.1 app.test' >hosts
+    cat >inside <<'INNER'
+mount --bind hosts /etc/hosts
+for i in 2 3; do
+    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=/etc/hosts sed -i "s/.*/10.0.0.$i app.test/" /etc/hosts
+done
+LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=/etc/hosts getent ahostsv4 app.test | awk '{ print $1 }' | sort -u
+INNER
+    assert_equal "$(unshare -m sh inside)" 10.0.0.3
+    is_plain hosts
+}
+
+@test "plain= and sized= in front of a pattern say the format of its files, whatever ATOMSHIM_FORMAT says" {
+    for format in plain sized; do
+        rm -rf "$MANAGED" && mkdir "$MANAGED"
+        LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_FORMAT=$format \
+            ATOMSHIM_PATHS="$MANAGED/:plain=$MANAGED/*.txt:sized=$MANAGED/*.db" \
+            sh -c 'for name in a.txt a.db a.cfg; do echo x >"$MANAGED/$name"; done'
+        is_plain "$MANAGED/a.txt"
+        run is_plain "$MANAGED/a.db"
+        [ "$status" -ne 0 ]
+        run is_plain "$MANAGED/a.cfg"
+        [ "$status" = "$([ $format = plain ] && echo 0 || echo 1)" ]
+    done
+}
