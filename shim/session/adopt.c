@@ -5,7 +5,12 @@
 #include "os/descriptor.h"
 #include "os/log.h"
 #include "os/proc.h"
+#include "os/process.h"
 #include "session/buffer.h"
+
+#include <linux/close_range.h>
+#include <linux/kcmp.h>
+#include <linux/sched.h>
 
 /* What the name of a buffer says goes to *session; false if it cannot be read. */
 static bool read_buffer_name(int fd, struct session *session)
@@ -280,11 +285,31 @@ static int finish_one(struct session *session, void *context)
     return 0;
 }
 
+static bool has_parents_table(void)
+{
+    return SYS_CALL(SYS_kcmp, sys_getpid(), SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0), KCMP_FILES, 0, 0, 0) == 0;
+}
+
+/*
+ * Parts from a process that has the same descriptor table: from then on a close here is none there. Both calls do nothing where
+ * the table is nobody else's; close_range(2), which closes nothing here, is the one that containers allow. Threads of
+ * this process count like others: where it has some, the kernel is asked for its parent alone.
+ */
+static void leave_shared_table(void)
+{
+    if (!session_descriptors_may_be_shared() ||
+        (session_table_is_ours() && process_threads(sys_getpid()) > 1 && !has_parents_table()))
+        return;
+    if (sys_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE) != 0)
+        (void)SYS_CALL(SYS_unshare, CLONE_FILES, 0, 0, 0, 0, 0);
+}
+
 void session_finish(void)
 {
     struct session stray;
     int after = -1;
 
+    leave_shared_table();
     (void)descriptor_for_each(close_if_program, NULL);
     if (session_table_is_ours())
         (void)session_for_each(finish_one, NULL);

@@ -8,6 +8,9 @@
 /* A slot in state OPENING, or NULL if all are taken. */
 struct session *session_claim(void);
 
+/* True if another process may have this very descriptor table, as after clone(2) with CLONE_FILES; a vfork() child says so, too. */
+bool session_descriptors_may_be_shared(void);
+
 /* Is it none of the table's? */
 bool session_is_stray(const struct session *session);
 

@@ -18,6 +18,8 @@ static int strays_seen;     /* a vfork child had a session that is not in the ta
 /* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
 static int *owner;
 
+static bool is_bare_clone; /* this process was made by a clone(2) that no wrapper saw */
+
 const struct config *session_config;
 
 /* From here on a fork and a vfork can be told apart. */
@@ -81,9 +83,10 @@ static bool is_buffer_of(const struct session *session, int fd)
 
 /*
  * In a forked child. The kernel copied the descriptors a little before the buffer, and other threads of the parent were
- * at work meanwhile: a slot counts only if its numbers are what it says, and only those are closed.
+ * at work meanwhile: a slot counts only if its numbers are what it says, and only those are closed; none after a bare
+ * clone(2), for the parent may share the descriptors (CLONE_FILES).
  */
-static void sweep_after_fork(void)
+static void sweep_after_fork(bool is_fork)
 {
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
@@ -91,25 +94,27 @@ static void sweep_after_fork(void)
         bool has_memory = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
 
         session->committer = 0;
-        descriptor_close_if_open(is_buffer_of(session, session->commit_lock) &&
+        descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
                                      ? session->commit_lock
                                      : -1);
         session->commit_lock = -1;
-        descriptor_close_if_open(
-            session->state == SESSION_OPENING && is_buffer_of(session, session->early) ? session->early : -1);
+        descriptor_close_if_open(is_fork && session->state == SESSION_OPENING &&
+                                         is_buffer_of(session, session->early)
+                                     ? session->early
+                                     : -1);
         session->early = -1;
         if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
                                                descriptor_is_private(session->inode)))
             continue;
-        descriptor_close_if_open(has_memory ? session->buffer : -1);
-        descriptor_close_if_open(has_inode ? session->inode : -1);
+        descriptor_close_if_open(is_fork && has_memory ? session->buffer : -1);
+        descriptor_close_if_open(is_fork && has_inode ? session->inode : -1);
         session->state = SESSION_FREE;
         sessions_live--;
     }
 }
 
-bool session_table_is_ours(void)
+static bool is_table_ours(bool is_fork)
 {
     int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
     int process;
@@ -121,10 +126,21 @@ bool session_table_is_ours(void)
     known = __atomic_load_n(page, __ATOMIC_ACQUIRE);
     if (known == 0 &&
         __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        sweep_after_fork();
+        is_bare_clone = !is_fork;
+        sweep_after_fork(is_fork);
         return true;
     }
     return known == process;
+}
+
+bool session_table_is_ours(void)
+{
+    return is_table_ours(false);
+}
+
+bool session_descriptors_may_be_shared(void)
+{
+    return !session_table_is_ours() || is_bare_clone;
 }
 
 /* The page need not have been emptied for it: nobody shares our memory here. */
@@ -134,7 +150,7 @@ void session_after_fork(void)
 
     if (page != NULL)
         __atomic_store_n(page, 0, __ATOMIC_RELEASE);
-    (void)session_table_is_ours();
+    (void)is_table_ours(true);
 }
 
 struct session *session_claim(void)

@@ -1,6 +1,7 @@
 /* The ways to end: what is open is committed. Each in a child; `leave` does not return. */
 #include "expect.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -125,6 +126,36 @@ static void test_signal(const char *file)
     expect_content(file, is_wrapped() ? "old" : "half");
 }
 
+static int leave_at_once(void *unused)
+{
+    (void)unused;
+    _exit(0);
+}
+
+/* The end of a process that has the parent's descriptor table closes nothing there. */
+static void test_clone(const char *file)
+{
+    static const int flags[] = {0, CLONE_FILES, CLONE_FILES | CLONE_VM, CLONE_VM, CLONE_VM | CLONE_VFORK};
+    static _Alignas(16) char stack[1 << 16];
+
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        int fd = open(file, O_WRONLY | O_TRUNC);
+        char text[32];
+        pid_t child;
+
+        write_text(fd, "before and ");
+        child = clone(leave_at_once, stack + sizeof stack, flags[i] | SIGCHLD, NULL);
+        expect_exit(child, 0);
+        (void)snprintf(text, sizeof text, "after %zu", i);
+        write_text(fd, text);
+        if (is_wrapped() && i == 0)
+            expect_content(file, "old"); /* nor does it publish anything */
+        EXPECT(close(fd) == 0);
+        (void)snprintf(text, sizeof text, "before and after %zu", i);
+        expect_content(file, text);
+    }
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -137,6 +168,7 @@ int main(int argc, char *argv[])
         {"shared_mapping", test_shared_mapping},
         {"return", test_return},
         {"signal", test_signal},
+        {"clone", test_clone},
         {NULL, NULL},
     };
 
