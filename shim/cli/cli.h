@@ -1,6 +1,6 @@
 /*
- * The `atomshim` command: what its subcommands share. An ordinary static program: libc and stdio
- * are fine here.
+ * What the subcommands of `atomshim` share. The command is an ordinary static program: unlike the
+ * shim it may use stdio.
  */
 #ifndef ATOMSHIM_CLI_H
 #define ATOMSHIM_CLI_H
@@ -12,13 +12,13 @@ enum {
     CLI_GOOD = 0,
     CLI_BAD = 1,          /* a damaged file, or the output could not be written */
     CLI_USAGE = 2,        /* a wrong command line or configuration, or a file that cannot be read */
-    CLI_CANNOT_RUN = 126, /* as shells do: found, but not to be run (with the shim in it) */
+    CLI_CANNOT_RUN = 126, /* as in shells: found, but it cannot be run (with the shim in it) */
     CLI_NOT_FOUND = 127,
 };
 
 /*
- * Each takes its arguments as main() does, argv[0] being the name of the subcommand. Returns an
- * exit status.
+ * Each takes its arguments as main() does; argv[0] is the name of the subcommand. Returns an exit
+ * status.
  */
 int cli_run(int argc, char *argv[]);
 int cli_cat(int argc, char *argv[]);
@@ -27,16 +27,13 @@ int cli_verify(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
 int cli_inject(int argc, char *argv[]);
 
-/* argv[0] of the process: where it was started from, should /proc not be there. */
+/* argv[0] of the process: tells where its file lies if /proc is not mounted. */
 extern const char *cli_self;
 
-/*
- * "atomshim: TEXT\n" on stderr: always one line, whatever control characters a file name brings
- * along.
- */
+/* Prints "atomshim: TEXT\n" to stderr: always one line; control characters become '?'. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The same on stdout, without the prefix. */
+/* Prints "TEXT\n" to stdout likewise. */
 void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints a help text. Returns an exit status. */

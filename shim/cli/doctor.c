@@ -1,6 +1,6 @@
 /*
- * doctor: will a program be covered, has the file system what is needed, what do the patterns
- * match, and how is that?
+ * doctor: what the environment and the machine have for the shim; doctor_*.c look at program and
+ * files.
  */
 #include "cli/doctor.h"
 #include "cli/cli.h"
@@ -97,7 +97,7 @@ static void look_at_environment(void)
 
 /* ---- the machine ---- */
 
-/* In a child: a seccomp filter may kill for it. */
+/* Tries it in a child: a seccomp filter may kill the caller. */
 static bool can_make_memfd(void)
 {
     int status = -1;

@@ -79,7 +79,7 @@ static void look_at_file_system(const char *folder)
 
 static struct {
     const char *paths;
-    const char *pattern; /* the one of them that is looked at */
+    const char *pattern; /* the pattern of `paths` that is looked at */
     long looked_at;
     long matched;
 } walk;
@@ -191,8 +191,8 @@ static void look_below(const char *pattern, size_t length, const char *paths)
 }
 
 /*
- * Looks below the pattern `item`, or below the last one that it is resolved to: of a link to a
- * file, the file's.
+ * Looks below the pattern `item`. If it leads through a link, looks below the last of the patterns
+ * that it is resolved to: for a link to a file, that is the pattern of the file itself.
  */
 static void look_at_pattern(const struct pattern_item *item, const char *paths)
 {

@@ -1,5 +1,7 @@
-/* A file as it lies there: both places, whichever is live. For people who look at it, not for reading its
- * content. */
+/*
+ * A file as it lies there: both places, whichever is live. For people who look at it, not for
+ * reading its content.
+ */
 #ifndef ATOMSHIM_CLI_INSPECT_H
 #define ATOMSHIM_CLI_INSPECT_H
 
@@ -33,9 +35,9 @@ int inspect_open(const char *name);
 struct store_wait inspect_wait(void);
 
 /*
- * Opens `name` and reads all of it: the live image as every reader finds it, and what lies in both places.
- * Takes no lock as long as writers leave a gap. Returns false after a complaint if the file cannot be read;
- * damage is no such reason. Give it back with inspect_end().
+ * Opens `name` and reads all of it: the live image as every reader finds it, and what lies in both
+ * places. Takes no lock as long as writers leave a gap. Returns false after a complaint if the file
+ * cannot be read; damage is no such reason. Give it back with inspect_end().
  */
 bool inspect_begin(struct inspect_file *file, const char *name);
 void inspect_end(struct inspect_file *file);

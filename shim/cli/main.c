@@ -1,4 +1,4 @@
-/* The `atomshim` command: finds the subcommand. */
+/* The `atomshim` command. This file finds the subcommand. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ static const char help[] =
 
 const char *cli_self;
 
-/* A file name may hold newlines; a message must not. */
+/* Prints one line: a file name may hold newlines, a message must not. */
 static void put_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
 {
     char line[LINE_SIZE];

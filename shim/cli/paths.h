@@ -1,4 +1,4 @@
-/* What the commands make of patterns. pattern.h is about matching. */
+/* What the commands do with patterns besides matching (config/pattern.h). */
 #ifndef ATOMSHIM_CLI_PATHS_H
 #define ATOMSHIM_CLI_PATHS_H
 
@@ -6,17 +6,17 @@
 #include <stddef.h>
 
 /*
- * Takes --path PATTERN into ATOMSHIM_PATHS: in its place for the first one (*any is false), behind
- * it for the next. Returns false after a complaint of `command`.
+ * Puts the value of a --path option into ATOMSHIM_PATHS: the first one (*any is false) replaces the
+ * variable, each other one is appended. Returns false after a complaint in the name of `command`.
  */
 bool paths_add(const char *command, const char *pattern, bool *any);
 
-/* Does any pattern take files in? Those with a '!' only take out. */
+/* Tells whether any pattern takes files in; a pattern with a '!' only takes out. */
 bool paths_take_in(const char *paths);
 
 /*
- * How much of the pattern of `length` bytes is a path as it stands: all, or the folder in front of
- * the first special character, or nothing.
+ * Returns how many of the pattern's `length` bytes are a path as it stands: all, or the folder in
+ * front of the first special character, or none.
  */
 size_t paths_plain_part(const char *pattern, size_t length);
 

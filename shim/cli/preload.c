@@ -31,8 +31,8 @@ bool preload_find_command(char path[PATH_MAX])
 }
 
 /*
- * A loader takes what it can map executable: it is no permission of the file that forbids it, but
- * the mount's noexec.
+ * Returns NULL, or why a loader will not take the file. A loader maps it executable: the file's
+ * permissions cannot forbid that, but the mount option noexec can.
  */
 static const char *check_shim(int fd, struct program_kind *kind)
 {
@@ -92,7 +92,7 @@ bool preload_find(char path[PATH_MAX], struct program_kind *kind)
     return fault == NULL;
 }
 
-/* Is this item of LD_PRELOAD a shim of ours, wherever it lies? */
+/* Tells whether this item of LD_PRELOAD is a shim, wherever it lies. */
 static bool is_shim(const char *item, size_t length)
 {
     size_t name = strlen(SHIM_NAME);

@@ -124,6 +124,6 @@ const char *reason_to_be_plain(const char *path)
     if (config_is_read_by_libc(path))
         return "the C library reads it by itself";
     if (stat(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 0111) != 0)
-        return "it may be executed";
+        return "the kernel may execute it";
     return NULL;
 }

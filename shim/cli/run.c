@@ -1,11 +1,14 @@
-/* run: sets the environment, proves that the shim will load, and becomes the program. */
+/* run: sets the environment, makes sure that the shim will load, and becomes the program. */
 #include "cli/cli.h"
 #include "cli/paths.h"
 #include "cli/preload.h"
 #include "cli/reason.h"
 #include "config/config.h"
+#include "config/resolve.h"
+#include "format/image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +54,7 @@ static const struct option {
 struct request {
     bool force;
     bool help;
-    bool paths; /* ATOMSHIM_PATHS is made of --path by now */
+    bool paths; /* ATOMSHIM_PATHS holds the values of --path by now */
 };
 
 static bool set_variable(const char *name, const char *value)
@@ -62,7 +65,10 @@ static bool set_variable(const char *name, const char *value)
     return false;
 }
 
-/* The option that `argument`, "--name" or "--name=value", begins with. */
+/*
+ * Finds the option of `argument`, "--name" or "--name=value". Complains and returns NULL if there
+ * is none.
+ */
 static const struct option *find_option(const char *argument)
 {
     size_t length = strcspn(argument, "=");
@@ -141,14 +147,51 @@ static void report(const char *message, void *context)
     cli_complain("%s", message);
 }
 
+static bool has_header(const char *path)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_header header;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : pread(fd, bytes, sizeof bytes, 0);
+
+    if (fd >= 0)
+        (void)close(fd);
+    return n == (ssize_t)sizeof bytes && image_decode_header(bytes, sizeof bytes, &header) == IMAGE_VALID;
+}
+
+/*
+ * Warns of files that the patterns name one by one and that should not be in the sized format, but
+ * are.
+ */
+static void warn_of_sized_files(const struct config *config)
+{
+    const char *left = config_resolve_patterns(config->paths);
+    struct pattern_item item;
+    char path[PATH_MAX];
+
+    while (pattern_next(&left, &item)) {
+        size_t length = (size_t)(item.end - item.start);
+        const char *reason;
+
+        if (item.takes_out || length >= sizeof path || paths_plain_part(item.start, length) != length)
+            continue;
+        (void)snprintf(path, sizeof path, "%.*s", (int)length, item.start);
+        reason = reason_to_be_plain(path);
+        if (reason != NULL && has_header(path))
+            cli_complain("warning: %s: %s, and finds the sized format's header", path, reason);
+    }
+}
+
 static bool check_config(struct config *config)
 {
     if (config_parse(config, environ, report, NULL) != 0)
         return false;
     if (config->disabled)
         return true;
-    if (paths_take_in(config->paths))
+    if (paths_take_in(config->paths)) {
+        warn_of_sized_files(config);
         return true;
+    }
     cli_complain("run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
     return false;
 }

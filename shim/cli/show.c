@@ -29,8 +29,8 @@ static const char verify_help[] =
     "example: atomshim verify /data/*.cfg\n";
 
 /*
- * These commands know no option but --help. Returns the index of the first file, or -1 with *status set when
- * there is nothing more to do.
+ * These commands know no option but --help. Returns the index of the first file, or -1 with *status
+ * set when there is nothing more to do.
  */
 static int first_file(int argc, char *argv[], const char *help, int *status)
 {

@@ -1,4 +1,6 @@
-/* Set-up on the first call or in the constructor, and the end of the process. */
+/*
+ * Sets the shim up, on the first call or in the constructor, and commits at the end of the process.
+ */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
@@ -33,13 +35,12 @@ static void ignore_setting(const char *message, void *context)
 }
 
 /*
- * The program may change its environment, or write over it (setproctitle): our part of it is
- * copied.
+ * Copies our variables: the program may change its environment, or write over it (setproctitle(3)).
  */
 static char **copy_environment(void)
 {
     static char *none[] = {NULL};
-    static char *room[128]; /* enough for most */
+    static char *room[128]; /* enough for most environments */
     size_t size = 0;
     size_t count = 1;
     char **list;
@@ -87,11 +88,12 @@ static void remove_variables(void)
 }
 
 /*
- * exit() calls this twice, from our destructor and as the oldest exit handler. Which comes last
- * differs between the libcs; only then has all of the program run that runs before the streams' own
- * flush. Called by another library's constructor, before ours, it runs no destructor of ours.
+ * exit(3) calls this function twice: from our destructor, and as the oldest exit handler. The C
+ * libraries differ in which comes last; only then has all of the program run that runs before the C
+ * library flushes its streams. If another library's constructor calls exit(3) before ours ran, the
+ * loader does not call our destructor.
  */
-static void at_exit(void *unused)
+static void commit_at_exit(void *unused)
 {
     static int calls;
 
@@ -105,7 +107,7 @@ static void at_exit(void *unused)
     guardian_wait();
 }
 
-static void at_quick_exit_handler(void)
+static void commit_at_quick_exit(void)
 {
     if (session_any())
         session_finish();
@@ -113,15 +115,15 @@ static void at_quick_exit_handler(void)
 }
 
 /*
- * glibc has the one name, musl the other; a handler runs after the program's own, a wrapper would
- * run before.
+ * glibc has the one name, musl the other. A handler runs after the program's own handlers; a
+ * wrapper of quick_exit(3) would run before them.
  */
 static void register_quick_exit(void)
 {
     if (real_cxa_at_quick_exit != NULL)
-        real_cxa_at_quick_exit((void (*)(void *))(void *)at_quick_exit_handler, NULL);
+        real_cxa_at_quick_exit((void (*)(void *))(void *)commit_at_quick_exit, NULL);
     else if (real_at_quick_exit != NULL)
-        real_at_quick_exit(at_quick_exit_handler);
+        real_at_quick_exit(commit_at_quick_exit);
 }
 
 /*
@@ -141,7 +143,7 @@ static void set_up(void)
         return;
     }
     environment = copy_environment();
-    /* where messages go must be known before the first of them */
+    /* the first pass finds where messages go, and reports nothing */
     bad = config_parse(&config, environment, ignore_setting, NULL);
     shim_config = config;
     if (config.disabled)
@@ -155,7 +157,7 @@ static void set_up(void)
     session_configure(&shim_config);
     guardian_configure(config.lock_timeout);
     managing = true; /* without a pattern, too, files that hold an image are recognised */
-    (void)__cxa_atexit(at_exit, NULL, NULL);
+    (void)__cxa_atexit(commit_at_exit, NULL, NULL);
     register_quick_exit();
     session_adopt();
 }
@@ -174,7 +176,7 @@ static bool set_up_once(void)
     }
     while (__atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) != READY) {
         if (__atomic_load_n(&set_up_thread, __ATOMIC_ACQUIRE) == self)
-            return false; /* what is called for it may open files */
+            return false; /* the set-up itself has opened a file */
         sys_sched_yield();
     }
     return true;
@@ -224,5 +226,5 @@ __attribute__((constructor)) static void constructor(void)
 
 __attribute__((destructor)) static void destructor(void)
 {
-    at_exit(NULL);
+    commit_at_exit(NULL);
 }

@@ -16,9 +16,9 @@
 #define OWN_MACHINE EM_AARCH64
 #endif
 
-enum { PRELOAD_FILE_SIZE = 256 }; /* what is read of /etc/ld.so.preload */
+enum { PRELOAD_FILE_SIZE = 256 }; /* the shim reads so much of /etc/ld.so.preload */
 
-static char own_preload[512]; /* a longer one is not known again */
+static char own_preload[512]; /* a longer value is not recognised */
 
 static const char *value_of(const char *entry, const char *name)
 {

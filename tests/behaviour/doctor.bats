@@ -91,6 +91,29 @@ EOF
     has 'for musl'
 }
 
+@test "doctor and run: files that are read raw in wrapped programs too, and programs that forbid calls to themselves" {
+    echo old | wrapped dd of="$file" status=none
+    mkdir "$MANAGED/etc"
+    mv "$file" "$MANAGED/etc/hosts" # without the shim: the sized format stays
+    echo text >"$MANAGED/etc/passwd"
+    echo program >"$MANAGED/tool"
+    echo old | wrapped dd of="$MANAGED/sized-tool" status=none
+    chmod 755 "$MANAGED/tool" "$MANAGED/sized-tool"
+    doctor 1 --path "$MANAGED/"
+    has "problem  $MANAGED/etc/hosts: the C library reads it by itself, and finds the sized format's header" \
+        "note     $MANAGED/etc/passwd: the C library reads it by itself: it stays plain" \
+        "problem  $MANAGED/sized-tool: the kernel may execute it, and finds the sized format's header" \
+        "note     $MANAGED/tool: the kernel may execute it: it stays plain"
+    run -0 --separate-stderr atomshim run --path "$MANAGED/etc/hosts:$MANAGED/tool" --path "$MANAGED/etc/passwd" true
+    assert_equal "$stderr" "atomshim: warning: $MANAGED/etc/hosts: the C library reads it by itself, and finds the sized format's header"
+    printf 'const char *needs = "libseccomp.so.2";\nint main(void) { return needs == 0; }\n' >filter.c
+    cc -o filter filter.c
+    doctor 0 --path "$file" ./filter
+    has "warning  ./filter sets a seccomp filter: where that forbids what the shim needs, a managed file cannot be opened"
+    run -0 --separate-stderr atomshim run --path "$file" ./filter
+    assert_equal "$stderr" 'atomshim: warning: ./filter: sets a seccomp filter: where that forbids what the shim needs, a managed file cannot be opened'
+}
+
 @test "doctor: damaged, locked, unreadable files, patterns that match nothing" {
     echo new | wrapped dd of="$file" status=none
     cp "$file" "$MANAGED/damaged"
