@@ -85,7 +85,9 @@ static bool runs_secure(int fd)
 
     if (sys_fstat(fd, &status) != 0)
         return true;
-    if (!nosuid && SYS_CALL(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) != 1) {
+    /* asked last: a seccomp filter may kill for prctl() */
+    if (!nosuid && (status.st_mode & (S_ISUID | S_ISGID)) != 0 &&
+        SYS_CALL(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) != 1) {
         if ((status.st_mode & S_ISUID) != 0)
             user = status.st_uid;
         /* set-group-id without group execution is something else: mandatory locking, once */
