@@ -30,7 +30,7 @@ SHIM = $(CORE) $(call sources,interpose)
 CLI = $(ENGINE) $(call sources,config program cli)
 
 # the calls_*.c whose calls are made by syscall(2), too
-BY_SYSCALL = close exit filesystem lock metadata open paths rename status sync
+BY_SYSCALL = close exit filesystem filter lock metadata open paths rename status sync
 PROGRAMS = $(patsubst tests/programs/%.c,$(BUILD)/programs/%,$(wildcard tests/programs/*.c)) \
 	$(patsubst tests/programs/%.cc,$(BUILD)/programs/%,$(wildcard tests/programs/*.cc)) \
 	$(BY_SYSCALL:%=$(BUILD)/programs/by_syscall_%)

@@ -282,6 +282,12 @@ void raw_exit(int status)
     sys_exit_group(status);
 }
 
+int raw_prctl(int option, ...)
+{
+    PRCTL_WORDS(words, option);
+    return (int)SYSTEM_CALL(SYS_prctl, option, words[0], words[1], words[2], words[3]);
+}
+
 long raw_syscall(long number, ...)
 {
     SYSCALL_WORDS(words, number);

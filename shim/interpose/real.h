@@ -39,6 +39,15 @@ extern void (*real_pthread_testcancel)(void);
         (words)[i] = va_arg(arguments, long);                                                                \
     va_end(arguments)
 
+/* prctl(2) likewise; its five arguments are all in registers. */
+#define PRCTL_WORDS(words, option)                                                                           \
+    unsigned long words[4];                                                                                  \
+    va_list arguments;                                                                                       \
+    va_start(arguments, option);                                                                             \
+    for (int i = 0; i < 4; i++)                                                                              \
+        (words)[i] = va_arg(arguments, unsigned long);                                                       \
+    va_end(arguments)
+
 /* Not ours, and NULL where the libc has none: glibc has the one, musl the other. */
 extern void (*real_cxa_at_quick_exit)(void (*function)(void *), void *library);
 extern void (*real_at_quick_exit)(void (*function)(void));

@@ -4,9 +4,12 @@
  */
 #include "interpose/interpose.h"
 
+#include "session/buffer.h"
+
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/xattr.h>
 
 #define POINTER(word) ((void *)(word))
@@ -149,6 +152,8 @@ EXPORT long syscall(long number, ...)
     SYSCALL_WORDS(words, number);
     long result = SHIM_PASS;
 
+    if (number == SYS_seccomp || (number == SYS_prctl && words[0] == PR_SET_SECCOMP))
+        buffer_expect_filters();
     if (!inside && shim_is_at_work())
         result = by_export(number, words[0], words[1], words[2], words[3], words[4], words[5]);
     if (result == SHIM_PASS)

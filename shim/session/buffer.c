@@ -42,6 +42,14 @@ static int count_filters(int process)
     return counted ? (int)count : mode == 0 ? 0 : -1;
 }
 
+/* The program has set up a filter of its own, or is about to. */
+static bool expecting_filters;
+
+void buffer_expect_filters(void)
+{
+    __atomic_store_n(&expecting_filters, true, __ATOMIC_RELAXED);
+}
+
 static int create_memfd(const char *name)
 {
     int fd = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
@@ -75,21 +83,29 @@ static bool survives_memfd(void)
  * A filter may kill for a call that it does not know, and the program cannot help it: it never made this one. So where
  * filters are in force they are tried out in a child, unless the program may have set them up itself, or who started
  * it in its own place: such filters forbid children, too. Containers have theirs from the first process on; a first
- * process that has more than one has set up the second. Looked at with each open: filters come, and never go.
+ * process that has more than one has set up the second. The look is a sixth of the cost of a small rewrite. One is enough
+ * until a filter comes, which it does by a call that is interposed; after an exec all of this begins anew.
  */
 static bool may_use_memfd(void)
 {
+    static bool settled;   /* it was good, and the filters are as they were then */
     static int good_count; /* so many filters, and it survived */
     static int bad_count;
-    int count = count_filters(PROC_THREAD);
+    int count;
     bool good;
 
-    if (count <= 0 || count == __atomic_load_n(&bad_count, __ATOMIC_RELAXED))
-        return count == 0;
-    if (count == __atomic_load_n(&good_count, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&settled, __ATOMIC_RELAXED) && !__atomic_load_n(&expecting_filters, __ATOMIC_RELAXED))
         return true;
-    good = count == (sys_getpid() == 1 ? 1 : count_filters(1)) && survives_memfd();
-    __atomic_store_n(good ? &good_count : &bad_count, count, __ATOMIC_RELAXED);
+    count = count_filters(PROC_THREAD);
+    if (count < 0 || (count > 0 && count == __atomic_load_n(&bad_count, __ATOMIC_RELAXED)))
+        return false;
+    good = count == 0 || count == __atomic_load_n(&good_count, __ATOMIC_RELAXED);
+    if (!good) {
+        good = count == (sys_getpid() == 1 ? 1 : count_filters(1)) && survives_memfd();
+        __atomic_store_n(good ? &good_count : &bad_count, count, __ATOMIC_RELAXED);
+    }
+    if (good)
+        __atomic_store_n(&settled, true, __ATOMIC_RELAXED);
     return good;
 }
 

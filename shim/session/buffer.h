@@ -25,6 +25,13 @@ struct buffer {
 int buffer_make(const char *name, bool writable, int flags, const char *last_directory,
                 struct buffer *buffer);
 
+/*
+ * Says that this process is about to give itself a seccomp filter (prctl(2), seccomp(2)). Until then one look at
+ * /proc/thread-self/status is good for all buffers; from now on each buffer needs a look of its own. A filter that the
+ * program sets up with an instruction of its own, past the C library, is not seen.
+ */
+void buffer_expect_filters(void);
+
 /* Takes from a buffer that nobody commits the means to write to it, where the kernel has one. */
 void buffer_seal(const struct buffer *buffer);
 

@@ -160,6 +160,7 @@ more() {
 
 @test "syscall() itself" {
     run_all calls_syscall own_close
+    run_all_twice filter
 }
 
 @test "I7 exec, spawn, system, popen, passed descriptors: programs with the shim and without" {

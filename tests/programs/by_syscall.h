@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -93,6 +94,7 @@ static inline int by_creat(const char *path, mode_t mode)
 #define close_range(first, last, flags) ((int)syscall(SYS_close_range, first, last, flags))
 #define dup3(from, to, flags) ((int)syscall(SYS_dup3, from, to, flags))
 #define fsync by_fsync
+#define prctl(...) ((int)syscall(SYS_prctl, __VA_ARGS__))
 #define fdatasync by_fdatasync
 #define msync(address, size, flags) ((int)syscall(SYS_msync, address, size, flags))
 #define munmap(address, size) ((int)syscall(SYS_munmap, address, size))
