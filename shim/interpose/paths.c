@@ -129,7 +129,7 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     return real_faccessat(aim.directory, aim.path, mode, flags);
 }
 
-/* See links.h. */
+/* See rename_hints.h. */
 static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())

@@ -11,20 +11,11 @@ static bool is_regular(struct replace_name *name)
            S_ISREG(name->status.st_mode);
 }
 
-static bool is_older(const struct timespec *time, const struct timespec *other)
-{
-    return time->tv_sec < other->tv_sec || (time->tv_sec == other->tv_sec && time->tv_nsec <= other->tv_nsec);
-}
-
-/* Was it prepared by link(2)? See links.h. */
+/* Is this the second half of a link(2) and rename(2)? See rename_hints.h. */
 static bool is_about_links(const struct replace_name *from, const struct replace_name *to)
 {
-    bool is_link = rename_hints_is_new(from->directory, from->path) && from->status.st_nlink > 1;
-    bool is_backup = rename_hints_is_old(to->directory, to->path) && to->status.st_nlink > 1 &&
-                     is_older(&from->status.st_ctim, &to->status.st_ctim);
-
-    rename_hints_forget();
-    return is_link || is_backup;
+    return rename_hints_is_link(from->directory, from->path, &from->status) ||
+           rename_hints_has_backup(to->directory, to->path, &to->status);
 }
 
 /* SHIM_PASS, or what replace_commit() returns. Whatever is not one regular file over another is the kernel's. */

@@ -1,13 +1,23 @@
 #include "manage/rename_hints.h"
 
-#include <fcntl.h>
-#include <stdint.h>
+/*
+ * The oldest hint makes room for a new one. Sums of the names are enough: whoever could forge one may link
+ * and rename himself. Threads that overwrite each other's hint leave one that no file fits.
+ */
+enum { HINTS_MAX = 64 };
 
-/* Sums of the two names, or 0. A sum is enough: who could deceive it may link and rename himself. */
-static uint64_t last_old;
-static uint64_t last_new;
+struct hint {
+    uint64_t old_name;
+    uint64_t new_name;
+    uint64_t device;
+    uint64_t number;
+    uint64_t links; /* st_nlink after the link(2) */
+};
 
-/* FNV-1a */
+static struct hint hints[HINTS_MAX];
+static unsigned hints_made;
+
+/* FNV-1a, of a name in a directory; never 0. */
 static uint64_t sum(int directory, const char *path)
 {
     uint64_t result = UINT64_C(0xcbf29ce484222325) ^ (unsigned)(*path == '/' ? AT_FDCWD : directory);
@@ -17,36 +27,58 @@ static uint64_t sum(int directory, const char *path)
     return result | 1;
 }
 
-static void set(uint64_t *last, uint64_t value)
+static void set(uint64_t *field, uint64_t value)
 {
-    __atomic_store_n(last, value, __ATOMIC_RELAXED);
+    __atomic_store_n(field, value, __ATOMIC_RELAXED);
 }
 
-static bool is(const uint64_t *last, int directory, const char *path)
+static uint64_t get(const uint64_t *field)
 {
-    uint64_t known = __atomic_load_n(last, __ATOMIC_RELAXED);
-
-    return known != 0 && known == sum(directory, path);
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
 }
 
 void rename_hints_note(int directory, const char *path, int new_directory, const char *new_path)
 {
-    set(&last_old, sum(directory, path));
-    set(&last_new, sum(new_directory, new_path));
+    struct hint *hint = &hints[__atomic_fetch_add(&hints_made, 1, __ATOMIC_RELAXED) % HINTS_MAX];
+    struct stat status;
+
+    if (sys_fstatat(new_directory, new_path, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return;
+    set(&hint->old_name, sum(directory, path));
+    set(&hint->new_name, sum(new_directory, new_path));
+    set(&hint->device, status.st_dev);
+    set(&hint->number, status.st_ino);
+    set(&hint->links, status.st_nlink);
 }
 
-void rename_hints_forget(void)
+static bool is_about(const struct hint *hint, const struct stat *status)
 {
-    set(&last_old, 0);
-    set(&last_new, 0);
+    return get(&hint->number) == status->st_ino && get(&hint->device) == status->st_dev;
 }
 
-bool rename_hints_is_old(int directory, const char *path)
+bool rename_hints_has_backup(int directory, const char *path, const struct stat *status)
 {
-    return is(&last_old, directory, path);
+    uint64_t name;
+
+    if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
+        return false;
+    name = sum(directory, path);
+    for (unsigned i = 0; i < HINTS_MAX; i++)
+        if (get(&hints[i].old_name) == name && is_about(&hints[i], status) &&
+            get(&hints[i].links) <= status->st_nlink)
+            return true;
+    return false;
 }
 
-bool rename_hints_is_new(int directory, const char *path)
+bool rename_hints_is_link(int directory, const char *path, const struct stat *status)
 {
-    return is(&last_new, directory, path);
+    uint64_t name;
+
+    if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
+        return false;
+    name = sum(directory, path);
+    for (unsigned i = 0; i < HINTS_MAX; i++)
+        if (get(&hints[i].new_name) == name && is_about(&hints[i], status))
+            return true;
+    return false;
 }

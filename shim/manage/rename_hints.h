@@ -1,22 +1,28 @@
 /*
- * The last link(2) of this process, which may prepare a rename(2) that is to be what it is without the shim:
- *   - `perl -i.bak` and dpkg give the old file a further name, when the new one is written already and just before they
- *     rename it onto the old: were the old inode kept, the backup would have the new content;
- *   - `ln -f` and `cp -a` make a hard link by a temporary name and rename that: it is to be a hard link.
+ * The last calls of link(2) by this process. They may prepare a rename(2) that is to be what it is without
+ * the shim:
+ *
+ *   - perl -i.bak, dpkg and hg give the old file a further name and rename the new one onto the first: were
+ *     the old inode kept, the backup would have the new content;
+ *   - ln -f and cp -a make a hard link by a temporary name and rename that: it is to be a hard link.
+ *
+ * In all other cases the names of a file stay together. Names are compared as the program wrote them.
  */
 #ifndef ATOMSHIM_RENAME_HINTS_H
 #define ATOMSHIM_RENAME_HINTS_H
 
-#include <stdbool.h>
+#include "os/sys.h"
 
-/* link(2) gave the first name's file the second one. Both are as the program wrote them. */
+/* Notes that link(2) gave the first name's file the second one. One system call (lstat). */
 void rename_hints_note(int directory, const char *path, int new_directory, const char *new_path);
 
-/* This process begins to write a file: what it renames next is not what was ready when it called link(2). */
-void rename_hints_forget(void);
+/*
+ * Tells whether a link(2) of this process gave the file that has this name and this status a further name,
+ * which it has still: a backup.
+ */
+bool rename_hints_has_backup(int directory, const char *path, const struct stat *status);
 
-/* Was this very name the first, or the second, of the last link(2), and nothing forgot that since? */
-bool rename_hints_is_old(int directory, const char *path);
-bool rename_hints_is_new(int directory, const char *path);
+/* Tells whether a link(2) of this process made this name, of the file with this status. */
+bool rename_hints_is_link(int directory, const char *path, const struct stat *status);
 
 #endif

@@ -379,8 +379,11 @@ static void test_dances(const char *file)
     join_links(file, &before);
 }
 
-/* A further name that is made when the new file is ready is to keep the old content, as with perl -i.bak; one that was made
- * before is a name of the file. */
+/*
+ * A further name that this program has given the file is to keep the old content: one that it made when the new file was
+ * ready, as perl -i.bak does, and one that it made before, as hg does. A name that was there already, or that an earlier
+ * backup left, goes with the file.
+ */
 static void test_backup(const char *file)
 {
     char *from = make_sibling(file, ".new", "new");
@@ -396,13 +399,17 @@ static void test_backup(const char *file)
     expect_content(backup, "old");
     EXPECT(unlink(file) == 0 && link(backup, file) == 0 && unlink(backup) == 0);
 
-    EXPECT(link(file, backup) == 0 && unlink(backup) == 0);
-    make_sibling(file, ".new", "new");
     EXPECT(link(file, backup) == 0);
+    make_sibling(file, ".other", "written between");
+    make_sibling(file, ".new", "newer");
+    EXPECT(rename(from, file) == 0 && unlink(sibling(file, ".other")) == 0);
+    expect_content(file, "newer");
+    expect_content(backup, "old");
+    EXPECT(unlink(file) == 0 && link(backup, file) == 0 && unlink(backup) == 0);
+
+    EXPECT(link(file, backup) == 0 && unlink(backup) == 0);
     make_sibling(file, ".new", "newer");
     EXPECT(rename(from, file) == 0);
-    expect_content(backup, is_wrapped() ? "newer" : "old");
-    EXPECT(unlink(backup) == 0);
     finish(file, "newer", &before);
 }
 
