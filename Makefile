@@ -9,6 +9,9 @@ MANDIR ?= $(PREFIX)/share/man
 CC ?= cc
 BUILD ?= build# a folder below it for another machine: make BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
 CFLAGS ?= -O2 -g
+# What compiles and links shim/, and flags for that alone: scripts/coverage sets them.
+SHIM_CC ?= $(CC)
+SHIM_FLAGS ?=
 WARNINGS = -std=gnu17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VERSION)"' -DATOMSHIM_LIBDIR='"$(LIBDIR)"' $(CPPFLAGS)
 
@@ -48,13 +51,14 @@ C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 
 $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/pic/%.o) $(BUILD)/exports.map
-	$(CC) $(CFLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
+	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
 $(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
-	$(CC) $(CFLAGS) -static $(LDFLAGS) -o $@ $^
+	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^
 
-# What is compiled in: objects are made anew when it changes, be it by `make install LIBDIR=...` after a `make` without.
 force:
+
+# Objects are made anew when what is compiled in changes, be it by `make install LIBDIR=...` after a `make` without.
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
@@ -62,11 +66,11 @@ $(BUILD)/static/cli/preload.o $(BUILD)/static/cli/main.o $(BUILD)/static/cli/doc
 
 $(BUILD)/pic/%.o: shim/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
+	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/static/%.o: shim/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP -c -o $@ $<
 
 # calls.def is the one list of interposed names; the exports are made from it.
 $(BUILD)/exports.names: shim/interpose/calls.def
@@ -82,7 +86,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(CORE:%=$(BUILD)/static/%.o)
 
 $(BUILD)/campaigns/%: tests/campaigns/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
+	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
 $(BUILD)/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
@@ -164,6 +168,12 @@ campaigns:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
+
+# Runs the unit and behaviour tests on an instrumented build, and writes what they reach of shim/ to build/coverage.
+coverage:
+	@scripts/bootstrap coverage
+	@$(MAKE) --no-print-directory $(JOBS) rootfs
+	@scripts/coverage $(TESTS)
 
 # Checks layout, style, layers and common mistakes in C and shell.
 lint:

@@ -75,8 +75,9 @@ static _Noreturn void become(char *const *words, bool shimmed)
     while (*words != NULL && n < 2 * MAX_WORDS - 1)
         argv[n++] = *words++;
     argv[n] = NULL;
-    (void)execvp(argv[0], argv);
-    perror(argv[0]);
+    if (n != 0)
+        (void)execvp(argv[0], argv);
+    perror("execvp");
     _exit(126);
 }
 
