@@ -287,7 +287,8 @@ static int finish_one(struct session *session, void *context)
 
 static bool has_parents_table(void)
 {
-    return SYS_CALL(SYS_kcmp, sys_getpid(), SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0), KCMP_FILES, 0, 0, 0) == 0;
+    return SYS_CALL(SYS_kcmp, sys_getpid(), SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0), KCMP_FILES, 0, 0, 0) ==
+           0;
 }
 
 /*

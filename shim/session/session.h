@@ -84,10 +84,10 @@ struct session {
     bool linked;     /* the directory of a file that the session created is synced */
     bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
     bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
-    unsigned flags;    /* enum session_flag */
-    int inode;         /* private descriptor of the real inode */
-    int buffer;        /* private descriptor of the buffer */
-    dev_t device;      /* st_dev and st_ino of the real inode */
+    unsigned flags;      /* enum session_flag */
+    int inode;           /* private descriptor of the real inode */
+    int buffer;          /* private descriptor of the buffer */
+    dev_t device;        /* st_dev and st_ino of the real inode */
     ino_t number;
     dev_t buffer_device; /* st_dev and st_ino of the buffer */
     ino_t buffer_number;

@@ -273,7 +273,8 @@ static int lock_description(int fd)
 
 static int lock_process(int fd)
 {
-    int error = set_lock(fd, F_SETLK, F_WRLCK, 0, 0); /* one byte: others mean something else (session/opener.c) */
+    int error =
+        set_lock(fd, F_SETLK, F_WRLCK, 0, 0); /* one byte: others mean something else (session/opener.c) */
 
     return error == -EACCES ? -EAGAIN : error;
 }
