@@ -1,8 +1,8 @@
 /*
  * The pattern matcher against a slow one that follows its meaning word by word.
  *
- * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check() accepts matches as the
- * slow matcher says; of one that it refuses it names the first bad pattern, and matching it stays harmless; and no
+ * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check() accepts matches, and asks for
+ * a format, as the slow matcher says; of one that it refuses it names the first bad pattern, and matching it stays harmless; and no
  * path matches whose last component pattern_may_name() has excluded. Time at most quadratic: long inputs, such as
  * the slow matcher cannot do, are only matched, and libFuzzer's timeout watches.
  *
@@ -122,14 +122,27 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-static bool slow_list(const char *list, const char *path)
+/* Reads "plain=" or "sized=" in front of a pattern. Returns its length, or 0. */
+static size_t read_format(const char *item, enum pattern_format *format)
+{
+    *format = strncmp(item, "plain=", 6) == 0   ? PATTERN_PLAIN
+              : strncmp(item, "sized=", 6) == 0 ? PATTERN_SIZED
+                                                : PATTERN_NO_FORMAT;
+    return *format == PATTERN_NO_FORMAT ? 0 : 6;
+}
+
+/* Says whether the list takes the path in, and which format it asks for. */
+static bool slow_list(const char *list, const char *path, enum pattern_format *asked)
 {
     bool taken_in = false;
+    bool taken_out = false;
 
+    *asked = PATTERN_NO_FORMAT;
     while (*list != '\0') {
         const char *end = list;
+        enum pattern_format format;
         bool takes_out = *list == '!';
-        const char *start = list + takes_out;
+        const char *start = list + (takes_out ? 1 : read_format(list, &format));
         const char *slash;
 
         while (*end != '\0' && *end != ':')
@@ -137,13 +150,14 @@ static bool slow_list(const char *list, const char *path)
         slash = last_slash(start, end);
         if (start < end && slow_match(start, start, end, slash != NULL && slash + 1 == end,
                                       slash != NULL ? path : name_of(path))) {
-            if (takes_out)
-                return false;
+            taken_out = taken_out || takes_out;
             taken_in = true;
+            if (!takes_out && format != PATTERN_NO_FORMAT)
+                *asked = format;
         }
         list = *end == ':' ? end + 1 : end;
     }
-    return taken_in;
+    return taken_in && !taken_out;
 }
 
 /* ---- the target ---- */
@@ -165,6 +179,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *fault;
     const char *slash;
     struct pattern_names names;
+    enum pattern_format format;
     size_t length;
     bool matched;
 
@@ -181,7 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (fault != NULL)
         REQUIRE(*fault != '\0' && where >= list && where + length <= list + strlen(list));
     else if (strlen(list) <= SLOW_MAX && strlen(path) <= SLOW_MAX && count_stars(list) <= STAR_COUNT_MAX)
-        REQUIRE(matched == slow_list(list, path));
+        REQUIRE(matched == slow_list(list, path, &format) && pattern_format(list, path) == format);
     if (matched)
         REQUIRE(pattern_may_name(list, name_of(path)));
     pattern_find_names(list, &names);
