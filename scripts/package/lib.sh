@@ -1,5 +1,7 @@
+#!/bin/sh
 # Sourced by `deb` and `dist`: the build that goes into a package, the same bytes each time it is made.
 cd "$(dirname "$0")/../.." || exit 1
+# shellcheck disable=SC2034 # deb and dist use it
 version=$(sed -n 's/^VERSION = //p' Makefile)
 cc=${CC:-cc}
 machine=$($cc -dumpmachine)
