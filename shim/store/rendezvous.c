@@ -1,7 +1,9 @@
+/* Where openers find guardians; rendezvous.h says how. */
 #include "store/rendezvous.h"
 
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/proc.h"
 #include "store/filelock.h"
 
 #include <errno.h>
@@ -11,7 +13,11 @@ enum { PLACES = 64 };
 #define GUARDIAN_ROOM ((int64_t)1 << 16)
 #define INODE_ROOM (PLACES * GUARDIAN_ROOM)
 
-enum { LAST_PAUSE = 2 * 1000 * 1000 }; /* nanoseconds */
+enum {
+    LAST_PAUSE = 2 * 1000 * 1000,         /* nanoseconds */
+    UNKNOWN_TIMEOUT = 1000 * 1000 * 1000, /* where a lock's holder may be anybody */
+    STATUS_SIZE = 1024,                   /* the fields of /proc/PID/status up to "Uid", and more */
+};
 
 static bool is_guardian;
 static bool has_given_up;
@@ -29,7 +35,7 @@ int rendezvous_open(void)
     return fd >= 0 ? fd : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
 }
 
-/* Two inodes that meet here cost a short wait. */
+/* Two inodes may have one room: then openers of the one wait for a guardian of the other to look. */
 static int64_t room_of(dev_t device, ino_t number)
 {
     uint64_t hash = ((uint64_t)number + (uint64_t)device * 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd;
@@ -37,21 +43,21 @@ static int64_t room_of(dev_t device, ino_t number)
     return (int64_t)(hash >> 24) * INODE_ROOM & INT64_MAX;
 }
 
-/* The first lock of another process in start..end: false if there is none. */
-static bool look(int proc, int64_t start, int64_t end, struct flock *lock)
+/* Finds a lock of another process in start..end: false if there is none. */
+static bool find_lock(int proc, int64_t start, int64_t end, struct flock *lock)
 {
     *lock = (struct flock){.l_type = F_WRLCK, .l_start = start, .l_len = end - start};
     return sys_fcntl(proc, F_GETLK, (long)lock) == 0 && lock->l_type != F_UNLCK;
 }
 
-static void put(const struct rendezvous *place, int proc, short type, int64_t from, int64_t length)
+static void set_lock(const struct rendezvous *place, int proc, short type, int64_t from, int64_t length)
 {
     struct flock lock = {.l_type = type, .l_start = place->start + from, .l_len = length};
 
     (void)sys_fcntl(proc, F_SETLK, (long)&lock);
 }
 
-/* Two that come to one place at once see each other there: both go on, in ways that are their own. */
+/* Two guardians that race for a place both see the conflict, and each goes on through the places in an order of its own. */
 void rendezvous_begin(struct rendezvous *place, int proc, dev_t device, ino_t number)
 {
     int64_t room = room_of(device, number);
@@ -61,43 +67,56 @@ void rendezvous_begin(struct rendezvous *place, int proc, dev_t device, ino_t nu
     is_guardian = true;
     for (unsigned i = 0; i < PLACES; i++) {
         *place = (struct rendezvous){.start = room + (first + i) % PLACES * GUARDIAN_ROOM};
-        if (look(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
+        if (find_lock(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
             continue;
-        put(place, proc, F_RDLCK, 0, 1);
-        if (!look(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
+        set_lock(place, proc, F_RDLCK, 0, 1);
+        if (!find_lock(proc, place->start, place->start + GUARDIAN_ROOM, &lock))
             return;
-        put(place, proc, F_UNLCK, 0, 1);
+        set_lock(place, proc, F_UNLCK, 0, 1);
     }
-    put(place, proc, F_RDLCK, 0, 1); /* shared: who waits for the other one may not wait for us */
+    set_lock(place, proc, F_RDLCK, 0,
+             1); /* shared with another guardian: openers may not wait for this one */
 }
 
 void rendezvous_looked(struct rendezvous *place, int proc)
 {
     place->looks++;
-    put(place, proc, F_RDLCK, 0, place->looks + 1);
+    set_lock(place, proc, F_RDLCK, 0, place->looks + 1);
     if (place->looks + 2 < GUARDIAN_ROOM)
         return;
-    put(place, proc, F_UNLCK, 1, GUARDIAN_ROOM - 1);
+    set_lock(place, proc, F_UNLCK, 1, GUARDIAN_ROOM - 1);
     place->looks = 0;
 }
 
-/* Where /proc is not mounted nobody can be told from others. */
-static bool is_trusted(const struct flock *lock, const struct stat *file)
-{
-    char path[PROC_PATH_SIZE];
-    struct stat process;
+enum trust { TRUST_NONE, TRUST_UNKNOWN, TRUST_OWN };
 
-    if (sys_fstatat(AT_FDCWD, descriptor_process_path(path, lock->l_pid), &process, 0) != 0)
-        return sys_fstatat(AT_FDCWD, "/proc/self", &process, 0) != 0;
-    return (process.st_uid == 0 || process.st_uid == file->st_uid ||
-            process.st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0));
+/*
+ * Tells whether the process is one of root's or of this user: any other could take locks only to keep us waiting. The real user
+ * id counts, which no set-id program changes. Without /proc a signal, which is not sent, tells a user that is not root of
+ * its own processes (kill(2)).
+ */
+static enum trust get_trust(int process)
+{
+    uint64_t self = (uint64_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+    uint64_t user = 0;
+    char text[STATUS_SIZE];
+    struct stat status;
+
+    if (proc_read(process, "status", text, sizeof text) > 0 && proc_find_field(text, "Uid", 10, &user))
+        return user == 0 || user == self ? TRUST_OWN : TRUST_NONE;
+    if (sys_fstatat(AT_FDCWD, "/proc/self", &status, 0) == 0)
+        return TRUST_NONE;
+    if (self == 0)
+        return TRUST_UNKNOWN;
+    return SYS_CALL(SYS_kill, process, 0, 0, 0, 0, 0) == 0 ? TRUST_OWN : TRUST_NONE;
 }
 
 /*
- * Of this user's guardians a signal wakes each, which is harmless to everybody else. They all watch their inode: a read
- * wakes them, too. An empty file has nothing to read; to open it does, but its close would drop the program's POSIX locks.
+ * Wakes a guardian by a signal, which is harmless to everybody else. All guardians watch their inode: where this user may not
+ * send one, a read wakes them. An empty file has nothing to read; opening it wakes them, too, but the close would drop the
+ * program's POSIX locks.
  */
-static void wake(int process, int inode)
+static void wake_guardian(int process, int inode)
 {
     char path[PROC_PATH_SIZE];
     char byte;
@@ -112,7 +131,7 @@ static void wake(int process, int inode)
         (void)sys_close(fd);
 }
 
-/* A guardian that is waited for. The look that is under way may have begun before the caller came: the one after it has not. */
+/* A guardian that is waited for. The look that is under way may have begun before the caller came; the one after it has not. */
 struct awaited {
     int64_t start;
     int64_t length;
@@ -120,55 +139,70 @@ struct awaited {
     int looks; /* 2: done */
 };
 
-/* The guardians in the room of an inode. Each place is asked for: of several locks the kernel tells of any. */
-static size_t find_guardians(int proc, int64_t room, const struct stat *file, struct awaited list[PLACES])
+/* Those in the room of an inode. */
+struct guardians {
+    struct awaited list[PLACES];
+    size_t count;
+    bool is_unknown; /* one of them may be anybody */
+};
+
+/* Asks for each place: of several locks the kernel tells of any. What is no guardian's lock anybody may have made. */
+static void find_guardians(int proc, int64_t room, struct guardians *guardians)
 {
     struct flock lock;
-    size_t count = 0;
 
-    if (!look(proc, room, room + INODE_ROOM, &lock))
-        return 0;
-    for (int64_t start = room; start < room + INODE_ROOM; start += GUARDIAN_ROOM)
-        /* what is no guardian's lock anybody may have made, to keep us here */
-        if (look(proc, start, start + GUARDIAN_ROOM, &lock) && lock.l_pid > 0 && lock.l_start == start &&
-            lock.l_len > 0 && lock.l_len <= GUARDIAN_ROOM && is_trusted(&lock, file))
-            list[count++] = (struct awaited){lock.l_start, lock.l_len, lock.l_pid, 0};
-    return count;
+    if (!find_lock(proc, room, room + INODE_ROOM, &lock))
+        return;
+    for (int64_t start = room; start < room + INODE_ROOM; start += GUARDIAN_ROOM) {
+        enum trust trust = TRUST_NONE;
+
+        if (find_lock(proc, start, start + GUARDIAN_ROOM, &lock) && lock.l_pid > 0 && lock.l_start == start &&
+            lock.l_len > 0 && lock.l_len <= GUARDIAN_ROOM)
+            trust = get_trust(lock.l_pid);
+        if (trust == TRUST_NONE)
+            continue;
+        guardians->is_unknown |= trust == TRUST_UNKNOWN;
+        guardians->list[guardians->count++] = (struct awaited){lock.l_start, lock.l_len, lock.l_pid, 0};
+    }
 }
 
 /* Returns how many are still to be waited for. */
-static size_t look_at_each(int proc, struct awaited *list, size_t count)
+static size_t look_at_each(int proc, struct guardians *guardians)
 {
     struct flock lock;
     size_t left = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        if (list[i].looks == 2)
+    for (size_t i = 0; i < guardians->count; i++) {
+        struct awaited *awaited = &guardians->list[i];
+
+        if (awaited->looks == 2)
             continue;
-        if (!look(proc, list[i].start, list[i].start + GUARDIAN_ROOM, &lock))
-            list[i].looks = 2;
-        else if (lock.l_len != list[i].length) {
-            list[i].length = lock.l_len;
-            list[i].looks++;
+        if (!find_lock(proc, awaited->start, awaited->start + GUARDIAN_ROOM, &lock))
+            awaited->looks = 2;
+        else if (lock.l_len != awaited->length) {
+            awaited->length = lock.l_len;
+            awaited->looks++;
         }
-        left += list[i].looks < 2;
+        left += awaited->looks < 2;
     }
     return left;
 }
 
-static void wait_for_each(int proc, int inode, struct awaited *list, size_t count, int64_t deadline)
+static void wait_for_each(int proc, int inode, struct guardians *guardians, int64_t timeout)
 {
     int64_t pause = RENDEZVOUS_PAUSE;
+    int64_t deadline =
+        sys_now() + (guardians->is_unknown && timeout > UNKNOWN_TIMEOUT ? UNKNOWN_TIMEOUT : timeout);
 
-    while (look_at_each(proc, list, count) != 0) {
+    while (look_at_each(proc, guardians) != 0) {
         if (sys_now() > deadline) {
             __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
             log_line(LOG_WARN, "a guardian does not answer: what it looks after may be seen late");
             return;
         }
-        for (size_t i = 0; i < count; i++)
-            if (list[i].looks < 2)
-                wake(list[i].process, inode);
+        for (size_t i = 0; i < guardians->count; i++)
+            if (guardians->list[i].looks < 2)
+                wake_guardian(guardians->list[i].process, inode);
         rendezvous_pause(&pause);
     }
 }
@@ -180,10 +214,8 @@ static bool may_wait(void)
 
 bool rendezvous_wait(int inode, int64_t timeout)
 {
-    struct awaited list[PLACES];
+    struct guardians guardians = {.count = 0};
     struct stat file;
-    size_t count;
-    int64_t room;
     int proc;
 
     /* the commit waits for a lock of this process's */
@@ -192,10 +224,9 @@ bool rendezvous_wait(int inode, int64_t timeout)
     proc = rendezvous_open();
     if (proc < 0)
         return false;
-    room = room_of(file.st_dev, file.st_ino);
-    count = find_guardians(proc, room, &file, list);
-    if (count != 0)
-        wait_for_each(proc, inode, list, count, sys_now() + timeout);
+    find_guardians(proc, room_of(file.st_dev, file.st_ino), &guardians);
+    if (guardians.count != 0)
+        wait_for_each(proc, inode, &guardians, timeout);
     (void)sys_close(proc);
-    return count != 0;
+    return guardians.count != 0;
 }

@@ -119,3 +119,45 @@ os.execve("/bin/true", ["true"], {"LD_PRELOAD": shim, "ATOMSHIM_PATHS": folder})
         "$BATS_TEST_TMPDIR/target" "$BUILT/libatomshim.so" "$MANAGED/" 3>&-
     assert_equal "$(cat "$BATS_TEST_TMPDIR/target")" plain
 }
+
+# lock_place USER DUMPABLE: takes the locks on /proc that a guardian of the file would have, and has them until it is killed.
+lock_place() {
+    python3 -c '
+import ctypes, fcntl, os, signal, struct, sys
+user, dumpable, ready = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+status = os.stat(os.environ["file"])
+ready = os.open(ready, os.O_WRONLY)
+os.setgid(user); os.setuid(user)
+ctypes.CDLL(None).prctl(4, dumpable, 0, 0, 0)
+proc = os.open("/proc", os.O_RDONLY)
+mask = 2**64 - 1
+hash = (status.st_ino + status.st_dev * 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd & mask
+room = (hash >> 24) * (64 << 16) & (2**63 - 1)
+for place in range(64):
+    fcntl.fcntl(proc, fcntl.F_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, room + (place << 16), 1, 0))
+os.write(ready, b"\n")
+signal.pause()' "$1" "$2" "$BATS_TEST_TMPDIR/ready" 3>&- &
+    holder=$!
+    read -r _ <"$BATS_TEST_TMPDIR/ready"
+}
+
+@test "locks on /proc by another user, or the file's owner, delay nobody; those of this user are a guardian's" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs root'
+    mkfifo "$BATS_TEST_TMPDIR/ready"
+    export ATOMSHIM_LOG=warn ATOMSHIM_LOCK_TIMEOUT=1
+    chown 65534 "$file"
+    for user in 65533 65534 0; do
+        for dumpable in 0 1; do
+            lock_place $user $dumpable
+            run --separate-stderr wrapped cat "$file"
+            kill "$holder"
+            wait "$holder" || true
+            assert_equal "$status $output" '0 password' "$user $dumpable"
+            if [ $user -eq 0 ]; then
+                [[ $stderr == *'a guardian does not answer'* ]]
+            else
+                assert_equal "$stderr" '' "$user $dumpable"
+            fi
+        done
+    done
+}
