@@ -7,7 +7,8 @@ static _Noreturn void leave(int status, void (*real)(int))
 {
     if (shim_has_sessions())
         session_finish();
-    guardian_wait();
+    if (!shim_is_quiet())
+        guardian_wait();
     real(status);
     sys_exit_group(status);
 }

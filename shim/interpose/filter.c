@@ -1,17 +1,186 @@
 /*
- * A program that gives itself a seccomp filter: buffers that may be made by memfd_create() now need not be so later. The
- * C library has no function for seccomp(2): that comes by syscall(2), which has a look, too.
+ * A program that gives itself a seccomp filter, by prctl(2) or, as the C library has no function for it, by
+ * seccomp(2) through syscall(2), which calls shim_before_filter() as well. Filters that the process was
+ * started with, as in a container, are others: they were there when its own calls were.
+ *
+ * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed file
+ * needs makes the shim quiet, for good: from then on it makes no call besides the program's own. What is
+ * open was committed before, and a guardian commits what comes; no managed file can be opened, or replaced
+ * by a rename, which the log tells; files are told by the path that the program gives.
  */
 #include "interpose/interpose.h"
 
+#include "config/pattern.h"
+#include "guardian/guardian.h"
+#include "os/log.h"
+#include "os/scratch.h"
+#include "os/seccomp.h"
 #include "session/buffer.h"
 
+#include <limits.h>
+#include <linux/seccomp.h>
+#include <string.h>
 #include <sys/prctl.h>
+
+static int quiet;
+static char *current_folder; /* as the program went quiet, PATH_MAX bytes; NULL before */
+
+/* The calls without which there is no session: those that open, read, write, lock and commit. */
+static const int needed[] = {
+    SYS_openat,          SYS_close,      SYS_read,          SYS_write,  SYS_pread64,       SYS_pwrite64,
+    SYS_pwritev,         SYS_lseek,      SYS_ftruncate,     SYS_fstat,  SYS_newfstatat,    SYS_fstatfs,
+    SYS_fcntl,           SYS_flock,      SYS_fdatasync,     SYS_fsync,  SYS_fgetxattr,     SYS_fsetxattr,
+    SYS_fremovexattr,    SYS_dup3,       SYS_mmap,          SYS_munmap, SYS_utimensat,     SYS_readlinkat,
+    SYS_getcwd,          SYS_getdents64, SYS_getpid,        SYS_gettid, SYS_rt_sigpending, SYS_rt_sigprocmask,
+    SYS_rt_sigtimedwait, SYS_nanosleep,  SYS_clock_gettime,
+};
+
+bool shim_is_quiet(void)
+{
+    return __atomic_load_n(&quiet, __ATOMIC_ACQUIRE) != 0;
+}
+
+static bool is_in_the_way(const struct sock_fprog *filter)
+{
+    if (!seccomp_is_readable(filter)) /* the kernel refuses it */
+        return false;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (seccomp_kills(filter, needed[i]))
+            return true;
+    return false;
+}
+
+static int want_guardian(struct session *session, void *context)
+{
+    *(bool *)context |= session_want_guardian(session);
+    return 0;
+}
+
+/* Commits what there is, and leaves what comes to a guardian. */
+static void leave_sessions(void)
+{
+    bool needs_guardian = false;
+
+    if (!session_any())
+        return;
+    (void)session_sync_all();
+    (void)session_for_each(want_guardian, &needs_guardian);
+    if (needs_guardian)
+        (void)guardian_start(sys_getpid());
+}
+
+static void remember_folder(void)
+{
+    char *room = sys_mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (sys_is_error(room))
+        return;
+    if (SYS_CALL(SYS_getcwd, room, PATH_MAX, 0, 0, 0, 0) <= 0)
+        *room = '\0';
+    __atomic_store_n(&current_folder, room, __ATOMIC_RELEASE);
+}
+
+/* The C library's first stream makes calls (getrandom(2), for its allocator) that later ones do not. */
+static void open_first_stream(void)
+{
+    int saved = errno;
+    FILE *stream = real_fopen("/dev/null", "re");
+
+    if (stream != NULL)
+        (void)real_fclose(stream);
+    errno = saved;
+}
+
+bool shim_before_filter(bool is_strict, const struct sock_fprog *filter)
+{
+    struct scratch scratch;
+
+    buffer_expect_filters();
+    if (!shim_is_at_work() || shim_is_quiet() || !session_table_is_ours() ||
+        (!is_strict && !is_in_the_way(filter)))
+        return false;
+    leave_sessions();
+    remember_folder();
+    open_first_stream();
+    if (scratch_take(&scratch, PATH_MAX) == 0)
+        scratch_give(&scratch); /* one is kept now: the next taker needs no call */
+    log_go_quiet();
+    __atomic_store_n(&quiet, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+void shim_after_filter(bool was_quieted, bool is_in_force)
+{
+    if (!was_quieted || is_in_force)
+        return;
+    __atomic_store_n(&quiet, 0, __ATOMIC_RELEASE);
+    log_be_loud();
+}
 
 EXPORT int prctl(int option, ...)
 {
     PRCTL_WORDS(words, option);
-    if (option == PR_SET_SECCOMP)
-        buffer_expect_filters();
-    return real_prctl(option, words[0], words[1], words[2], words[3]);
+    bool quieted = option == PR_SET_SECCOMP &&
+                   (words[0] == SECCOMP_MODE_STRICT || words[0] == SECCOMP_MODE_FILTER) &&
+                   shim_before_filter(words[0] == SECCOMP_MODE_STRICT, (const struct sock_fprog *)words[1]);
+    int result = real_prctl(option, words[0], words[1], words[2], words[3]);
+
+    shim_after_filter(quieted, result == 0);
+    return result;
+}
+
+/* ---- what is managed, by its name alone ---- */
+
+/* Appends the components of `name` to the absolute path in `path`, without "." and "..": links are not followed. */
+static bool append_components(char path[PATH_MAX], const char *name)
+{
+    size_t length = strlen(path);
+
+    while (*name != '\0') {
+        size_t size = strcspn(name, "/");
+
+        if (size == 2 && name[0] == '.' && name[1] == '.') {
+            while (length > 0 && path[--length] != '/')
+                continue;
+        } else if (size > 0 && !(size == 1 && *name == '.')) {
+            if (length + 1 + size >= PATH_MAX)
+                return false;
+            path[length++] = '/';
+            memcpy(path + length, name, size);
+            length += size;
+        }
+        path[length] = '\0';
+        name += size + (name[size] == '/');
+    }
+    return length > 0;
+}
+
+/* A path in a folder of which only a descriptor is known matches nothing. */
+static bool is_named(int directory, const char *path)
+{
+    const char *folder = __atomic_load_n(&current_folder, __ATOMIC_ACQUIRE);
+    struct scratch scratch;
+    bool matches;
+
+    if (path == NULL || (*path != '/' && (directory != AT_FDCWD || folder == NULL || *folder != '/')) ||
+        !pattern_may_name_last(shim_config.paths, &shim_config.names, path) ||
+        scratch_take(&scratch, PATH_MAX) != 0)
+        return false;
+    *(char *)scratch.bytes = '\0';
+    matches = (*path == '/' || append_components(scratch.bytes, folder)) &&
+              append_components(scratch.bytes, path) && pattern_match(shim_config.paths, scratch.bytes);
+    scratch_give(&scratch);
+    return matches;
+}
+
+int shim_refuse(int directory, const char *path)
+{
+    if (!shim_is_quiet() || !is_named(directory, path))
+        return SHIM_PASS;
+    log_line(
+        LOG_ERROR,
+        "%s: cannot be opened or replaced: this program has a seccomp filter of its own that kills it for "
+        "what a managed file needs (EPERM)",
+        path);
+    return -EPERM;
 }

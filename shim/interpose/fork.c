@@ -11,7 +11,7 @@ EXPORT pid_t fork(void)
         guardian_before_fork();
     child = real_fork();
 
-    if (child == 0)
+    if (child == 0 && !shim_is_quiet())
         session_after_fork();
     return child;
 }
@@ -30,7 +30,7 @@ EXPORT pid_t _Fork(void)
         guardian_before_fork();
     child = real__Fork();
 
-    if (child == 0)
+    if (child == 0 && !shim_is_quiet())
         session_after_fork();
     return child;
 }

@@ -100,6 +100,8 @@ static void commit_at_exit(void *unused)
     (void)unused;
     if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (constructed ? 2 : 1))
         return;
+    if (shim_is_quiet()) /* a guardian commits */
+        return;
     if (session_any()) {
         shim_flush_streams();
         session_finish();
@@ -109,6 +111,8 @@ static void commit_at_exit(void *unused)
 
 static void commit_at_quick_exit(void)
 {
+    if (shim_is_quiet())
+        return;
     if (session_any())
         session_finish();
     guardian_wait();
@@ -194,17 +198,17 @@ static bool is_set_up(void)
 
 bool shim_enabled(void)
 {
-    return is_set_up() && managing;
+    return is_set_up() && managing && !shim_is_quiet();
 }
 
 bool shim_has_sessions(void)
 {
-    return is_set_up() && session_any();
+    return is_set_up() && session_any() && !shim_is_quiet();
 }
 
 bool shim_is_at_work(void)
 {
-    return is_ready() && (managing || session_any());
+    return is_ready() && (managing || session_any()) && !shim_is_quiet();
 }
 
 void shim_testcancel(void)

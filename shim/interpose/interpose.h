@@ -109,6 +109,20 @@ void shim_flush_streams(void);
  * some places, and so do programs. */
 #define SHIM_MAY_BE_NULL(parameter) __asm__("" : "+r"(parameter))
 
+/* True once this process has a seccomp filter that kills for the shim's calls: it makes none any more. See filter.c. */
+bool shim_is_quiet(void);
+
+/*
+ * To be called before the process gives itself a seccomp filter (or the strict mode): makes the shim quiet if that is in
+ * the way. Then shim_after_filter() is told what the kernel said.
+ */
+struct sock_fprog;
+bool shim_before_filter(bool is_strict, const struct sock_fprog *filter);
+void shim_after_filter(bool was_quieted, bool is_in_force);
+
+/* In a quiet process: -EPERM, which the log tells, if the path names a managed file. SHIM_PASS otherwise. No system call. */
+int shim_refuse(int directory, const char *path);
+
 /* The exported boundary. */
 static inline int shim_result(long result)
 {

@@ -34,7 +34,7 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
     int result;
 
     if (!shim_enabled())
-        return SHIM_PASS;
+        return shim_refuse(request->directory, request->path);
     result = begin(request, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
         result = begin(request, found);
@@ -61,7 +61,7 @@ int shim_openat(const struct managed_request *request)
     int result;
 
     if (!shim_enabled())
-        return SHIM_PASS;
+        return shim_refuse(request->directory, request->path);
     shim_testcancel();
     result = shim_begin(request, &found);
     if (result != 0)
@@ -335,7 +335,9 @@ static int shim_openat2(int directory, const char *path, const struct open_how *
     struct open_how look;
     int fd;
 
-    if (!shim_enabled() || !may_be_managed(how, size))
+    if (!shim_enabled())
+        return shim_refuse(directory, path);
+    if (!may_be_managed(how, size))
         return SHIM_PASS;
     shim_testcancel();
     look =

@@ -48,7 +48,9 @@ static int shim_rename(int from_directory, const char *from_path, int to_directo
     struct replace_name to = {.directory = to_directory, .path = to_path};
     int result;
 
-    if (!shim_enabled() || flags != 0)
+    if (!shim_enabled())
+        return shim_refuse(to_directory, to_path);
+    if (flags != 0)
         return SHIM_PASS;
     do
         result = DESCRIPTOR_INSIST(replace(&from, &to));

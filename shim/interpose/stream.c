@@ -191,7 +191,7 @@ static FILE *take_over(FILE *stream, const struct managed_request *request)
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
     struct session_found found;
-    int flags = shim_enabled() ? flags_of(mode) : -1;
+    int flags = shim_enabled() || shim_is_quiet() ? flags_of(mode) : -1;
     const struct managed_request request = {AT_FDCWD, path, flags, 0666, true};
     int result = flags == -1 ? SHIM_PASS : shim_begin(&request, &found);
     FILE *stream;
@@ -234,7 +234,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     char proc_path[PROC_PATH_SIZE];
     enum session_role role = shim_identify(descriptor_of(stream), &old);
     ino_t buffer_number = role == SESSION_PROGRAM ? old.session->buffer_number : 0;
-    int flags = shim_has_sessions() || shim_enabled() ? flags_of(mode) : -1;
+    int flags = shim_is_at_work() || shim_is_quiet() ? flags_of(mode) : -1;
     FILE *result = NULL;
     int kept = -1;
     int error = SHIM_PASS;

@@ -4,9 +4,8 @@
  */
 #include "interpose/interpose.h"
 
-#include "session/buffer.h"
-
 #include <linux/openat2.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -145,6 +144,42 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
     return result;
 }
 
+static long by_seccomp(const long words[6])
+{
+    bool quieted = (words[0] == SECCOMP_SET_MODE_STRICT || words[0] == SECCOMP_SET_MODE_FILTER) &&
+                   shim_before_filter(words[0] == SECCOMP_SET_MODE_STRICT, POINTER(words[2]));
+    long result = real_syscall(SYS_seccomp, words[0], words[1], words[2], words[3], words[4], words[5]);
+
+    shim_after_filter(quieted, result >= 0);
+    return result;
+}
+
+/* In a quiet process the call itself is made, and not the libc's function, which may make another one. */
+static bool refuses(long number, const long words[6])
+{
+    switch (number) {
+#ifdef SYS_open
+    case SYS_open:
+    case SYS_creat:
+        return shim_refuse(AT_FDCWD, POINTER(words[0])) != SHIM_PASS;
+    case SYS_rename:
+        return shim_refuse(AT_FDCWD, POINTER(words[1])) != SHIM_PASS;
+#endif
+    case SYS_truncate:
+        return shim_refuse(AT_FDCWD, POINTER(words[0])) != SHIM_PASS;
+    case SYS_openat:
+    case SYS_openat2:
+        return shim_refuse((int)words[0], POINTER(words[1])) != SHIM_PASS;
+#ifdef SYS_renameat
+    case SYS_renameat:
+#endif
+    case SYS_renameat2:
+        return shim_refuse((int)words[2], POINTER(words[3])) != SHIM_PASS;
+    default:
+        return false;
+    }
+}
+
 /* Variadic though it could be fixed: a function of seven arguments may write to the seventh's place, where a caller that
  * gave fewer has a variable of its own. */
 EXPORT long syscall(long number, ...)
@@ -152,8 +187,12 @@ EXPORT long syscall(long number, ...)
     SYSCALL_WORDS(words, number);
     long result = SHIM_PASS;
 
-    if (number == SYS_seccomp || (number == SYS_prctl && words[0] == PR_SET_SECCOMP))
-        buffer_expect_filters();
+    if (number == SYS_seccomp)
+        return by_seccomp(words);
+    if (number == SYS_prctl && words[0] == PR_SET_SECCOMP)
+        return prctl(PR_SET_SECCOMP, words[1], words[2], words[3], words[4]);
+    if (shim_is_quiet() && refuses(number, words))
+        return shim_result(-EPERM);
     if (!inside && shim_is_at_work())
         result = by_export(number, words[0], words[1], words[2], words[3], words[4], words[5]);
     if (result == SHIM_PASS)

@@ -159,12 +159,17 @@ void log_remember_stderr(void)
     entry->number = status.st_ino;
 }
 
+static int quiet_process; /* this process, after log_go_quiet(); 0 before */
+static bool quiet_stderr; /* descriptor 2 was stderr then */
+
 /* The command declares nothing: its descriptor 2 is stderr. */
 static bool is_stderr_open(void)
 {
     struct stat status;
     bool declared = false;
 
+    if (quiet_process != 0)
+        return quiet_stderr;
     if (sys_fstat(STDERR_FILENO, &status) != 0)
         return false;
     for (int i = 0; i < 2; i++) {
@@ -187,6 +192,8 @@ static int open_log_file(const char **fault)
     int fd = sys_openat(AT_FDCWD, configured_file,
                         O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0644);
 
+    if (quiet_process != 0)
+        return fd < 0 ? -1 : fd;
     if (fd >= 0 && sys_fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISCHR(status.st_mode)))
         return fd;
     *fault = fd == -ELOOP              ? "it is a symbolic link"
@@ -199,10 +206,13 @@ static int open_log_file(const char **fault)
 
 static void write_line(int fd, const char *line, size_t length)
 {
-    struct signals_held held = signals_hold(SIGPIPE);
+    struct signals_held held;
 
+    if (quiet_process == 0)
+        held = signals_hold(SIGPIPE);
     (void)sys_write(fd, line, length);
-    signals_release(&held);
+    if (quiet_process == 0)
+        signals_release(&held);
 }
 
 __attribute__((format(printf, 3, 0))) static void emit(int fd, enum log_level level, const char *format,
@@ -217,7 +227,7 @@ __attribute__((format(printf, 3, 0))) static void emit(int fd, enum log_level le
         output.size = LINE_SIZE;
     }
     put_string(&output, "atomshim[");
-    put_signed(&output, sys_getpid());
+    put_signed(&output, quiet_process != 0 ? quiet_process : sys_getpid());
     put_string(&output, "]: ");
     put_string(&output, level_names[level]);
     put_string(&output, ": ");
@@ -234,6 +244,17 @@ __attribute__((format(printf, 1, 2))) static void emit_to_stderr(const char *for
     va_start(arguments, format);
     emit(STDERR_FILENO, LOG_ERROR, format, arguments);
     va_end(arguments);
+}
+
+void log_go_quiet(void)
+{
+    quiet_stderr = is_stderr_open();
+    quiet_process = sys_getpid();
+}
+
+void log_be_loud(void)
+{
+    quiet_process = 0;
 }
 
 void log_configure(enum log_level level, const char *file)

@@ -26,6 +26,13 @@ void log_configure(enum log_level level, const char *file);
 void log_remember_stderr(void);
 
 /*
+ * After log_go_quiet() a line costs no system call but write(2), and openat(2) and close(2) for a log file:
+ * a seccomp filter may kill for any other. log_be_loud() undoes that.
+ */
+void log_go_quiet(void);
+void log_be_loud(void);
+
+/*
  * Writes one line. `format` knows %s (NULL prints "(null)"), %d (int), %u and %x (unsigned), %ld,
  * %lu, %lx and %%. No malloc, no stdio, no locale, under 1 KiB of stack (the line is put together
  * in a mapping of its own; what does not fit is cut and ends in "..."), control characters as '?',
