@@ -240,28 +240,26 @@ static bool item_matches(const struct pattern_item *item, const char *path)
                          component == item->start ? path_last_component(path) : path);
 }
 
-/* ---- a cheap look at a pattern before it is read: lists may be long, and most of them is about other folders ---- */
+/* ---- a cheap look at a pattern before it is read: lists may be long, and most patterns are about other files ---- */
 
 static bool is_literal(char c)
 {
     return c != '*' && c != '?' && c != '[' && c != ']' && c != '\\';
 }
 
-/* Returns the end of the pattern at `p`, an absolute one, or NULL if a '\\' must be looked at to tell. */
+/* Returns the end of the pattern at `p`, or NULL if a '\\' must be looked at to tell. */
 static const char *find_end(const char *p)
 {
     const char *end = strchr(p, ':');
 
     if (end == NULL)
         return p + strlen(p);
-    return end[-1] == '\\' ? NULL : end;
+    return end > p && end[-1] == '\\' ? NULL : end;
 }
 
-/* Can the pattern [p, end) match? Not if its first bytes, or its last one, are literal and others than the path's. */
-static bool is_like(const char *p, const char *end, const char *path, char last)
+/* Tells whether the literal beginning of the pattern [p, end), an absolute one, is that of the path. */
+static bool begins_like(const char *p, const char *end, const char *path)
 {
-    if (is_literal(end[-1]) && end[-1] != '/' && end[-1] != last)
-        return false;
     while (p < end && *p == *path && is_literal(*p)) {
         p++;
         path++;
@@ -269,8 +267,17 @@ static bool is_like(const char *p, const char *end, const char *path, char last)
     return p == end || !is_literal(*p);
 }
 
-/* Goes past the absolute patterns at the front of a list; with a path, only past those that are not like it. */
-static const char *skip_absolute(const char *list, const char *path, char last)
+/* The same of what follows the last '/' or token. What may stand in front of a pattern ends in '=' or '!'. */
+static bool ends_like(const char *p, const char *end, const char *path, size_t length)
+{
+    for (; end > p && is_literal(end[-1]) && end[-1] != '/' && end[-1] != '=' && end[-1] != '!'; end--)
+        if (length == 0 || end[-1] != path[--length])
+            return false;
+    return true;
+}
+
+/* Goes past the patterns at the front of a list that cannot match the path, of `length` bytes. */
+static const char *skip_unlike(const char *list, const char *path, size_t length)
 {
     for (;;) {
         const char *p = list;
@@ -278,8 +285,8 @@ static const char *skip_absolute(const char *list, const char *path, char last)
 
         while (*p == ':')
             p++;
-        end = *p == '/' ? find_end(p) : NULL;
-        if (end == NULL || (path != NULL && is_like(p, end, path, last)))
+        end = *p == '\0' ? NULL : find_end(p);
+        if (end == NULL || (ends_like(p, end, path, length) && (*p != '/' || begins_like(p, end, path))))
             return list;
         list = end;
     }
@@ -288,11 +295,10 @@ static const char *skip_absolute(const char *list, const char *path, char last)
 bool pattern_match(const char *patterns, const char *path)
 {
     size_t length = strlen(path);
-    char last = path[length == 0 ? 0 : length - 1];
     struct pattern_item item;
     bool taken_in = false;
 
-    while (patterns = skip_absolute(patterns, path, last), pattern_next(&patterns, &item))
+    while (patterns = skip_unlike(patterns, path, length), pattern_next(&patterns, &item))
         if (item_matches(&item, path)) {
             if (item.takes_out)
                 return false;
@@ -304,9 +310,10 @@ bool pattern_match(const char *patterns, const char *path)
 enum pattern_format pattern_format(const char *patterns, const char *path)
 {
     enum pattern_format format = PATTERN_NO_FORMAT;
+    size_t length = strlen(path);
     struct pattern_item item;
 
-    while (patterns = skip_absolute(patterns, NULL, 0), pattern_next(&patterns, &item))
+    while (patterns = skip_unlike(patterns, path, length), pattern_next(&patterns, &item))
         if (item.format != PATTERN_NO_FORMAT && item_matches(&item, path))
             format = item.format;
     return format;
