@@ -82,7 +82,7 @@ $(BUILD)/exports.map: $(BUILD)/exports.names
 
 $(BUILD)/unit/%: tests/unit/%.c $(CORE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
+	$(SHIM_CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
 
 $(BUILD)/campaigns/%: tests/campaigns/%.c $(ENGINE:%=$(BUILD)/static/%.o)
 	@mkdir -p $(@D)
