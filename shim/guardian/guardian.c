@@ -16,7 +16,10 @@
 
 enum { ENTRIES = 4096, BATCH = 64 };
 
-/* Shared with every process that was forked since. An exit does not wait for guardians that found no free entry. */
+/*
+ * Shared with every process that was forked since. An exit does not wait for guardians that found
+ * no free entry.
+ */
 struct tree {
     unsigned used; /* entries from here on never were */
     struct guardian_entry entries[ENTRIES];
@@ -127,8 +130,9 @@ void guardian_wait(void)
 /* ---- the start ---- */
 
 /*
- * Runs in the process between the starter and the guardian, whose end makes an orphan of the guardian. That process has its
- * starter's memory, which need not be copied twice: the starter waits meanwhile (vfork(2)), and its frame stays untouched.
+ * Runs in the process between the starter and the guardian, whose end makes an orphan of the
+ * guardian. That process has its starter's memory, which need not be copied twice: the starter
+ * waits meanwhile (vfork(2)), and its frame stays untouched.
  */
 static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardian_order *order,
                                                              const int ends[2])

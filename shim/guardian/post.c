@@ -26,7 +26,10 @@ static bool is_live(const struct duty *duty)
 
 /* ---- to the post ---- */
 
-/* Takes the sessions that want a guardian and have none, and those whose opener's end only this one will see. */
+/*
+ * Takes the sessions that want a guardian and have none, and those whose opener's end only this one
+ * will see.
+ */
 static int add_duty(struct session *session, void *context)
 {
     struct post *post = context;
@@ -61,8 +64,11 @@ static bool is_in(const struct mapping *mapping, const void *address)
     return mapping->start <= (uintptr_t)address && (uintptr_t)address < mapping->end;
 }
 
-/* Unmaps what the program shares with others, which is not ours to hold; mappings of buffers, which would count as open; and large
- * pieces, of which the program would have to copy every page that it writes to. */
+/*
+ * Unmaps what the program shares with others, which is not ours to hold; mappings of buffers, which
+ * would count as open; and large pieces, of which the program would have to copy every page that it
+ * writes to.
+ */
 static int unmap_programs(const struct mapping *mapping, void *context)
 {
     const struct post *post = context;
@@ -74,7 +80,7 @@ static int unmap_programs(const struct mapping *mapping, void *context)
     return 0;
 }
 
-/* What we open must not get the number to which the log is written. */
+/* Keeps 0 to 2 open: what the guardian opens must not get the number to which the log is written. */
 static void fill_standard(void)
 {
     int fd;
@@ -87,8 +93,8 @@ static void fill_standard(void)
 }
 
 /*
- * A reader of a pipe sees its end only when all writers have closed it: keeps descriptor 2 no longer than the program has the
- * same pipe.
+ * A reader of a pipe sees its end only when all writers have closed it: keeps descriptor 2 no
+ * longer than the program has the same pipe.
  */
 static void share_pipe(const struct post *post)
 {
@@ -104,7 +110,7 @@ static void share_pipe(const struct post *post)
     fill_standard();
 }
 
-/* Not by prctl(), for which a seccomp filter may kill. */
+/* Names the process by /proc: for prctl(2) a seccomp filter may kill. */
 static void set_name(void)
 {
     int fd = sys_openat(AT_FDCWD, "/proc/self/comm", O_WRONLY | O_CLOEXEC, 0);
@@ -115,7 +121,10 @@ static void set_name(void)
     (void)sys_close(fd);
 }
 
-/* Wakes on closes of the buffer, and on reads and opens of the inode: openers read it to wake guardians. */
+/*
+ * Wakes on closes of the buffer, and on reads and opens of the inode: openers read it to wake
+ * guardians.
+ */
 static void watch_session(struct post *post, struct duty *duty)
 {
     const struct session *session = duty->session;
@@ -204,7 +213,7 @@ static bool look_round(struct post *post)
         if (!is_live(duty))
             continue;
         any = true;
-        if (duty->is_synced) /* the commit has closed a descriptor of the buffer, and dropped the lock */
+        if (duty->is_synced) /* the commit closed a descriptor of the buffer: that dropped the lock */
             session_guard(duty->session);
     }
     if (post->order.entry != NULL && all_known)
@@ -212,7 +221,10 @@ static bool look_round(struct post *post)
     return any;
 }
 
-/* The kernel tells of a close a little before it counts: so guardians look several times after each event. */
+/*
+ * The kernel tells of a close a little before it counts: so guardians look several times after each
+ * event.
+ */
 static void wait_for_events(const struct post *post, int64_t *pause)
 {
     _Alignas(uint64_t) char events[EVENTS_SIZE];

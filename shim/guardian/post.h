@@ -1,5 +1,7 @@
-/* What the files of guardian/ share: guardian.c starts the process, post.c is its way to its post, and its waiting there, watch.c
- * what it decides. */
+/*
+ * What the files of guardian/ share: guardian.c starts the process, post.c is its way to its post,
+ * and its waiting there, watch.c what it decides.
+ */
 #ifndef ATOMSHIM_GUARDIAN_POST_H
 #define ATOMSHIM_GUARDIAN_POST_H
 
@@ -40,18 +42,22 @@ struct post {
     int proc;               /* for the rendezvous, or -1 */
     struct process program; /* order.opener, or else the starter */
     bool is_watching;       /* the kernel can tell of the program's end */
-    enum process_end end;   /* of the program: PROCESS_UNKNOWN only when it will not be known any more */
+    enum process_end end;   /* of the program; PROCESS_UNKNOWN: it will never be known */
     int64_t doubt_until;    /* it cannot be told yet how the program ended; 0: not so */
     size_t duties_count;
     struct duty duties[SESSIONS_MAX];
 };
 
-/* All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its post. */
+/*
+ * All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its
+ * post.
+ */
 _Noreturn void guardian_main(const struct guardian_order *order, int ready);
 
 /*
- * Looks whether the session is over, or its opener has ended, and does what guardian.h says; a session that is over is not
- * SESSION_LIVE any more. Returns false if that cannot be told yet: who waits for the guardian is to wait on.
+ * Looks whether the session is over, or its opener has ended, and does what guardian.h says; a
+ * session that is over is not SESSION_LIVE any more. Returns false if that cannot be told yet: who
+ * waits for the guardian is to wait on.
  */
 bool guardian_look_after(struct post *post, struct duty *duty);
 

@@ -7,9 +7,10 @@
 enum { DOUBT = 500 * 1000 * 1000 /* nanoseconds */ };
 
 /*
- * Notes in post->end how the program has ended, once and for all. Returns false if it has, but it cannot be told yet how.
- * A kill marks the process as ending before its descriptors are closed: so an answer that is asked for after the
- * kernel said that the last one is gone tells whether it was closed or killed.
+ * Notes in post->end how the program has ended, once and for all. Returns false if it has, but it
+ * cannot be told yet how. A kill marks the process as ending before its descriptors are closed: so
+ * an answer that is asked for after the kernel said that the last one is gone tells whether it was
+ * closed or killed.
  */
 static bool note_end(struct post *post, bool is_last_gone)
 {

@@ -6,7 +6,10 @@
 #include <linux/close_range.h>
 #include <pthread.h>
 
-/* A request to cancel this thread is acted on before the close, or not at all: a commit belongs to it. */
+/*
+ * A request to cancel this thread is acted on before the close, or not at all: a commit belongs to
+ * it.
+ */
 static int close_uncancelled(int fd)
 {
     int before;

@@ -1,6 +1,7 @@
 /*
- * Calls that hand a session to another program: exec, the libc's own children, messages with descriptors. A program that loads
- * the shim finds the session in its descriptors (session_adopt()); for every other one a guardian is started.
+ * Calls that hand a session to another program: exec, the libc's own children, messages with
+ * descriptors. A program that loads the shim finds the session in its descriptors
+ * (session_adopt()); for every other one a guardian is started.
  */
 #include "interpose/interpose.h"
 
@@ -120,7 +121,10 @@ EXPORT int execveat(int directory, const char *path, char *const arguments[], ch
     return after_exec(real_execveat(directory, path, arguments, environment, flags), exec);
 }
 
-/* The arguments of execl() and its like, from `first` to the NULL, as an array on the caller's stack; `list` is behind it. */
+/*
+ * The arguments of execl() and its like, from `first` to the NULL, as an array on the caller's
+ * stack; `list` is behind it.
+ */
 #define ARRAY_OF(array, list, first)                                                                         \
     char **array;                                                                                            \
     do {                                                                                                     \
@@ -187,7 +191,10 @@ EXPORT FILE *popen(const char *command, const char *mode)
 
 /* ---- descriptors in messages: the receiver gets no private ones ---- */
 
-/* Wants a guardian for each session of which a descriptor is in the message. Returns true if one is to be started. */
+/*
+ * Wants a guardian for each session of which a descriptor is in the message. Returns true if one is
+ * to be started.
+ */
 static bool needs_guardian(const struct msghdr *message)
 {
     const char *end = (const char *)message->msg_control + message->msg_controllen;

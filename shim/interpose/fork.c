@@ -1,4 +1,7 @@
-/* A forked child has a table of its own, which a vfork child has not: only here can the two be told apart in time. */
+/*
+ * A forked child has a table of its own, which a vfork child has not: only here can the two be told
+ * apart in time.
+ */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"

@@ -1,8 +1,8 @@
 /*
- * posix_spawn(3): the libc performs the file actions in the child, by calls of its own. So they are written down here as
- * they are added, and where it matters the child gets other ones: a managed file is opened by us, before, and the action
- * puts its descriptor in place; what closes all descriptors leaves our private ones alone; a program without the shim
- * gets none of these.
+ * posix_spawn(3): the libc performs the file actions in the child, by calls of its own. So they are
+ * written down here as they are added, and where it matters the child gets other ones: a managed
+ * file is opened by us, before, and the action puts its descriptor in place; what closes all
+ * descriptors leaves our private ones alone; a program without the shim gets none of these.
  */
 #include "interpose/interpose.h"
 
@@ -33,7 +33,8 @@ struct record {
     size_t count;
 };
 
-enum { RECORDS_MAX = 256 }; /* objects in use at once; the actions of more are performed as they are */
+/* Objects in use at once; the actions of more are performed as they are. */
+enum { RECORDS_MAX = 256 };
 
 static struct record records[RECORDS_MAX];
 
@@ -274,8 +275,8 @@ static int move_private(struct session *session, void *context)
 }
 
 /*
- * Finds the parent's descriptor that is `number` in the child after the first `count` actions, or returns -1. One that is
- * close-on-exec outlives the exec only if an action has copied it.
+ * Finds the parent's descriptor that is `number` in the child after the first `count` actions, or
+ * returns -1. One that is close-on-exec outlives the exec only if an action has copied it.
  */
 static int find_origin(const struct plan *plan, size_t count, int number)
 {
@@ -330,27 +331,35 @@ static bool is_made(const struct record *record, int number)
     return false;
 }
 
-/* Lights the child's beacon, at a number that no action has made. */
-static void plan_beacon(struct plan *plan)
+/* Lights the child's beacon, at a number that no action has made. Returns false if there is no room for one. */
+static bool plan_beacon(struct plan *plan)
 {
     int first = descriptor_beacon();
 
     for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
-        if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number)) {
-            (void)real_posix_spawn_file_actions_adddup2(&plan->actions, plan->buffer, number);
-            break;
-        }
+        if (find_origin(plan, plan->record != NULL ? plan->record->count : 0, number) >= 0)
+            return true; /* whatever it is, it is open there */
+        else if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number))
+            return real_posix_spawn_file_actions_adddup2(&plan->actions, plan->buffer, number) == 0;
+    return false;
 }
 
-/* What the child inherits, after all actions. */
-static void plan_inheritance(struct plan *plan)
+static void inherit_each(struct plan *plan)
 {
     (void)descriptor_for_each(inherit_one, plan);
     for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
         if (sys_fcntl(plan->record->list[i].fd, F_GETFD, 0) < 0)
             (void)inherit_one(plan->record->list[i].fd, plan);
-    if (plan->inherits)
-        plan_beacon(plan);
+}
+
+/* Plans what the child inherits, after all actions. Without a beacon it would not find the sessions. */
+static void plan_inheritance(struct plan *plan)
+{
+    inherit_each(plan);
+    if (!plan->inherits || plan_beacon(plan))
+        return;
+    plan->covered = false;
+    inherit_each(plan);
 }
 
 static bool needs_plan(const struct record *record)
@@ -390,8 +399,11 @@ static int make_plan(struct plan *plan, const struct record *record)
     return error;
 }
 
-/* The child decides what becomes of a file that was opened for it: this process lets go of it, whatever the kernel says of the
- * last close. `is_looked_after`: the child has the shim, or a guardian. */
+/*
+ * The child decides what becomes of a file that was opened for it: this process lets go of it,
+ * whatever the kernel says of the last close. `is_looked_after`: the child has the shim, or a
+ * guardian.
+ */
 static void let_go(const struct opened *opened, bool is_looked_after)
 {
     struct session_found found;
@@ -476,7 +488,7 @@ static int shim_spawn(struct spawn spawn)
     if (spawn.actions == NULL || record != NULL) {
         session_share();
         error = spawn_planned(&spawn, record);
-        (void)session_settle_closed(false); /* what other threads closed while the child was not run yet */
+        (void)session_settle_closed(false); /* other threads may have closed one meanwhile */
     } else {                                /* too many objects to write them down */
         child = shim_before_child(spawn.file, spawn.environment);
         error = run(&spawn, spawn.actions);

@@ -90,7 +90,7 @@ int descriptor_make_private(int fd)
     if (raised && limit.rlim_cur <= HIGH_LIMIT)
         number = sys_fcntl(fd, F_DUPFD_CLOEXEC, (long)limit.rlim_cur);
     else
-        number = sys_fcntl(fd, F_DUPFD_CLOEXEC, high_number(&limit));
+        number = sys_fcntl(fd, F_DUPFD_CLOEXEC, high_number(&limit) + DESCRIPTOR_BEACONS);
     if (number == -EMFILE || number == -EINVAL)
         number = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (raised)

@@ -74,7 +74,7 @@ int descriptor_opener(int inode);
 
 /*
  * The opener has released the session, by its last close or by a proper end: what was written is good, whoever closes last.
- * It is a second value of the mark of `inode`, shared like the first. descriptor_mark_inode() takes it back.
+ * It is a second value of the mark of `inode`, shared like the first.
  */
 void descriptor_release(int inode);
 bool descriptor_is_released(int inode);

@@ -100,8 +100,10 @@ static bool is_read_write(int fd)
     return (sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
 }
 
-/* The inode's private descriptor, if it had to move: one that is nobody's yet and can be written where it must. By the
- * sum alone it must be the only inode; so all are looked at. */
+/*
+ * The inode's private descriptor, if it had to move: one that is nobody's yet and can be written
+ * where it must. By the sum alone it must be the only inode; so all are looked at.
+ */
 static int find_inode(int fd, void *context)
 {
     struct search *search = context;
@@ -183,7 +185,10 @@ static bool has_ended(struct session *session, ino_t buffer_number)
                                            session_for_each(same_buffer, &buffer_number) == 0;
 }
 
-/* None of its descriptors came through the exec. The opener has closed it thereby, and commits at its end at the latest. */
+/*
+ * None of its descriptors came through the exec. The opener has closed it thereby, and commits at
+ * its end at the latest.
+ */
 static void settle_or_drop(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
@@ -253,15 +258,18 @@ static int close_if_program(int fd, void *context)
 }
 
 /*
- * What the opener has written is good, for it ends properly: that is committed though others still have the file open. So is
- * what another process can see of a session that the opener has released, if a private mapping hides whether it is the last.
+ * What the opener has written is good, for it ends properly: that is committed though others still
+ * have the file open. So is what another process can see of a session that the opener has released,
+ * if a private mapping hides whether it is the last.
  */
 static void finish(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
     bool is_opener = writable && session_is_opener(session);
-    bool is_hidden = writable && descriptor_is_last(session->buffer) == 0 && session_remap(session);
+    /* the mappings of a vfork() child are its parent's */
+    bool is_hidden = writable && !session_is_stray(session) && descriptor_is_last(session->buffer) == 0 &&
+                     session_remap(session);
 
     if (is_opener)
         session_release(session);
@@ -292,9 +300,10 @@ static bool has_parents_table(void)
 }
 
 /*
- * Parts from a process that has the same descriptor table: from then on a close here is none there. Both calls do nothing where
- * the table is nobody else's; close_range(2), which closes nothing here, is the one that containers allow. Threads of
- * this process count like others: where it has some, the kernel is asked for its parent alone.
+ * Parts from a process that has the same descriptor table: from then on a close here is none there.
+ * Both calls do nothing where the table is nobody else's; close_range(2), which closes nothing
+ * here, is the one that containers allow. Threads of this process count like others: where it has
+ * some, the kernel is asked for its parent alone.
  */
 static void leave_shared_table(void)
 {

@@ -1,14 +1,14 @@
 /*
- * Which sessions the next program gets. Private descriptors are close-on-exec. They are handed over with the program's own
- * descriptors, to a program that loads the shim and has the rights of the session's opener; whatever else a process has open
- * ends with the exec, and a guardian commits it.
+ * Which sessions the next program gets. Private descriptors are close-on-exec. They are handed over
+ * with the program's own descriptors, to a program that loads the shim and has the rights of the
+ * session's opener; whatever else a process has open ends with the exec, and a guardian commits it.
  */
 #include "session/internal.h"
 
 #include "os/descriptor.h"
 #include "os/process.h"
 
-static int systems_running; /* atomic: children of the libc's that may inherit from this very table now */
+static int systems_running; /* atomic: children of the libc's that may inherit from this table now */
 
 /* The real, the effective and the saved id, getresuid(2). */
 struct rights {
@@ -89,7 +89,10 @@ static int hand_over_one(int fd, void *context)
     return 0;
 }
 
-/* Wants a guardian for a session that the exec closes in this process: another one may close it for the last time just before. */
+/*
+ * Wants a guardian for a session that the exec closes in this process: another one may close it for
+ * the last time just before.
+ */
 static int leave_one(struct session *session, void *context)
 {
     struct exec *exec = context;
@@ -116,8 +119,10 @@ static void leave_strays(struct exec *exec)
             (void)leave_one(&found, exec);
 }
 
-/* True if nobody can close a session of the table while this process is on its way to the exec: a vfork() child whose parent,
- * which waits for it, has no other thread. */
+/*
+ * True if nobody can close a session of the table while this process is on its way to the exec: a
+ * vfork() child whose parent, which waits for it, has no other thread.
+ */
 static bool is_parent_waiting(void)
 {
     return !session_table_is_ours() && process_threads((int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)) == 1;
@@ -135,7 +140,10 @@ static int find_place(int first)
     return -1;
 }
 
-/* Returns a descriptor, -1 if there is a beacon already, or a number below that if there cannot be one. */
+/*
+ * Returns a descriptor, -1 if there is a beacon already, or a number below that if there cannot be
+ * one.
+ */
 static int light_beacon(int buffer)
 {
     int place = find_place(descriptor_beacon());
@@ -176,6 +184,8 @@ struct session_hand_over session_hand_over(struct session_heir heir)
 
     if (heir.is_libcs)
         (void)__atomic_add_fetch(&systems_running, 1, __ATOMIC_ACQ_REL);
+    else
+        keep_all_private(); /* another thread of the parent may have been at system(3) when it forked */
     (void)descriptor_for_each(hand_over_one, &exec);
     if (exec.buffer >= 0)
         result.beacon = light_beacon(exec.buffer);
@@ -191,6 +201,11 @@ struct session_hand_over session_hand_over(struct session_heir heir)
         (void)session_for_each(leave_one, &exec);
     result.needs_guardian = exec.needs_guardian;
     return result;
+}
+
+void session_forget_systems(void)
+{
+    __atomic_store_n(&systems_running, 0, __ATOMIC_RELEASE);
 }
 
 void session_take_back(struct session_heir heir, int beacon)

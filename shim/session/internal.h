@@ -73,6 +73,9 @@ bool session_is_mapped(const struct session *session);
 /* The process ends: takes the session from a commit of this very thread, which a signal handler left for good. */
 void session_abandon_commit(struct session *session);
 
+/* In a forked child: the parent's children by system(3) do not inherit from this process. */
+void session_forget_systems(void);
+
 /* Replaces this process's shared mappings of the session's buffer by ones through our private descriptor:
  * same pages, but no longer a hold on the program's description. Returns true if a private mapping is left.
  */

@@ -127,6 +127,7 @@ static bool is_table_ours(bool is_fork)
     if (known == 0 &&
         __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         is_bare_clone = !is_fork;
+        session_forget_systems();
         sweep_after_fork(is_fork);
         return true;
     }

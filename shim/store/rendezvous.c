@@ -8,7 +8,10 @@
 
 #include <errno.h>
 
-/* An inode's offsets begin at a multiple of INODE_ROOM, a guardian's at a multiple of GUARDIAN_ROOM within. */
+/*
+ * An inode's offsets begin at a multiple of INODE_ROOM, a guardian's at a multiple of GUARDIAN_ROOM
+ * within.
+ */
 enum { PLACES = 64 };
 #define GUARDIAN_ROOM ((int64_t)1 << 16)
 #define INODE_ROOM (PLACES * GUARDIAN_ROOM)
@@ -35,7 +38,9 @@ int rendezvous_open(void)
     return fd >= 0 ? fd : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
 }
 
-/* Two inodes may have one room: then openers of the one wait for a guardian of the other to look. */
+/*
+ * Two inodes may have one room: then openers of the one wait for a guardian of the other to look.
+ */
 static int64_t room_of(dev_t device, ino_t number)
 {
     uint64_t hash = ((uint64_t)number + (uint64_t)device * 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd;
@@ -57,7 +62,10 @@ static void set_lock(const struct rendezvous *place, int proc, short type, int64
     (void)sys_fcntl(proc, F_SETLK, (long)&lock);
 }
 
-/* Two guardians that race for a place both see the conflict, and each goes on through the places in an order of its own. */
+/*
+ * Two guardians that race for a place both see the conflict, and each goes on through the places in
+ * an order of its own.
+ */
 void rendezvous_begin(struct rendezvous *place, int proc, dev_t device, ino_t number)
 {
     int64_t room = room_of(device, number);
@@ -91,9 +99,9 @@ void rendezvous_looked(struct rendezvous *place, int proc)
 enum trust { TRUST_NONE, TRUST_UNKNOWN, TRUST_OWN };
 
 /*
- * Tells whether the process is one of root's or of this user: any other could take locks only to keep us waiting. The real user
- * id counts, which no set-id program changes. Without /proc a signal, which is not sent, tells a user that is not root of
- * its own processes (kill(2)).
+ * Tells whether the process is one of root's or of this user: any other could take locks only to
+ * keep us waiting. The real user id counts, which no set-id program changes. Without /proc a
+ * signal, which is not sent, tells a user that is not root of its own processes (kill(2)).
  */
 static enum trust get_trust(int process)
 {
@@ -112,9 +120,9 @@ static enum trust get_trust(int process)
 }
 
 /*
- * Wakes a guardian by a signal, which is harmless to everybody else. All guardians watch their inode: where this user may not
- * send one, a read wakes them. An empty file has nothing to read; opening it wakes them, too, but the close would drop the
- * program's POSIX locks.
+ * Wakes a guardian by a signal, which is harmless to everybody else. All guardians watch their
+ * inode: where this user may not send one, a read wakes them. An empty file has nothing to read;
+ * opening it wakes them, too, but the close would drop the program's POSIX locks.
  */
 static void wake_guardian(int process, int inode)
 {
@@ -131,7 +139,10 @@ static void wake_guardian(int process, int inode)
         (void)sys_close(fd);
 }
 
-/* A guardian that is waited for. The look that is under way may have begun before the caller came; the one after it has not. */
+/*
+ * A guardian that is waited for. The look that is under way may have begun before the caller came;
+ * the one after it has not.
+ */
 struct awaited {
     int64_t start;
     int64_t length;
@@ -146,7 +157,10 @@ struct guardians {
     bool is_unknown; /* one of them may be anybody */
 };
 
-/* Asks for each place: of several locks the kernel tells of any. What is no guardian's lock anybody may have made. */
+/*
+ * Asks for each place: of several locks the kernel tells of any. What is no guardian's lock anybody
+ * may have made.
+ */
 static void find_guardians(int proc, int64_t room, struct guardians *guardians)
 {
     struct flock lock;
