@@ -1,5 +1,7 @@
 #include "os/descriptor.h"
 
+#include "os/proc.h"
+
 #include <dirent.h>
 #include <signal.h>
 #include <string.h>
@@ -8,10 +10,10 @@ enum {
     HIGH = 768,
     LOW_LIMIT = 256,
     HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
-    MARK_MEMORY = SIGURG, /* ignored by default, all three */
+    MARK_BUFFER = SIGURG, /* ignored by default, all three */
     MARK_INODE = SIGWINCH,
     MARK_RELEASED = SIGCHLD,
-    WALK_MAX = 1 << 16, /* numbers that are looked at where /proc/self/fd cannot be read */
+    WALK_MAX = 1 << 16, /* so many numbers are tried where /proc/self/fd cannot be read */
 };
 
 static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int number)
@@ -59,7 +61,7 @@ void descriptor_restore_limit(const struct rlimit *before)
     (void)sys_prlimit(RLIMIT_NOFILE, before, NULL);
 }
 
-/* Where private numbers begin, within the limit. */
+/* Returns where private numbers begin, within the limit. */
 static long high_number(const struct rlimit *limit)
 {
     return limit->rlim_cur / 4 * 3 < HIGH ? (long)(limit->rlim_cur / 4 * 3) : HIGH;
@@ -74,9 +76,10 @@ int descriptor_beacon(void)
 }
 
 /*
- * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit where they would
- * be in its way: a low limit, or a table that is half full. Not always, since the limit must be raised for it: a child
- * that another thread forks in that moment keeps it so.
+ * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit
+ * where they would be in its way: with a low limit, or a table that is half full. They do not
+ * always lie there, because that needs a raised limit, which a child that another thread forks at
+ * that moment keeps.
  */
 int descriptor_make_private(int fd)
 {
@@ -108,7 +111,7 @@ void descriptor_mark_inode(int fd)
 
 void descriptor_mark_buffer(int fd)
 {
-    (void)sys_fcntl(fd, F_SETSIG, MARK_MEMORY);
+    (void)sys_fcntl(fd, F_SETSIG, MARK_BUFFER);
 }
 
 void descriptor_set_opener(int inode, int process)
@@ -143,19 +146,22 @@ bool descriptor_is_private(int fd)
 {
     long mark = sys_fcntl(fd, F_GETSIG, 0);
 
-    return mark == MARK_MEMORY || mark == MARK_INODE || mark == MARK_RELEASED;
+    return mark == MARK_BUFFER || mark == MARK_INODE || mark == MARK_RELEASED;
 }
 
 bool descriptor_is_buffer(int fd)
 {
-    return sys_fcntl(fd, F_GETSIG, 0) == MARK_MEMORY;
+    return sys_fcntl(fd, F_GETSIG, 0) == MARK_BUFFER;
 }
 
 int descriptor_is_last(int private)
 {
     long result = sys_fcntl(private, F_SETLEASE, F_WRLCK);
 
-    /* taking a lease makes its break send us the mark's signal; it is held for one system call */
+    /*
+     * somebody who breaks the lease makes the kernel send the mark's signal; the lease lasts for
+     * one system call
+     */
     if (result == 0) {
         (void)sys_fcntl(private, F_SETLEASE, F_UNLCK);
         descriptor_mark_buffer(private); /* giving a lease back takes the mark away */
@@ -173,20 +179,11 @@ bool descriptor_is_one_free(void)
     return fd >= 0;
 }
 
-int descriptor_parse_number(const char *name)
-{
-    int number = 0;
-
-    for (; *name != '\0'; name++) {
-        if (*name < '0' || *name > '9')
-            return -1;
-        number = number * 10 + (*name - '0');
-    }
-    return number;
-}
-
-/* The descriptor table is full, or there is no /proc. A limit says nothing: it may have been lowered since. */
-static int walk(int (*visit)(int fd, void *context), void *context)
+/*
+ * Finds the descriptors where the table is full or /proc is not mounted. The limit does not bound
+ * their numbers: it may have been lowered since they were opened.
+ */
+static int try_each_number(int (*visit)(int fd, void *context), void *context)
 {
     int result = 0;
 
@@ -204,14 +201,15 @@ int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
     long size;
 
     if (directory < 0)
-        return walk(visit, context);
+        return try_each_number(visit, context);
     while (result == 0 && (size = sys_getdents(directory, buffer, sizeof buffer)) > 0)
         for (long at = 0; result == 0 && at < size;) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
-            int fd = descriptor_parse_number(entry->d_name);
+            uint64_t fd;
 
-            if (fd >= 0 && fd != directory)
-                result = visit(fd, context);
+            /* not "." and ".." */
+            if (*proc_parse_number(entry->d_name, 10, &fd) == '\0' && (int)fd != directory)
+                result = visit((int)fd, context);
             at += entry->d_reclen;
         }
     (void)sys_close(directory);

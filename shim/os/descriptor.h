@@ -1,10 +1,11 @@
 /*
- * Descriptors: ours and the program's.
+ * Descriptors: the shim's and the program's.
  *
- * A session (session.h) owns two private descriptors, of the real inode and of the memfd that stands in for
- * it. They live at high numbers, survive fork, and an exec where session_hand_over() says so, and bear a mark that the kernel keeps with the open
- * file description: the signal set by F_SETSIG. The mark also makes a broken lease harmless (the signal is
- * ignored by default, SIGIO would kill).
+ * A session (session.h) owns two private descriptors, of the real inode and of the memfd that
+ * stands in for it. They live at high numbers, survive fork, and an exec where session_hand_over()
+ * says so, and bear a mark that the kernel keeps with the open file description: the signal set by
+ * F_SETSIG. The mark also makes a broken lease harmless (the signal is ignored by default, SIGIO
+ * would kill).
  */
 #ifndef ATOMSHIM_DESCRIPTOR_H
 #define ATOMSHIM_DESCRIPTOR_H
@@ -31,7 +32,10 @@ static inline bool descriptor_wants_writing(int flags)
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
 }
 
-/* Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode (proc(5)). */
+/*
+ * Writes "/proc/self/fd/N": opening it gives a new open file description of the same inode
+ * (proc(5)).
+ */
 const char *descriptor_path(char path[PROC_PATH_SIZE], int fd);
 
 /* Writes "/proc/self/fdinfo/N", where the kernel tells of the description's locks. */
@@ -40,71 +44,78 @@ const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
 /* Writes "/proc/PROCESS". */
 const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
 
-/* A number as /proc names its folders: "123" to 123; -1 for anything else, as ".". */
-int descriptor_parse_number(const char *name);
-
 /*
- * Moves `fd` to a private number, close-on-exec, and closes `fd`. Its description is to be marked before.
- * Returns the new number; a negative errno (-EMFILE) leaves `fd` open and unmarked.
+ * Moves `fd` to a private number, close-on-exec, and closes `fd`. The caller has marked its
+ * description before. Returns the new number; a negative errno (-EMFILE) leaves `fd` open and
+ * unmarked.
  */
 int descriptor_make_private(int fd);
 
 /*
- * The first of a few numbers, of which one is open when a program with private descriptors runs another one: who finds
- * all free needs not search. They depend on the soft RLIMIT_NOFILE.
+ * Returns the first of DESCRIPTOR_BEACONS numbers. One of them is open when a program with private
+ * descriptors runs another one: a program that finds all free need not search. The numbers depend
+ * on the soft RLIMIT_NOFILE.
  */
 int descriptor_beacon(void);
 enum { DESCRIPTOR_BEACONS = 8 };
 
-/* Mark the description of `fd` as a private one of a real inode, or of a memory. */
+/* Mark the description of `fd` as a private one of a real inode, or of a buffer. */
 void descriptor_mark_inode(int fd);
 void descriptor_mark_buffer(int fd);
 
 /*
- * The opener of a session is the process that opened the file. The kernel keeps it with the description of the private inode
- * descriptor `inode` (F_SETOWN_EX, fcntl(2)), where every process finds it that shares the description, after fork and exec, and
- * where a process that gets the same number later is not mistaken for it.
+ * The opener of a session is the process that opened the file. The kernel keeps it with the
+ * description of the private inode descriptor `inode` (F_SETOWN_EX, fcntl(2)), where every process
+ * finds it that shares the description, after fork and exec, and where a process that gets the same
+ * number later is not mistaken for it.
  *
- * descriptor_set_opener()  `process`: a pid, or DESCRIPTOR_NO_OPENER: the program that adopts the session takes its place.
- * descriptor_opener()      the pid, DESCRIPTOR_NO_OPENER, or 0: it has ended, or is not in this pid namespace.
+ * descriptor_set_opener()  `process`: a pid, or DESCRIPTOR_NO_OPENER: the program that adopts the
+ * session takes its place. descriptor_opener()      the pid, DESCRIPTOR_NO_OPENER, or 0: it has
+ * ended, or is not in this pid namespace.
  */
 enum { DESCRIPTOR_NO_OPENER = -1 };
 void descriptor_set_opener(int inode, int process);
 int descriptor_opener(int inode);
 
 /*
- * The opener has released the session, by its last close or by a proper end: what was written is good, whoever closes last.
- * It is a second value of the mark of `inode`, shared like the first.
+ * The opener has released the session, by its last close or by a proper end: what was written is
+ * good, whoever closes last. It is a second value of the mark of `inode`, shared like the first.
  */
 void descriptor_release(int inode);
 bool descriptor_is_released(int inode);
 
-/* True if the description behind `fd` bears a mark of ours. Not for O_PATH descriptors, which can bear none. */
+/*
+ * Tells whether the description behind `fd` bears a mark of the shim. One of O_PATH cannot bear
+ * any.
+ */
 bool descriptor_is_private(int fd);
 
-/* True if it bears that of a memory. */
+/* Tells whether it bears the mark of a buffer. */
 bool descriptor_is_buffer(int fd);
 
 /*
  * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file
- * description of it anywhere: no program's descriptor in any process and no mapping of one is left. A write
- * lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1 yes, 0 no, or a
- * negative errno where this kernel, file or user cannot have leases.
+ * description of it anywhere: no program's descriptor in any process and no mapping of one is left.
+ * A write lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1
+ * yes, 0 no, or a negative errno where this kernel, file or user cannot have leases.
  */
 int descriptor_is_last(int private);
 
 /*
- * The program's table is full but for what the program itself asked for: what we need besides must not be what fails.
- * Raises the soft RLIMIT_NOFILE to the hard one; to be followed soon by descriptor_restore_limit(). Returns false if
- * that cannot be. Another thread may get a number beyond the limit meanwhile.
+ * Raises the soft RLIMIT_NOFILE to the hard one, so that a call of the program does not fail for
+ * want of a number that only the shim needs. Call descriptor_restore_limit() soon: another thread
+ * may get a number beyond the limit meanwhile. Returns false if the limit cannot be raised.
  */
 bool descriptor_raise_limit(struct rlimit *before);
 void descriptor_restore_limit(const struct rlimit *before);
 
-/* Has the program a number left? */
+/* Tells whether the program has a number left. */
 bool descriptor_is_one_free(void);
 
-/* The result of `call`, made once more with a raised limit if it failed with -EMFILE. */
+/*
+ * Makes `call`, and once more with a raised limit if it failed with -EMFILE. Its result is the
+ * call's.
+ */
 #define DESCRIPTOR_INSIST(call)                                                                              \
     ({                                                                                                       \
         struct rlimit insist_before;                                                                         \
@@ -116,8 +127,10 @@ bool descriptor_is_one_free(void);
         insist_result;                                                                                       \
     })
 
-/* Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may be closed
- * in `visit`. Returns what the last visit returned. */
+/*
+ * Calls `visit` with each descriptor of this process, until it returns non-zero. A descriptor may
+ * be closed in `visit`. Returns what the last visit returned.
+ */
 int descriptor_for_each(int (*visit)(int fd, void *context), void *context);
 
 #endif

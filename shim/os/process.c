@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-/* Of <linux/pidfd.h>, since Linux 6.15: tells of a process that was waited for. */
+/* PIDFD_GET_INFO of <linux/pidfd.h>: since Linux 6.15 it tells the exit code after a wait, too. */
 struct process_info {
     uint64_t mask;
     uint64_t cgroup;
@@ -22,33 +22,39 @@ enum { INFO_EXIT = 1 << 3 };
 enum { LOOKS_MAX = 20, LOOK_PAUSE = 500 * 1000 /* nanoseconds */ };
 enum { FLAGS_FIELD = 9, START_FIELD = 22, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
 
-static uint64_t field(const char *text, int number)
+/* Reads the field of this number, from the third on; `text` is the blank in front of the third. */
+static uint64_t read_field(const char *text, int number)
 {
     uint64_t value = 0;
 
-    for (int i = 3; i < number && text != NULL; i++) /* `text` is the blank before the third */
+    for (int i = 3; i < number && text != NULL; i++)
         text = strchr(text + 1, ' ');
-    for (text = text != NULL ? text + 1 : ""; *text >= '0' && *text <= '9'; text++)
-        value = value * 10 + (uint64_t)(*text - '0');
+    if (text != NULL)
+        (void)proc_parse_number(text + 1, 10, &value);
     return value;
+}
+
+bool process_parse_stat(const char *text, struct process_stat *stat)
+{
+    const char *end = strrchr(text, ')'); /* the second field is a name, which may hold anything */
+
+    if (end == NULL || end[1] != ' ' || end[2] == '\0')
+        return false;
+    stat->ended = end[2] == 'Z' || end[2] == 'X';
+    stat->exiting = (read_field(end + 1, FLAGS_FIELD) & FLAG_EXITING) != 0;
+    stat->start = read_field(end + 1, START_FIELD);
+    stat->exit_code = (int)read_field(end + 1, EXIT_CODE_FIELD);
+    return true;
 }
 
 int process_stat(int process, struct process_stat *stat)
 {
     char text[1024];
-    const char *end;
     ssize_t n = proc_read(process, "stat", text, sizeof text);
 
-    if (n <= 0)
-        return n < 0 ? (int)n : -ESRCH;
-    end = strrchr(text, ')'); /* the second field is a name */
-    if (end == NULL)
-        return -ESRCH;
-    stat->ended = end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X');
-    stat->exiting = (field(end + 1, FLAGS_FIELD) & FLAG_EXITING) != 0;
-    stat->start = field(end + 1, START_FIELD);
-    stat->exit_code = (int)field(end + 1, EXIT_CODE_FIELD);
-    return 0;
+    if (n < 0)
+        return (int)n;
+    return process_parse_stat(text, stat) ? 0 : -ESRCH;
 }
 
 int process_descriptor_stat(int process, int fd, struct stat *status)
@@ -87,7 +93,7 @@ uint64_t process_namespace(void)
     return number & UINT32_MAX;
 }
 
-/* A folder has a link from each folder in it, and two of its own. */
+/* A folder has a link from each folder in it, and two of its own (inode(7), st_nlink). */
 int process_threads(int process)
 {
     char path[PROC_PATH_SIZE];
@@ -102,13 +108,13 @@ bool process_children_are_elsewhere(void)
     char own[PROC_PATH_SIZE];
     char childrens[PROC_PATH_SIZE];
     ssize_t n = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid", own, sizeof own);
-    /* no name, and ENOENT, until the first of them is there */
+    /* ENOENT until the new namespace has its first process */
     ssize_t m = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid_for_children", childrens, sizeof childrens);
 
     return n > 0 && (m != n || memcmp(own, childrens, (size_t)n) != 0);
 }
 
-static bool is_same(const struct process *process, const struct process_stat *stat)
+static bool is_same_process(const struct process *process, const struct process_stat *stat)
 {
     return process->start == 0 || stat->start == process->start;
 }
@@ -142,23 +148,24 @@ bool process_has_ended(const struct process *process)
 
     if (process->pidfd >= 0)
         return SYS_CALL(SYS_ppoll, &poll, 1, &at_once, 0, 0, 0) == 1;
-    return process_stat(process->number, &stat) != 0 || !is_same(process, &stat) || stat.ended;
+    return process_stat(process->number, &stat) != 0 || !is_same_process(process, &stat) || stat.ended;
 }
 
-/* The kernel says 0 to those who may not know, who may not know this link either: proc(5). */
-static bool is_code_true(int number, const struct process_stat *stat)
+/*
+ * Tells whether stat->exit_code is the true one. Without ptrace rights the kernel shows 0
+ * (do_task_stat() in its fs/proc/array.c), and does not show the link of a namespace either:
+ * proc(5).
+ */
+static bool is_exit_code_shown(int number, const struct process_stat *stat)
 {
     char path[PROC_PATH_SIZE];
     char link[PROC_PATH_SIZE];
-    char *end;
 
-    (void)descriptor_process_path(path, number);
-    end = strchr(path, '\0');
-    memcpy(end, "/ns/pid", sizeof "/ns/pid");
+    (void)strcat((char *)descriptor_process_path(path, number), "/ns/pid");
     return stat->exit_code != 0 || sys_readlinkat(AT_FDCWD, path, link, sizeof link) > 0;
 }
 
-static enum process_end end_of(int status)
+static enum process_end end_of_status(int status)
 {
     return WIFSIGNALED(status) ? PROCESS_KILLED : PROCESS_EXITED;
 }
@@ -168,18 +175,21 @@ enum process_end process_how_ended(const struct process *process)
     struct process_info info;
     struct process_stat stat;
 
-    /* it may be waited for between the two questions: then the first one is answered, soon */
+    /*
+     * a parent may wait for the process between the two questions; soon the first one has the
+     * answer then
+     */
     for (int look = 0; look < LOOKS_MAX; look++) {
         info = (struct process_info){.mask = INFO_EXIT};
         if (process->pidfd >= 0 &&
             SYS_CALL(SYS_ioctl, process->pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0 &&
             (info.mask & INFO_EXIT) != 0)
-            return end_of(info.exit_code);
-        if (process_stat(process->number, &stat) == 0 && is_same(process, &stat)) {
+            return end_of_status(info.exit_code);
+        if (process_stat(process->number, &stat) == 0 && is_same_process(process, &stat)) {
             if (!stat.exiting)
                 return PROCESS_LIVES;
-            if (is_code_true(process->number, &stat))
-                return end_of(stat.exit_code);
+            if (is_exit_code_shown(process->number, &stat))
+                return end_of_status(stat.exit_code);
             if (stat.ended)
                 break;
         }

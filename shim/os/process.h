@@ -4,51 +4,73 @@
 
 #include "os/sys.h"
 
-/* What /proc/PID/stat says, proc(5). */
+/* The parts of /proc/PID/stat that count here, proc(5). */
 struct process_stat {
-    bool exiting; /* is about to end, or has ended and was not waited for yet: */
-    bool ended;
-    int exit_code;  /* a wait status; 0, too, where we may not know */
+    bool exiting;   /* the process is about to end, or has ended */
+    bool ended;     /* it has ended, and its parent has not waited for it yet */
+    int exit_code;  /* a wait status; 0 as well where this user may not know it */
     uint64_t start; /* in clock ticks after boot */
 };
 
-/* Returns 0, or a negative errno (-ENOENT, -ESRCH): it is gone, or there is no /proc. */
+/* Reads the text of such a file. Returns false if it is none. */
+bool process_parse_stat(const char *text, struct process_stat *stat);
+
+/*
+ * Fills *stat. Returns 0, or a negative errno (-ENOENT, -ESRCH) if the process is gone or /proc is
+ * not mounted.
+ */
 int process_stat(int process, struct process_stat *stat);
 
-/* fstat(2) of a descriptor of the process. Returns 0, or a negative errno if it has none, is gone, or may not be looked at. */
+/*
+ * Does what fstat(2) does with a descriptor of the process. Returns 0, or a negative errno: the
+ * process has no such descriptor, is gone, or this user may not look at it.
+ */
 int process_descriptor_stat(int process, int fd, struct stat *status);
 
-/* Is the folder /proc of this process's pid namespace, so that the numbers there are those that calls take? */
+/*
+ * Tells whether /proc belongs to this process's pid namespace, so that the numbers there are those
+ * that system calls take.
+ */
 bool process_proc_is_ours(void);
 
-/* The number of this process's pid namespace, which no other has; 0 where /proc does not tell. */
+/*
+ * Returns the number of this process's pid namespace, which no other has; 0 where /proc does not
+ * tell.
+ */
 uint64_t process_namespace(void);
 
-/* How many threads the process has; 0 if that cannot be told. */
+/* Returns how many threads the process has; 0 if /proc does not tell. */
 int process_threads(int process);
 
-/* Do this process's children get into another pid namespace than it is in itself (unshare(2))? */
+/*
+ * Tells whether the children of this process get into another pid namespace than its own
+ * (unshare(2)).
+ */
 bool process_children_are_elsewhere(void);
 
-/* A process that is watched. */
+/* A process that another one watches. */
 struct process {
     int number;
-    int pidfd; /* close-on-exec; -1 where the kernel or a filter has none: then it is known by its start */
-    uint64_t start; /* 0: not known */
+    int pidfd;      /* close-on-exec; -1 where the kernel or a seccomp filter refuses one */
+    uint64_t start; /* tells the process from a later one of that number; 0 if /proc does not tell */
 };
 
-/* Returns false if there is no such process, or no means to watch one. */
+/*
+ * Begins to watch the process of this number. Returns false if there is none, or no means to watch
+ * it. The caller ends it with process_close().
+ */
 bool process_open(struct process *process, int number);
 void process_close(const struct process *process);
 
-/* Has it ended? At once. */
+/* Tells, without waiting, whether the process has ended. */
 bool process_has_ended(const struct process *process);
 
 enum process_end { PROCESS_LIVES, PROCESS_EXITED, PROCESS_KILLED, PROCESS_UNKNOWN };
 
 /*
- * How it has ended. Unknown is what cannot be told: yet, of a process that this user may not look into, until it is waited
- * for; or any more, of one that was waited for, before Linux 6.15. An answer that is under way is waited for, up to 10 ms.
+ * Tells how the process has ended. The answer is PROCESS_UNKNOWN where this user may not look into
+ * the process, until its parent has waited for it; and, before Linux 6.15, after its parent has
+ * waited for it. Waits up to 10 ms for an answer that is under way.
  */
 enum process_end process_how_ended(const struct process *process);
 

@@ -67,6 +67,36 @@ static void test_mappings(void)
     CHECK(!mapping_parse("00400000-00452000 r-xp 0000 08:02", &mapping));
 }
 
+/* A line of /proc/PID/stat: its fields 3 to 52 are numbers of their own, but for these three. */
+static const char *stat_line(const char *name, char state, unsigned flags, const char *start)
+{
+    static char line[512];
+    int length = snprintf(line, sizeof line, "12 (%s) %c", name, state);
+
+    for (int i = 4; i <= 52; i++)
+        length += i == 9    ? snprintf(line + length, sizeof line - (size_t)length, " %u", flags)
+                  : i == 22 ? snprintf(line + length, sizeof line - (size_t)length, " %s", start)
+                            : snprintf(line + length, sizeof line - (size_t)length, " %d", 1000 + i);
+    return strcat(line, "\n");
+}
+
+static void test_stat(void)
+{
+    struct process_stat stat;
+
+    CHECK(process_parse_stat(stat_line("a) b) Z (x", 'S', 4194560, "777"), &stat));
+    CHECK(!stat.ended && !stat.exiting);
+    CHECK_EQUAL(stat.start, 777);
+    CHECK_EQUAL(stat.exit_code, 1052);
+    CHECK(process_parse_stat(stat_line("a", 'Z', 4194564, "18446744073709551615"), &stat));
+    CHECK(stat.ended && stat.exiting && stat.start == UINT64_MAX);
+    CHECK(process_parse_stat("12 (a) S 1", &stat));
+    CHECK_EQUAL(stat.exit_code, 0);
+    CHECK(!process_parse_stat("", &stat));
+    CHECK(!process_parse_stat("12 (a", &stat));
+    CHECK(!process_parse_stat("12 (a)", &stat));
+}
+
 static int collect(char *line, void *context)
 {
     char *all = context;
@@ -127,6 +157,7 @@ int main(void)
     test_numbers();
     test_fields();
     test_mappings();
+    test_stat();
     test_lines();
     test_reading();
     return check_result();
