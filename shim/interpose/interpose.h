@@ -52,6 +52,10 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
 /* Ends a session that shim_begin() began and that can get no descriptor; a file that it created goes with it. */
 void shim_drop(const struct managed_request *request, struct session *session);
 
+/* Opens a file that this process, or to read this thread, is writing. Returns a descriptor of the same buffer, or a negative
+ * errno; SHIM_PASS if this open is an ordinary one. */
+int shim_share(const struct managed_request *request);
+
 /* The role of `fd`, SESSION_NONE without a system call in a process that has no sessions. */
 enum session_role shim_identify(int fd, struct session_found *found);
 

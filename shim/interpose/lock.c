@@ -35,36 +35,111 @@ static bool is_set(int command)
     return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
 
-/* Behind a lock that was taken. A program that would read stale content does not get it. */
-static int after_lock(struct session *session, int result)
+/*
+ * The program's range as one of the real inode's, from the start of the file, that leaves the bytes behind FILELOCK_PROGRAM_END to
+ * commits. Returns 0 or -EOVERFLOW.
+ */
+static int translate(int fd, const struct flock *lock, struct flock *real)
 {
-    int error = result == 0 ? session_refresh(session) : 0;
+    *real = *lock;
+    if (__builtin_add_overflow(lock->l_start, origin_of(fd, lock->l_whence), &real->l_start))
+        return -EOVERFLOW;
+    real->l_whence = lock->l_whence == SEEK_CUR || lock->l_whence == SEEK_END ? SEEK_SET : lock->l_whence;
+    if (lock->l_len < 0 || real->l_start < 0)
+        return 0;
+    if (real->l_start > FILELOCK_PROGRAM_END)
+        return -EOVERFLOW;
+    if (lock->l_len == 0)
+        real->l_len = FILELOCK_PROGRAM_END - real->l_start + 1;
+    return 0;
+}
 
-    return error != 0 ? error : result;
+/* What stands in the way of the program's lock, put into its struct: but for the type nothing changes if there is nothing. */
+static void show(const struct flock *found, struct flock *lock)
+{
+    if (found->l_type == F_UNLCK) {
+        lock->l_type = F_UNLCK;
+        return;
+    }
+    *lock = *found;
+    if (found->l_len != 0 && found->l_start + (found->l_len - 1) >= FILELOCK_PROGRAM_END)
+        lock->l_len = 0;
+}
+
+static bool is_readable(const struct flock *lock)
+{
+    for (size_t i = 0; i < sizeof *lock; i += sizeof(uint64_t))
+        if (!sys_is_readable((const char *)lock + i))
+            return false;
+    return true;
+}
+
+/* Can the struct, which can be read, be written? The kernel writes a signal mask to its first and last words to see. */
+static bool is_writable(struct flock *lock)
+{
+    const struct flock before = *lock;
+    uint64_t *words = (uint64_t *)lock;
+
+    if (sys_sigprocmask(NULL, words) != 0)
+        return false;
+    if (sys_sigprocmask(NULL, words + sizeof *lock / sizeof *words - 1) != 0) {
+        words[0] = ((const uint64_t *)&before)[0];
+        return false;
+    }
+    *lock = before;
+    return true;
+}
+
+/* Behind a lock that was taken. A program that would read stale content does not get it. */
+static int after_lock(struct session *session)
+{
+    return session_refresh(session);
 }
 
 /*
- * Before a lock is given back. What fails is in the log, and is tried again at the close, which reports it. Programs
- * unlock after a lock that they did not get, too: that must not wait for who has it.
+ * Before a lock is given back: others are to see what was written under it. Programs unlock after a lock that they did not get, too:
+ * that must not wait for who has it.
  */
-static void before_unlock(struct session *session)
+static int before_unlock(struct session *session)
 {
-    if ((session->flags & SESSION_WRITABLE) && !filelock_is_anothers(session->inode))
-        (void)session_sync(session);
+    return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(session->inode)
+               ? session_sync(session)
+               : 0;
+}
+
+/* A lock that is set, in part or all of the file, and what goes with it. */
+static int set_lock(struct session *session, int command, const struct flock *real)
+{
+    int unpublished = real->l_type == F_UNLCK ? before_unlock(session) : 0;
+    int result = real_fcntl(session->inode, command, real) == 0 ? 0 : -errno;
+
+    if (result != 0)
+        return result;
+    if (real->l_type == F_UNLCK)
+        return unpublished;
+    if (command == F_SETLK || command == F_SETLKW)
+        session_note_posix_lock(session);
+    result = after_lock(session);
+    if (result == 0 && real->l_type == F_WRLCK &&
+        (real->l_start != 0 || real->l_len != FILELOCK_PROGRAM_END + 1))
+        result = session_keep_base(session);
+    return result;
 }
 
 /* SHIM_PASS, or what fcntl() does with `lock` on a managed descriptor: a result, or a negative errno. */
 static int shim_lock(int fd, int command, struct flock *lock)
 {
     struct session_found found;
-    struct flock real;
     enum session_role role = shim_identify(fd, &found);
+    struct flock real;
     int result;
 
-    if (role == SESSION_NONE || lock == NULL)
+    if (role == SESSION_NONE)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF;
+    if (!is_readable(lock) || (!is_set(command) && !is_writable(lock)))
+        return -EFAULT;
     if (is_set(command) && !mode_allows(fd, lock->l_type))
         return -EBADF;
     if (command == F_SETLKW || command == F_OFD_SETLKW)
@@ -74,16 +149,14 @@ static int shim_lock(int fd, int command, struct flock *lock)
             lock->l_type = F_UNLCK;
         return 0;
     }
-    real = *lock;
-    real.l_start += origin_of(fd, lock->l_whence);
-    real.l_whence = lock->l_whence == SEEK_CUR || lock->l_whence == SEEK_END ? SEEK_SET : lock->l_whence;
-    if (is_set(command) && lock->l_type == F_UNLCK)
-        before_unlock(found.session);
+    result = translate(fd, lock, &real);
+    if (result != 0)
+        return result;
+    if (is_set(command))
+        return set_lock(found.session, command, &real);
     result = real_fcntl(found.session->inode, command, &real) == 0 ? 0 : -errno;
-    if (is_set(command) && lock->l_type != F_UNLCK) {
-        result = after_lock(found.session, result);
-    } else if (result == 0 && !is_set(command))
-        *lock = real;
+    if (result == 0)
+        show(&real, lock);
     return result;
 }
 
@@ -198,14 +271,16 @@ static int shim_flock(int fd, int operation)
 {
     struct session_found found;
     enum session_role role = shim_identify(fd, &found);
+    int unpublished;
     int result;
 
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
-    if (operation & LOCK_UN)
-        before_unlock(found.session);
+    unpublished = operation & LOCK_UN ? before_unlock(found.session) : 0;
     result = real_flock(found.session->inode, operation) == 0 ? 0 : -errno;
-    return operation & LOCK_UN ? result : after_lock(found.session, result);
+    if (result != 0)
+        return result;
+    return operation & LOCK_UN ? unpublished : after_lock(found.session);
 }
 
 EXPORT int flock(int fd, int operation)

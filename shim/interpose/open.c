@@ -55,6 +55,35 @@ void shim_drop(const struct managed_request *request, struct session *session)
         managed_remove_created(request, &file);
 }
 
+/* Where faccessat2(2) is missing, the real user's permissions have to do. */
+static int check_access(const struct managed_request *request)
+{
+    int mode = request->flags & O_ACCMODE;
+    int access = mode == O_RDONLY ? R_OK : mode == O_WRONLY ? W_OK : R_OK | W_OK;
+    int error = (int)SYS_CALL(SYS_faccessat2, request->directory, request->path, access, AT_EACCESS, 0, 0);
+
+    return error == -ENOSYS ? (int)SYS_CALL(SYS_faccessat, request->directory, request->path, access, 0, 0, 0)
+                            : error;
+}
+
+int shim_share(const struct managed_request *request)
+{
+    const int flags = request->flags;
+    struct stat status;
+    int result;
+
+    if (!shim_enabled() || !session_any_writable() || (flags & (O_TRUNC | O_PATH | O_DIRECTORY)) ||
+        ((flags & O_CREAT) && (flags & O_EXCL)) ||
+        sys_fstatat(request->directory, request->path, &status,
+                    flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0) != 0 ||
+        session_on(status.st_dev, status.st_ino) == NULL)
+        return SHIM_PASS;
+    result = check_access(request);
+    if (result == 0)
+        result = session_open_again(status.st_dev, status.st_ino, flags);
+    return result == -ENOENT ? SHIM_PASS : result;
+}
+
 int shim_openat(const struct managed_request *request)
 {
     struct session_found found;
@@ -63,6 +92,9 @@ int shim_openat(const struct managed_request *request)
     if (!shim_enabled())
         return shim_refuse(request->directory, request->path);
     shim_testcancel();
+    result = shim_share(request);
+    if (result != SHIM_PASS)
+        return result;
     result = shim_begin(request, &found);
     if (result != 0)
         return result;
@@ -152,21 +184,53 @@ int shim_take_over(int fd, const char *path, int flags, bool created)
     return result < 0 ? result : 0;
 }
 
+static int truncate_shared(int fd, int64_t size)
+{
+    int result = ftruncate(fd, size) == 0 ? 0 : -errno;
+
+    return close(fd) == 0 || result != 0 ? result : -errno;
+}
+
 static int shim_truncate(const char *path, int64_t size)
 {
     struct session_found found;
     const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_WRONLY};
-    int result = size < 0 ? SHIM_PASS : shim_begin(&request, &found);
+    int result = size < 0 ? SHIM_PASS : shim_share(&request);
+
+    if (result >= 0)
+        return truncate_shared(result, size);
+    if (result == SHIM_PASS && size >= 0)
+        result = shim_begin(&request, &found);
 
     if (result != 0)
         return result;
-    result = sys_ftruncate(found.session->buffer, (uint64_t)size);
+    result = session_check_size(found.session, (uint64_t)size);
+    if (result == 0)
+        result = sys_ftruncate(found.session->buffer, (uint64_t)size);
     if (result != 0) {
         session_drop(found.session);
         return result;
     }
     session_publish(found.session);
     return session_settle(found.session, found.session->buffer_number);
+}
+
+/* SHIM_PASS: the buffer's own call does it. */
+static int shim_ftruncate(int fd, int64_t size)
+{
+    struct session_found found;
+    enum session_role role = shim_identify(fd, &found);
+    int error = 0;
+
+    if (role == SESSION_PRIVATE)
+        return -EBADF;
+    if (role == SESSION_NONE || size < 0 || (sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDONLY)
+        return SHIM_PASS;
+    error = session_check_size(found.session, (uint64_t)size);
+    if (error != 0)
+        return error;
+    session_clear_tail(found.session);
+    return SHIM_PASS;
 }
 
 /* open(2): the mode is there exactly when a file may be created */
@@ -367,4 +431,16 @@ EXPORT int truncate64(const char *path, off64_t size)
 {
     int result = shim_truncate(path, size);
     return result == SHIM_PASS ? real_truncate64(path, size) : shim_result(result);
+}
+
+EXPORT int ftruncate(int fd, off_t size)
+{
+    int result = shim_ftruncate(fd, size);
+    return result == SHIM_PASS ? real_ftruncate(fd, size) : shim_result(result);
+}
+
+EXPORT int ftruncate64(int fd, off64_t size)
+{
+    int result = shim_ftruncate(fd, size);
+    return result == SHIM_PASS ? real_ftruncate64(fd, size) : shim_result(result);
 }

@@ -77,6 +77,7 @@ RAW(int, raw_openat2, (int directory, const char *path, const struct open_how *h
 RAW(int, raw_open_by_handle_at, (int mount, struct file_handle *handle, int flags), SYS_open_by_handle_at,
     mount, handle, flags)
 RAW(int, raw_truncate, (const char *path, off_t size), SYS_truncate, path, size)
+RAW(int, raw_ftruncate, (int fd, off_t size), SYS_ftruncate, fd, size)
 
 /* stream.c, temporary.c */
 MISSING(FILE *, missing_fopen, (const char *path, const char *mode), NULL)

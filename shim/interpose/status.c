@@ -23,6 +23,18 @@ static void put_written(const struct session *session, const struct stat *buffer
         status->st_ctim = written;
 }
 
+/* Of a file by name: what this thread has written to it. */
+static bool fix_own_writes(struct stat *status)
+{
+    struct stat buffer;
+    const struct session *session =
+        session_any_writable() ? session_written_here(status->st_dev, status->st_ino, &buffer) : NULL;
+
+    if (session != NULL)
+        put_written(session, &buffer, status);
+    return session != NULL;
+}
+
 /* If it is a session's memfd: the real inode's status. */
 static bool fix_memory(struct stat *status)
 {
@@ -40,7 +52,7 @@ static bool fix_memory(struct stat *status)
 /* After a successful stat of a path, which may be /dev/stdin or the like. */
 static void fix_path(int directory, const char *path, int flags, struct stat *status)
 {
-    if (shim_enabled() && !fix_memory(status))
+    if (shim_enabled() && !fix_memory(status) && !fix_own_writes(status))
         status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
 }
 
@@ -203,11 +215,15 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
                           .st_ino = status->stx_ino,
                           .st_mode = status->stx_mode,
                           .st_size = (off_t)status->stx_size,
+                          .st_mtim = time_of(&status->stx_mtime),
+                          .st_ctim = time_of(&status->stx_ctime),
                           .st_blocks = (blkcnt_t)status->stx_blocks};
     if (!(flags & AT_EMPTY_PATH) || (path != NULL && *path != '\0'))
         fix_path(directory, path, flags, &known);
     else
         fix_descriptor(directory, &known);
     status->stx_size = (uint64_t)known.st_size;
+    put_time(&status->stx_mtime, known.st_mtim);
+    put_time(&status->stx_ctime, known.st_ctim);
     return 0;
 }

@@ -164,6 +164,25 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
                                : make(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
+/* libc opens what `shared` is a descriptor of, which is closed. Its number is to be the stream's, if it is the lowest. */
+static FILE *open_shared(int shared, const char *mode, const struct maker *maker)
+{
+    char path[PROC_PATH_SIZE];
+    char second_mode[64];
+    FILE *stream;
+    int moved = (int)sys_fcntl(shared, F_DUPFD_CLOEXEC, shared + 1);
+
+    if (moved >= 0)
+        (void)sys_close(shared);
+    else
+        moved = shared;
+    without_exclusive(second_mode, sizeof second_mode, mode);
+    stream = make(maker, descriptor_path(path, moved), second_mode);
+    (void)close(moved);
+    remember(stream);
+    return stream;
+}
+
 static FILE *publish_stream(const struct managed_request *request, struct session *session, FILE *stream)
 {
     if (stream == NULL) {
@@ -193,9 +212,13 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
     struct session_found found;
     int flags = shim_enabled() || shim_is_quiet() ? flags_of(mode) : -1;
     const struct managed_request request = {AT_FDCWD, path, flags, 0666, true};
-    int result = flags == -1 ? SHIM_PASS : shim_begin(&request, &found);
+    int result = flags == -1 ? SHIM_PASS : shim_share(&request);
     FILE *stream;
 
+    if (result >= 0)
+        return open_shared(result, mode, &(struct maker){.open = *real});
+    if (result == SHIM_PASS && flags != -1)
+        result = shim_begin(&request, &found);
     if (result == SHIM_PASS || result == SHIM_ASK) {
         stream = (*real)(path, mode);
         if (result == SHIM_ASK && stream != NULL)
@@ -221,58 +244,85 @@ static const char *nothing(void)
     return sys_fstatat(AT_FDCWD, "/dev/null", &status, 0) == 0 ? "/dev/null" : "/";
 }
 
+/* Opens the stream anew on the file at `path`, managed or not. */
+static FILE *reopen_managed(const char *path, const char *mode, const struct maker *maker)
+{
+    struct session_found found;
+    int flags = flags_of(mode);
+    const struct managed_request request = {AT_FDCWD, path, flags, 0666, false};
+    int result = flags == -1 ? SHIM_PASS : shim_share(&request);
+
+    if (result >= 0)
+        return open_shared(result, mode, maker);
+    if (result == SHIM_PASS && flags != -1)
+        result = shim_begin(&request, &found);
+    if (result == 0)
+        return publish_stream(&request, found.session, open_memory(found.session, mode, maker));
+    if (result != SHIM_PASS) {
+        /* fails, and leaves the stream as this libc does when freopen() fails */
+        (void)maker->reopen("", "r", maker->stream);
+        errno = -result;
+        return NULL;
+    }
+    return make(maker, path, mode);
+}
+
 /*
  * The old content is committed before the new file is loaded: they may be one. Between the two the stream is on
- * /dev/null, at the same descriptor. Without a path the mode changes: only a session for reading that is to write needs
- * a new one, on the same inode.
+ * /dev/null, at the same descriptor.
  */
+static FILE *reopen_session(struct session *old, const char *path, const char *mode,
+                            const struct maker *maker)
+{
+    ino_t buffer_number = SESSION_GET(old->buffer_number);
+    FILE *result = NULL;
+
+    if (maker->reopen(nothing(), "r", maker->stream) != NULL) {
+        (void)session_settle(old, buffer_number);
+        result = reopen_managed(path, mode, maker);
+    }
+    (void)session_settle(old, buffer_number);
+    return result;
+}
+
+/* Without a path the mode changes: only a session for reading that is to write needs a new one, on the same inode. */
+static FILE *change_mode(struct session *old, const char *mode, const struct maker *maker)
+{
+    ino_t buffer_number = SESSION_GET(old->buffer_number);
+    int flags = flags_of(mode);
+    char path[PROC_PATH_SIZE];
+    FILE *result;
+    int inode;
+
+    if (flags == -1 || (flags & O_ACCMODE) == O_RDONLY || (old->flags & SESSION_WRITABLE)) {
+        result = make(maker, NULL, mode);
+        (void)session_settle(old, buffer_number);
+        return result;
+    }
+    inode = (int)sys_fcntl(old->inode, F_DUPFD_CLOEXEC, 0);
+    result = reopen_session(old, descriptor_path(path, inode), mode, maker);
+    if (inode >= 0)
+        (void)sys_close(inode);
+    return result;
+}
+
 static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freopen_function **real)
 {
     struct session_found old;
-    struct session_found new;
-    struct managed_request request;
-    char proc_path[PROC_PATH_SIZE];
     enum session_role role = shim_identify(descriptor_of(stream), &old);
-    ino_t buffer_number = role == SESSION_PROGRAM ? old.session->buffer_number : 0;
-    int flags = shim_is_at_work() || shim_is_quiet() ? flags_of(mode) : -1;
-    FILE *result = NULL;
-    int kept = -1;
-    int error = SHIM_PASS;
+    bool is_enabled = shim_is_at_work() || shim_is_quiet();
+    struct maker maker = {.reopen = *real, .reopens = true, .stream = stream};
+    FILE *result;
 
     forget(stream);
-    if (path == NULL && role == SESSION_PROGRAM && !(old.session->flags & SESSION_WRITABLE) &&
-        (flags & O_ACCMODE) != O_RDONLY) {
-        kept = (int)sys_fcntl(old.session->inode, F_DUPFD_CLOEXEC, 0);
-        path = descriptor_path(proc_path, kept);
-    }
-    if (path != NULL && flags != -1) {
-        if (role == SESSION_PROGRAM && (*real)(nothing(), "r", stream) == NULL)
-            goto out;
-        if (role == SESSION_PROGRAM)
-            (void)session_settle(old.session, buffer_number);
-        request = (struct managed_request){AT_FDCWD, path, flags, 0666, false};
-        error = shim_begin(&request, &new);
-    }
-    if (error == SHIM_PASS) {
-        result = (*real)(path, mode, stream);
-        remember(result);
-    } else if (error == 0) {
-        result =
-            publish_stream(&request, new.session,
-                           open_memory(new.session, mode,
-                                       &(struct maker){.reopen = *real, .reopens = true, .stream = stream}));
-    } else {
-        (void)(*real)("", "r",
-                      stream); /* fails, and leaves the stream as this libc does when freopen() fails */
-        errno = -error;
-    }
-out:
+    if (role == SESSION_PROGRAM)
+        result = path == NULL ? change_mode(old.session, mode, &maker)
+                              : reopen_session(old.session, path, mode, &maker);
+    else
+        result = path == NULL || !is_enabled ? make(&maker, path, mode) : reopen_managed(path, mode, &maker);
+    remember(result);
     if (result != NULL && result == stderr && shim_is_at_work())
         log_remember_stderr();
-    if (role == SESSION_PROGRAM)
-        (void)session_settle(old.session, buffer_number);
-    if (kept >= 0)
-        (void)sys_close(kept);
     return result;
 }
 

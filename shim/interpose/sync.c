@@ -53,6 +53,8 @@ EXPORT int msync(void *address, size_t size, int flags)
         return result;
     if (session_mapped_at(address, &session) < 0)
         return shim_result(session_sync_all()); /* no /proc: any may be meant */
+    if (session != NULL)
+        session_clear_tail(session);
     return session != NULL && session->flags & SESSION_WRITABLE ? shim_result(session_sync(session)) : 0;
 }
 
@@ -61,8 +63,10 @@ EXPORT int munmap(void *address, size_t size)
 {
     int result = real_munmap(address, size);
 
-    if (result == 0 && shim_has_sessions())
+    if (result == 0 && shim_has_sessions()) {
+        session_clear_tails();
         (void)session_settle_closed(false);
+    }
     return result;
 }
 

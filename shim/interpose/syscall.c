@@ -83,6 +83,7 @@ static long by_export(long number, long a, long b, long c, long d, long e, long 
         CASE(SYS_openat2, openat2((int)a, POINTER(b), POINTER(c), (size_t)d));
         CASE(SYS_open_by_handle_at, open_by_handle_at((int)a, POINTER(b), (int)c));
         CASE(SYS_truncate, truncate(POINTER(a), b));
+        CASE(SYS_ftruncate, ftruncate((int)a, b));
         CASE(SYS_close, close((int)a));
         CASE(SYS_close_range, close_range((unsigned)a, (unsigned)b, (int)c));
         CASE(SYS_dup3, dup3((int)a, (int)b, (int)c));

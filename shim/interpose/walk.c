@@ -22,8 +22,7 @@ static bool has_status(int type)
 
 static uint64_t size_at(const char *path, const struct stat *status)
 {
-    return managed_payload_size(AT_FDCWD, path, walk_flags & FTW_PHYS ? AT_SYMLINK_NOFOLLOW : 0,
-                                status);
+    return managed_payload_size(AT_FDCWD, path, walk_flags & FTW_PHYS ? AT_SYMLINK_NOFOLLOW : 0, status);
 }
 
 static int visit_plain(const char *path, const struct stat *status, int type)
@@ -124,8 +123,7 @@ _Static_assert(sizeof(FTSENT) == sizeof(FTSENT64), "one FTSENT");
 static void fix_entry(FTSENT *entry, int directory, const char *name)
 {
     if (entry->fts_info == FTS_F && entry->fts_statp != NULL)
-        entry->fts_statp->st_size =
-            (off_t)managed_payload_size(directory, name, 0, entry->fts_statp);
+        entry->fts_statp->st_size = (off_t)managed_payload_size(directory, name, 0, entry->fts_statp);
 }
 
 static FTSENT *fix_read(FTSENT *entry)

@@ -270,7 +270,7 @@ static int commit_and_unlink(const struct replacement *replacement)
         error = commit_with_rights(replacement, kept, &rights, &before);
         rights_release(&rights);
     } else
-        session_report(session, NULL, 0, error);
+        session_report(session, error);
     (void)sys_close(kept);
     return error;
 }
@@ -287,7 +287,7 @@ static int replace(const struct replacement *replacement)
     if (!(flags & SESSION_LOCKED))
         error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
     if (error != 0)
-        session_report(session, NULL, 0, error);
+        session_report(session, error);
     else {
         error = commit_and_unlink(replacement);
         if (!(flags & SESSION_LOCKED))

@@ -56,7 +56,7 @@ static bool is_own_buffer(const struct stat *status)
 static int find_buffer(int fd, void *context)
 {
     struct search *search = context;
-    struct session found = {.buffer = fd, .inode = -1, .early = -1, .commit_lock = -1};
+    struct session found = {.buffer = fd, .inode = -1, .early = -1, .commit_lock = -1, .kept = -1};
     struct session_record record;
     struct stat status;
 
@@ -288,7 +288,6 @@ static void finish(struct session *session)
 static int finish_one(struct session *session, void *context)
 {
     (void)context;
-    session_abandon_commit(session);
     finish(session);
     return 0;
 }

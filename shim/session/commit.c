@@ -16,47 +16,6 @@
 #include <string.h>
 #include <sys/file.h>
 
-/* The bytes of a buffer, either mapped or copied. */
-struct view {
-    void *bytes;
-    uint64_t size;
-    bool mapped;
-    struct scratch scratch;
-};
-
-/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are those that somebody may
- * change while they are read: their CRC must hold for what is written. */
-static int view_open(struct view *view, int buffer, uint64_t size, bool exclusive)
-{
-    int error;
-
-    *view = (struct view){.size = size, .mapped = exclusive && size > SCRATCH_CHUNK};
-    if (view->mapped) {
-        view->bytes = sys_mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, buffer, 0);
-        return sys_is_error(view->bytes) ? -ENOMEM : 0;
-    }
-    error = scratch_take(&view->scratch, size);
-    if (error != 0)
-        return error;
-    view->bytes = view->scratch.bytes;
-
-    ssize_t n = store_read_at(buffer, view->bytes, size, 0);
-    if (n < 0) {
-        scratch_give(&view->scratch);
-        return (int)n;
-    }
-    view->size = (uint64_t)n; /* cut by another thread meanwhile: a commit of what there is now */
-    return 0;
-}
-
-static void view_close(struct view *view)
-{
-    if (view->mapped)
-        (void)sys_munmap(view->bytes, view->size);
-    else
-        scratch_give(&view->scratch);
-}
-
 /* Is the live payload still the one that this session began with? */
 static int live_is_base(const struct session *session, struct session_base base, struct store_wait wait,
                         bool *same)
@@ -69,36 +28,6 @@ static int live_is_base(const struct session *session, struct session_base base,
     if (error == 0)
         session_tell_edits(session, &live);
     *same = error == 0 && live.size == base.size && live.payload_crc == base.crc;
-    return error;
-}
-
-/* Somebody committed since: what was appended goes to the end of what is live now. */
-static int commit_merged(const struct session *session, const struct view *view, struct session_base base)
-{
-    uint64_t tail = view->size - base.size;
-    struct store_image live;
-    struct store_payload payload;
-    struct view merged;
-    ssize_t n;
-    int buffer = DESCRIPTOR_INSIST(buffer_scratch(session_config->rescue_dir));
-    int error;
-
-    if (buffer < 0)
-        return buffer;
-    error = store_load(session->inode, buffer, (struct store_wait){.locked = true}, &live);
-    for (uint64_t done = 0; error == 0 && done < tail; done += (uint64_t)n) {
-        n = sys_pwrite(buffer, (char *)view->bytes + base.size + done, tail - done, live.size + done);
-        if (n <= 0)
-            error = n < 0 ? (int)n : -ENOSPC;
-    }
-    if (error == 0)
-        error = view_open(&merged, buffer, live.size + tail, true);
-    (void)sys_close(buffer);
-    if (error != 0)
-        return error;
-    payload = (struct store_payload){merged.bytes, merged.size, crc32c_mixed(0, merged.bytes, merged.size)};
-    error = session_store(session, &payload);
-    view_close(&merged);
     return error;
 }
 
@@ -151,6 +80,7 @@ static int store(const struct session *session, const struct view *view, uint32_
     const struct store_wait wait = {.locked = true};
     struct store_payload payload = {view->bytes, view->size, crc};
     bool same = true;
+    bool overwritten = true;
     int error = 0;
     /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they were */
     bool appended = base.append && !base.force && view->size > base.size &&
@@ -163,12 +93,17 @@ static int store(const struct session *session, const struct view *view, uint32_
     if (error != 0)
         return error;
     if (!same && appended)
-        return commit_merged(session, view, base);
-    if (!same)
+        return session_commit_appended(session, view, base);
+    if (!same && session_has_kept(session, base)) {
+        error = session_commit_merged(session, &overwritten);
+        if (error != 0)
+            return error;
+    }
+    if (!same && overwritten)
         session_tell(
             session, LOG_WARN,
             "it was changed by another program since it was opened here: that change is overwritten");
-    return session_store(session, &payload);
+    return !same && session_has_kept(session, base) ? 0 : session_store(session, &payload);
 }
 
 /*
@@ -290,65 +225,96 @@ static bool is_empty_already(const struct session *session, const struct view *v
            !live.edited && !live.resized;
 }
 
-/* With the other committers of this session kept out. */
-static int commit_alone(struct session *session, bool exclusive)
-{
-    struct session_base base = session_get_base(session);
-    struct privileges privileges;
-    struct timespec written;
-    struct stat buffer;
-    struct stat inode;
-    struct view view;
-    uint32_t crc;
+/* One attempt at a commit. */
+struct commit {
+    struct session *session;
+    const struct filelock_patience *patience;
+    bool exclusive; /* nobody can change the buffer meanwhile */
+    bool locked;    /* `lock` is held */
     struct filelock lock;
-    int error = sys_fstat(session->buffer, &buffer);
+    struct session_base base;
+    struct stat buffer;
+    struct stat inode; /* as it was before anything was read, which moves a time */
+    struct view view;
+    uint32_t crc; /* of the view */
+};
 
-    if (error == 0)
-        error = sys_fstat(session->inode, &inode); /* before anything is read, which moves a time */
-    if (error == 0 && buffer.st_size > (off_t)SCRATCH_CHUNK &&
-        !session_was_written(session, &buffer, &written) &&
-        is_unchanged(session, base, (uint64_t)buffer.st_size))
+static int lock_inode(struct commit *commit)
+{
+    int error = 0;
+
+    if (!commit->locked && !(commit->session->flags & SESSION_LOCKED)) {
+        error = filelock_try(&commit->lock, commit->session->inode, F_WRLCK, commit->patience);
+        commit->locked = error == 0;
+    }
+    return error;
+}
+
+/* What a commit of a new file is followed by. */
+static void after_commit(struct session *session)
+{
+    if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
+        sync_directory(session);
+    session->linked = true;
+    session_tell_nameless(session);
+}
+
+/* With the bytes in the view. */
+static int commit_view(struct commit *commit)
+{
+    struct session *session = commit->session;
+    struct privileges privileges;
+    int error;
+
+    if (is_view_unchanged(session, commit->base, &commit->view, commit->crc)) {
+        carry_newer_time(session, &commit->buffer);
         return 0;
-    if (error == 0)
-        error = view_open(&view, session->buffer, (uint64_t)buffer.st_size, exclusive);
-    if (error != 0) {
-        session_report(session, NULL, 0, error);
+    }
+    if (is_empty_already(session, &commit->view)) {
+        carry_times(session, &commit->buffer, &commit->inode);
+        session_set_base(session, (struct session_base){.size = 0, .crc = commit->crc});
+        return 0;
+    }
+    error = lock_inode(commit);
+    if (error != 0)
         return error;
-    }
-    crc = crc32c_mixed(0, view.bytes, view.size);
-    if (is_view_unchanged(session, base, &view, crc)) {
-        carry_newer_time(session, &buffer);
-        goto out;
-    }
-    if (is_empty_already(session, &view)) {
-        carry_times(session, &buffer, &inode);
-        session_set_base(session, (struct session_base){.size = 0, .crc = crc});
-        goto out;
-    }
+    privileges_look(session, &privileges);
+    error = store(session, &commit->view, commit->crc, commit->base);
+    privileges_restore(session, &privileges);
+    if (error != 0)
+        return error;
+    carry_times(session, &commit->buffer, &commit->inode);
+    session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
+    session_keep_view(session, &commit->view, commit->crc);
+    after_commit(session);
+    return 0;
+}
 
-    if (!(session->flags & SESSION_LOCKED))
-        error = filelock_acquire(&lock, session->inode, F_WRLCK, session_config->lock_timeout);
-    if (error == 0) {
-        privileges_look(session, &privileges);
-        error = store(session, &view, crc, base);
-        privileges_restore(session, &privileges);
-        if (error == 0)
-            carry_times(session, &buffer, &inode);
-        if (!(session->flags & SESSION_LOCKED))
-            filelock_release(&lock);
-    }
-    /* a failure at the end was reported: no other process that has the session is to try again */
-    if (error == 0 || exclusive)
-        session_set_base(session, (struct session_base){.size = view.size, .crc = crc});
-    if (error == 0) {
-        if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
-            sync_directory(session);
-        session->linked = true;
-        session_tell_nameless(session);
-    } else
-        session_report(session, view.bytes, view.size, error);
-out:
-    view_close(&view);
+/* With the other committers of this session kept out. */
+static int commit_alone(struct commit *commit)
+{
+    struct session *session = commit->session;
+    struct timespec written;
+    int error = sys_fstat(session->buffer, &commit->buffer);
+
+    commit->base = session_get_base(session);
+    if (error == 0)
+        error = sys_fstat(session->inode, &commit->inode);
+    if (error == 0 && commit->buffer.st_size > (off_t)SCRATCH_CHUNK &&
+        !session_was_written(session, &commit->buffer, &written) &&
+        is_unchanged(session, commit->base, (uint64_t)commit->buffer.st_size))
+        return 0;
+    /* who has waited once does not read it all again for each attempt */
+    if (error == 0 && commit->patience->deadline != 0)
+        error = lock_inode(commit);
+    if (error == 0)
+        error =
+            view_open(&commit->view, session->buffer, (uint64_t)commit->buffer.st_size, commit->exclusive);
+    if (error != 0)
+        return error;
+    commit->crc = crc32c_mixed(0, commit->view.bytes, commit->view.size);
+    error = commit_view(commit);
+    view_close(&commit->view);
     return error;
 }
 
@@ -377,14 +343,26 @@ static int replace_buffer(const struct session *session, int from, const struct 
     return error;
 }
 
+/* Somebody has committed since, and the buffer has changes of its own: others' changes go to it where it has none. */
+static int merge_into_buffer(struct session *session, int file, const struct store_image *live, uint64_t size)
+{
+    struct session_merge merge = {.live = file, .live_size = live->size, .ours_size = size};
+    int error = session_merge(session, &merge, session->buffer);
+
+    if (error == 0)
+        session_set_base(session, (struct session_base){.size = live->size, .crc = live->payload_crc});
+    return error;
+}
+
 static int reload_alone(struct session *session)
 {
+    const struct store_wait wait = {.timeout = 0};
     struct session_base base = session_get_base(session);
-    struct store_wait wait = {.timeout = session_config->lock_timeout};
     struct store_image image;
     struct stat status;
+    bool unchanged;
     bool same;
-    int buffer;
+    int file;
     int error = live_is_base(session, base, wait, &same);
 
     if (error != 0 || same)
@@ -392,16 +370,23 @@ static int reload_alone(struct session *session)
     if ((sys_fcntl(session->buffer, F_GETFL, 0) & O_ACCMODE) == O_RDONLY)
         return session_refresh_reader(session);
     error = sys_fstat(session->buffer, &status);
-    if (error != 0 || !is_unchanged(session, base, (uint64_t)status.st_size))
+    if (error != 0)
         return error;
+    unchanged = is_unchanged(session, base, (uint64_t)status.st_size);
+    if (!unchanged && !session_has_kept(session, base))
+        return 0;
     /* not straight into the session's buffer: a load that fails leaves nothing of use */
-    buffer = DESCRIPTOR_INSIST(buffer_scratch(session_config->rescue_dir));
-    if (buffer < 0)
-        return buffer;
-    error = store_load(session->inode, buffer, wait, &image);
+    file = DESCRIPTOR_INSIST(buffer_scratch(session_config->rescue_dir));
+    if (file < 0)
+        return file;
+    error = store_load(session->inode, file, wait, &image);
     if (error == 0)
-        error = replace_buffer(session, buffer, &image);
-    (void)sys_close(buffer);
+        error = unchanged ? replace_buffer(session, file, &image)
+                          : merge_into_buffer(session, file, &image, (uint64_t)status.st_size);
+    if (error == 0 && SESSION_GET(session->kept) >= 0)
+        session_set_kept(session, file, session_get_base(session));
+    else
+        (void)sys_close(file);
     return error;
 }
 
@@ -424,12 +409,10 @@ static int keep_others_out(struct session *session, bool exclusive)
 
     SESSION_SET(session->commit_lock, commit_lock);
     if (is_refused(commit_lock))
-        return session->flags & SESSION_WRITABLE
-                   ? filelock_commit_lock_process(session->buffer, session_config->lock_timeout)
-                   : 0;
+        return session->flags & SESSION_WRITABLE ? filelock_commit_lock_process(session->buffer) : 0;
     if (commit_lock < 0)
         return !exclusive && (commit_lock == -EMFILE || commit_lock == -ENFILE) ? commit_lock : 0;
-    return filelock_commit_lock(commit_lock, session_config->lock_timeout);
+    return filelock_commit_lock(commit_lock);
 }
 
 static void let_others_in(struct session *session)
@@ -445,27 +428,64 @@ static void let_others_in(struct session *session)
     (void)sys_close(commit_lock);
 }
 
-int session_commit(struct session *session, bool exclusive)
+static bool is_patience_over(const struct filelock_patience *patience)
+{
+    return patience->timeout <= 0 || (patience->deadline != 0 && sys_now() >= patience->deadline);
+}
+
+/* A failure at the end was reported: no other process that has the session is to try again. */
+static void give_up(struct session *session)
+{
+    struct stat buffer;
+    uint32_t crc;
+
+    if (sys_fstat(session->buffer, &buffer) == 0 &&
+        store_sum(session->buffer, (uint64_t)buffer.st_size, &crc) == 0)
+        session_set_base(session, (struct session_base){.size = (uint64_t)buffer.st_size, .crc = crc});
+}
+
+int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience)
 {
     /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our doing */
     struct signals_held held = signals_hold(SIGXFSZ);
+    struct commit commit = {.session = session, .patience = patience, .exclusive = exclusive};
     int error = keep_others_out(session, exclusive);
 
     if (error == 0)
-        error = commit_alone(session, exclusive);
-    else
-        session_report(session, NULL, 0, error);
+        error = commit_alone(&commit);
+    if (commit.locked)
+        filelock_release(&commit.lock);
+    if (error == -EAGAIN && is_patience_over(patience))
+        error = -ETIMEDOUT;
+    if (error != 0 && error != -EAGAIN) {
+        session_report(session, error);
+        if (exclusive)
+            give_up(session);
+    }
     let_others_in(session);
     signals_release(&held);
     return error;
 }
 
-int session_refresh_locked(struct session *session)
+int session_commit(struct session *session, bool exclusive)
+{
+    struct filelock_patience patience = {.timeout = session_config->lock_timeout};
+    int error;
+
+    do
+        error = session_try_commit(session, exclusive, &patience);
+    while (error == -EAGAIN && (filelock_wait(&patience), true));
+    return error;
+}
+
+int session_try_refresh(struct session *session, const struct filelock_patience *patience)
 {
     int error = keep_others_out(session, false);
 
     if (error == 0)
         error = reload_alone(session);
     let_others_in(session);
-    return error;
+    if (error == -ETIMEDOUT) /* of the store, which was told not to wait */
+        error = -EAGAIN;
+    return error == -EAGAIN && is_patience_over(patience) ? -ETIMEDOUT : error;
 }

@@ -3,6 +3,7 @@
 #define ATOMSHIM_SESSION_INTERNAL_H
 
 #include "os/log.h"
+#include "os/scratch.h"
 #include "session/session.h"
 
 /* A slot in state OPENING, or NULL if all are taken. */
@@ -27,11 +28,84 @@ uint32_t session_identity_sum(dev_t device, ino_t number);
 /* Marks the buffer as one that no write(2) has changed since it was loaded: session_was_written(). */
 void session_set_unwritten(int buffer);
 
-/* session_refresh(), with every other committer kept out. */
-int session_refresh_locked(struct session *session);
+/*
+ * One attempt at session_commit(), by a caller who holds nothing between two of them: what waits can be left by siglongjmp(3).
+ * Returns -EAGAIN, with nothing told, if a lock was in the way and *patience is not over yet: filelock_wait() comes next.
+ */
+struct filelock_patience;
+int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience);
 
-/* Gives a session for reading a new buffer with what is live now, and the program's descriptors to that. */
+/* The bytes of a buffer, either mapped or copied. */
+struct view {
+    void *bytes;
+    uint64_t size;
+    bool mapped;
+    struct scratch scratch;
+};
+
+/* Reads or maps `size` bytes, or as many as there are, of a buffer. `exclusive`: nobody can change them meanwhile. Returns 0; -ENOMEM
+ * or what read returned, and then the view is not to be closed. */
+int view_open(struct view *view, int buffer, uint64_t size, bool exclusive);
+void view_close(struct view *view);
+
+/* Commits what is live with that behind it which the view has behind the bytes that it began with. Under the lock. Returns 0, or a
+ * negative errno as of store_commit(), of reading, or of making a file in memory. */
+int session_commit_appended(const struct session *session, const struct view *view, struct session_base base);
+
+/* One attempt at session_keep_base(): 0, or a negative errno where there is no memory for it. */
+int session_try_keep(struct session *session, const struct filelock_patience *patience);
+
+/* True if the content that `base` says is kept, so that the session can be merged. */
+bool session_has_kept(const struct session *session, struct session_base base);
+void session_forget_kept(struct session *session);
+
+/* Keeps `file`, which is taken over, and holds the content that `base` says. */
+void session_set_kept(struct session *session, int file, struct session_base base);
+
+/* The view was committed: it is what the session goes on with, and what is kept if anything was. */
+void session_keep_view(struct session *session, const struct view *view, uint32_t crc);
+
+/* Three contents: the session's buffer, the one that it began with (kept), and the live one in a file of its own. */
+struct session_merge {
+    int live;
+    uint64_t live_size;
+    uint64_t ours_size;
+    uint64_t size; /* of what comes of it */
+    bool conflict; /* a byte was changed on both sides: ours is taken */
+};
+
+/* Merges the three into `target`, which is merge->live or the session's buffer. Returns 0 or a negative errno. */
+int session_merge(const struct session *session, struct session_merge *merge, int target);
+
+/* Commits the merged content; *conflict as above. Under the lock. Errors as of session_commit_appended(). */
+int session_commit_merged(const struct session *session, bool *conflict);
+
+/* One attempt at session_refresh(), likewise. */
+int session_try_refresh(struct session *session, const struct filelock_patience *patience);
+
+/* Gives a session for reading a new buffer with what is live now, and the program's descriptors to that. Waits for no lock:
+ * -ETIMEDOUT. */
 int session_refresh_reader(struct session *session);
+
+/*
+ * Makes this thread the session's only committer in this process, until session_end_turn(), and blocks all signals as long: a handler
+ * that jumped out would leave the session in the hands of nobody. False if the session ended meanwhile, whose slot may be
+ * another one's by now; or if another thread has it and `wait` is false: then the holder looks once more.
+ */
+bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask);
+
+/* Returns true if the session is to be looked at again. */
+bool session_end_turn(struct session *session, uint64_t mask);
+
+/* What session_begin_appending() does. By the session's only committer. */
+void session_set_append(struct session *session);
+
+/* True if a second open shares the session's buffer, and since the last call a descriptor was closed that the program could write with.
+ * By the session's only committer. */
+bool session_has_lost_writer(struct session *session);
+
+/* Sets the fields that a session begins with, whatever its file is. */
+void session_reset(struct session *session);
 
 /* Puts an inherited session into the table; NULL if the table is full. */
 struct session *session_enter(const struct session *found);
@@ -69,9 +143,6 @@ void session_watch_kernel(struct session *session);
 
 /* True if this process has a mapping of the session's buffer. */
 bool session_is_mapped(const struct session *session);
-
-/* The process ends: takes the session from a commit of this very thread, which a signal handler left for good. */
-void session_abandon_commit(struct session *session);
 
 /* In a forked child: the parent's children by system(3) do not inherit from this process. */
 void session_forget_systems(void);

@@ -1,7 +1,11 @@
 /* This process's mappings of its sessions' memory, which outlive the descriptors. */
 #include "session/internal.h"
 
+#include "format/image.h"
 #include "os/mapping.h"
+
+#include <errno.h>
+#include <linux/falloc.h>
 
 struct of_number {
     ino_t number;
@@ -90,4 +94,74 @@ bool session_remap(const struct session *session)
 
     (void)mapping_for_each(0, remap_one, &remap);
     return remap.private_left;
+}
+
+/* ---- the page that the file ends in ---- */
+
+/* Another thread may let the file grow meanwhile: nothing is written unless there is something that should not be there. */
+static void clear_tail(const struct session *session)
+{
+    struct stat before;
+    struct stat now;
+    size_t used;
+    char *page;
+
+    if (sys_fstat(session->buffer, &before) != 0)
+        return;
+    used = (size_t)before.st_size % IMAGE_PAGE;
+    if (used == 0 || !(session->flags & SESSION_WRITABLE))
+        return;
+    page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, session->buffer,
+                    (uint64_t)before.st_size - used);
+    if (sys_is_error(page))
+        return;
+    for (size_t i = used; i < IMAGE_PAGE; i++)
+        if (page[i] != 0 && sys_fstat(session->buffer, &now) == 0 && now.st_size == before.st_size)
+            page[i] = 0;
+    (void)sys_munmap(page, IMAGE_PAGE);
+}
+
+static int clear_one(struct session *session, void *unused)
+{
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    uint64_t mask;
+
+    (void)unused;
+    if (!(SESSION_GET(session->flags) & SESSION_WRITABLE) ||
+        !session_take_turn(session, buffer_number, false, &mask))
+        return 0;
+    clear_tail(session);
+    if (session_end_turn(session, mask))
+        (void)session_settle(session, buffer_number);
+    return 0;
+}
+
+void session_clear_tail(struct session *session)
+{
+    if (session_is_stray(session) || !session_table_is_ours())
+        clear_tail(session);
+    else
+        (void)clear_one(session, NULL);
+}
+
+void session_clear_tails(void)
+{
+    if (session_table_is_ours())
+        (void)session_for_each(clear_one, NULL);
+}
+
+/* From here on a file system's limit is asked for: fallocate(2) fails with EFBIG before it looks at anything else. The image that is
+ * live and the new one lie in one file. */
+enum { LARGE_BIT = 40 };
+
+int session_check_size(const struct session *session, uint64_t size)
+{
+    if (size >= IMAGE_NUMBER_MAX / 8)
+        return -EFBIG;
+    if (size >> LARGE_BIT == 0)
+        return 0;
+    return sys_fallocate(session->inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * size, IMAGE_PAGE) ==
+                   -EFBIG
+               ? -EFBIG
+               : 0;
 }

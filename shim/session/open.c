@@ -79,8 +79,8 @@ bool session_was_written(const struct session *session, const struct stat *buffe
     return (session->flags & SESSION_WRITABLE) && !is_never(buffer->st_mtim);
 }
 
-/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of open(2). */
-static int make_buffer(struct session *session, int flags)
+/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of open(2), `timeout` is for the lock. */
+static int make_buffer(struct session *session, int flags, int64_t timeout)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
     struct store_image image = {0};
@@ -96,10 +96,10 @@ static int make_buffer(struct session *session, int flags)
     if (error != 0)
         return error;
     if (!base.force)
-        error = store_load(session->inode, buffer.filler,
-                           (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0,
-                                               .timeout = session_config->lock_timeout},
-                           &image);
+        error = store_load(
+            session->inode, buffer.filler,
+            (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0, .timeout = timeout},
+            &image);
     if (error == 0)
         session_tell_edits(session, &image);
     if (error == 0)
@@ -199,7 +199,7 @@ int session_refresh_reader(struct session *session)
 
     if (session_is_stray(session) || !session_table_is_ours())
         return 0;
-    error = make_buffer(session, O_RDONLY);
+    error = make_buffer(session, O_RDONLY, 0);
     if (error != 0)
         return error;
     error = swap_all(&swap);
@@ -248,6 +248,8 @@ static int sync_if_only_mapped(struct session *session, void *context)
     return 0;
 }
 
+static unsigned opens; /* atomic */
+
 int session_begin(int inode, int flags, bool created, struct session_found *found)
 {
     struct session *session = &found->stray;
@@ -273,12 +275,9 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     SESSION_SET(session->buffer, -1);
     SESSION_SET(session->inode, inode);
     SESSION_SET(session->flags, initial_flags(session == &found->stray, flags, created));
-    session->linked = false;
-    SESSION_SET(session->closed_here, false);
-    SESSION_SET(session->wants_guardian, false);
-    SESSION_SET(session->is_shared, false);
-    SESSION_SET(session->commit_lock, -1);
-    SESSION_SET(session->early, -1);
+    session_reset(session);
+    SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? sys_gettid() : 0);
+    SESSION_SET(session->order, __atomic_add_fetch(&opens, 1, __ATOMIC_RELAXED));
     if (session == &found->stray) {
         session->committer = 0;
         session->commit_again = 0;
@@ -295,7 +294,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     if (session->flags & SESSION_WRITABLE)
         descriptor_set_opener(private, sys_getpid());
     held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
-    error = make_buffer(session, flags);
+    error = make_buffer(session, flags, session_config->lock_timeout);
     signals_release(&held);
     if (error != 0) {
         session_drop(session);

@@ -20,17 +20,12 @@ size_t session_path(const struct session *session, char *path, size_t size)
     return (size_t)n;
 }
 
-/* Writes a piece of the image into `fd`, from `bytes` or, where there was no memory for them, through a little buffer.
- * Returns the count, 0 at the end, or a negative errno. */
-static ssize_t rescue_piece(const struct session *session, const char *bytes, uint64_t size, int fd,
-                            uint64_t done)
+/* Writes the next piece of the session's buffer into `fd`. Returns its size, 0 at the end, or a negative errno. */
+static ssize_t rescue_piece(const struct session *session, int fd, uint64_t done)
 {
     char little[1024];
-    ssize_t n;
+    ssize_t n = sys_pread(session->buffer, little, sizeof little, done);
 
-    if (bytes != NULL)
-        return done == size ? 0 : sys_pwrite(fd, bytes + done, size - done, done);
-    n = sys_pread(session->buffer, little, sizeof little, done);
     return n > 0 ? sys_pwrite(fd, little, (size_t)n, done) : n;
 }
 
@@ -74,7 +69,7 @@ static int create_rescue_file(char *path, size_t room)
 }
 
 /* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
-static int rescue(const struct session *session, const char *bytes, uint64_t size, char *path, size_t room)
+static int rescue(const struct session *session, char *path, size_t room)
 {
     uint64_t done = 0;
     int fd = create_rescue_file(path, room);
@@ -83,7 +78,7 @@ static int rescue(const struct session *session, const char *bytes, uint64_t siz
     if (fd < 0)
         return fd;
     for (ssize_t n = 1; error == 0 && n != 0;) {
-        n = rescue_piece(session, bytes, size, fd, done);
+        n = rescue_piece(session, fd, done);
         if (n > 0)
             done += (uint64_t)n;
         else if (n != -EINTR)
@@ -95,7 +90,7 @@ static int rescue(const struct session *session, const char *bytes, uint64_t siz
     return error;
 }
 
-void session_report(const struct session *session, const void *bytes, uint64_t size, int failure)
+void session_report(const struct session *session, int failure)
 {
     struct scratch scratch;
     char *path;
@@ -118,7 +113,7 @@ void session_report(const struct session *session, const void *bytes, uint64_t s
                  log_errno(failure));
     } else {
         memcpy(saved, path, PATH_MAX);
-        error = rescue(session, bytes, size, saved, PATH_MAX);
+        error = rescue(session, saved, PATH_MAX);
         if (error == 0)
             log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
                      log_errno(failure), saved);

@@ -54,6 +54,7 @@ bool session_is_stray(const struct session *session)
 /* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
 static void close_private(struct session *session)
 {
+    session_forget_kept(session);
     descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     descriptor_close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
     descriptor_close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
@@ -94,6 +95,8 @@ static void sweep_after_fork(bool is_fork)
         bool has_memory = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
 
         session->committer = 0;
+        session->has_posix_lock = false;
+        session->several_opens = false; /* a child that closes what it inherited commits nothing by that */
         descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
                                      ? session->commit_lock
@@ -173,6 +176,20 @@ struct session *session_claim(void)
     return NULL;
 }
 
+void session_reset(struct session *session)
+{
+    session->linked = false;
+    SESSION_SET(session->closed_here, false);
+    SESSION_SET(session->wants_guardian, false);
+    SESSION_SET(session->is_shared, false);
+    SESSION_SET(session->has_posix_lock, false);
+    SESSION_SET(session->writer_thread, 0);
+    session->several_opens = false;
+    SESSION_SET(session->commit_lock, -1);
+    SESSION_SET(session->early, -1);
+    SESSION_SET(session->kept, -1);
+}
+
 struct session *session_enter(const struct session *found)
 {
     struct session *session = session_claim();
@@ -186,12 +203,11 @@ struct session *session_enter(const struct session *found)
     SESSION_SET(session->buffer, found->buffer);
     SESSION_SET(session->inode, found->inode);
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
-    session->linked = false;
-    SESSION_SET(session->closed_here, false);
-    SESSION_SET(session->wants_guardian, false);
+    session_reset(session);
     SESSION_SET(session->is_shared, true);
-    SESSION_SET(session->commit_lock, -1);
-    SESSION_SET(session->early, -1);
+    /* POSIX locks survive an exec */
+    if (filelock_is_posix_obstacle(session->inode))
+        session_note_posix_lock(session);
     session_publish(session);
     return session;
 }

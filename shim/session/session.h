@@ -74,8 +74,8 @@ enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING
 
 struct session {
     int state;        /* atomic: enum session_state */
-    int committer;    /* atomic: the thread that is at a commit, or 0 */
-    int commit_again; /* atomic: a signal handler in that thread wanted another one */
+    int committer;    /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
+    int commit_again; /* atomic: another thread wanted one meanwhile, and did not wait */
     int commit_lock;  /* the descriptor that keeps other processes' committers out, or -1 */
     int ended_error; /* atomic: of the commit that ended the session `ended_number`, if nobody was told yet */
     ino_t ended_number;
@@ -91,6 +91,17 @@ struct session {
     ino_t number;
     dev_t buffer_device; /* st_dev and st_ino of the buffer */
     ino_t buffer_number;
+    int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
+    unsigned order;    /* of the open, among this process's */
+    bool
+        several_opens; /* a second open got a description of the buffer; by the only committer, like what follows */
+    int writers;       /* descriptors to write with that were counted at the last close */
+    int counted;
+    bool has_posix_lock; /* atomic: the program may have one on the file */
+    int kept;            /* a file in memory with the content that the session began with (merge.c), or -1 */
+    ino_t kept_number;   /* st_ino of that file */
+    uint64_t kept_size;  /* what the session's base was when it was made */
+    uint32_t kept_crc;
     int early; /* OPENING: the program's description, where it cannot be opened later (memory.h), or -1 */
 };
 
@@ -125,6 +136,21 @@ bool session_any(void);
  * of ATOMSHIM_ISOLATION=session.
  */
 int session_begin(int inode, int flags, bool created, struct session_found *found);
+
+/* True if this process has a session that it writes. */
+bool session_any_writable(void);
+
+/*
+ * An open of a file that this process is writing, without truncation and not exclusive: opens a descriptor of the buffer that has the
+ * program's changes, as open(2) with `flags` would have. To read only the thread gets it that opened the file for writing. Each close
+ * of a descriptor to write with commits then. Permissions are the caller's business. Returns the descriptor; -ENOENT if there is no
+ * such session, so that the open is an ordinary one; or a negative errno.
+ */
+int session_open_again(dev_t device, ino_t number, int flags);
+
+/* The session that this very thread opened to write the file with this identity, and still has open; *buffer is the status of what is
+ * written. NULL if there is none. */
+struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer);
 
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
@@ -183,6 +209,16 @@ int session_sync(struct session *session);
  * when the program has taken a lock. Returns 0, or a negative errno as of store_load(); the buffer is as it was then.
  */
 int session_refresh(struct session *session);
+
+/*
+ * To be called when the program has locked a range of the file for writing: keeps the content that the session began with, so that the
+ * commit can tell the program's bytes from those of others, who have locked other ranges. Returns 0, or -ENOMEM, -EMFILE, -ENFILE.
+ */
+int session_keep_base(struct session *session);
+
+/* The program has got a POSIX lock through the session's inode: session_settle() gives it back, as the close(2) of any descriptor
+ * of the file does, fcntl(2). */
+void session_note_posix_lock(struct session *session);
 
 /* session_sync() for every session. */
 int session_sync_all(void);
@@ -266,6 +302,16 @@ int session_for_each(int (*visit)(struct session *session, void *context), void 
 int session_mapped_at(const void *address, struct session **session);
 
 /*
+ * Clears what a program has stored through a mapping behind the end of the file, in the page that it ends in: mmap(2) says that it is no
+ * content, and tmpfs would show it as soon as the file grows. session_clear_tails() does it for every session that is written.
+ */
+void session_clear_tail(struct session *session);
+void session_clear_tails(void);
+
+/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, or what its file system has offsets for. */
+int session_check_size(const struct session *session, uint64_t size);
+
+/*
  * The program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from now on the session merges like one that
  * was opened so.
  */
@@ -303,15 +349,15 @@ void session_set_base(const struct session *session, struct session_base base);
 
 /*
  * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody can change
- * the buffer meanwhile. Returns 0, or a negative errno after the failure was logged and the image rescued.
+ * the buffer meanwhile. Waits for locks as long as ATOMSHIM_LOCK_TIMEOUT says. Returns 0, or a negative errno after the failure was
+ * logged and the content rescued.
  */
 int session_commit(struct session *session, bool exclusive);
 
 /*
- * A commit failed with the negative errno `failure`: writes the image to ATOMSHIM_RESCUE_DIR, unless it is SESSION_REPLACES
- * or there is none, and one line to the log that says what became of it. `bytes` are the image's, and stay the caller's;
- * with NULL it is read from the session's buffer.
+ * A commit failed with the negative errno `failure`: writes what the session's buffer holds to ATOMSHIM_RESCUE_DIR, unless it is
+ * SESSION_REPLACES or there is none, and one line to the log that says what became of it.
  */
-void session_report(const struct session *session, const void *bytes, uint64_t size, int failure);
+void session_report(const struct session *session, int failure);
 
 #endif

@@ -55,10 +55,11 @@ static bool is_over(struct session *session)
     return last < 0 || descriptor_is_last(session->buffer) == 1;
 }
 
-static bool take(struct session *session, int self, int *holder)
+static bool take(struct session *session, int self)
 {
-    *holder = 0;
-    return __atomic_compare_exchange_n(&session->committer, holder, self, false, __ATOMIC_ACQ_REL,
+    int holder = 0;
+
+    return __atomic_compare_exchange_n(&session->committer, &holder, self, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);
 }
 
@@ -67,38 +68,39 @@ static void release(struct session *session)
     __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
 }
 
-/*
- * Makes this thread the session's only committer in this process. False if the session ended meanwhile, whose
- * slot may be another one's by now; or if another thread has it and `wait` is false, or this is a signal
- * handler inside a commit of the same thread: then leave() tells the holder to look once more.
- */
-static bool enter(struct session *session, ino_t buffer_number, bool wait)
+bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask)
 {
+    const uint64_t all = ~UINT64_C(0);
     int self = sys_gettid();
-    int holder;
 
-    while (!take(session, self, &holder)) {
-        if (wait && holder != self) {
-            sys_sleep(COMMITTER_PAUSE);
-            continue;
-        }
-        __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
-        if (holder == self || !take(session, self, &holder))
+    (void)sys_sigprocmask(&all, mask);
+    while (!take(session, self)) {
+        if (!wait)
+            __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
+        if (!wait && take(session, self)) /* it left before it could see the request */
+            break;
+        (void)sys_sigprocmask(mask, NULL);
+        if (!wait)
             return false;
-        break; /* it left before it could see the request */
+        sys_sleep(COMMITTER_PAUSE);
+        (void)sys_sigprocmask(&all, mask);
     }
     if (session_is_stray(session) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE &&
                                       SESSION_GET(session->buffer_number) == buffer_number))
         return true;
     release(session);
+    (void)sys_sigprocmask(mask, NULL);
     return false;
 }
 
-/* Returns true if the session is to be looked at again. */
-static bool leave(struct session *session)
+bool session_end_turn(struct session *session, uint64_t mask)
 {
+    bool again;
+
     release(session);
-    return __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
+    again = __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
+    (void)sys_sigprocmask(&mask, NULL);
+    return again;
 }
 
 /* The error of the commit that ended the session in another thread, once; for the one whose close it was. */
@@ -109,42 +111,92 @@ static int take_last_error(struct session *session, ino_t buffer_number)
     return __atomic_exchange_n(&session->ended_error, 0, __ATOMIC_ACQ_REL);
 }
 
-static void end(struct session *session, int error)
+/* By its only committer. */
+static void end(struct session *session, int error, uint64_t mask)
 {
     if (session->flags & SESSION_LOCKED) /* a forked child may still have the description */
         filelock_give_up(session->inode);
     SESSION_SET(session->ended_error, error);
     SESSION_SET(session->ended_number, session->buffer_number);
     __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
-    (void)leave(session);
+    (void)session_end_turn(session, mask);
     session_drop(session);
 }
 
-/* Only a committer may look at a session's descriptors: their numbers are somebody else's once it has ended. */
+/*
+ * Only a committer may look at a session's descriptors: their numbers are somebody else's once it has ended. Nothing is held
+ * while a lock is waited for; `closed_here` has whoever comes next look again, should a handler jump out.
+ */
 static int settle(struct session *session, ino_t buffer_number, bool wait)
 {
+    struct filelock_patience patience = {.timeout = session_config->lock_timeout};
+    bool must_commit = false; /* though others have it open */
+    uint64_t mask;
+    bool again;
     int error;
 
     if (!session_is_stray(session) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
-        if (!enter(session, buffer_number, wait))
+        if (!session_take_turn(session, buffer_number, wait, &mask))
             return wait ? take_last_error(session, buffer_number) : 0;
-        if (is_over(session)) {
-            error = session->flags & SESSION_WRITABLE ? session_commit(session, true) : 0;
-            end(session, error);
-            return error;
-        }
         SESSION_SET(session->closed_here, true);
+        error = 0;
+        if (is_over(session)) {
+            if (session->flags & SESSION_WRITABLE)
+                error = session_try_commit(session, true, &patience);
+            if (error != -EAGAIN) {
+                end(session, error, mask);
+                return error;
+            }
+        } else if (session_has_lost_writer(session))
+            must_commit = true;
+        if (must_commit) {
+            error = session_try_commit(session, false, &patience);
+            must_commit = error == -EAGAIN;
+        }
         if (!SESSION_GET(session->is_shared) && session_is_released(session))
             session_watch_kernel(session);
-    } while (leave(session));
-    return 0;
+        again = session_end_turn(session, mask);
+        if (error == -EAGAIN)
+            (void)filelock_wait(&patience);
+    } while (again || error == -EAGAIN);
+    return error;
+}
+
+static bool any_posix_lock; /* atomic: this process has had one */
+
+void session_note_posix_lock(struct session *session)
+{
+    SESSION_SET(session->has_posix_lock, true);
+    SESSION_SET(any_posix_lock, true);
+}
+
+/* What the kernel does at the close of any descriptor of the file. Others are to see first what was written under the lock. */
+static int give_up_posix_locks(struct session *session, void *context)
+{
+    const struct session *closed = context;
+    struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = 0};
+    int error = 0;
+
+    if (SESSION_GET(session->device) != closed->device || SESSION_GET(session->number) != closed->number ||
+        !__atomic_exchange_n(&session->has_posix_lock, false, __ATOMIC_ACQ_REL))
+        return 0;
+    if (SESSION_GET(session->flags) & SESSION_WRITABLE)
+        error = session_sync(session);
+    (void)sys_fcntl(SESSION_GET(session->inode), F_SETLK, (long)&all);
+    return error;
 }
 
 int session_settle(struct session *session, ino_t buffer_number)
 {
-    return settle(session, buffer_number, true);
+    struct session closed = {.device = SESSION_GET(session->device), .number = SESSION_GET(session->number)};
+    int unpublished = SESSION_GET(any_posix_lock) && session_table_is_ours()
+                          ? session_for_each(give_up_posix_locks, &closed)
+                          : 0;
+    int error = settle(session, buffer_number, true);
+
+    return error != 0 ? error : unpublished;
 }
 
 /* What every session is asked, and the first error. */
@@ -188,6 +240,34 @@ int session_settle_all(void)
     return settle_each(&round);
 }
 
+/* What try() may have to wait for: it is asked again, and in between nothing is held. */
+static int insist(struct session *session, ino_t buffer_number,
+                  int (*try)(struct session *session, const struct filelock_patience *patience))
+{
+    struct filelock_patience patience = {.timeout = session_config->lock_timeout};
+    uint64_t mask;
+    bool again;
+    int error;
+
+    do {
+        if (!session_take_turn(session, buffer_number, true, &mask))
+            return 0;
+        error = try(session, &patience);
+        again = session_end_turn(session, mask);
+        if (error == -EAGAIN)
+            (void)filelock_wait(&patience);
+    } while (error == -EAGAIN);
+    /* the last descriptor may have gone meanwhile, in another thread or in a signal handler */
+    if (again && error == 0)
+        error = settle(session, buffer_number, true);
+    return error;
+}
+
+static int try_sync(struct session *session, const struct filelock_patience *patience)
+{
+    return session_try_commit(session, false, patience);
+}
+
 int session_sync(struct session *session)
 {
     ino_t buffer_number = SESSION_GET(session->buffer_number);
@@ -199,62 +279,53 @@ int session_sync(struct session *session)
         copy.flags |= SESSION_STRAY;
         return session_commit(&copy, false);
     }
-    if (!enter(session, buffer_number, true))
-        return 0;
-    error = session_commit(session, false);
-    (void)leave(session);
-    /* the last descriptor may have gone meanwhile, in another thread or in a signal handler */
-    if (error == 0)
-        error = settle(session, buffer_number, true);
-    return error;
+    error = insist(session, buffer_number, try_sync);
+    return error == 0 ? settle(session, buffer_number, true) : error;
 }
 
 int session_refresh(struct session *session)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-    int error;
-
     if (!session_is_stray(session) && !session_table_is_ours())
         return 0;
-    if (!enter(session, buffer_number, true))
+    return insist(session, SESSION_GET(session->buffer_number), session_try_refresh);
+}
+
+int session_keep_base(struct session *session)
+{
+    if (!(session->flags & SESSION_WRITABLE) || session_is_stray(session) || !session_table_is_ours())
         return 0;
-    error = session_refresh_locked(session);
-    if (leave(session))
-        (void)settle(session, buffer_number, true);
-    return error;
+    return insist(session, SESSION_GET(session->buffer_number), session_try_keep);
+}
+
+void session_set_append(struct session *session)
+{
+    SESSION_SET(session->flags, session->flags | SESSION_APPEND);
+    session_set_base(session, session_get_base(session));
+}
+
+static int set_append(struct session *session, const struct filelock_patience *unused)
+{
+    (void)unused;
+    session_set_append(session);
+    return 0;
 }
 
 void session_begin_appending(struct session *session)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-
-    if (!session_is_stray(session) && session_table_is_ours() && !enter(session, buffer_number, true))
-        return;
-    SESSION_SET(session->flags, session->flags | SESSION_APPEND);
-    session_set_base(session, session_get_base(session));
-    if (!session_is_stray(session) && session_table_is_ours() && leave(session))
-        (void)settle(session, buffer_number, true);
-}
-
-void session_abandon_commit(struct session *session)
-{
-    int commit_lock;
-
-    if (__atomic_load_n(&session->committer, __ATOMIC_ACQUIRE) != sys_gettid())
-        return;
-    commit_lock = __atomic_exchange_n(&session->commit_lock, -1, __ATOMIC_ACQ_REL);
-    if (commit_lock >= 0)
-        (void)sys_close(commit_lock);
-    release(session);
+    if (session_is_stray(session) || !session_table_is_ours())
+        (void)set_append(session, NULL);
+    else
+        (void)insist(session, SESSION_GET(session->buffer_number), set_append);
 }
 
 int session_move_private(struct session *session, int number, int lowest)
 {
     ino_t buffer_number = SESSION_GET(session->buffer_number);
+    uint64_t mask;
     int *slot;
     long moved = 0;
 
-    if (!enter(session, buffer_number, true))
+    if (!session_take_turn(session, buffer_number, true, &mask))
         return 0;
     slot = session->inode == number ? &session->inode : session->buffer == number ? &session->buffer : NULL;
     if (slot != NULL) {
@@ -264,7 +335,7 @@ int session_move_private(struct session *session, int number, int lowest)
         if (moved >= 0)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
     }
-    if (leave(session))
+    if (session_end_turn(session, mask))
         (void)settle(session, buffer_number, true);
     return moved < 0 ? (int)moved : slot != NULL;
 }

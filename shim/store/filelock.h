@@ -1,14 +1,12 @@
 /*
- * An advisory lock on a whole file with a deadline: an open file description lock (fcntl(2), F_OFD_SETLK). It
- * conflicts with every other description's OFD lock and with every POSIX lock, on this host, and on others
- * where the file system's fcntl locks are cluster-wide.
+ * The lock of a commit: an advisory lock on a whole file with a deadline, an open file description lock (fcntl(2), F_OFD_SETLK).
+ * It conflicts with every other description's OFD lock and with every POSIX lock, on this host, and on others where the file
+ * system's fcntl locks are cluster-wide.
  *
- * The program may hold locks of its own on the same file (interpose/lock.c puts them on the real inode). They
- * are no obstacle, they stay as they are, and no other process gets in between:
- *   - OFD locks lie on the session's private description: the whole-file lock takes them in, and the release
- *     leaves their ranges locked.
- *   - POSIX locks of this process would conflict with an OFD lock even here. They already keep every other
- *     process's whole-file lock out; the whole-file lock is a POSIX lock then, and threads exclude each other.
+ * The program may hold locks of its own on the same file. interpose/lock.c puts them on the real inode, and none beyond
+ * FILELOCK_PROGRAM_END. A program that holds one is at a range of a file that it shares by ranges: its commit must not wait for
+ * the ranges of others, who may wait for the same. So its commit locks one byte behind the end, which every commit's lock
+ * covers: commits exclude each other, and a program without a lock commits while nobody holds one.
  */
 #ifndef ATOMSHIM_FILELOCK_H
 #define ATOMSHIM_FILELOCK_H
@@ -16,44 +14,51 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FILELOCK_RANGES = 16 };
-
-/* A range that the program has locked. Bytes from `start` to `end`, inclusive as in /proc/locks; INT64_MAX: no end */
-struct filelock_range {
-    int64_t start;
-    int64_t end;
-    short type; /* F_RDLCK or F_WRLCK */
-};
+/* The last byte that a program's lock may cover. The two behind it are ours. */
+#define FILELOCK_PROGRAM_END (INT64_MAX - 2)
 
 /* A lock that is held. */
 struct filelock {
     int fd;
-    int set; /* F_OFD_SETLK, F_SETLK, or 0: this process's own POSIX lock does */
+    int64_t start; /* of the range that is locked */
     uint64_t mask;
-    int kept_count; /* what the program holds, in ascending order */
-    struct filelock_range kept[FILELOCK_RANGES];
+};
+
+/* Between the attempts of one who waits. Begins with no more than a timeout, in nanoseconds. */
+struct filelock_patience {
+    int64_t timeout;
+    int64_t deadline; /* 0: no attempt has failed yet */
+    int64_t pause;
+    bool long_already;
 };
 
 /*
- * Locks the whole file of `fd`. `type` is F_WRLCK (fd must be writable) or F_RDLCK (fd must be readable).
- * Waits up to `timeout` nanoseconds, with growing pauses: a signal handler may run in between, and no signal
- * is used. Who has waited for long gets its turn, though others lock the file again and again. While the lock is
- * held all signals are blocked in this thread: a handler that wanted the same lock would wait for the thread that
- * it interrupts. Returns 0 and fills *lock, or -ETIMEDOUT, or what the kernel
- * says (-ENOLCK, -EBADF, -EINVAL where it has no OFD locks); also -ENOLCK if the program holds more than
- * FILELOCK_RANGES ranges.
+ * Locks the file of `fd` for a commit, or for a reader who has to keep commits out. `type` is F_WRLCK (fd must be writable) or
+ * F_RDLCK (fd must be readable). While the lock is held all signals are blocked in this thread: a handler that wanted the
+ * same lock would wait for the thread that it interrupts, and one that jumps out would leave the lock behind. Returns 0 and
+ * fills *lock; -EAGAIN if somebody else has it, and then all is as before; or what the kernel says (-ENOLCK, -EBADF, -EINVAL
+ * where it has no OFD locks). Where *patience has lasted for long already, the attempt takes its turn: then nobody who locks the
+ * file again and again gets in between.
  */
+int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_patience *patience);
+
+/* Pauses before the next attempt, ever longer. Signal handlers run meanwhile, and may jump out: nothing is held. Returns 0, or
+ * -ETIMEDOUT at once when the time is over. */
+int filelock_wait(struct filelock_patience *patience);
+
+/* filelock_try() and filelock_wait() until there is an answer: -ETIMEDOUT after `timeout` nanoseconds, and else as there. */
 int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout);
 
-/* Gives the lock back, but for what the program holds, and the signals. */
+/* Gives the lock back, and the signals. */
 void filelock_release(const struct filelock *lock);
 
-/* flock() on the description of `fd`, exclusively, until it is closed. Returns 0, -ETIMEDOUT, or a negative errno. */
-int filelock_commit_lock(int fd, int64_t timeout);
+/* flock(2) on the description of `fd`, exclusively, until it is closed. Returns 0, -EAGAIN if somebody has it, or what flock(2)
+ * returned. */
+int filelock_commit_lock(int fd);
 
 /* The same between processes only, by their POSIX locks: until filelock_commit_unlock_process(), or until this process closes
  * any descriptor of the file. */
-int filelock_commit_lock_process(int fd, int64_t timeout);
+int filelock_commit_lock_process(int fd);
 void filelock_commit_unlock_process(int fd);
 
 /* Locks the whole file of `fd` exclusively until its description is closed. Errors as of filelock_acquire(). */

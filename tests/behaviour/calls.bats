@@ -116,6 +116,10 @@ more() {
     run_all_twice lock
 }
 
+@test "I7 locks on ranges: nothing is lost, nobody waits for another range, a handler may jump out of a wait" {
+    run_all record_locks
+}
+
 @test "I7 an unlock by who did not get the lock neither waits for a commit nor reports one" {
     printf old >"$MANAGED/file"
     ATOMSHIM_LOCK_TIMEOUT=0.2 wrapped "$PROGRAMS/calls_lock" refused "$MANAGED/file" 2>"$BATS_TEST_TMPDIR/log"

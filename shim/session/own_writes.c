@@ -1,0 +1,134 @@
+/*
+ * Two opens of one file in one process. A thread sees what it has written itself, by a second descriptor and by name; everybody
+ * else sees the last commit. Two that write share one buffer: a database locks once for both, and each of two buffers would
+ * overwrite the other's work.
+ */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+#include "session/buffer.h"
+
+#include <errno.h>
+
+static int count_if_writer(int fd, void *context)
+{
+    struct session *session = context;
+    struct stat status;
+    long flags;
+
+    if (sys_fstat(fd, &status) != 0 || !session_is_buffer(session, &status) || descriptor_is_private(fd))
+        return 0;
+    flags = sys_fcntl(fd, F_GETFL, 0);
+    if (flags >= 0 && (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY)
+        session->counted++;
+    return 0;
+}
+
+/* The descriptors of this process that the program can write to the session with. By its only committer. */
+static int count_writers(struct session *session)
+{
+    session->counted = 0;
+    (void)descriptor_for_each(count_if_writer, session);
+    return session->counted;
+}
+
+bool session_has_lost_writer(struct session *session)
+{
+    int before = session->writers;
+
+    if (!session->several_opens)
+        return false;
+    session->writers = count_writers(session);
+    return session->writers < before;
+}
+
+struct search {
+    dev_t device;
+    ino_t number;
+    int thread; /* 0: any */
+    struct session *found;
+};
+
+/* The one that was opened last. */
+static int is_writer(struct session *session, void *context)
+{
+    struct search *search = context;
+
+    if ((SESSION_GET(session->flags) & SESSION_WRITABLE) && SESSION_GET(session->device) == search->device &&
+        SESSION_GET(session->number) == search->number &&
+        (search->thread == 0 || SESSION_GET(session->writer_thread) == search->thread) &&
+        (search->found == NULL || SESSION_GET(session->order) > SESSION_GET(search->found->order)))
+        search->found = session;
+    return 0;
+}
+
+static struct session *find_writer(dev_t device, ino_t number, bool by_this_thread)
+{
+    struct search search = {device, number, by_this_thread ? sys_gettid() : 0, NULL};
+
+    if (session_table_is_ours() && search.number == 0)
+        (void)session_for_each(is_writer, &search);
+    return search.found;
+}
+
+static int has_writable(struct session *session, void *unused)
+{
+    (void)unused;
+    return (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
+}
+
+bool session_any_writable(void)
+{
+    return session_any() && session_for_each(has_writable, NULL) != 0;
+}
+
+/* Calls use(), by the session's only committer, if this process has it open for writing still. Returns use()'s answer or -ENOENT. */
+static int while_open(struct session *session, int (*use)(struct session *session, void *context),
+                      void *context)
+{
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    uint64_t mask;
+    int result = -ENOENT;
+
+    if (!session_take_turn(session, buffer_number, true, &mask))
+        return result;
+    if (count_writers(session) != 0)
+        result = use(session, context);
+    if (session_end_turn(session, mask))
+        (void)session_settle(session, buffer_number);
+    return result;
+}
+
+static int open_another(struct session *session, void *context)
+{
+    const int *flags = context;
+    int fd = session_open_descriptor(session, *flags);
+
+    if (fd < 0)
+        return buffer_is_proc_missing(fd) || fd == -EACCES ? -ENOENT : fd;
+    session->several_opens = true;
+    session->writers = count_writers(session);
+    if (*flags & O_APPEND)
+        session_set_append(session);
+    return fd;
+}
+
+int session_open_again(dev_t device, ino_t number, int flags)
+{
+    bool reads = (flags & O_ACCMODE) == O_RDONLY;
+    struct session *session = find_writer(device, number, reads);
+
+    return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
+}
+
+static int look(struct session *session, void *buffer)
+{
+    return sys_fstat(session->buffer, buffer);
+}
+
+struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer)
+{
+    struct session *session = find_writer(device, number, true);
+
+    return session != NULL && while_open(session, look, buffer) == 0 ? session : NULL;
+}

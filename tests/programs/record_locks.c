@@ -1,0 +1,318 @@
+/* Locks on ranges of a file, and handlers that jump out of who waits for one: nothing is lost, and nothing is left behind. */
+#include "expect.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+enum { PROCESSES = 3, ROUNDS = 20, PAGE = 4096 };
+
+static struct flock range(short type, off_t start, off_t length)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+}
+
+static bool is_free(const char *file, off_t start, off_t length)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        struct flock lock = range(F_WRLCK, start, length);
+
+        _exit(fcntl(open(file, O_RDWR), F_SETLK, &lock) != 0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    return WEXITSTATUS(status) == 0;
+}
+
+/* Adds one to a byte, under a lock of it. */
+static void add_one(int fd, int set, off_t place)
+{
+    struct flock lock = range(F_WRLCK, place, 1);
+    char byte;
+
+    EXPECT(fcntl(fd, set, &lock) == 0);
+    EXPECT(pread(fd, &byte, 1, place) == 1);
+    byte++;
+    EXPECT(pwrite(fd, &byte, 1, place) == 1);
+    lock.l_type = F_UNLCK;
+    EXPECT(fcntl(fd, set, &lock) == 0);
+}
+
+/* Each process counts in a byte of its own, and all of them in one, in a file of several pages. */
+static void check_counting(const char *file, int set)
+{
+    int fd = open(file, O_RDWR | O_TRUNC);
+    char bytes[PROCESSES + 1];
+
+    EXPECT(ftruncate(fd, 20 * PAGE) == 0 && close(fd) == 0);
+    for (int i = 0; i < PROCESSES; i++)
+        if (fork() == 0) {
+            fd = open(file, O_RDWR);
+            for (int round = 0; round < ROUNDS; round++) {
+                add_one(fd, set, i);
+                add_one(fd, set, PROCESSES);
+            }
+            EXPECT(close(fd) == 0);
+            _exit(0);
+        }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+
+        EXPECT(wait(&status) > 0 && status == 0);
+    }
+    fd = open(file, O_RDONLY);
+    EXPECT(read(fd, bytes, sizeof bytes) == sizeof bytes && close(fd) == 0);
+    for (int i = 0; i < PROCESSES; i++)
+        EXPECT(bytes[i] == ROUNDS);
+    EXPECT(bytes[PROCESSES] == PROCESSES * ROUNDS);
+}
+
+static void test_count(const char *file)
+{
+    check_counting(file, F_SETLKW);
+    check_counting(file, F_OFD_SETLKW);
+}
+
+/* Two processes, in turn: each holds a range while the other unlocks its own, which nobody waits for. */
+static void test_two_ranges(const char *file)
+{
+    struct flock first = range(F_WRLCK, 0, 4);
+    struct flock second = range(F_WRLCK, 4, 0);
+    int held[2];
+    int done[2];
+    int fd = open(file, O_RDWR | O_TRUNC);
+    char byte;
+    pid_t child;
+
+    EXPECT(write(fd, "aaaabbbb", 8) == 8 && close(fd) == 0);
+    EXPECT(pipe(held) == 0 && pipe(done) == 0);
+    child = fork();
+    if (child == 0) {
+        fd = open(file, O_RDWR);
+        EXPECT(fcntl(fd, F_SETLK, &second) == 0 && pwrite(fd, "yyyycc", 6, 4) == 6);
+        EXPECT(write(held[1], "", 1) == 1 && read(done[0], &byte, 1) == 1);
+        second.l_type = F_UNLCK;
+        EXPECT(fcntl(fd, F_SETLK, &second) == 0);
+        EXPECT(pread(fd, &byte, 1, 0) == 1);
+        EXPECT(close(fd) == 0);
+        _exit(0);
+    }
+    fd = open(file, O_RDWR);
+    EXPECT(fcntl(fd, F_SETLK, &first) == 0);
+    EXPECT(read(held[0], &byte, 1) == 1);
+    EXPECT(pwrite(fd, "xxxx", 4, 0) == 4);
+    first.l_type = F_UNLCK;
+    EXPECT(fcntl(fd, F_SETLK, &first) == 0);
+    EXPECT(write(done[1], "", 1) == 1);
+    expect_exit(child, 0);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "xxxxyyyycc");
+}
+
+/* What was committed at an unlock and failed is not swallowed by it. */
+static void test_unlock_fails(const char *file)
+{
+    struct rlimit limit = {.rlim_cur = 200, .rlim_max = RLIM_INFINITY};
+    struct flock lock = range(F_WRLCK, 0, 1);
+    int fd = open(file, O_RDWR);
+
+    EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && pwrite(fd, "new", 3, 0) == 3);
+    if (is_wrapped()) {
+        EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        lock.l_type = F_UNLCK;
+        EXPECT_ERROR(fcntl(fd, F_SETLK, &lock), EFBIG);
+        EXPECT(is_free(file, 0, 0));
+        lock.l_type = F_WRLCK;
+        EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+        EXPECT_ERROR(lockf(fd, F_ULOCK, 0), EFBIG);
+        EXPECT(flock(fd, LOCK_EX) == 0);
+        EXPECT_ERROR(flock(fd, LOCK_UN), EFBIG);
+        limit.rlim_cur = RLIM_INFINITY;
+        EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    }
+    EXPECT(close(fd) == 0);
+    expect_content(file, "new");
+}
+
+/* A struct that the kernel could not read, or not write. */
+static void test_bad_pointers(const char *file)
+{
+    static const int commands[] = {F_SETLK, F_SETLKW, F_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK};
+    int fd = open(file, O_RDWR);
+    char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct flock *half = (struct flock *)(pages + PAGE - 16);
+
+    EXPECT(pages != MAP_FAILED && munmap(pages + PAGE, PAGE) == 0);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        EXPECT_ERROR(fcntl(fd, commands[i], NULL), EFAULT);
+        EXPECT_ERROR(fcntl(fd, commands[i], (void *)8), EFAULT);
+        EXPECT_ERROR(fcntl(fd, commands[i], half), EFAULT);
+    }
+    *(struct flock *)pages = range(F_WRLCK, 0, 0);
+    EXPECT(mprotect(pages, PAGE, PROT_READ) == 0);
+    EXPECT_ERROR(fcntl(fd, F_GETLK, pages), EFAULT);
+    EXPECT(fcntl(fd, F_SETLK, pages) == 0);
+    EXPECT(close(fd) == 0);
+}
+
+/* fcntl(2), F_GETLK: of a lock that could be had no more than the type changes; else the one in the way is told. */
+static void test_get(const char *file)
+{
+    static const int kinds[] = {SEEK_SET, SEEK_CUR, SEEK_END};
+    struct flock found = {.l_type = F_WRLCK, .l_whence = SEEK_END, .l_start = -1, .l_len = 0};
+    int fd = open(file, O_RDWR);
+    int held[2];
+    int done[2];
+    char byte;
+    pid_t child;
+
+    EXPECT(lseek(fd, 2, SEEK_SET) == 2);
+    for (int i = 0; i < 3; i++) {
+        struct flock lock = {
+            .l_type = F_WRLCK, .l_whence = (short)kinds[i], .l_start = i == 0 ? 1 : -1, .l_len = 5};
+
+        EXPECT(fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK && lock.l_whence == kinds[i]);
+        EXPECT(lock.l_start == (i == 0 ? 1 : -1) && lock.l_len == 5);
+    }
+    EXPECT(pipe(held) == 0 && pipe(done) == 0);
+    child = fork();
+    if (child == 0) {
+        struct flock lock = range(F_WRLCK, 2, 0);
+
+        EXPECT(fcntl(open(file, O_RDWR), F_SETLK, &lock) == 0 && write(held[1], "", 1) == 1);
+        EXPECT(read(done[0], &byte, 1) == 1);
+        _exit(0);
+    }
+    EXPECT(read(held[0], &byte, 1) == 1);
+    EXPECT(fcntl(fd, F_GETLK, &found) == 0 && found.l_type == F_WRLCK && found.l_whence == SEEK_SET);
+    EXPECT(found.l_start == 2 && found.l_len == 0 && found.l_pid == child);
+    EXPECT(write(done[1], "", 1) == 1);
+    expect_exit(child, 0);
+    EXPECT(close(fd) == 0);
+}
+
+/* fcntl(2): POSIX locks go with the close of any descriptor of the file; those of a description stay. */
+static void test_first_close(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 0);
+    int fd = open(file, O_RDWR);
+
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 0));
+    EXPECT(pwrite(fd, "one", 3, 0) == 3);
+    EXPECT(close(dup(fd)) == 0 && is_free(file, 0, 0));
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 0));
+    EXPECT(dup2(0, dup(fd)) >= 0 && is_free(file, 0, 0));
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+    EXPECT(fclose(fopen(file, "r")) == 0 && is_free(file, 0, 0));
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+    EXPECT(close(open(file, O_RDONLY)) == 0 && is_free(file, 0, 0));
+    EXPECT(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+    EXPECT(close(dup(fd)) == 0 && !is_free(file, 0, 0));
+    EXPECT(close(fd) == 0 && is_free(file, 0, 0));
+    expect_content(file, "one");
+}
+
+/* ---- a handler that jumps out of a wait ---- */
+
+static sigjmp_buf out;
+
+static void jump(int signal)
+{
+    (void)signal;
+    siglongjmp(out, 1);
+}
+
+/* Another process has the file locked until something is written to the descriptor that this returns. */
+static int hold_elsewhere(const char *file, pid_t *child)
+{
+    struct flock lock = range(F_WRLCK, 0, 0);
+    int held[2];
+    int done[2];
+    char byte;
+
+    EXPECT(pipe(held) == 0 && pipe(done) == 0);
+    *child = fork();
+    if (*child == 0) {
+        EXPECT(fcntl(open(file, O_RDWR), F_SETLK, &lock) == 0 && write(held[1], "", 1) == 1);
+        EXPECT(read(done[0], &byte, 1) == 1);
+        _exit(0);
+    }
+    EXPECT(read(held[0], &byte, 1) == 1);
+    return done[1];
+}
+
+/* Makes the call; a timer jumps out of it, if it waits. */
+static void jump_out_of(int (*call)(int fd), int fd)
+{
+    struct itimerval timer = {.it_value = {.tv_usec = 20000}, .it_interval = {.tv_usec = 20000}};
+
+    EXPECT(signal(SIGALRM, jump) != SIG_ERR);
+    if (sigsetjmp(out, 1) == 0) {
+        EXPECT(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+        (void)call(fd);
+    }
+    EXPECT(signal(SIGALRM, SIG_IGN) != SIG_ERR);
+}
+
+static void test_jump_out_of_fsync(const char *file)
+{
+    pid_t child;
+    int fd = open(file, O_RDWR | O_TRUNC);
+    int done = hold_elsewhere(file, &child);
+
+    write_text(fd, "first");
+    jump_out_of(fsync, fd);
+    EXPECT(write(done, "", 1) == 1);
+    expect_exit(child, 0);
+    write_text(fd, "second");
+    EXPECT(fsync(fd) == 0);
+    child = fork(); /* nobody here shall commit that later */
+    if (child == 0) {
+        expect_content(file, "firstsecond");
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    EXPECT(close(fd) == 0);
+}
+
+static void test_jump_out_of_close(const char *file)
+{
+    pid_t program = fork();
+
+    if (program == 0) {
+        pid_t child;
+        int fd = open(file, O_RDWR | O_TRUNC);
+        int done = hold_elsewhere(file, &child);
+
+        write_text(fd, "written");
+        jump_out_of(close, fd);
+        EXPECT(write(done, "", 1) == 1);
+        expect_exit(child, 0);
+        exit(0); /* this is the last chance */
+    }
+    expect_exit(program, 0);
+    expect_content(file, "written");
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct test_case cases[] = {
+        {"count", test_count},
+        {"two_ranges", test_two_ranges},
+        {"unlock_fails", test_unlock_fails},
+        {"bad_pointers", test_bad_pointers},
+        {"get", test_get},
+        {"first_close", test_first_close},
+        {"jump_out_of_fsync", test_jump_out_of_fsync},
+        {"jump_out_of_close", test_jump_out_of_close},
+        {NULL, NULL},
+    };
+
+    return run_case(cases, argc, argv);
+}
