@@ -1,10 +1,10 @@
 /*
- * posix_spawn(3): the libc performs the file actions in the child, by calls of its own. So they are
- * written down here as they are added, and where it matters the child gets other ones: a managed
- * file is opened by us, before, and the action puts its descriptor in place; what closes all
- * descriptors leaves our private ones alone; a program without the shim gets none of these.
+ * posix_spawn(3). The libc performs the file actions in the child, by calls of its own. So where it
+ * matters the child gets other actions than the program gave: the shim opens a managed file before,
+ * and the action puts that descriptor in place; private descriptors are handed over with the
+ * program's (session_may_hand_over()), and left alone by actions that close all.
  */
-#include "interpose/interpose.h"
+#include "interpose/spawn.h"
 
 #include "guardian/guardian.h"
 #include "os/descriptor.h"
@@ -13,148 +13,11 @@
 
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
-
-enum kind { OPEN, CLOSE, DUP2, CHANGE_DIRECTORY, CHANGE_DIRECTORY_FD, CLOSE_FROM, SET_GROUP };
-
-struct action {
-    enum kind kind;
-    int fd;
-    int from;
-    int flags;
-    mode_t mode;
-    char *path;
-};
-
-/* The actions of one object of the program's, which alone uses its slot: there is no lock. */
-struct record {
-    const posix_spawn_file_actions_t *object; /* atomic; NULL: the slot is free */
-    struct action *list;
-    size_t count;
-};
-
-/* Objects in use at once; the actions of more are performed as they are. */
-enum { RECORDS_MAX = 256 };
-
-static struct record records[RECORDS_MAX];
-
-static struct record *find(const posix_spawn_file_actions_t *object)
-{
-    for (size_t i = 0; object != NULL && i < RECORDS_MAX; i++)
-        if (__atomic_load_n(&records[i].object, __ATOMIC_ACQUIRE) == object)
-            return &records[i];
-    return NULL;
-}
-
-static struct record *find_or_claim(const posix_spawn_file_actions_t *object)
-{
-    struct record *record = find(object);
-
-    for (size_t i = 0; record == NULL && i < RECORDS_MAX; i++) {
-        const posix_spawn_file_actions_t *expected = NULL;
-
-        if (__atomic_compare_exchange_n(&records[i].object, &expected, object, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED))
-            record = &records[i];
-    }
-    return record;
-}
-
-static void forget(const posix_spawn_file_actions_t *object)
-{
-    struct record *record = find(object);
-
-    if (record == NULL)
-        return;
-    for (size_t i = 0; i < record->count; i++)
-        free(record->list[i].path);
-    free(record->list);
-    record->list = NULL;
-    record->count = 0;
-    __atomic_store_n(&record->object, NULL, __ATOMIC_RELEASE);
-}
-
-/* Behind a successful action of the libc's. Returns 0 or ENOMEM. */
-static int add(const posix_spawn_file_actions_t *object, struct action action, const char *path)
-{
-    struct record *record = shim_enabled() || shim_has_sessions() ? find_or_claim(object) : NULL;
-    struct action *list;
-
-    if (record == NULL)
-        return 0;
-    list = realloc(record->list, (record->count + 1) * sizeof *list);
-    if (list == NULL)
-        return ENOMEM;
-    record->list = list;
-    action.path = path != NULL ? strdup(path) : NULL;
-    if (path != NULL && action.path == NULL)
-        return ENOMEM;
-    list[record->count++] = action;
-    return 0;
-}
-
-EXPORT int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions)
-{
-    (void)shim_enabled(); /* finds the real one */
-    forget(actions);
-    return real_posix_spawn_file_actions_init(actions);
-}
-
-EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
-{
-    (void)shim_enabled();
-    forget(actions);
-    return real_posix_spawn_file_actions_destroy(actions);
-}
-
-EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,
-                                            int flags, mode_t mode)
-{
-    int error = real_posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
-    struct action action = {.kind = OPEN, .fd = fd, .flags = flags, .mode = mode};
-    return error != 0 ? error : add(actions, action, path);
-}
-
-EXPORT int posix_spawn_file_actions_addclose(posix_spawn_file_actions_t *actions, int fd)
-{
-    int error = real_posix_spawn_file_actions_addclose(actions, fd);
-    return error != 0 ? error : add(actions, (struct action){.kind = CLOSE, .fd = fd}, NULL);
-}
-
-EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
-{
-    int error = real_posix_spawn_file_actions_adddup2(actions, from, to);
-    return error != 0 ? error : add(actions, (struct action){.kind = DUP2, .fd = to, .from = from}, NULL);
-}
-
-EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path)
-{
-    int error = real_posix_spawn_file_actions_addchdir_np(actions, path);
-    return error != 0 ? error : add(actions, (struct action){.kind = CHANGE_DIRECTORY}, path);
-}
-
-EXPORT int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd)
-{
-    int error = real_posix_spawn_file_actions_addfchdir_np(actions, fd);
-    return error != 0 ? error : add(actions, (struct action){.kind = CHANGE_DIRECTORY_FD, .fd = fd}, NULL);
-}
-
-EXPORT int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int fd)
-{
-    int error = real_posix_spawn_file_actions_addclosefrom_np(actions, fd);
-    return error != 0 ? error : add(actions, (struct action){.kind = CLOSE_FROM, .fd = fd}, NULL);
-}
-
-EXPORT int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_actions_t *actions, int fd)
-{
-    int error = real_posix_spawn_file_actions_addtcsetpgrp_np(actions, fd);
-    return error != 0 ? error : add(actions, (struct action){.kind = SET_GROUP, .fd = fd}, NULL);
-}
 
 /* The actions that the child gets in place of the recorded ones. */
 struct plan {
     posix_spawn_file_actions_t actions;
-    const struct record *record;
+    const struct spawn_record *record;
     int directory;         /* where the child is by then */
     int above;             /* all numbers that the actions name are lower */
     struct opened *opened; /* for each action */
@@ -164,7 +27,7 @@ struct plan {
     bool needs_guardian;
 };
 
-/* A descriptor that an OPEN action puts in place; the child is the session's opener. */
+/* A descriptor that an SPAWN_OPEN action puts in place; the child is the session's opener. */
 struct opened {
     int fd;            /* or -1 */
     bool is_inherited; /* the program has it */
@@ -179,14 +42,14 @@ static int close_in_child(int fd, void *context)
     return 0;
 }
 
-/* What the parent has open, and what the actions before this one have made. */
+/* Closes what the parent has open from `lowest` on, and what the first `done` actions have made. */
 static void plan_close_from(struct plan *plan, int lowest, size_t done)
 {
     void *context[] = {plan, &lowest};
 
     (void)descriptor_for_each(close_in_child, context);
     for (size_t i = 0; i < done; i++)
-        if ((plan->record->list[i].kind == OPEN || plan->record->list[i].kind == DUP2) &&
+        if ((plan->record->list[i].kind == SPAWN_OPEN || plan->record->list[i].kind == SPAWN_DUP2) &&
             plan->record->list[i].fd >= lowest)
             (void)real_posix_spawn_file_actions_addclose(&plan->actions, plan->record->list[i].fd);
 }
@@ -201,7 +64,7 @@ static void set_opener(int fd, int process)
 
 static int plan_open(struct plan *plan, size_t index)
 {
-    const struct action *action = &plan->record->list[index];
+    const struct spawn_action *action = &plan->record->list[index];
     const struct managed_request request = {plan->directory, action->path, action->flags | O_CLOEXEC,
                                             action->mode, false};
     int fd = shim_openat(&request);
@@ -233,36 +96,36 @@ static void plan_directory(struct plan *plan, int directory)
 
 static int plan_action(struct plan *plan, size_t index)
 {
-    const struct action *action = &plan->record->list[index];
+    const struct spawn_action *action = &plan->record->list[index];
 
     switch (action->kind) {
-    case OPEN:
+    case SPAWN_OPEN:
         return plan_open(plan, index);
-    case CLOSE: /* of ours it is if there is no number beyond */
+    case SPAWN_CLOSE: /* it may be a private one, if there was no number beyond to move it to */
         return descriptor_is_private(action->fd)
                    ? 0
                    : real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
-    case DUP2:
+    case SPAWN_DUP2:
         return real_posix_spawn_file_actions_adddup2(&plan->actions, action->from, action->fd);
-    case CHANGE_DIRECTORY:
+    case SPAWN_CHDIR:
         plan_directory(plan, sys_openat(plan->directory, action->path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
         return real_posix_spawn_file_actions_addchdir_np(&plan->actions, action->path);
-    case CHANGE_DIRECTORY_FD:
+    case SPAWN_FCHDIR:
         plan_directory(plan, (int)sys_fcntl(action->fd, F_DUPFD_CLOEXEC, plan->above));
         return real_posix_spawn_file_actions_addfchdir_np(&plan->actions, action->fd);
-    case CLOSE_FROM:
+    case SPAWN_CLOSEFROM:
         if (shim_has_sessions())
             plan_close_from(plan, action->fd, index);
         else
             return real_posix_spawn_file_actions_addclosefrom_np(&plan->actions, action->fd);
         return 0;
-    case SET_GROUP:
+    case SPAWN_TCSETPGRP:
         return real_posix_spawn_file_actions_addtcsetpgrp_np(&plan->actions, action->fd);
     }
     return 0;
 }
 
-/* No action is to close or replace what is ours. */
+/* Moves private descriptors out of the way of the actions, which might close or replace them. */
 static int move_private(struct session *session, void *context)
 {
     const struct plan *plan = context;
@@ -284,14 +147,14 @@ static int find_origin(const struct plan *plan, size_t count, int number)
     bool is_copied = false;
 
     while (count-- != 0) {
-        const struct action *action = &plan->record->list[count];
+        const struct spawn_action *action = &plan->record->list[count];
 
-        if ((action->kind == CLOSE && action->fd == number) ||
-            (action->kind == CLOSE_FROM && action->fd <= number))
+        if ((action->kind == SPAWN_CLOSE && action->fd == number) ||
+            (action->kind == SPAWN_CLOSEFROM && action->fd <= number))
             return -1;
-        if (action->fd != number || (action->kind != OPEN && action->kind != DUP2))
+        if (action->fd != number || (action->kind != SPAWN_OPEN && action->kind != SPAWN_DUP2))
             continue;
-        if (action->kind == OPEN)
+        if (action->kind == SPAWN_OPEN)
             return plan->opened[count].fd;
         number = action->from;
         is_copied = true;
@@ -323,10 +186,11 @@ static int inherit_one(int number, void *context)
     return 0;
 }
 
-static bool is_made(const struct record *record, int number)
+static bool is_made(const struct spawn_record *record, int number)
 {
     for (size_t i = 0; record != NULL && i < record->count; i++)
-        if ((record->list[i].kind == OPEN || record->list[i].kind == DUP2) && record->list[i].fd == number)
+        if ((record->list[i].kind == SPAWN_OPEN || record->list[i].kind == SPAWN_DUP2) &&
+            record->list[i].fd == number)
             return true;
     return false;
 }
@@ -362,15 +226,15 @@ static void plan_inheritance(struct plan *plan)
     inherit_each(plan);
 }
 
-static bool needs_plan(const struct record *record)
+static bool needs_plan(const struct spawn_record *record)
 {
     for (size_t i = 0; record != NULL && i < record->count; i++)
-        if (record->list[i].kind == OPEN || record->list[i].kind == CLOSE_FROM)
+        if (record->list[i].kind == SPAWN_OPEN || record->list[i].kind == SPAWN_CLOSEFROM)
             return true;
     return false;
 }
 
-static int make_plan(struct plan *plan, const struct record *record)
+static int make_plan(struct plan *plan, const struct spawn_record *record)
 {
     size_t count = record != NULL ? record->count : 0;
     int error;
@@ -459,7 +323,7 @@ static bool start_guardian(const struct plan *plan, int child)
     return guardian_start(child);
 }
 
-static int spawn_planned(const struct spawn *spawn, const struct record *record)
+static int spawn_planned(const struct spawn *spawn, const struct spawn_record *record)
 {
     struct plan plan = {.covered = target_loads_shim(AT_FDCWD, spawn->file, 0, spawn->environment)};
     bool is_looked_after;
@@ -477,7 +341,7 @@ static int spawn_planned(const struct spawn *spawn, const struct record *record)
 
 static int shim_spawn(struct spawn spawn)
 {
-    const struct record *record = find(spawn.actions);
+    const struct spawn_record *record = spawn_find_record(spawn.actions);
     struct shim_child child;
     pid_t own = 0;
     int saved = errno;
@@ -500,7 +364,7 @@ static int shim_spawn(struct spawn spawn)
 
 static bool is_concerned(const posix_spawn_file_actions_t *actions)
 {
-    return shim_has_sessions() || (shim_enabled() && needs_plan(find(actions)));
+    return shim_has_sessions() || (shim_enabled() && needs_plan(spawn_find_record(actions)));
 }
 
 EXPORT int posix_spawn(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,

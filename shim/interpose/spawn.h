@@ -1,0 +1,42 @@
+/*
+ * The file actions of posix_spawn(3), whose object is opaque: spawn_actions.c writes them down as the
+ * program adds them, spawn.c makes the child's from that.
+ */
+#ifndef ATOMSHIM_SPAWN_H
+#define ATOMSHIM_SPAWN_H
+
+#include "interpose/interpose.h"
+
+enum spawn_kind {
+    SPAWN_OPEN,
+    SPAWN_CLOSE,
+    SPAWN_DUP2,
+    SPAWN_CHDIR,
+    SPAWN_FCHDIR,
+    SPAWN_CLOSEFROM,
+    SPAWN_TCSETPGRP
+};
+
+struct spawn_action {
+    enum spawn_kind kind;
+    int fd;    /* the number that the action is about */
+    int from;  /* SPAWN_DUP2: what is copied */
+    int flags; /* SPAWN_OPEN */
+    mode_t mode;
+    char *path; /* SPAWN_OPEN, SPAWN_CHDIR; the record's own copy */
+};
+
+/* The actions of one of the program's objects, which alone uses its slot: there is no lock. */
+struct spawn_record {
+    const posix_spawn_file_actions_t *object; /* atomic; NULL: the slot is free */
+    struct spawn_action *list;
+    size_t count;
+};
+
+/*
+ * Returns the record of an object, which lasts until that is destroyed, or NULL: the object is NULL,
+ * or too many are in use at once, and its actions are performed as they are.
+ */
+struct spawn_record *spawn_find_record(const posix_spawn_file_actions_t *object);
+
+#endif
