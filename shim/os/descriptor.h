@@ -64,17 +64,19 @@ void descriptor_mark_inode(int fd);
 void descriptor_mark_buffer(int fd);
 
 /*
- * The opener of a session is the process that opened the file. The kernel keeps it with the
- * description of the private inode descriptor `inode` (F_SETOWN_EX, fcntl(2)), where every process
- * finds it that shares the description, after fork and exec, and where a process that gets the same
- * number later is not mistaken for it.
- *
- * descriptor_set_opener()  `process`: a pid, or DESCRIPTOR_NO_OPENER: the program that adopts the
- * session takes its place. descriptor_opener()      the pid, DESCRIPTOR_NO_OPENER, or 0: it has
- * ended, or is not in this pid namespace.
+ * The opener of a session is the process that opened the file. The kernel keeps its number with the
+ * description of the private inode descriptor `inode` (F_SETOWN_EX, fcntl(2)). Every process that
+ * shares the description finds it there, after fork and exec, and a process that gets the same
+ * number later is not mistaken for it. `process`: a pid, or DESCRIPTOR_NO_OPENER, which lets the
+ * program that adopts the session take the opener's place.
  */
 enum { DESCRIPTOR_NO_OPENER = -1 };
 void descriptor_set_opener(int inode, int process);
+
+/*
+ * Returns the pid of the opener, DESCRIPTOR_NO_OPENER, or 0 if the opener has ended or is not in
+ * this pid namespace.
+ */
 int descriptor_opener(int inode);
 
 /*

@@ -53,6 +53,23 @@ new"
     assert_equal "${lines[1]}" 'format: sized'
 }
 
+@test "a set-user-id program reads and writes the raw file" {
+    with_shim_everywhere '
+        env ATOMSHIM_PATHS=/etc/managed/ sh -c "echo sized >/etc/managed/f"
+        cp /bin/cat raw-cat
+        cp /bin/dd raw-dd
+        chmod 4755 raw-cat raw-dd
+        chmod 666 /etc/managed/f
+        as_user ATOMSHIM_PATHS=/etc/managed/ ./raw-cat /etc/managed/f >seen
+        env ATOMSHIM_DISABLE=1 cmp seen /etc/managed/f && echo raw
+        cat /etc/managed/f
+        echo new | as_user ATOMSHIM_PATHS=/etc/managed/ ./raw-dd of=/etc/managed/f status=none
+        env ATOMSHIM_DISABLE=1 cat /etc/managed/f'
+    assert_equal "$output" "raw
+sized
+new"
+}
+
 @test "the command does nothing with rights that its user does not have" {
     [ "$(id -u)" = 0 ] || skip 'needs root'
     cp "$ROOT/build/atomshim" .
