@@ -27,21 +27,6 @@ static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags
     return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.found.session->inode), mode, 0);
 }
 
-/*
- * Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called. `inside`: the export
- * may lead to a function of the program's, or of another library in front of the libc, that calls syscall() in turn.
- */
-#define CASE(number, call)                                                                                   \
-    case number:                                                                                             \
-        (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);                                       \
-        inside = true;                                                                                       \
-        result = (call);                                                                                     \
-        inside = false;                                                                                      \
-        break
-
-/* volatile: the libc's headers call its functions leaves, which never come back to us */
-static __thread volatile bool inside;
-
 /* Is this thread all of the process? A folder has a link more than two for each folder in it. */
 static bool is_only_thread(void)
 {
@@ -50,98 +35,165 @@ static bool is_only_thread(void)
     return sys_fstatat(AT_FDCWD, "/proc/self/task", &status, 0) == 0 && status.st_nlink == 3;
 }
 
-/* SHIM_PASS, or what the export returns, with errno. */
-static long by_export(long number, long a, long b, long c, long d, long e, long f)
+/*
+ * True in a thread that an export was called in by syscall(): it may lead to a function of the program's,
+ * or of another library in front of the libc, that calls syscall() in turn. Volatile: the libc's headers
+ * say that its functions are leaves, which never come back to us.
+ */
+static __thread volatile bool inside;
+
+/* Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called. */
+static int enter_export(void)
 {
-    long result;
     int cancel;
 
-    switch (number) {
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    inside = true;
+    return cancel;
+}
+
+static void leave_export(int cancel)
+{
+    inside = false;
+    (void)pthread_setcancelstate(cancel, NULL);
+}
+
+/*
+ * The calls whose exports make them, in four groups. Each function returns what the export returns, with
+ * errno, or SHIM_PASS for a number that it does not have.
+ */
+#define CASE(number, call)                                                                                   \
+    case number: {                                                                                           \
+        int cancel = enter_export();                                                                         \
+        long result = (call);                                                                                \
+        leave_export(cancel);                                                                                \
+        return result;                                                                                       \
+    }
+#define GROUP(name)                                                                                          \
+    static long name(long number, long a, long b, long c, const long rest[3])                               \
+    {                                                                                                        \
+        const long d = rest[0];                                                                              \
+        const long e = rest[1];                                                                              \
+        const long f = rest[2];                                                                              \
+        (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;                                                \
+        switch (number) {
+#define END_GROUP                                                                                            \
+    default:                                                                                                 \
+        return SHIM_PASS;                                                                                    \
+        }                                                                                                    \
+        }
+
+/* The C library's function reads the times itself; the kernel answers EFAULT. */
+static bool are_readable(long times, size_t size)
+{
+    return times == 0 || (sys_is_readable(POINTER(times)) && sys_is_readable(POINTER(times + (long)size - 8)));
+}
+
+/* clang-format off */
+GROUP(by_names)
 #ifdef SYS_open
-        CASE(SYS_open, open(POINTER(a), (int)b, (mode_t)c));
-        CASE(SYS_creat, creat(POINTER(a), (mode_t)b));
-        CASE(SYS_dup2, dup2((int)a, (int)b));
-        CASE(SYS_stat, stat(POINTER(a), POINTER(b)));
-        CASE(SYS_lstat, lstat(POINTER(a), POINTER(b)));
-        CASE(SYS_chmod, chmod(POINTER(a), (mode_t)b));
-        CASE(SYS_chown, chown(POINTER(a), (uid_t)b, (gid_t)c));
-        CASE(SYS_utime, utime(POINTER(a), POINTER(b)));
-        CASE(SYS_utimes, utimes(POINTER(a), POINTER(b)));
-        CASE(SYS_futimesat, futimesat((int)a, POINTER(b), POINTER(c)));
-        CASE(SYS_readlink, readlink(POINTER(a), POINTER(b), (size_t)c));
-        CASE(SYS_access, access(POINTER(a), (int)b));
-        CASE(SYS_link, link(POINTER(a), POINTER(b)));
+    CASE(SYS_open, open(POINTER(a), (int)b, (mode_t)c))
+    CASE(SYS_creat, creat(POINTER(a), (mode_t)b))
+    CASE(SYS_readlink, readlink(POINTER(a), POINTER(b), (size_t)c))
+    CASE(SYS_access, access(POINTER(a), (int)b))
+    CASE(SYS_link, link(POINTER(a), POINTER(b)))
 #endif
 #ifdef SYS_rename
-        CASE(SYS_rename, rename(POINTER(a), POINTER(b)));
+    CASE(SYS_rename, rename(POINTER(a), POINTER(b)))
 #endif
 #ifdef SYS_renameat
-        CASE(SYS_renameat, renameat((int)a, POINTER(b), (int)c, POINTER(d)));
+    CASE(SYS_renameat, renameat((int)a, POINTER(b), (int)c, POINTER(d)))
 #endif
-        CASE(SYS_renameat2, renameat2((int)a, POINTER(b), (int)c, POINTER(d), (unsigned)e));
-        CASE(SYS_openat, openat((int)a, POINTER(b), (int)c, (mode_t)d));
-        CASE(SYS_openat2, openat2((int)a, POINTER(b), POINTER(c), (size_t)d));
-        CASE(SYS_open_by_handle_at, open_by_handle_at((int)a, POINTER(b), (int)c));
-        CASE(SYS_truncate, truncate(POINTER(a), b));
-        CASE(SYS_ftruncate, ftruncate((int)a, b));
-        CASE(SYS_close, close((int)a));
-        CASE(SYS_close_range, close_range((unsigned)a, (unsigned)b, (int)c));
-        CASE(SYS_dup3, dup3((int)a, (int)b, (int)c));
-        CASE(SYS_fsync, fsync((int)a));
-        CASE(SYS_fdatasync, fdatasync((int)a));
-        CASE(SYS_msync, msync(POINTER(a), (size_t)b, (int)c));
-        CASE(SYS_munmap, munmap(POINTER(a), (size_t)b));
-        CASE(SYS_copy_file_range,
-             copy_file_range((int)a, POINTER(b), (int)c, POINTER(d), (size_t)e, (unsigned)f));
-        CASE(SYS_fcntl, fcntl((int)a, (int)b, c));
-        CASE(SYS_flock, flock((int)a, (int)b));
-        CASE(SYS_fstat, fstat((int)a, POINTER(b)));
-        CASE(SYS_newfstatat, fstatat((int)a, POINTER(b), POINTER(c), (int)d));
-        CASE(SYS_statx, statx((int)a, POINTER(b), (int)c, (unsigned)d, POINTER(e)));
-        CASE(SYS_fchmod, fchmod((int)a, (mode_t)b));
-        CASE(SYS_fchown, fchown((int)a, (uid_t)b, (gid_t)c));
-        /* the libc's utimensat() takes no NULL */
-        CASE(SYS_utimensat, b != 0   ? utimensat((int)a, POINTER(b), POINTER(c), (int)d)
-                            : d == 0 ? futimens((int)a, POINTER(c))
-                                     : SHIM_PASS);
-        CASE(SYS_fsetxattr, fsetxattr((int)a, POINTER(b), POINTER(c), (size_t)d, (int)e));
-        CASE(SYS_fgetxattr, fgetxattr((int)a, POINTER(b), POINTER(c), (size_t)d));
-        CASE(SYS_flistxattr, flistxattr((int)a, POINTER(b), (size_t)c));
-        CASE(SYS_fremovexattr, fremovexattr((int)a, POINTER(b)));
-        CASE(SYS_execve, execve(POINTER(a), POINTER(b), POINTER(c)));
-        CASE(SYS_execveat, execveat((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e));
-        CASE(SYS_sendmsg, sendmsg((int)a, POINTER(b), (int)c));
-        CASE(SYS_sendmmsg, sendmmsg((int)a, POINTER(b), (unsigned)c, (int)d));
-        CASE(SYS_fchmodat, fchmodat((int)a, POINTER(b), (mode_t)c, 0));
-        CASE(SYS_fchmodat2, by_fchmodat2((int)a, POINTER(b), (mode_t)c, (int)d));
-        CASE(SYS_fchownat, fchownat((int)a, POINTER(b), (uid_t)c, (gid_t)d, (int)e));
-        CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e));
-        CASE(SYS_getxattr, getxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d));
-        CASE(SYS_listxattr, listxattr(POINTER(a), POINTER(b), (size_t)c));
-        CASE(SYS_removexattr, removexattr(POINTER(a), POINTER(b)));
-        CASE(SYS_readlinkat, readlinkat((int)a, POINTER(b), POINTER(c), (size_t)d));
-        CASE(SYS_faccessat, faccessat((int)a, POINTER(b), (int)c, 0));
-        CASE(SYS_faccessat2, faccessat((int)a, POINTER(b), (int)c, (int)d));
-        CASE(SYS_linkat, linkat((int)a, POINTER(b), (int)c, POINTER(d), (int)e));
-        CASE(SYS_name_to_handle_at, name_to_handle_at((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e));
-        CASE(SYS_fstatfs, fstatfs((int)a, POINTER(b)));
-        CASE(SYS_statfs, statfs(POINTER(a), POINTER(b)));
-        CASE(SYS_ioctl, ioctl((int)a, (unsigned long)b, c));
-        CASE(SYS_fallocate, fallocate((int)a, (int)b, c, d));
-        CASE(SYS_syncfs, syncfs((int)a));
-    case SYS_sync:
-        sync();
-        return 0;
-    case SYS_exit:
-        if (!is_only_thread())
-            return SHIM_PASS;
-        _exit((int)a);
-    case SYS_exit_group:
-        _exit((int)a);
-    default:
+    CASE(SYS_renameat2, renameat2((int)a, POINTER(b), (int)c, POINTER(d), (unsigned)e))
+    CASE(SYS_openat, openat((int)a, POINTER(b), (int)c, (mode_t)d))
+    CASE(SYS_openat2, openat2((int)a, POINTER(b), POINTER(c), (size_t)d))
+    CASE(SYS_open_by_handle_at, open_by_handle_at((int)a, POINTER(b), (int)c))
+    CASE(SYS_truncate, truncate(POINTER(a), b))
+    CASE(SYS_readlinkat, readlinkat((int)a, POINTER(b), POINTER(c), (size_t)d))
+    CASE(SYS_faccessat, faccessat((int)a, POINTER(b), (int)c, 0))
+    CASE(SYS_faccessat2, faccessat((int)a, POINTER(b), (int)c, (int)d))
+    CASE(SYS_linkat, linkat((int)a, POINTER(b), (int)c, POINTER(d), (int)e))
+    CASE(SYS_name_to_handle_at, name_to_handle_at((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e))
+    CASE(SYS_statfs, statfs(POINTER(a), POINTER(b)))
+END_GROUP
+
+GROUP(by_metadata)
+#ifdef SYS_open
+    CASE(SYS_stat, stat(POINTER(a), POINTER(b)))
+    CASE(SYS_lstat, lstat(POINTER(a), POINTER(b)))
+    CASE(SYS_chmod, chmod(POINTER(a), (mode_t)b))
+    CASE(SYS_chown, chown(POINTER(a), (uid_t)b, (gid_t)c))
+    CASE(SYS_utime, are_readable(b, sizeof(struct utimbuf)) ? utime(POINTER(a), POINTER(b)) : SHIM_PASS)
+    CASE(SYS_utimes, are_readable(b, 2 * sizeof(struct timeval)) ? utimes(POINTER(a), POINTER(b)) : SHIM_PASS)
+    CASE(SYS_futimesat, are_readable(c, 2 * sizeof(struct timeval)) ? futimesat((int)a, POINTER(b), POINTER(c)) : SHIM_PASS)
+#endif
+    CASE(SYS_fstat, fstat((int)a, POINTER(b)))
+    CASE(SYS_newfstatat, fstatat((int)a, POINTER(b), POINTER(c), (int)d))
+    CASE(SYS_statx, statx((int)a, POINTER(b), (int)c, (unsigned)d, POINTER(e)))
+    CASE(SYS_fchmod, fchmod((int)a, (mode_t)b))
+    CASE(SYS_fchown, fchown((int)a, (uid_t)b, (gid_t)c))
+    CASE(SYS_fchmodat, fchmodat((int)a, POINTER(b), (mode_t)c, 0))
+    CASE(SYS_fchmodat2, by_fchmodat2((int)a, POINTER(b), (mode_t)c, (int)d))
+    CASE(SYS_fchownat, fchownat((int)a, POINTER(b), (uid_t)c, (gid_t)d, (int)e))
+    /* the libc's utimensat() takes no NULL */
+    CASE(SYS_utimensat, b != 0 ? utimensat((int)a, POINTER(b), POINTER(c), (int)d) : d == 0 ? futimens((int)a, POINTER(c)) : SHIM_PASS)
+    CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e))
+    CASE(SYS_getxattr, getxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d))
+    CASE(SYS_listxattr, listxattr(POINTER(a), POINTER(b), (size_t)c))
+    CASE(SYS_removexattr, removexattr(POINTER(a), POINTER(b)))
+    CASE(SYS_fsetxattr, fsetxattr((int)a, POINTER(b), POINTER(c), (size_t)d, (int)e))
+    CASE(SYS_fgetxattr, fgetxattr((int)a, POINTER(b), POINTER(c), (size_t)d))
+    CASE(SYS_flistxattr, flistxattr((int)a, POINTER(b), (size_t)c))
+    CASE(SYS_fremovexattr, fremovexattr((int)a, POINTER(b)))
+END_GROUP
+
+GROUP(by_descriptor)
+#ifdef SYS_dup2
+    CASE(SYS_dup2, dup2((int)a, (int)b))
+#endif
+    CASE(SYS_dup3, dup3((int)a, (int)b, (int)c))
+    CASE(SYS_close, close((int)a))
+    CASE(SYS_close_range, close_range((unsigned)a, (unsigned)b, (int)c))
+    CASE(SYS_fsync, fsync((int)a))
+    CASE(SYS_fdatasync, fdatasync((int)a))
+    CASE(SYS_syncfs, syncfs((int)a))
+    CASE(SYS_msync, msync(POINTER(a), (size_t)b, (int)c))
+    CASE(SYS_munmap, munmap(POINTER(a), (size_t)b))
+    CASE(SYS_copy_file_range, copy_file_range((int)a, POINTER(b), (int)c, POINTER(d), (size_t)e, (unsigned)f))
+    CASE(SYS_fcntl, fcntl((int)a, (int)b, c))
+    CASE(SYS_flock, flock((int)a, (int)b))
+    CASE(SYS_fstatfs, fstatfs((int)a, POINTER(b)))
+    CASE(SYS_ioctl, ioctl((int)a, (unsigned long)b, c))
+    CASE(SYS_fallocate, fallocate((int)a, (int)b, c, d))
+    CASE(SYS_ftruncate, ftruncate((int)a, b))
+END_GROUP
+
+GROUP(by_process)
+    CASE(SYS_execve, execve(POINTER(a), POINTER(b), POINTER(c)))
+    CASE(SYS_execveat, execveat((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e))
+    CASE(SYS_sendmsg, sendmsg((int)a, POINTER(b), (int)c))
+    CASE(SYS_sendmmsg, sendmmsg((int)a, POINTER(b), (unsigned)c, (int)d))
+case SYS_sync:
+    sync();
+    return 0;
+case SYS_exit:
+    if (!is_only_thread())
         return SHIM_PASS;
-    }
-    (void)pthread_setcancelstate(cancel, NULL);
+    _exit((int)a);
+case SYS_exit_group:
+    _exit((int)a);
+END_GROUP
+/* clang-format on */
+
+/* SHIM_PASS, or what the export returns, with errno. */
+static long by_export(long number, const long words[6])
+{
+    static long (*const groups[])(long number, long a, long b, long c, const long rest[3]) = {
+        by_names, by_metadata, by_descriptor, by_process};
+    long result = SHIM_PASS;
+
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0] && result == SHIM_PASS; i++)
+        result = groups[i](number, words[0], words[1], words[2], words + 3);
     return result;
 }
 
@@ -195,7 +247,7 @@ EXPORT long syscall(long number, ...)
     if (shim_is_quiet() && refuses(number, words))
         return shim_result(-EPERM);
     if (!inside && shim_is_at_work())
-        result = by_export(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+        result = by_export(number, words);
     if (result == SHIM_PASS)
         result = real_syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);
     return result;

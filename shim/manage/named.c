@@ -91,7 +91,7 @@ int named_matches(const struct named *named, int fd, const char *name)
         match = matches_without_proc(named, fd, name != NULL, path);
     else if (n < 0 && named_is_transient((int)n))
         match = (int)n;
-    else if (n < 0)
+    else if (n < 0 && n != -ENAMETOOLONG)
         log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
                  log_errno((int)n));
     else if (n > 0 && path[0] == '/')

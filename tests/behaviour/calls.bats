@@ -46,6 +46,26 @@ more() {
     done
 }
 
+@test "I6 loaded without a pattern: one system call at open, and files that hold an image are recognised" {
+    needs strace
+    cd "$BATS_TEST_TMPDIR" || return
+    echo content >outside
+    local pattern=''
+    assert_equal "$(more ': <outside')" 100 'open, dup2, close'
+    assert_equal "$(more ': >>outside')" 100 'open for writing, dup2, close'
+    assert_equal "$(more ': >new$i')" 100 'created'
+    assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
+    wrapped sh -c 'echo managed >"$MANAGED/file"'
+    unset ATOMSHIM_PATHS
+    for way in unset empty; do
+        [ $way = unset ] || export ATOMSHIM_PATHS=''
+        assert_equal "$(LD_PRELOAD=$BUILT/libatomshim.so head -n 1 "$MANAGED/file")" managed "read, $way"
+        LD_PRELOAD=$BUILT/libatomshim.so sh -c 'echo "$1" >>"$MANAGED/file"' sh $way
+        assert_equal "$(LD_PRELOAD=$BUILT/libatomshim.so stat -c %s "$MANAGED/file")" "$(payload "$MANAGED/file" | wc -c)" "size, $way"
+    done
+    assert_equal "$(payload "$MANAGED/file")" $'managed\nunset\nempty' 'written'
+}
+
 @test "I6 with a pattern that every name could match two, to write by a path of several components four, by a symbolic link five" {
     needs strace
     cd "$BATS_TEST_TMPDIR" || return

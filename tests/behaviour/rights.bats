@@ -143,7 +143,7 @@ killed_renames() {
 }
 
 @test "a rename onto a managed file, killed at any call: no content under a mode that is wider than its own" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     killed_renames 644 640
     killed_renames 600 664
     killed_renames 4755 755
@@ -151,7 +151,7 @@ killed_renames() {
 }
 
 @test "a rename that fails leaves the old content and the old mode, wherever it fails" {
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
+    needs strace
     for call in unlinkat pwrite64 fdatasync fchmod; do
         rm -rf "$MANAGED" && mkdir "$MANAGED"
         wrapped sh -c 'echo old >"$1"' sh "$MANAGED/file"
@@ -182,8 +182,8 @@ killed_renames() {
 
 @test "an access control list goes with the mode: a rename shows the new content to nobody whom the new file left out" {
     needs_root
-    "$ROOT/scripts/bootstrap" faults >/dev/null 2>&1 || skip 'needs strace, and it cannot be installed'
-    "$ROOT/scripts/bootstrap" test >/dev/null 2>&1 || skip 'needs setfacl, and it cannot be installed'
+    needs strace
+    needs setfacl
     : >probe
     setfacl -m u:65534:rw probe 2>/dev/null || skip 'needs a file system with access control lists'
     give() { setfacl -m u:65534:rw "$MANAGED/file"; }

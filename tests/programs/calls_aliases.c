@@ -231,6 +231,9 @@ static void test_open_by_handle_at(const char *file)
     EXPECT(close(fd) == 0);
     expect_stored(file, "new");
     EXPECT_ERROR(open_by_handle_at(-1, &of.handle, O_RDONLY), EBADF);
+    directory = open(file, O_RDWR); /* any descriptor of the file system will do, the file's own, too */
+    fd = open_by_handle_at(directory, &of.handle, O_RDONLY);
+    EXPECT(directory >= 0 && fd >= 0 && close(fd) == 0 && close(directory) == 0);
 }
 
 /* ---- cancellation ---- */

@@ -326,9 +326,131 @@ static void test_truncate64(const char *file)
     check_truncate(truncate64, file);
 }
 
+/* An open that fails creates nothing, whatever it is that fails. */
+static void test_created_or_not(const char *file)
+{
+    const char *made = sibling(file, ".made");
+    struct stat status;
+    struct rlimit limit;
+    struct rlimit few;
+    int fd = dup(0);
+
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && fd >= 0);
+    for (int i = 0; i < 4; i++) { /* with no number left, and with a few */
+        few = (struct rlimit){(rlim_t)(fd + i), limit.rlim_max};
+        EXPECT(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        for (int flags = O_RDWR; flags != 0; flags = flags == O_RDWR ? O_WRONLY | O_EXCL : 0) {
+            int opened = open(made, flags | O_CREAT, 0600);
+
+            EXPECT(opened >= 0 || errno == EMFILE);
+            EXPECT((opened >= 0) == (i > 1));
+            EXPECT((lstat(made, &status) == 0) == (opened >= 0));
+            EXPECT(opened < 0 || (close(opened) == 0 && unlink(made) == 0));
+        }
+        EXPECT(i > 1 || fopen(made, "w") == NULL);
+        EXPECT(i > 1 || lstat(made, &status) != 0);
+    }
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0 && close(fd) == 0);
+}
+
+/* Without a way to get more numbers an open may fail for want of those that the shim needs: it leaves nothing, either. */
+static void test_no_numbers(const char *file)
+{
+    const char *made = sibling(file, ".made");
+    struct stat status;
+    int child = fork();
+
+    EXPECT(child >= 0);
+    for (int numbers = 16; child == 0 && numbers >= 3; numbers--) {
+        const struct rlimit few = {(rlim_t)numbers, (rlim_t)numbers};
+        int fd;
+
+        EXPECT(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        fd = open(made, O_RDWR | O_CREAT | O_EXCL, 0600);
+        EXPECT(fd >= 0 || errno == EMFILE);
+        EXPECT((lstat(made, &status) == 0) == (fd >= 0));
+        EXPECT(fd < 0 || (close(fd) == 0 && unlink(made) == 0));
+    }
+    if (child == 0)
+        _exit(0);
+    EXPECT(waitpid(child, &child, 0) > 0 && child == 0);
+}
+
+/* A file whose path is longer than PATH_MAX can be made and written by its name, in a folder that has a shorter one. */
+static void test_long_path(const char *file)
+{
+    static const char folder[] = "a-folder-with-a-name-of-some-length-so-that-not-too-many-are-needed";
+    const char *top = sibling(file, ".folder");
+    int home = open(".", O_PATH | O_DIRECTORY);
+    char name[200];
+    char here[PATH_MAX];
+    char text[8] = "";
+    int depth = 0;
+    int fd;
+
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    EXPECT(home >= 0 && mkdir(top, 0700) == 0 && chdir(top) == 0);
+    for (; getcwd(here, sizeof here) != NULL && strlen(here) + sizeof name < PATH_MAX; depth++)
+        EXPECT(mkdir(folder, 0700) == 0 && chdir(folder) == 0);
+    EXPECT(getcwd(here, sizeof here) != NULL);
+    fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    EXPECT(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
+    EXPECT_ERROR(open(name, O_WRONLY | O_CREAT | O_EXCL, 0600), EEXIST);
+    fd = open(name, O_RDWR | O_CREAT, 0600);
+    EXPECT(fd >= 0 && read(fd, text, sizeof text) == 3 && close(fd) == 0);
+    EXPECT(unlink(name) == 0);
+    for (; depth > 0; depth--)
+        EXPECT(chdir("..") == 0 && rmdir(folder) == 0);
+    EXPECT(fchdir(home) == 0 && close(home) == 0 && rmdir(top) == 0);
+}
+
+#ifndef F_CREATED_QUERY
+#define F_CREATED_QUERY (1024 + 4)
+#endif
+
+/* fcntl(2): did this open make the file? Since Linux 6.12. */
+static void test_created_query(const char *file)
+{
+    const char *made = sibling(file, ".made");
+    int fd = open(file, O_RDWR | O_CREAT, 0600);
+
+    EXPECT(fd >= 0);
+    if (fcntl(fd, F_CREATED_QUERY) < 0) {
+        EXPECT(errno == EINVAL && close(fd) == 0);
+        return;
+    }
+    EXPECT(fcntl(fd, F_CREATED_QUERY) == 0 && close(fd) == 0);
+    for (int flags = O_RDONLY; flags <= O_RDWR; flags++) {
+        fd = open(made, flags | O_CREAT, 0600);
+        EXPECT(fd >= 0 && fcntl(fd, F_CREATED_QUERY) == 1 && close(fd) == 0);
+        EXPECT(unlink(made) == 0);
+    }
+}
+
+/* Programs that ask for O_DIRECT get a descriptor; what it is good for is the kernel's secret. */
+static void test_direct(const char *file)
+{
+    static _Alignas(4096) char block[4096];
+    int fd = open(file, O_RDWR | O_DIRECT);
+
+    if (fd < 0) {
+        EXPECT(!is_wrapped() && errno == EINVAL); /* this file system has no such thing */
+        return;
+    }
+    memset(block, 'b', sizeof block);
+    EXPECT(pwrite(fd, block, sizeof block, 0) == sizeof block && close(fd) == 0);
+    EXPECT(status_of(file).st_size == sizeof block);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
+        {"created-or-not", test_created_or_not},
+        {"no-numbers", test_no_numbers},
+        {"long-path", test_long_path},
+        {"created-query", test_created_query},
+        {"direct", test_direct},
         {"open", test_open},
         {"open64", test_open64},
         {"openat", test_openat},

@@ -100,11 +100,29 @@ static void test_exit(const char *file)
     expect_content(file, "exit");
 }
 
+/* The kernel answers for pointers that lead nowhere, where a libc's function would read them. */
+static void test_bad_pointers(const char *file)
+{
+#ifdef SYS_utimes
+    EXPECT_ERROR(syscall(SYS_utimes, file, 16), EFAULT);
+    EXPECT_ERROR(syscall(SYS_utime, file, 16), EFAULT);
+    EXPECT_ERROR(syscall(SYS_futimesat, AT_FDCWD, file, 16), EFAULT);
+    EXPECT(syscall(SYS_utimes, file, NULL) == 0 && syscall(SYS_utime, file, NULL) == 0);
+#endif
+    EXPECT_ERROR(syscall(SYS_utimensat, AT_FDCWD, file, 16, 0), EFAULT);
+    EXPECT_ERROR(syscall(SYS_openat, AT_FDCWD, 16, O_RDWR | O_CREAT, 0600), EFAULT);
+    EXPECT_ERROR(syscall(SYS_renameat2, AT_FDCWD, file, AT_FDCWD, 16, 0), EFAULT);
+    EXPECT_ERROR(syscall(SYS_linkat, AT_FDCWD, file, AT_FDCWD, 16, 0), EFAULT);
+    EXPECT_ERROR(syscall(SYS_statx, AT_FDCWD, file, 0, STATX_SIZE, 16), EFAULT);
+    EXPECT_ERROR(syscall(SYS_newfstatat, AT_FDCWD, file, 16, 0), EFAULT);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
         {"syscall", test_syscall},
         {"openat2", test_openat2},
+        {"bad-pointers", test_bad_pointers},
         {"cancellation", test_cancellation},
         {"exit", test_exit},
         {NULL, NULL},
