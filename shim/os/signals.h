@@ -16,13 +16,16 @@ struct signals_held {
     bool pending;    /* the program's own signal was pending already */
 };
 
-/* Blocks `signal` in this thread. Release it soon with signals_release(). */
+/*
+ * Blocks `signal` in this thread. Release it soon with signals_release(). Only one that was blocked before can be pending: any
+ * other is delivered before this returns (signal(7)).
+ */
 static inline struct signals_held signals_hold(int signal)
 {
     struct signals_held held = {.signal = (uint64_t)1 << (signal - 1)};
 
     (void)SYS_CALL(SYS_rt_sigprocmask, SIG_BLOCK, &held.signal, &held.before, sizeof held.before, 0, 0);
-    held.pending = sys_is_signal_pending(held.signal);
+    held.pending = (held.before & held.signal) != 0 && sys_is_signal_pending(held.signal);
     return held;
 }
 

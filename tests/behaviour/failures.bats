@@ -162,3 +162,26 @@ for i in range(25):
     assert_equal "$(cksum <"$file")" "$(seq 100000 | cksum)"
     assert_equal "$(inode "$file")" "$before"
 }
+
+@test "I7 a commit beyond RLIMIT_FSIZE: EFBIG and no signal; the program's own pending SIGXFSZ stays" {
+    printf old >"$MANAGED/limited"
+    run --separate-stderr wrapped python3 -S - "$MANAGED/limited" <<'PY'
+import errno, os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # python ignores it
+for own in False, True:
+    if own:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXFSZ])
+        os.kill(os.getpid(), signal.SIGXFSZ)
+    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"x" * 5000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    try:
+        os.close(fd)
+    except OSError as error:
+        print(errno.errorcode[error.errno], signal.SIGXFSZ in signal.sigpending())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+PY
+    assert_equal "$output" "EFBIG False
+EFBIG True"
+    assert_equal "$(payload "$MANAGED/limited")" old
+}
