@@ -25,27 +25,16 @@
  *   #atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000008192
  *   start=1c291ca3 .......................head=6a7d9e51
  *
- * A note is an extended attribute of the file while its footer is on its way to the disk. ext4 may have the size that the
- * footer gives the file on disk before the footer; then there are zeros, and the note says how many bytes of the file count:
- *
- *   0000000000000000017 0000000000000016512 1c291ca3 7ce9af25
- *
- * plain bytes, the file's size with the footer, the plain bytes' checksum (as `data` above), CRC-32C of all before it. It
- * counts only in a file of that size, with those plain bytes, that has nothing but zeros behind them.
- *
  * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE, so that st_size alone tells that
  * nearly every other file is none, without a system call.
  */
 #ifndef ATOMSHIM_IMAGE_H
 #define ATOMSHIM_IMAGE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "format/line.h"
 
 enum {
     IMAGE_HEADER_SIZE = 128,
-    IMAGE_NOTE_SIZE = 57,
     IMAGE_START_SIZE = 512,
     IMAGE_MARK_OFFSET = 126,
     IMAGE_PAGE = 4096,
@@ -76,21 +65,6 @@ struct image_footer {
     bool has_start;     /* false if an older version wrote it: there is no start_crc */
 };
 
-/* It is small enough to lie in an inode of 256 bytes, ext4's default. */
-#define IMAGE_NOTE_NAME "user.atomshim"
-
-struct image_note {
-    uint64_t plain_size;
-    uint64_t file_size; /* with the footer */
-    uint32_t plain_crc; /* crc32c_mixed() */
-};
-
-enum image_kind {
-    IMAGE_ABSENT, /* does not look like one of ours */
-    IMAGE_TORN,   /* looks like one of ours, but its CRC or a field is wrong */
-    IMAGE_VALID,
-};
-
 /* Writes the 128 bytes of a header. All numbers must be below IMAGE_NUMBER_MAX. */
 void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_header *header);
 
@@ -104,10 +78,6 @@ enum image_kind image_decode_header(const char *bytes, size_t size, struct image
 /* The same two for a footer. */
 void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_footer *footer);
 enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer);
-
-/* The same two for a note; IMAGE_VALID only if the plain bytes leave room for a footer. */
-void image_encode_note(char bytes[IMAGE_NOTE_SIZE], const struct image_note *note);
-enum image_kind image_decode_note(const char *bytes, size_t size, struct image_note *note);
 
 /* True if a file of this size (st_size) can be in the sized format, or on its way there. */
 static inline bool image_size_possible(uint64_t file_size)

@@ -1,13 +1,20 @@
 #include "store/calls.h"
 
+static int statx_descriptor(int fd, struct statx *status)
+{
+    return (int)SYS_CALL(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, status, 0);
+}
+
 struct store_calls store_calls = {
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .pwritev = sys_pwritev,
     .fdatasync = sys_fdatasync,
+    .fsync = sys_fsync,
     .ftruncate = sys_ftruncate,
     .fallocate = sys_fallocate,
     .fstat = sys_fstat,
+    .statx = statx_descriptor,
     .lseek = sys_lseek,
     .prlimit = sys_prlimit,
     .fcntl = sys_fcntl,

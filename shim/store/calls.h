@@ -14,9 +14,11 @@ struct store_calls {
     ssize_t (*pwrite)(int fd, const void *buffer, size_t size, uint64_t offset);
     ssize_t (*pwritev)(int fd, const struct iovec *pieces, int count, uint64_t offset);
     int (*fdatasync)(int fd);
+    int (*fsync)(int fd);
     int (*ftruncate)(int fd, uint64_t size);
     int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t size);
     int (*fstat)(int fd, struct stat *status);
+    int (*statx)(int fd, struct statx *status);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*prlimit)(int resource, const void *new_limit, void *old_limit);
     long (*fcntl)(int fd, int command, long argument);

@@ -1,8 +1,7 @@
 /* The writing half of store.h. The caller holds the exclusive lock throughout. */
-#include "store/store.h"
+#include "store/internal.h"
 
 #include "format/crc32c.h"
-#include "os/scratch.h"
 #include "store/calls.h"
 
 #include <errno.h>
@@ -277,18 +276,22 @@ fail:
  */
 static bool set_note(const struct commit *commit, uint64_t file_size)
 {
-    char bytes[IMAGE_NOTE_SIZE];
+    char bytes[RECORD_NOTE_SIZE];
+    uint64_t block;
+    struct record note = {.word = RECORD_NOTE,
+                          .size = commit->live.size,
+                          .other = file_size,
+                          .crc = commit->live.payload_crc,
+                          .identity = store_identity(commit->inode, &block)};
 
-    image_encode_note(bytes, &(struct image_note){.plain_size = commit->live.size,
-                                                  .file_size = file_size,
-                                                  .plain_crc = commit->live.payload_crc});
-    return STORE_RETRY(store_calls.fsetxattr(commit->inode, IMAGE_NOTE_NAME, bytes, sizeof bytes, 0)) == 0;
+    return record_encode(bytes, &note) != 0 &&
+           STORE_RETRY(store_calls.fsetxattr(commit->inode, RECORD_NAME, bytes, sizeof bytes, 0)) == 0;
 }
 
 /* One that stays is overwritten by the next first commit, and ignored by readers. */
 static void remove_note(const struct commit *commit)
 {
-    (void)STORE_RETRY(store_calls.fremovexattr(commit->inode, IMAGE_NOTE_NAME));
+    (void)STORE_RETRY(store_calls.fremovexattr(commit->inode, RECORD_NAME));
 }
 
 /*
@@ -458,6 +461,14 @@ static int attempt(struct commit *commit)
     if (error != 0)
         return error;
     if (commit->live.kind == STORE_PLAIN) {
+        if (commit->live.unsettled) {
+            error = store_recover(commit->inode, commit->sync);
+            if (error == 0)
+                error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
+            if (error != 0)
+                return error;
+            commit->file_size = commit->live.size;
+        }
         if (commit->live.twin != 0 || commit->live.blank)
             error = drop_remains(commit);
         return error == 0 ? first_commit(commit) : error;

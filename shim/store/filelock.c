@@ -253,3 +253,10 @@ bool filelock_is_anothers(int fd)
     return get_lock(fd, F_OFD_GETLK, F_WRLCK, 0, &found) == 0 && found.l_type != F_UNLCK &&
            found.l_pid != sys_getpid() && for_each_info_line(fd, is_lock, NULL) == 0;
 }
+
+bool filelock_is_write_locked(int fd)
+{
+    struct flock found;
+
+    return get_lock(fd, F_OFD_GETLK, F_RDLCK, 0, &found) == 0 && found.l_type != F_UNLCK;
+}

@@ -73,6 +73,9 @@ bool filelock_is_posix_holder(int fd);
 /* True if others cannot lock the file of `fd` for a POSIX lock of this process's. */
 bool filelock_is_posix_obstacle(int fd);
 
+/* True if somebody, not through the description of `fd`, holds a lock that excludes readers. Readable `fd`; takes no lock. */
+bool filelock_is_write_locked(int fd);
+
 /* True if another process has a lock on the file of `fd`, and nobody took one through the description of `fd`. */
 bool filelock_is_anothers(int fd);
 

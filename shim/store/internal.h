@@ -2,6 +2,9 @@
 #ifndef ATOMSHIM_STORE_INTERNAL_H
 #define ATOMSHIM_STORE_INTERNAL_H
 
+#include "format/record.h"
+#include "format/redo.h"
+#include "os/scratch.h"
 #include "store/store.h"
 
 /* What one attempt to read may come to, besides 0 and a negative errno. */
@@ -33,6 +36,36 @@ struct attempt {
 
 /* An attempt of depth SIZE takes a payload that is longer for what its header says. */
 #define SIZE_CHECKED ((uint64_t)1 << 20)
+
+/* The record of a file, as it was found. */
+struct held_record {
+    struct record record; /* RECORD_NONE if there is none, or if it belongs to another inode */
+    size_t size;          /* of the attribute, whatever it holds; 0: there is none */
+    bool possible;        /* the file system has such attributes */
+    struct scratch scratch;
+};
+
+/* Reads the record of `inode`. Returns 0, or a negative errno; after 0 it is to be given back. */
+int store_record_take(int inode, struct held_record *held);
+void store_record_give(struct held_record *held);
+
+/* Returns 0 if the attribute is still the one that was found, CHANGED if not, or a negative errno. */
+int store_record_confirm(int inode, const struct held_record *held);
+
+/* What records of `inode` name as theirs. Sets *block to the size of the file system's blocks. */
+uint32_t store_identity(int inode, uint64_t *block);
+
+/*
+ * Fills attempt->image for a file whose record is a REDO or BACK, and the target. Sets *state to what the file's bytes are, but
+ * not for the depth SIZE. Returns 0, CHANGED, or a negative errno.
+ */
+int store_try_redo(const struct attempt *attempt, const struct held_record *held, enum redo_state *state);
+
+/* Returns CHANGED while a commit may be under way that no record protects, 0 else. */
+int store_try_unprotected(const struct attempt *attempt, const struct held_record *held);
+
+/* Writes to a target. Returns 0 or a negative errno. */
+int store_write_target(int target, const char *bytes, size_t size, uint64_t offset);
 
 /* True if all `size` bytes, at least one, are zero. */
 bool store_is_zero(const char *bytes, size_t size);

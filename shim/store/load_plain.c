@@ -4,8 +4,6 @@
 #include "format/crc32c.h"
 #include "store/calls.h"
 
-#include <errno.h>
-
 /* Returns true if there is a complete image at this twin place now. */
 static bool has_image(const struct attempt *attempt, uint64_t place)
 {
@@ -20,17 +18,10 @@ static bool has_image(const struct attempt *attempt, uint64_t place)
            store_try_image(&look, &header, place, place) == 0;
 }
 
-/* True for the errors of getxattr that mean: there is no note. */
-static bool is_without_note(ssize_t error)
-{
-    return error == -ENODATA || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
-           error == -EACCES || error == -ERANGE;
-}
-
 /* Returns 0 if the note counts for these bytes, CHANGED if it does not, or a negative errno. */
-static int check_note(const struct attempt *attempt, const struct image_note *note)
+static int check_note(const struct attempt *attempt, const struct record *note)
 {
-    uint64_t rest = (uint64_t)attempt->status.st_size - note->plain_size;
+    uint64_t rest = (uint64_t)attempt->status.st_size - note->size;
     struct attempt look = *attempt;
     uint32_t crc;
     int error;
@@ -39,11 +30,11 @@ static int check_note(const struct attempt *attempt, const struct image_note *no
         return 0;
     if (attempt->depth == COPY)
         look.depth = VERIFY;
-    error = store_read_bytes(&look, 0, note->plain_size, &crc);
-    if (error == 0 && crc != note->plain_crc)
+    error = store_read_bytes(&look, 0, note->size, &crc);
+    if (error == 0 && crc != note->crc)
         return CHANGED;
     if (error == 0)
-        error = store_read_bytes(&look, note->plain_size, rest, &crc);
+        error = store_read_bytes(&look, note->size, rest, &crc);
     if (error == 0 && crc != crc32c_zeros(0, (rest + WORD_MASK) & ~WORD_MASK))
         return CHANGED;
     return error;
@@ -52,26 +43,20 @@ static int check_note(const struct attempt *attempt, const struct image_note *no
 /*
  * The file ends in zeros. They are no content if a first commit's note says that it made the file longer than these plain
  * bytes: a power cut leaves then the size without the footer (ext4), or zeros up to the end of a block (xfs). Whatever
- * anybody else has written there since is not cut off. Returns 0, and changes attempt->image if the note counts; CHANGED, or
- * a negative errno.
+ * anybody else has written there since is not cut off. Returns 0, and changes attempt->image if the note counts; or a negative
+ * errno.
  */
-static int heed_note(const struct attempt *attempt)
+static int heed_note(const struct attempt *attempt, const struct record *note)
 {
-    char bytes[IMAGE_NOTE_SIZE + 1];
     uint64_t size = (uint64_t)attempt->status.st_size;
-    struct image_note note;
-    ssize_t n = STORE_RETRY(store_calls.fgetxattr(attempt->inode, IMAGE_NOTE_NAME, bytes, sizeof bytes));
     int error;
 
-    if (n < 0)
-        return is_without_note(n) ? 0 : (int)n;
-    if (image_decode_note(bytes, (size_t)n, &note) != IMAGE_VALID || size <= note.plain_size ||
-        size > note.file_size)
+    if (note->word != RECORD_NOTE || size <= note->size || size > note->other)
         return 0;
-    error = check_note(attempt, &note);
+    error = check_note(attempt, note);
     if (error == 0)
         *attempt->image = (struct store_image){
-            .kind = STORE_PLAIN, .size = note.plain_size, .payload_crc = note.plain_crc, .blank = true};
+            .kind = STORE_PLAIN, .size = note->size, .payload_crc = note->crc, .blank = true};
     return error == CHANGED ? 0 : error;
 }
 
@@ -117,7 +102,7 @@ static int try_first_commit(const struct attempt *attempt, const struct image_fo
 }
 
 /* Looks at how the file ends: a footer, or zeros with a note. As store_try_plain(). */
-static int try_end(const struct attempt *attempt)
+static int try_end(const struct attempt *attempt, const struct record *record)
 {
     uint64_t file_size = (uint64_t)attempt->status.st_size;
     char bytes[IMAGE_HEADER_SIZE];
@@ -132,7 +117,7 @@ static int try_end(const struct attempt *attempt)
     if (size == sizeof bytes && image_decode_footer(bytes, size, &footer) == IMAGE_VALID &&
         footer.plain_size <= footer.twin && footer.twin < file_size)
         return try_first_commit(attempt, &footer);
-    return size != 0 && store_is_zero(bytes, size) ? heed_note(attempt) : 0;
+    return size != 0 && store_is_zero(bytes, size) ? heed_note(attempt, record) : 0;
 }
 
 /* Looks again: a first commit may have begun meanwhile, or come and gone. As store_try_plain(). */
@@ -154,14 +139,27 @@ static int confirm(const struct attempt *attempt)
     return error;
 }
 
-int store_try_plain(const struct attempt *attempt)
+/* The bytes are read: are they those that the record tells of? */
+static void compare_with_record(const struct attempt *attempt, const struct record *record)
+{
+    struct store_image *image = attempt->image;
+
+    image->record = record->word;
+    if (record->word != RECORD_IDLE && record->word != RECORD_KEPT && record->word != RECORD_BUSY)
+        return;
+    image->generation = record->generation;
+    image->unsettled = record->word == RECORD_BUSY;
+    image->edited =
+        attempt->depth > LOOK && (image->size != record->size || image->payload_crc != record->crc);
+}
+
+/* The file's bytes are the content, as many as image->size says, or a footer tells of another content. */
+static int try_bytes(const struct attempt *attempt, const struct held_record *held)
 {
     struct store_image *image = attempt->image;
     uint32_t noted_crc;
-    int error;
+    int error = try_end(attempt, &held->record);
 
-    *image = (struct store_image){.kind = STORE_PLAIN, .size = (uint64_t)attempt->status.st_size};
-    error = try_end(attempt);
     if (error != 0 || image->kind == STORE_SIZED)
         return error;
     noted_crc = image->payload_crc;
@@ -169,5 +167,37 @@ int store_try_plain(const struct attempt *attempt)
         error = store_read_bytes(attempt, 0, image->size, &image->payload_crc);
     if (error == 0 && image->blank && image->payload_crc != noted_crc)
         error = CHANGED;
-    return error == 0 ? confirm(attempt) : error;
+    if (error == 0)
+        error = store_try_unprotected(attempt, held);
+    if (error == 0)
+        compare_with_record(attempt, &held->record);
+    return error;
+}
+
+static int try_with_record(const struct attempt *attempt, const struct held_record *held)
+{
+    enum record_word word = held->record.word;
+    enum redo_state state;
+    int error;
+
+    *attempt->image = (struct store_image){.kind = STORE_PLAIN, .size = (uint64_t)attempt->status.st_size};
+    if (word == RECORD_REDO || word == RECORD_BACK)
+        error = store_try_redo(attempt, held, &state);
+    else
+        error = try_bytes(attempt, held);
+    if (error == 0 && attempt->image->kind == STORE_PLAIN)
+        error = confirm(attempt);
+    return error == 0 ? store_record_confirm(attempt->inode, held) : error;
+}
+
+int store_try_plain(const struct attempt *attempt)
+{
+    struct held_record held;
+    int error = store_record_take(attempt->inode, &held);
+
+    if (error != 0)
+        return error;
+    error = try_with_record(attempt, &held);
+    store_record_give(&held);
+    return error;
 }

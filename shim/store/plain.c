@@ -1,24 +1,85 @@
 /*
- * The plain format: for files that programs without the shim must read. One write of the whole payload over
- * the old one. A kill cannot cut it, since a process of its own makes it; a power cut can.
+ * Commits to the plain format: for files that programs without the shim must read. The record (record.h) of the file says what
+ * is under way; tests/model/plain_model.py shows why no kill and no power cut leaves a mixture:
+ *
+ *   set REDO; fsync; cut, and one pwrite over the old bytes; fdatasync; set IDLE
  */
-#include "store/store.h"
+#include "store/internal.h"
 
+#include "format/crc32c.h"
 #include "store/calls.h"
 
 #include <errno.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <string.h>
+
+/* A commit, or the recovery of one. */
+struct plain_commit {
+    int inode;
+    bool sync;
+    uint64_t generation; /* of the record that is there, then of ours */
+    uint32_t identity;
+    uint64_t block;
+    uint64_t file_size;
+    struct scratch record; /* of ours, encoded */
+    size_t record_size;
+    struct scratch pieces; /* of the file, behind the old content, if that is kept */
+    struct store_payload old;
+    bool announced; /* there is a record of the write that is under way */
+    bool has_redo;  /* and it protects that */
+};
+
+/*
+ * An old content of at most so many bytes is kept, to be written back if the disk fails. ATTEMPTS: at a commit during which
+ * somebody without the lock cuts the file off.
+ */
+enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
+
+/* A larger old content is not worth its sums, unless the new one is of its kind. */
+#define SUMMED_MAX ((uint64_t)64 << 20)
 
 /* A kernel signal set: all signals blocked. */
 static const uint64_t all_signals = ~(uint64_t)0;
 
-/* What a kill must not part: the write over the old bytes, and the cut that takes away what is left of them. */
+static int flush_data(const struct plain_commit *commit)
+{
+    return commit->sync ? (int)STORE_RETRY(store_calls.fdatasync(commit->inode)) : 0;
+}
+
+/* The attribute, too. */
+static int flush_all(const struct plain_commit *commit)
+{
+    return commit->sync ? (int)STORE_RETRY(store_calls.fsync(commit->inode)) : 0;
+}
+
+static int set_attribute(const struct plain_commit *commit, const void *value, size_t size)
+{
+    return (int)STORE_RETRY(store_calls.fsetxattr(commit->inode, RECORD_NAME, value, size, 0));
+}
+
+/* Sets a record of one line. Returns 0 or a negative errno. */
+static int set_line(const struct plain_commit *commit, enum record_word word, uint64_t size, uint32_t crc)
+{
+    char line[RECORD_LINE_MAX];
+    struct record record = {.word = word,
+                            .generation = commit->generation,
+                            .size = size,
+                            .crc = crc,
+                            .identity = commit->identity};
+    size_t length = record_encode(line, &record);
+
+    return length != 0 ? set_attribute(commit, line, length) : -EFBIG;
+}
+
+/* What a kill must not part for a reader without the shim: the cut, and the write over the old bytes. */
 static int overwrite(int inode, const struct store_payload *payload, uint64_t file_size)
 {
     uint64_t done = 0;
+    int error = payload->size < file_size ? (int)STORE_RETRY(store_calls.ftruncate(inode, payload->size)) : 0;
 
-    while (done < payload->size) { /* once, but where the kernel stops short: 2 GiB, a full disk */
+    while (error == 0 &&
+           done < payload->size) { /* once, but where the kernel stops short: 2 GiB, a full disk */
         struct iovec piece = {(char *)payload->bytes + done, payload->size - done};
         ssize_t n = STORE_RETRY(store_calls.pwritev(inode, &piece, 1, done));
 
@@ -26,7 +87,7 @@ static int overwrite(int inode, const struct store_payload *payload, uint64_t fi
             return n < 0 ? (int)n : -ENOSPC;
         done += (uint64_t)n;
     }
-    return payload->size < file_size ? (int)STORE_RETRY(store_calls.ftruncate(inode, payload->size)) : 0;
+    return error;
 }
 
 /*
@@ -59,39 +120,298 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
     return error;
 }
 
-/* One call that a kill does not cut: a write inside one page, or nothing but the cut. */
+/* True for one call that a kill does not cut: a write inside one page, or nothing but the cut. */
 static bool is_one_call(const struct store_payload *payload, uint64_t file_size)
 {
     return payload->size == 0 || (payload->size <= IMAGE_PAGE && payload->size >= file_size);
 }
 
-int store_commit_plain(int inode, const struct store_payload *payload, bool sync)
+/* Makes the file's bytes those of `payload`, on disk with sync. */
+static int apply(const struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error = -EINTR;
+
+    if (!is_one_call(payload, commit->file_size))
+        error = overwrite_shielded(commit->inode, payload, commit->file_size);
+    if (error == -EINTR) /* or somebody killed the child alone, a filter perhaps */
+        error = overwrite(commit->inode, payload, commit->file_size);
+    return error == 0 ? flush_data(commit) : error;
+}
+
+static int look_at_size(struct plain_commit *commit)
 {
     struct stat status;
-    uint64_t file_size;
-    int error = (int)STORE_RETRY(store_calls.fstat(inode, &status));
+    int error = (int)STORE_RETRY(store_calls.fstat(commit->inode, &status));
+
+    commit->file_size = error == 0 ? (uint64_t)status.st_size : 0;
+    return error;
+}
+
+/* ---- the record of a commit ---- */
+
+/* Keeps the old content, if it is small. Returns 0, or a negative errno. */
+static int keep_old(struct plain_commit *commit)
+{
+    ssize_t n;
+
+    commit->old = (struct store_payload){.bytes = NULL};
+    if (commit->file_size > KEPT_MAX)
+        return 0;
+    n = store_read_at(commit->inode, commit->pieces.bytes, (size_t)commit->file_size, 0);
+    if (n != (ssize_t)commit->file_size)
+        return n < 0 ? (int)n : -EAGAIN;
+    commit->old = (struct store_payload){commit->pieces.bytes, commit->file_size,
+                                         crc32c_mixed(0, commit->pieces.bytes, (size_t)n)};
+    return 0;
+}
+
+/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if somebody cuts the file off just now. */
+static int sum_file(const struct plain_commit *commit, char *body, uint64_t size, size_t body_size)
+{
+    char *piece = (char *)commit->pieces.bytes + KEPT_MAX;
+    struct redo_sums sums;
+    ssize_t n = 1;
+
+    redo_sums_begin(&sums, body, size, commit->file_size, body_size);
+    for (uint64_t done = 0; done < commit->file_size; done += (uint64_t)n) {
+        uint64_t rest = commit->file_size - done;
+
+        n = store_read_at(commit->inode, piece, rest < PIECE_SIZE ? (size_t)rest : PIECE_SIZE, done);
+        if (n <= 0)
+            return n < 0 ? (int)n : -EAGAIN;
+        redo_sums_feed(&sums, piece, (size_t)n);
+    }
+    redo_sums_end(&sums);
+    return 0;
+}
+
+/*
+ * Encodes a REDO or BACK record over the bytes that the file has now. Returns 0, or a negative errno: -EFBIG if the numbers or
+ * the bytes are too many for one.
+ */
+static int make_record(struct plain_commit *commit, enum record_word word,
+                       const struct store_payload *payload)
+{
+    size_t line = record_line_size(word);
+    struct record record = {.word = word,
+                            .generation = commit->generation,
+                            .size = payload->size,
+                            .other = commit->file_size,
+                            .crc = payload->crc,
+                            .identity = commit->identity};
+    char *bytes;
+    int error;
+
+    if (commit->file_size > SUMMED_MAX && commit->file_size / 4 > payload->size)
+        return -EFBIG;
+    record.body_size = redo_body_size(payload->size, commit->file_size,
+                                      word == RECORD_BACK ? (uint64_t)REDO_BLOCK_ALL : commit->block);
+    commit->record_size = line + record.body_size;
+    if (commit->record_size > RECORD_SIZE_MAX)
+        return -EFBIG;
+    bytes = commit->record.bytes;
+    record.body = bytes + line;
+    memcpy(bytes + line, payload->bytes, payload->size);
+    error = sum_file(commit, bytes + line, payload->size, record.body_size);
+    if (error == 0 && record_encode(bytes, &record) == 0)
+        error = -EFBIG;
+    return error;
+}
+
+/* True for the errors of setxattr that will not be gone at the next call: there is no room for it, or no such attributes. */
+static bool has_no_room(int error)
+{
+    return error == -EFBIG || error == -ENOSPC || error == -E2BIG || error == -ERANGE || error == -EDQUOT ||
+           error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM || error == -EACCES;
+}
+
+/*
+ * Says what is going to happen, as well as it can be said: by REDO, or else by BUSY, which protects nothing but tells of it. An
+ * old record must not stay, by which a reader would take the file for idle. Returns 0, or -errno; sets commit->announced if the
+ * record is another one now, though perhaps not on disk.
+ */
+static int announce(struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error = make_record(commit, RECORD_REDO, payload);
+
+    if (error == 0)
+        error = set_attribute(commit, commit->record.bytes, commit->record_size);
+    commit->has_redo = error == 0;
+    if (has_no_room(error))
+        error = set_line(commit, RECORD_BUSY, payload->size, payload->crc);
+    commit->announced = error == 0;
+    if (has_no_room(error)) {
+        (void)STORE_RETRY(store_calls.fremovexattr(commit->inode, RECORD_NAME));
+        return 0;
+    }
+    return error == 0 ? flush_all(commit) : error;
+}
+
+/*
+ * The disk has failed in the middle: the old content goes back, as a commit of its own over whatever is there now. Where the disk
+ * fails again the record that is there leads to one content or the other, complete; without one there is nothing to lose.
+ */
+static void go_back(struct plain_commit *commit)
+{
+    const struct store_payload *old = &commit->old;
+
+    bool is_safe;
+
+    if (old->bytes == NULL)
+        return;
+    commit->generation++;
+    is_safe = look_at_size(commit) == 0 && make_record(commit, RECORD_BACK, old) == 0 &&
+              set_attribute(commit, commit->record.bytes, commit->record_size) == 0 && flush_all(commit) == 0;
+    if ((is_safe || !commit->has_redo) && apply(commit, old) == 0)
+        (void)set_line(commit, RECORD_IDLE, old->size, old->crc);
+}
+
+/* ---- recovery ---- */
+
+/* What the file holds, and what is to be done about it. */
+static int settle(struct plain_commit *commit, const struct held_record *held)
+{
+    const struct record *record = &held->record;
+    struct store_image image = {.kind = STORE_PLAIN};
+    struct attempt attempt = {
+        .inode = commit->inode, .target = -1, .depth = VERIFY, .locked = true, .image = &image};
+    struct store_payload content = {record->body, record->size, record->crc};
+    enum redo_state state = REDO_FOREIGN;
+    int error = (int)STORE_RETRY(store_calls.fstat(commit->inode, &attempt.status));
+
+    image.size = (uint64_t)attempt.status.st_size;
+    if (error == 0 && record->word == RECORD_BUSY) {
+        error = store_sum(commit->inode, image.size, &image.payload_crc);
+        if (error == 0 && (image.size != record->size || image.payload_crc != record->crc))
+            return 0; /* torn, or edited by others, for all that is known: that is to stay known */
+    } else if (error == 0)
+        error = store_try_redo(&attempt, held, &state);
+    if (error != 0)
+        return error > 0 ? -EAGAIN : error;
+    /* Bytes that look right may be so in the page cache alone: after a flush that failed the next one proves nothing. */
+    if (state == REDO_NEW || state == REDO_PARTLY)
+        error = apply(commit, &content);
+    else
+        error = flush_data(commit);
+    return error == 0 ? set_line(commit, RECORD_IDLE, image.size, image.payload_crc) : error;
+}
+
+static bool is_unsettled(enum record_word word)
+{
+    return word == RECORD_REDO || word == RECORD_BACK || word == RECORD_BUSY;
+}
+
+/* Looks at the file, and ends a commit that died. Fills *commit. */
+static int recover(struct plain_commit *commit)
+{
+    struct held_record held;
+    int error = look_at_size(commit);
+
+    commit->identity = store_identity(commit->inode, &commit->block);
+    if (error == 0)
+        error = store_record_take(commit->inode, &held);
+    if (error != 0)
+        return error;
+    commit->generation = held.record.generation;
+    if (is_unsettled(held.record.word))
+        error = settle(commit, &held);
+    store_record_give(&held);
+    return error == 0 ? look_at_size(commit) : error;
+}
+
+int store_recover(int inode, bool sync)
+{
+    struct plain_commit commit = {.inode = inode, .sync = sync};
+
+    return recover(&commit);
+}
+
+/* ---- commit ---- */
+
+/* Reserves what the file grows by: only that, since xfs reserves the whole range that it is given. */
+static int reserve(const struct plain_commit *commit, uint64_t size)
+{
+    uint64_t file_size = commit->file_size;
+    int error = 0;
+
+    if (size > file_size)
+        error = (int)STORE_RETRY(
+            store_calls.fallocate(commit->inode, FALLOC_FL_KEEP_SIZE, file_size, size - file_size));
+    if (error == 0 || error == -EOPNOTSUPP || error == -ENOSYS)
+        return 0;
+    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, file_size)); /* ext4 keeps what it got */
+    return error;
+}
+
+/* What a first commit to the sized format left: its footer or its zeros are no content, and no record tells of them. */
+static int drop_remains(const struct plain_commit *commit)
+{
+    struct store_image image;
+    int error = store_look(commit->inode, (struct store_wait){.locked = true}, &image);
+
+    if (error != 0 || image.kind != STORE_PLAIN || (image.twin == 0 && !image.blank))
+        return error;
+    error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, image.size));
+    return error == 0 ? flush_data(commit) : error;
+}
+
+/* Nothing was written yet: the old content is still there, and so the record says. */
+static void withdraw(const struct plain_commit *commit)
+{
+    uint32_t crc;
+
+    if (store_sum(commit->inode, commit->file_size, &crc) == 0)
+        (void)set_line(commit, RECORD_IDLE, commit->file_size, crc);
+}
+
+static int commit_with_record(struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error = keep_old(commit);
 
     if (error != 0)
         return error;
-    file_size = (uint64_t)status.st_size;
-    if (payload->size > file_size) {
-        /* only what is new: xfs reserves the whole range that it is given */
-        error = (int)STORE_RETRY(
-            store_calls.fallocate(inode, FALLOC_FL_KEEP_SIZE, file_size, payload->size - file_size));
-        if (error != 0 && error != -EOPNOTSUPP && error != -ENOSYS) {
-            (void)STORE_RETRY(store_calls.ftruncate(inode, file_size)); /* ext4 keeps what it got */
-            return error;
-        }
+    commit->generation++;
+    error = announce(commit, payload);
+    if (error != 0) {
+        if (commit->announced)
+            withdraw(commit);
+        return error;
     }
-    if (!is_one_call(payload, file_size))
-        error = overwrite_shielded(inode, payload, file_size);
-    if (is_one_call(payload, file_size) ||
-        error == -EINTR) /* somebody killed the child alone, a filter perhaps */
-        error = overwrite(inode, payload, file_size);
-    /* that of a first commit that died could cut off zeros that are content now */
-    if (image_size_possible(payload->size))
-        (void)STORE_RETRY(store_calls.fremovexattr(inode, IMAGE_NOTE_NAME));
-    if (error == 0 && sync)
-        error = (int)STORE_RETRY(store_calls.fdatasync(inode));
+    error = apply(commit, payload);
+    if (error == 0)
+        (void)set_line(commit, RECORD_IDLE, payload->size, payload->crc);
+    else
+        go_back(commit);
+    return error;
+}
+
+/* One attempt. Returns 0 or a negative errno: -EAGAIN if somebody cut the file off before anything was done. */
+static int attempt_plain(struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error = drop_remains(commit);
+
+    if (error == 0)
+        error = recover(commit);
+    if (error == 0)
+        error = reserve(commit, payload->size);
+    return error == 0 ? commit_with_record(commit, payload) : error;
+}
+
+int store_commit_plain(int inode, const struct store_payload *payload, bool sync)
+{
+    struct plain_commit commit = {.inode = inode, .sync = sync};
+    int error = scratch_take(&commit.record, SCRATCH_CHUNK);
+
+    if (error != 0)
+        return error;
+    error = scratch_take(&commit.pieces, KEPT_MAX + PIECE_SIZE);
+    for (int i = 0; error == 0 && i < ATTEMPTS; i++) {
+        error = attempt_plain(&commit, payload);
+        if (error != -EAGAIN)
+            break;
+        error = i == ATTEMPTS - 1 ? -EIO : 0;
+    }
+    scratch_give(&commit.pieces);
+    scratch_give(&commit.record);
     return error;
 }

@@ -27,7 +27,7 @@ ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset)
     return (ssize_t)done;
 }
 
-static int write_all(int target, const char *bytes, size_t size, uint64_t offset)
+int store_write_target(int target, const char *bytes, size_t size, uint64_t offset)
 {
     while (size != 0) {
         ssize_t n = sys_pwrite(target, bytes, size, offset);
@@ -88,7 +88,7 @@ int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t si
             hole =
                 end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
         else if (attempt->depth == COPY)
-            error = write_all(attempt->target, scratch.bytes, chunk, done);
+            error = store_write_target(attempt->target, scratch.bytes, chunk, done);
         if (done + chunk + hole < size)
             hole &= ~WORD_MASK;
         if (error == 0)

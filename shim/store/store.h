@@ -56,7 +56,7 @@ enum store_kind { STORE_PLAIN, STORE_SIZED };
 struct store_image {
     enum store_kind kind;
     uint64_t size;        /* payload bytes */
-    uint64_t generation;  /* 0 for a plain file */
+    uint64_t generation;  /* 0 for a plain file without a record */
     uint64_t place;       /* file offset of the image; for a plain file 0 */
     uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
     uint32_t payload_crc; /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
@@ -65,8 +65,11 @@ struct store_image {
     bool
         edited; /* there was, or may have been, a later image, complete, which somebody else has damaged or cut off */
     bool scratched; /* the content is the latest, but somebody else has changed its mark */
-    bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
-    bool resized;   /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool
+        unsettled; /* plain: a commit is under way, or died: store_recover() makes the file what its content is */
+    int record;   /* plain: the enum record_word of the record that counts, RECORD_NONE without one */
+    bool blank;   /* plain, and behind it zeros that a power cut left of a first commit */
+    bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
 };
 
 /* How a reader gets past writers. */
@@ -139,11 +142,19 @@ struct store_payload {
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
 /*
- * The plain format: the payload alone, without header. Growth is reserved first, then one pwrite, then the
- * cut; -errno leaves the old bytes unless the disk failed in the middle. Not safe against power loss; see
- * README.
+ * The plain format: the payload alone, without header, under the protection of a record (record.h) where the file system has
+ * room for one. As store_commit(), but: the old content comes back from a failure of the disk in the middle of the write only
+ * if it is of at most 64 KiB; else the content is the new one, complete, though its commit is reported as failed. A program
+ * without the shim may meanwhile see a mixture, and does for good if this dies without a record.
  */
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
+
+/*
+ * Ends a commit to a plain file that died: makes the bytes of `inode` (readable and writable), whose exclusive lock the caller
+ * holds, what its content is, on disk with `sync`, and its record say so. Does nothing where none is unsettled. Returns 0, or what
+ * a system call returned; the content is what it was then.
+ */
+int store_recover(int inode, bool sync);
 
 /* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno. */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);

@@ -6,6 +6,7 @@
 #ifndef ATOMSHIM_FUZZ_KERNEL_H
 #define ATOMSHIM_FUZZ_KERNEL_H
 
+#include "format/record.h"
 #include "os/sys.h"
 
 #include <stdint.h>
@@ -20,7 +21,7 @@ enum {
 
 struct kernel_file {
     uint64_t note_size; /* of its one extended attribute; 0: there is none */
-    char note[64];
+    char note[4000];    /* as much as ext4 takes */
     uint64_t size;
     char bytes[KERNEL_FILE_MAX];
 };
@@ -52,6 +53,9 @@ extern struct kernel kernel;
 #define REQUIRE(condition)                                                                                   \
     ((condition) ? (void)0                                                                                   \
                  : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), abort()))
+
+/* record_identity() of the inode, whose number and time are 0. */
+#define KERNEL_IDENTITY record_identity(0, 0, 0)
 
 /* As if just started: no hooks, no counts; the files stay. */
 void kernel_reset(struct kernel_file *inode, struct kernel_file *target);

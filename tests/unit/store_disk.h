@@ -4,8 +4,9 @@
  *
  * The disk: a power cut keeps, of what was written since the last flush, any subset of the sectors, each in any version
  * that it had, and any size that the file had; but no size without the data that extended the file to it, unless a note
- * tells of that size (store.h, ASSUMED). Sizes and notes come in the order in which they were made; that a note is gone
- * may be on disk later than a flush, but not later than the next size or note. A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
+ * tells of that size (store.h, ASSUMED). Sizes and notes come in the order in which they were made. A flush (fdatasync) makes the
+ * last size durable, with the note that came with it or any later one; a sync (fsync) the last note, too. A cut zeroes the rest
+ * of its block, perhaps before the size is on disk. A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
  * So what they hold stays uncertain, whatever is flushed later, until they are written and flushed again. The kernel may
  * also drop such a page and read it back from the disk.
  */
@@ -31,6 +32,7 @@ enum kind {
     TRUNCATE,
     NOTE, /* `data` of `size` bytes is the note; 0: none */
     FLUSH,
+    SYNC, /* a flush of the notes, too */
     FAILED_FLUSH,
     DROP,  /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a seed */
     REPORT /* what may be read from now on, `offset` */
@@ -42,6 +44,8 @@ struct operation {
     uint64_t size;
     char *data;
 };
+
+enum format { SIZED, PLAIN };
 
 /* Which calls fail after the first one that did. */
 enum after { NO_MORE, ALL_CALLS, FLUSHES };
@@ -56,6 +60,7 @@ static struct {
     int failures;
     /* controls */
     bool forget_flushes;
+    bool forget_syncs;  /* a sync does nothing */
     bool lie;           /* a flush that fails says that it did not */
     bool skip_rewrites; /* bytes that the file has are not written again */
     bool skip_way_back; /* after a failure, no flush is done */
@@ -67,6 +72,7 @@ static struct {
     struct bytes *list[CONTENTS_MAX];
     int count;
     enum filling filling;
+    enum format format; /* that they are committed in */
 } contents;
 
 static struct {
@@ -116,7 +122,7 @@ static inline bool fails_now(enum kind kind)
     record.calls++;
     /* a disk that goes on to fail does not hinder what needs none */
     later = record.fail_at != 0 && record.calls > record.fail_at && kind != TRUNCATE && kind != NOTE &&
-            (record.after == ALL_CALLS || (record.after == FLUSHES && kind == FLUSH));
+            (record.after == ALL_CALLS || (record.after == FLUSHES && (kind == FLUSH || kind == SYNC)));
     if (record.calls != record.fail_at && !later)
         return false;
     record.failures++;
@@ -166,16 +172,27 @@ static inline int recording_ftruncate(int fd, uint64_t size)
     return original_calls.ftruncate(fd, size);
 }
 
-static inline int recording_fdatasync(int fd)
+static inline int flush(enum kind kind)
 {
     bool way_back = record.failures != 0;
-    bool fails = fails_now(FLUSH);
+    bool fails = fails_now(kind);
 
-    (void)fd;
-    if (record.forget_flushes || (record.skip_way_back && way_back))
+    if (record.forget_flushes || (record.skip_way_back && way_back) || (record.forget_syncs && kind == SYNC))
         return 0;
-    (void)add(fails ? FAILED_FLUSH : FLUSH, 0, 0);
+    (void)add(fails ? FAILED_FLUSH : kind, 0, 0);
     return fails && !record.lie ? -EIO : 0;
+}
+
+static inline int recording_fdatasync(int fd)
+{
+    (void)fd;
+    return flush(FLUSH);
+}
+
+static inline int recording_fsync(int fd)
+{
+    (void)fd;
+    return flush(SYNC);
 }
 
 static inline int change_note(const char *value, size_t size)
@@ -197,20 +214,22 @@ static inline int change_note(const char *value, size_t size)
 static inline int recording_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
     (void)fd;
-    CHECK(strcmp(name, IMAGE_NOTE_NAME) == 0 && size == IMAGE_NOTE_SIZE && flags == 0);
+    CHECK(strcmp(name, RECORD_NAME) == 0 && flags == 0);
+    if (size > NOTE_MAX)
+        return -ENOSPC;
     return record.forget_notes ? 0 : change_note(value, size);
 }
 
 static inline int recording_fremovexattr(int fd, const char *name)
 {
     (void)fd;
-    CHECK(strcmp(name, IMAGE_NOTE_NAME) == 0);
+    CHECK(strcmp(name, RECORD_NAME) == 0);
     return record.forget_notes ? 0 : work_note.size == 0 ? -ENODATA : change_note("", 0);
 }
 
 static inline ssize_t disk_fgetxattr(int fd, const char *name, void *value, size_t size)
 {
-    if (fd != work_file || strcmp(name, IMAGE_NOTE_NAME) != 0 || work_note.size == 0)
+    if (fd != work_file || strcmp(name, RECORD_NAME) != 0 || work_note.size == 0)
         return -ENODATA;
     if (work_note.size > size)
         return -ERANGE;
@@ -224,6 +243,8 @@ static inline int disk_fsetxattr(int fd, const char *name, const void *value, si
     (void)fd;
     (void)name;
     (void)flags;
+    if (size > NOTE_MAX)
+        return -ENOSPC;
     memcpy(work_note.data, value, size);
     work_note.size = size;
     return 0;
@@ -248,6 +269,7 @@ static inline void start_recording(void)
 {
     original_calls = store_calls;
     original_calls.fdatasync = recording_fdatasync;
+    original_calls.fsync = recording_fsync;
     original_calls.fgetxattr = store_calls.fgetxattr = disk_fgetxattr;
     original_calls.fsetxattr = disk_fsetxattr;
     original_calls.fremovexattr = disk_fremovexattr;
@@ -257,6 +279,7 @@ static inline void start_recording(void)
     store_calls.pwritev = recording_pwritev;
     store_calls.ftruncate = recording_ftruncate;
     store_calls.fdatasync = recording_fdatasync;
+    store_calls.fsync = recording_fsync;
     work_file = memfd_create("work", 0);
     target_file = memfd_create("target", 0);
     srand(1);
@@ -266,7 +289,10 @@ static inline void start_recording(void)
 
 static inline int commit(int content, bool sync)
 {
-    return commit_bytes(work_file, contents.list[content]->data, contents.list[content]->size, sync);
+    const struct bytes *bytes = contents.list[content];
+
+    return contents.format == SIZED ? commit_bytes(work_file, bytes->data, bytes->size, sync)
+                                    : commit_plain_bytes(work_file, bytes->data, bytes->size, sync);
 }
 
 static inline int add_content(unsigned seed, uint64_t size)
@@ -418,6 +444,7 @@ static inline void judge(const struct bytes *state, unsigned allowed, const char
                          uint64_t where)
 {
     static const char text[] = "committed on top";
+    bool is_plain = contents.format == PLAIN;
     struct store_calls recording = store_calls;
     unsigned found;
 
@@ -434,9 +461,11 @@ static inline void judge(const struct bytes *state, unsigned allowed, const char
     }
     store_calls = original_calls;
     store_calls.fdatasync = sys_fdatasync;
-    if (commit_text(work_file, text) != 0)
+    store_calls.fsync = sys_fsync;
+    if (is_plain ? commit_plain_bytes(work_file, text, strlen(text), true) != 0
+                 : commit_text(work_file, text) != 0)
         violation("the next commit failed", kind, operation, where);
-    else if (!holds_text(work_file, text))
+    else if (!holds_text(work_file, text) || (is_plain && size_of(work_file) != strlen(text)))
         violation("the next commit is not the content", kind, operation, where);
     store_calls = recording;
 }
@@ -495,23 +524,25 @@ static inline bool same_note(const struct note *a, const struct note *b)
     return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
 }
 
-/* The last size is on disk, and the note that came with it; but that a note was removed since need not be. */
-static inline void power_flush_sizes(void)
+/* The last size is on disk, with the note that came with it, or one since; with `notes` the last of them. */
+static inline void power_flush_sizes(bool notes)
 {
-    struct note before = power.cache.note;
+    int first;
 
-    for (int i = 0; i < power.size_count; i++)
-        if (power.sizes[i] == power.cache.size && !same_note(&power.notes[i], &power.cache.note))
-            before = power.notes[i];
-    power.size_count = 0;
-    if (power.cache.note.size == 0 && before.size != 0)
-        power.notes[power.size_count++] = before;
-    power.notes[power.size_count++] = power.cache.note;
+    if (power.size_count == 0)
+        power.sizes[power.size_count++] = power.cache.size;
+    first = power.size_count - 1;
+    while (!notes && first > 0 && power.sizes[first - 1] == power.cache.size)
+        first--;
+    for (int i = first; i < power.size_count; i++)
+        power.notes[i - first] = power.notes[i];
+    power.size_count -= first;
+    power.notes[power.size_count - 1] = power.cache.note;
     for (int i = 0; i < power.size_count; i++)
         power.sizes[i] = power.lowest[i] = power.cache.size;
 }
 
-static inline void power_flush(void)
+static inline void power_flush(bool notes)
 {
     resize(&power.disk, power.cache.size);
     for (int page = 0; page < PAGES_MAX; page++) {
@@ -526,7 +557,7 @@ static inline void power_flush(void)
         power.versions[i].extends = false;
         power.versions[i].since = 0;
     }
-    power_flush_sizes();
+    power_flush_sizes(notes);
 }
 
 static inline void power_drop(uint32_t seed)
@@ -556,17 +587,17 @@ static inline void power_start(const struct bytes *base)
     copy_bytes(&power.cache, base);
     copy_bytes(&power.disk, base);
     power.count = power.size_count = 0;
-    power_flush();
+    power_flush(true);
 }
 
 /* Does a note tell of this size? */
 static inline bool is_noted(uint64_t size)
 {
     const struct note *bytes = &power.cache.note;
-    struct image_note note;
+    struct record note;
 
-    return record.forget_notes ||
-           (image_decode_note(bytes->data, bytes->size, &note) == IMAGE_VALID && note.file_size == size);
+    return record.forget_notes || (record_decode(bytes->data, bytes->size, &note) == IMAGE_VALID &&
+                                   note.word == RECORD_NOTE && note.other == size);
 }
 
 static inline void power_write(const struct operation *operation, uint64_t before)
@@ -587,13 +618,31 @@ static inline void power_write(const struct operation *operation, uint64_t befor
     }
 }
 
-static inline void power_truncate(uint64_t size)
+/* The rest of the block is zeroed, which may get to the disk before the size does. */
+static inline void power_zero(uint64_t size, uint64_t before)
+{
+    uint64_t end = image_round_up(size) < before ? image_round_up(size) : before;
+
+    for (uint64_t sector = size / SECTOR; sector * SECTOR < end; sector++) {
+        struct version *version = &power.versions[power.count++];
+
+        if (power.count == sizeof power.versions / sizeof power.versions[0])
+            abort();
+        *version =
+            (struct version){.sector = (int)sector, .cut_by = sector * SECTOR >= size ? power.size_count : 0};
+        memcpy(version->data, power.cache.data + sector * SECTOR, SECTOR);
+        power.dirty[page_of(version)] = true;
+    }
+}
+
+static inline void power_truncate(uint64_t size, uint64_t before)
 {
     for (uint64_t page = size / IMAGE_PAGE; page < PAGES_MAX; page++)
         power.cut[page] = true;
     for (int i = 0; i < power.count; i++)
         if ((uint64_t)power.versions[i].sector * SECTOR >= size && power.versions[i].cut_by == 0)
             power.versions[i].cut_by = power.size_count;
+    power_zero(size, before);
 }
 
 static inline void power_resize(uint64_t size)
@@ -611,11 +660,11 @@ static inline void power_apply(const struct operation *operation)
 
     apply(&power.cache, operation);
     if (power.cache.size < before)
-        power_truncate(power.cache.size);
+        power_truncate(power.cache.size, before);
     if (power.cache.size != before || operation->kind == NOTE)
         power_resize(power.cache.size);
-    if (operation->kind == FLUSH)
-        power_flush();
+    if (operation->kind == FLUSH || operation->kind == SYNC)
+        power_flush(operation->kind == SYNC);
     else if (operation->kind == FAILED_FLUSH)
         memset(power.dirty, 0, sizeof power.dirty);
     else if (operation->kind == DROP)

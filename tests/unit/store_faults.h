@@ -12,9 +12,11 @@ enum call {
     PWRITE,
     PWRITEV,
     FDATASYNC,
+    FSYNC,
     FTRUNCATE,
     FALLOCATE,
     FSTAT,
+    STATX,
     LSEEK,
     FCNTL,
     FGETXATTR,
@@ -58,7 +60,8 @@ static long fault_hits[CALLS];
 static inline int tick(int fd, enum call call)
 {
     bool counts = fault.only == ANY_CALL || fault.only == call;
-    bool writes = call != PREAD && call != FSTAT && call != LSEEK && call != FCNTL && call != FGETXATTR;
+    bool writes = call != PREAD && call != FSTAT && call != STATX && call != LSEEK && call != FCNTL &&
+                  call != FGETXATTR;
 
     fault.seen++;
     fault.counts[call]++;
@@ -144,6 +147,21 @@ static inline int faulty_fdatasync(int fd)
     return fault.no_flush ? -EIO : error != 0 ? error : (int)done(0);
 }
 
+static inline int faulty_fsync(int fd)
+{
+    int error = tick(fd, FSYNC);
+
+    (void)fd;
+    return fault.no_flush ? -EIO : error != 0 ? error : (int)done(0);
+}
+
+static inline int faulty_statx(int fd, struct statx *status)
+{
+    int error = tick(fd, STATX);
+
+    return error != 0 ? error : (int)done(original_calls.statx(fd, status));
+}
+
 static inline int faulty_ftruncate(int fd, uint64_t size)
 {
     int error = tick(fd, FTRUNCATE);
@@ -209,9 +227,11 @@ static inline void watch_calls(void)
         .pwrite = faulty_pwrite,
         .pwritev = faulty_pwritev,
         .fdatasync = faulty_fdatasync,
+        .fsync = faulty_fsync,
         .ftruncate = faulty_ftruncate,
         .fallocate = faulty_fallocate,
         .fstat = faulty_fstat,
+        .statx = faulty_statx,
         .prlimit = original_calls.prlimit,
         .lseek = faulty_lseek,
         .fcntl = faulty_fcntl,

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include "format/crc32c.h"
+#include "format/record.h"
 #include "store/calls.h"
 #include "store/store.h"
 
@@ -37,6 +38,13 @@ static inline int commit_bytes(int fd, const char *bytes, uint64_t size, bool sy
     struct store_payload payload = payload_of(bytes, size);
 
     return store_commit(fd, &payload, sync);
+}
+
+static inline int commit_plain_bytes(int fd, const char *bytes, uint64_t size, bool sync)
+{
+    struct store_payload payload = payload_of(bytes, size);
+
+    return store_commit_plain(fd, &payload, sync);
 }
 
 static inline int commit_text(int fd, const char *text)
@@ -81,10 +89,11 @@ static inline struct store_image look(int fd)
 
 enum { FILE_MAX = 1 << 18 };
 
-/* An extended attribute; size 0: there is none. */
+/* An extended attribute, of at most what btrfs takes; size 0: there is none. */
+enum { NOTE_MAX = 16000 };
 struct note {
     size_t size;
-    char data[IMAGE_NOTE_SIZE];
+    char data[NOTE_MAX];
 };
 
 struct bytes {
@@ -211,5 +220,21 @@ static const struct scenario scenarios[] = {
 };
 
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
+
+/* The same in the plain format: commits that fit into an attribute, and some that do not. */
+static const struct scenario plain_scenarios[] = {
+    {"plain, an empty file", 0, 0, {0}, 700},
+    {"plain, to an empty file", 700, 0, {0}, 0},
+    {"plain, the same size", 1500, 0, {0}, 1500},
+    {"plain, longer", 300, 0, {0}, 2900},
+    {"plain, shorter, in one block", 2900, 0, {0}, 300},
+    {"plain, shorter, over blocks", 9000, 0, {0}, 1700},
+    {"plain, longer, over blocks", 1000, 0, {0}, 3400},
+    {"plain, after a commit", 100, 1, {2500}, 2600},
+    {"plain, after two, shorter", 100, 2, {2500, 3000}, 700},
+    {"plain, far shorter", 60000, 0, {0}, 40},
+};
+
+enum { PLAIN_SCENARIOS = sizeof plain_scenarios / sizeof plain_scenarios[0] };
 
 #endif

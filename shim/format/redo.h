@@ -1,0 +1,67 @@
+/*
+ * The body of a REDO or BACK record: a content that is to be written over another one, and sums of that. From the file's bytes it
+ * tells which of the two they are, or on the way from one to the other, whatever subset of a commit's steps a kill or a power
+ * cut has let through: tests/model/plain_model.py. Pure functions over bytes.
+ *
+ *   the new content        record->size bytes
+ *   sums, 8 bytes each     of each sector of 512 bytes (the last one filled up with zeros) of the old content, up to the end of
+ *                          the block that the new content ends in (a cut zeroes a block to its end) or of the old content;
+ *                          of the sector that the new content ends in, as a cut leaves it of the old content;
+ *                          of all old bytes that lie behind the sectors
+ *
+ * A sum is the CRC-32C of the bytes and their crc32c_mixed(), each 4 bytes, little-endian.
+ */
+#ifndef ATOMSHIM_REDO_H
+#define ATOMSHIM_REDO_H
+
+#include "format/record.h"
+
+enum {
+    REDO_SECTOR = 512, /* never torn */
+    REDO_SUM = 8,
+    REDO_BLOCK_MIN = 4096, /* a block of the file system is taken for at least so large, which does no harm */
+    REDO_BLOCK_MAX = 1 << 16,
+    REDO_BLOCK_ALL = 0, /* every sector of the old content gets a sum of its own */
+};
+
+/* Bytes of the body for a new content of `size` bytes over an old one of `old_size`, with blocks of `block` bytes. */
+size_t redo_body_size(uint64_t size, uint64_t old_size, uint64_t block);
+
+/* True if a record with these sizes can have a body of record->body_size bytes. */
+bool redo_is_body(const struct record *record);
+
+/* Makes the sums of an old content, which is fed in order, each piece but the last one a multiple of REDO_SECTOR long. */
+struct redo_sums {
+    char *sums; /* in the body, behind the new content */
+    uint64_t size, old_size, near_size;
+    uint64_t offset;
+    uint32_t far[2];
+};
+
+void redo_sums_begin(struct redo_sums *sums, char *body, uint64_t size, uint64_t old_size, size_t body_size);
+void redo_sums_feed(struct redo_sums *sums, const char *bytes, size_t size);
+void redo_sums_end(struct redo_sums *sums);
+
+/* What the bytes of the file are. */
+enum redo_state {
+    REDO_NEW,    /* the new content */
+    REDO_PARTLY, /* a mixture that a commit leaves which was cut short; or with BACK the untouched old bytes */
+    REDO_OLD,    /* the old content, untouched */
+    REDO_FOREIGN, /* what no commit leaves: bytes of somebody else, or of a commit that is writing just now */
+};
+
+struct redo_look {
+    const struct record *record;
+    uint64_t file_size;
+    uint64_t near_size; /* old bytes that have sums of their own */
+    uint64_t offset;
+    uint32_t far[2];
+    bool possible, is_new, untouched;
+};
+
+/* Compares a file of `file_size` bytes with a REDO or BACK record; fed in order, as above. */
+void redo_look_begin(struct redo_look *look, const struct record *record, uint64_t file_size);
+void redo_look_feed(struct redo_look *look, const char *bytes, size_t size);
+enum redo_state redo_look_end(const struct redo_look *look);
+
+#endif

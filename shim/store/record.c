@@ -1,0 +1,162 @@
+/* The attribute of a file, its record, and what a file with one holds. */
+#include "store/internal.h"
+
+#include "format/crc32c.h"
+#include "store/calls.h"
+#include "store/filelock.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* In the scratch buffer of a held record: the attribute, what it is compared with, pieces of the file. */
+enum { AGAIN_AT = RECORD_SIZE_MAX, PIECES_AT = 2 * RECORD_SIZE_MAX, PIECE = 1 << 17 };
+_Static_assert(PIECES_AT + PIECE <= SCRATCH_CHUNK, "all fits into one buffer");
+
+uint32_t store_identity(int inode, uint64_t *block)
+{
+    struct statx status = {0};
+    struct stat plain = {0};
+
+    *block = REDO_BLOCK_MIN;
+    if (STORE_RETRY(store_calls.statx(inode, &status)) == 0) {
+        *block = status.stx_blksize;
+        return status.stx_mask & STATX_BTIME
+                   ? record_identity(status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)
+                   : record_identity(status.stx_ino, 0, 0);
+    }
+    (void)STORE_RETRY(store_calls.fstat(inode, &plain));
+    return record_identity(plain.st_ino, 0, 0);
+}
+
+/* True for the errors of getxattr that mean: there is no record. */
+static bool is_without(ssize_t error)
+{
+    return error == -ENODATA || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
+           error == -EACCES || error == -ERANGE || error == -E2BIG;
+}
+
+/* Reads the attribute to bytes[0]; most are small. Returns its size, 0 if there is none, or a negative errno. */
+static ssize_t get_attribute(int inode, char *bytes, bool *possible)
+{
+    ssize_t n = STORE_RETRY(store_calls.fgetxattr(inode, RECORD_NAME, bytes, RECORD_SIZE_MAX));
+
+    *possible = n != -EOPNOTSUPP && n != -ENOSYS;
+    return n < 0 && is_without(n) ? 0 : n;
+}
+
+int store_record_take(int inode, struct held_record *held)
+{
+    uint64_t block;
+    ssize_t n;
+    int error = scratch_take(&held->scratch, SCRATCH_CHUNK);
+
+    held->record = (struct record){.word = RECORD_NONE};
+    if (error != 0)
+        return error;
+    n = get_attribute(inode, held->scratch.bytes, &held->possible);
+    if (n < 0) {
+        scratch_give(&held->scratch);
+        return (int)n;
+    }
+    held->size = (size_t)n;
+    if (n == 0 || record_decode(held->scratch.bytes, (size_t)n, &held->record) != IMAGE_VALID ||
+        (held->record.has_identity && held->record.identity != store_identity(inode, &block)))
+        held->record = (struct record){.word = RECORD_NONE};
+    return 0;
+}
+
+void store_record_give(struct held_record *held)
+{
+    scratch_give(&held->scratch);
+}
+
+int store_record_confirm(int inode, const struct held_record *held)
+{
+    char *again = (char *)held->scratch.bytes + AGAIN_AT;
+    bool possible;
+    ssize_t n = get_attribute(inode, again, &possible);
+
+    if (n < 0)
+        return (int)n;
+    return (size_t)n == held->size && memcmp(again, held->scratch.bytes, held->size) == 0 ? 0 : CHANGED;
+}
+
+/* True while somebody else holds a lock that keeps the file from being written: a commit may be under way. */
+static bool is_being_written(const struct attempt *attempt)
+{
+    return !attempt->locked && filelock_is_write_locked(attempt->inode);
+}
+
+/*
+ * Reads the file once: compares it with the record, sums it, and copies it to the target if the depth is COPY. Returns 0,
+ * CHANGED if it ends early, or a negative errno.
+ */
+static int compare(const struct attempt *attempt, const struct held_record *held, enum redo_state *state,
+                   uint32_t *crc)
+{
+    uint64_t size = (uint64_t)attempt->status.st_size;
+    char *piece = (char *)held->scratch.bytes + PIECES_AT;
+    struct redo_look look;
+    int error = attempt->depth == COPY ? sys_ftruncate(attempt->target, 0) : 0;
+
+    *crc = 0;
+    redo_look_begin(&look, &held->record, size);
+    for (uint64_t done = 0; error == 0 && done < size;) {
+        size_t chunk = size - done < PIECE ? (size_t)(size - done) : PIECE;
+        ssize_t n = store_read_at(attempt->inode, piece, chunk, done);
+
+        if (n != (ssize_t)chunk)
+            return n < 0 ? (int)n : CHANGED;
+        redo_look_feed(&look, piece, chunk);
+        *crc = crc32c_mixed(*crc, piece, chunk);
+        if (attempt->depth == COPY)
+            error = store_write_target(attempt->target, piece, chunk, done);
+        done += chunk;
+    }
+    *state = redo_look_end(&look);
+    return error;
+}
+
+/* The new content goes to the target, in the place of the bytes that the file has. */
+static int copy_new(const struct attempt *attempt, const struct record *record)
+{
+    int error = attempt->depth == COPY ? sys_ftruncate(attempt->target, record->size) : 0;
+
+    return error == 0 && attempt->depth == COPY
+               ? store_write_target(attempt->target, record->body, record->size, 0)
+               : error;
+}
+
+int store_try_redo(const struct attempt *attempt, const struct held_record *held, enum redo_state *state)
+{
+    const struct record *record = &held->record;
+    struct store_image *image = attempt->image;
+    uint64_t size = (uint64_t)attempt->status.st_size;
+    int error;
+
+    image->unsettled = true;
+    image->generation = record->generation;
+    if (attempt->depth ==
+        SIZE) { /* which content it is nobody can tell from the size alone, but both have one of these */
+        if (size != record->other)
+            image->size = record->size;
+        return 0;
+    }
+    error = compare(attempt, held, state, &image->payload_crc);
+    if (error != 0)
+        return error;
+    if (*state == REDO_NEW || *state == REDO_PARTLY) {
+        image->size = record->size;
+        image->payload_crc = record->crc;
+        return *state == REDO_PARTLY ? copy_new(attempt, record) : 0;
+    }
+    /* a sector in the middle of its change looks foreign, too */
+    return *state == REDO_FOREIGN && is_being_written(attempt) ? CHANGED : 0;
+}
+
+int store_try_unprotected(const struct attempt *attempt, const struct held_record *held)
+{
+    bool unprotected = held->record.word == RECORD_BUSY || !held->possible;
+
+    return unprotected && is_being_written(attempt) ? CHANGED : 0;
+}
