@@ -1,6 +1,6 @@
 /*
- * What the subcommands of `atomshim` share. The command is an ordinary static program: unlike the
- * shim it may use stdio.
+ * Declarations for all subcommands of `atomshim`. The command is an ordinary static program: unlike
+ * the shim it may use stdio.
  */
 #ifndef ATOMSHIM_CLI_H
 #define ATOMSHIM_CLI_H

@@ -1,4 +1,4 @@
-/* What the parts of `atomshim doctor` share. */
+/* Declarations for the parts of `atomshim doctor`. */
 #ifndef ATOMSHIM_DOCTOR_H
 #define ATOMSHIM_DOCTOR_H
 

@@ -85,7 +85,8 @@ int main(int argc, char *argv[])
     const char *name = argc > 1 ? argv[1] : NULL;
 
     cli_self = argc > 0 ? argv[0] : "";
-    if (getauxval(AT_SECURE) != 0) { /* `cat` would read, and `run` would run, what the user may not */
+    /* with more rights `cat` would read, and `run` would run, what the user may not */
+    if (getauxval(AT_SECURE) != 0) {
         cli_complain(
             "does not run set-user-id, set-group-id or with file capabilities: take these off the file");
         return CLI_USAGE;

@@ -1,4 +1,4 @@
-/* What the commands do with patterns besides matching (config/pattern.h). */
+/* Patterns in the commands, besides matching them (config/pattern.h). */
 #ifndef ATOMSHIM_CLI_PATHS_H
 #define ATOMSHIM_CLI_PATHS_H
 

@@ -13,7 +13,7 @@
 
 #define SHIM_NAME "libatomshim.so"
 
-static const char separators[] = ": \t\n\v\f\r"; /* of LD_PRELOAD; glibc knows the first two, musl all */
+static const char separators[] = ": \t\n\v\f\r"; /* glibc separates by the first two, musl by all */
 
 bool preload_find_command(char path[PATH_MAX])
 {

@@ -64,9 +64,10 @@ static const char *set_sync(struct config *config, const char *value)
     return NULL;
 }
 
+/* The words stand in the order of enum log_level. */
 static const char *set_log(struct config *config, const char *value)
 {
-    static const char *const words[] = {"error", "warn", "info", "debug", NULL}; /* as enum log_level */
+    static const char *const words[] = {"error", "warn", "info", "debug", NULL};
 
     return read_word(value, words, &config->log_level) ? NULL : "accepted are error, warn, info and debug";
 }

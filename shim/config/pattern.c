@@ -240,7 +240,9 @@ static bool item_matches(const struct pattern_item *item, const char *path)
                          component == item->start ? path_last_component(path) : path);
 }
 
-/* ---- a cheap look at a pattern before it is read: lists may be long, and most patterns are about other files ---- */
+/*
+ * ---- a cheap look at a pattern before it is read: in a long list most are about other files ----
+ */
 
 static bool is_literal(char c)
 {
@@ -257,7 +259,7 @@ static const char *find_end(const char *p)
     return end > p && end[-1] == '\\' ? NULL : end;
 }
 
-/* Tells whether the literal beginning of the pattern [p, end), an absolute one, is that of the path. */
+/* Tells whether the path begins as the absolute pattern [p, end) does, up to its first token. */
 static bool begins_like(const char *p, const char *end, const char *path)
 {
     while (p < end && *p == *path && is_literal(*p)) {
@@ -267,7 +269,10 @@ static bool begins_like(const char *p, const char *end, const char *path)
     return p == end || !is_literal(*p);
 }
 
-/* The same of what follows the last '/' or token. What may stand in front of a pattern ends in '=' or '!'. */
+/*
+ * Tells whether the path ends as the pattern does behind its last '/' or token. A prefix of a
+ * pattern ends in '=' or '!'.
+ */
 static bool ends_like(const char *p, const char *end, const char *path, size_t length)
 {
     for (; end > p && is_literal(end[-1]) && end[-1] != '/' && end[-1] != '=' && end[-1] != '!'; end--)

@@ -2,15 +2,15 @@
  * The patterns of ATOMSHIM_PATHS: a ':'-separated list, matched against the canonical path of a
  * file.
  *
- *   /data/app.cfg    that file                        *   any characters but '/'
- *   /data/?.cfg      one character before .cfg        ?   one character but '/'
- *   /data/           everything below /data           **  any characters, '/' too; between two '/' it may
- *   app.cfg          files of that name anywhere          stand for nothing, with one of them
- *   !/data/tmp/      takes out what it matches        [a-z] [!a-z]  one character of a set, never '/'
- *                                                     \   the next character as it is, ':' too
+ *   /data/app.cfg    that file                     *    any characters but '/'
+ *   /data/?.cfg      one character before .cfg     ?    one character but '/'
+ *   /data/           everything below /data        **   any characters, '/' too; between two '/' it
+ *   app.cfg          files of that name anywhere        may stand for nothing, with one of them
+ *   !/data/tmp/      takes out what it matches     [a-z] [!a-z]  one character of a set, never '/'
+ *                                                  \    the next character as it is, ':' too
  *
- *   plain=/data/app.cfg   a pattern whose files have the plain format, whatever ATOMSHIM_FORMAT says
- *   sized=/data/          likewise, the sized format; of several that match a file the last one counts
+ *   plain=/data/app.cfg  its files are plain, whatever ATOMSHIM_FORMAT says
+ *   sized=/data/         its files are sized; of several patterns that say a format the last counts
  *
  * A pattern with a '/' starts with '/' or with "**". A path is matched if one pattern matches it
  * and none with a leading '!' does, in whatever order they stand.
@@ -27,7 +27,7 @@ enum pattern_format { PATTERN_NO_FORMAT, PATTERN_PLAIN, PATTERN_SIZED };
 /* One pattern of a list. All pointers lead into the list. */
 struct pattern_item {
     const char *whole; /* with what stands in front of the pattern */
-    const char *start; /* of the pattern itself */
+    const char *start; /* the pattern without that */
     const char *end;   /* of both */
     bool takes_out;    /* it has a '!' in front */
     enum pattern_format format;
@@ -59,8 +59,8 @@ enum pattern_format pattern_format(const char *patterns, const char *path);
 bool pattern_may_name(const char *patterns, const char *name);
 
 /*
- * What pattern_may_name() can tell of a name by its last byte. Found once, for programs that open
- * many files.
+ * Holds all that pattern_may_name() can tell of a name by its last byte. Found once, for programs
+ * that open many files.
  */
 struct pattern_names {
     bool all;         /* every name can be matched */

@@ -9,7 +9,7 @@
 
 /* Lies at the start of a scratch buffer, and the list that is being made behind it. */
 struct resolver {
-    size_t length; /* of the list */
+    size_t length; /* the list has so many bytes */
     size_t size;   /* bytes that there are for it */
     bool added;
     char folder[PATH_MAX];    /* the folder that was resolved last, */

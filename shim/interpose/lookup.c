@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-enum { HIDDEN_VERSION = 0x8000 }; /* marks a version that is not the default: LSB, "Symbol Versioning" */
+enum { HIDDEN_VERSION = 0x8000 }; /* not the default version: LSB, "Symbol Versioning" */
 
 struct search {
     const struct real_name *names;

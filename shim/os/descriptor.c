@@ -9,8 +9,8 @@
 enum {
     HIGH = 768,
     LOW_LIMIT = 256,
-    HIGH_LIMIT = 4096, /* nothing is put beyond a larger one: the kernel's table would have to grow there */
-    MARK_BUFFER = SIGURG, /* ignored by default, all three */
+    HIGH_LIMIT = 4096,    /* beyond a larger one the kernel's table would have to grow */
+    MARK_BUFFER = SIGURG, /* all three are ignored by default */
     MARK_INODE = SIGWINCH,
     MARK_RELEASED = SIGCHLD,
     WALK_MAX = 1 << 16, /* so many numbers are tried where /proc/self/fd cannot be read */

@@ -132,9 +132,9 @@ static void finish_line(struct output *output)
 /* ---- where lines go ---- */
 
 /*
- * What a process has declared to be its stderr. A child of vfork(2) shares this memory with its
- * parent, and points its own descriptor 2 elsewhere: so there are two entries, and a process never
- * overwrites that of its parent.
+ * The file that a process has declared to be its stderr. A child of vfork(2) shares this memory
+ * with its parent, and points its own descriptor 2 elsewhere: so there are two entries, and a
+ * process never overwrites that of its parent.
  */
 static struct stderr_file {
     int process; /* 0: not in use */

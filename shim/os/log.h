@@ -26,8 +26,8 @@ void log_configure(enum log_level level, const char *file);
 void log_remember_stderr(void);
 
 /*
- * After log_go_quiet() a line costs no system call but write(2), and openat(2) and close(2) for a log file:
- * a seccomp filter may kill for any other. log_be_loud() undoes that.
+ * After log_go_quiet() a line costs no system call but write(2), and openat(2) and close(2) for a
+ * log file: a seccomp filter may kill for any other. log_be_loud() undoes that.
  */
 void log_go_quiet(void);
 void log_be_loud(void);

@@ -113,7 +113,7 @@ static int write_start(int directory, char path[PATH_MAX])
 
 /* A path on its way to be canonical. */
 struct walk {
-    char *rest; /* what is left to walk, at the start of three times PATH_MAX bytes */
+    char *rest; /* the part that is left to walk */
     char *target;
     char *both;
     char *canonical;

@@ -52,7 +52,7 @@ bool process_children_are_elsewhere(void);
 struct process {
     int number;
     int pidfd;      /* close-on-exec; -1 where the kernel or a seccomp filter refuses one */
-    uint64_t start; /* tells the process from a later one of that number; 0 if /proc does not tell */
+    uint64_t start; /* tells it from a later one of that number; 0: not known */
 };
 
 /*

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 /*
- * Would this filter kill the process, or send it SIGSYS, for the system call `number` with arguments that are all 0? Runs the
- * program as the kernel would. One that is malformed, which the kernel refuses, kills nobody.
+ * Would this filter kill the process, or send it SIGSYS, for the system call `number` with
+ * arguments that are all 0? Runs the program as the kernel would. One that is malformed, which the
+ * kernel refuses, kills nobody.
  */
 bool seccomp_kills(const struct sock_fprog *filter, int number);
 

@@ -11,8 +11,7 @@
 #include <sys/statvfs.h>
 
 enum {
-    PROGRAM_HEADERS_MAX =
-        1024, /* the kernel takes no more than 64 KiB of them: load_elf_phdrs() of fs/binfmt_elf.c */
+    PROGRAM_HEADERS_MAX = 1024, /* 64 KiB: load_elf_phdrs() of the kernel's fs/binfmt_elf.c */
     NOTES_SIZE = 1024,
 };
 

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What an ELF file runs on. A loader ignores a preload that differs in any of these. */
+/* The machine that an ELF file runs on. A loader ignores a preload that differs in any of these. */
 struct program_kind {
     unsigned char elf_class;
     unsigned char byte_order;
@@ -23,7 +23,7 @@ struct program_kind {
 bool program_read_kind(int fd, struct program_kind *kind);
 
 struct program_question {
-    int directory; /* what `path` is relative to, or AT_FDCWD; with AT_EMPTY_PATH in `flags` the program itself */
+    int directory; /* `path` is relative to it; with AT_EMPTY_PATH in `flags` it is the program */
     const char *path;
     int flags;
     struct program_kind shim;
@@ -38,7 +38,7 @@ enum program_obstacle {
     PROGRAM_NO_OBSTACLE,
     PROGRAM_UNREADABLE,    /* error */
     PROGRAM_NO_SCRIPT,     /* text: what is wrong with the script */
-    PROGRAM_INTERPRETER,   /* other: the interpreter that a script names cannot be executed: error */
+    PROGRAM_INTERPRETER,   /* other: a script names it; error: it cannot be executed */
     PROGRAM_SCRIPTS,       /* more than PROGRAM_SCRIPTS_MAX scripts, one run by the other */
     PROGRAM_OTHER_CLASS,   /* number: its ELF class */
     PROGRAM_OTHER_MACHINE, /* number: its ELF machine */
@@ -46,20 +46,20 @@ enum program_obstacle {
     PROGRAM_DAMAGED,
     PROGRAM_GO, /* it makes its system calls past the C library */
     PROGRAM_STATIC,
-    PROGRAM_LOADER, /* other: the loader that it names cannot be executed: error */
+    PROGRAM_LOADER, /* other: the file names it; error: it cannot be executed */
     PROGRAM_SECURE, /* it runs in secure-execution mode, ld.so(8) */
 };
 
-enum { PROGRAM_SCRIPTS_MAX = 5 }; /* as many are followed by exec_binprm() of the kernel's fs/exec.c */
+enum { PROGRAM_SCRIPTS_MAX = 5 }; /* as in exec_binprm() of the kernel's fs/exec.c */
 
 struct program_answer {
     enum program_obstacle obstacle;
     int error; /* negative */
     int number;
     const char *text;
-    int scripts; /* how many led to the file */
-    char file
-        [PATH_MAX]; /* the program in the end, or where the way ended; "" for the one that was asked for */
+    int scripts; /* so many scripts led to the file */
+    /* the program that is run in the end, or the file that stopped the way; "" for the one asked about */
+    char file[PATH_MAX];
     char other[PATH_MAX]; /* without an obstacle the loader */
 };
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SCRIPT_HEAD_SIZE = 256 }; /* the kernel reads as much (BINPRM_BUF_SIZE of <linux/binfmts.h>) */
+enum { SCRIPT_HEAD_SIZE = 256 }; /* BINPRM_BUF_SIZE of <linux/binfmts.h> */
 
 /* The program that runs a script. */
 struct script {
