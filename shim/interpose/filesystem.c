@@ -1,4 +1,6 @@
-/* What the file system under a managed file knows and can do: the real one's, not that of memory. */
+/*
+ * Questions to the file system of a managed file go to the real one, not to that of memory files.
+ */
 #include "interpose/interpose.h"
 
 #include <linux/falloc.h>
@@ -66,8 +68,9 @@ EXPORT long pathconf(const char *path, int name)
 /* ---- requests ---- */
 
 /*
- * Not those that tell where the bytes lie, or share them (FIEMAP, FICLONE and the like): the raw file's bytes are not what
- * the program reads. Memory refuses them as a file system does that cannot, and the program copies.
+ * The requests that tell where the bytes lie, or share them (FIEMAP, FICLONE and the like), are
+ * left to the buffer: the raw file's bytes are not what the program reads. A memory file refuses
+ * them, as a file system does that cannot do it, and the program copies.
  */
 static bool is_about_inode(unsigned long request)
 {
@@ -100,7 +103,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 
 /* ---- space ---- */
 
-/* Memory knows every mode of fallocate() that needs no moving of data but this one. */
+/* A memory file knows every mode of fallocate(2) that moves no data, but this one. */
 static int zero_range(int fd, int mode, int64_t offset, int64_t size)
 {
     int error =

@@ -1,12 +1,14 @@
 /*
- * A program that gives itself a seccomp filter, by prctl(2) or, as the C library has no function for it, by
- * seccomp(2) through syscall(2), which calls shim_before_filter() as well. Filters that the process was
- * started with, as in a container, are others: they were there when its own calls were.
+ * A program that gives itself a seccomp filter, by prctl(2) or, as the C library has no function
+ * for it, by seccomp(2) through syscall(2), which calls shim_before_filter() as well. Filters that
+ * the process was started with, as in a container, are others: they were there when its own calls
+ * were.
  *
- * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed file
- * needs makes the shim quiet, for good: from then on it makes no call besides the program's own. What is
- * open was committed before, and a guardian commits what comes; no managed file can be opened, or replaced
- * by a rename, which the log tells; files are told by the path that the program gives.
+ * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed
+ * file needs makes the shim quiet, for good: from then on it makes no call besides the program's
+ * own. What is open was committed before, and a guardian commits what comes; no managed file can be
+ * opened, or replaced by a rename, which the log tells; files are told by the path that the program
+ * gives.
  */
 #include "interpose/interpose.h"
 
@@ -80,7 +82,10 @@ static void remember_folder(void)
     __atomic_store_n(&current_folder, room, __ATOMIC_RELEASE);
 }
 
-/* The C library's first stream makes calls (getrandom(2), for its allocator) that later ones do not. */
+/*
+ * The C library's first stream makes calls (getrandom(2), for its allocator) that later ones do
+ * not.
+ */
 static void open_first_stream(void)
 {
     int saved = errno;
@@ -131,7 +136,10 @@ EXPORT int prctl(int option, ...)
 
 /* ---- what is managed, by its name alone ---- */
 
-/* Appends the components of `name` to the absolute path in `path`, without "." and "..": links are not followed. */
+/*
+ * Appends the components of `name` to the absolute path in `path`, without "." and "..": links are
+ * not followed.
+ */
 static bool append_components(char path[PATH_MAX], const char *name)
 {
     size_t length = strlen(path);

@@ -106,7 +106,10 @@ int shim_openat(const struct managed_request *request)
     return result;
 }
 
-/* Puts a session in place of `fd`, a descriptor of a managed file. Returns `fd` or a negative errno. */
+/*
+ * Puts a session in place of `fd`, a descriptor of a managed file. Returns `fd` or a negative
+ * errno.
+ */
 static int take_over(int fd, const char *path, int flags)
 {
     struct session_found found;
@@ -243,7 +246,7 @@ static int shim_ftruncate(int fd, int64_t size)
         va_end(arguments);                                                                                   \
     }
 
-/* What an export makes of shim_openat(), with `real` the libc's call. */
+/* The body of an export that opens; `real` is the libc's call. */
 #define OPEN(in_directory, with_flags, with_mode, real)                                                      \
     ({                                                                                                       \
         const struct managed_request open_request = {in_directory, path, with_flags, with_mode, true};       \
@@ -289,7 +292,7 @@ EXPORT int openat64(int directory, const char *path, int flags, ...)
     return OPEN(directory, flags, mode, real_openat64(directory, path, flags, mode));
 }
 
-/* The _2 forms are what the fortified headers make of a call without a mode. */
+/* The fortified headers make the _2 forms of a call without a mode. */
 EXPORT int __open_2(const char *path, int flags)
 {
     return OPEN(AT_FDCWD, flags & ~O_CREAT, 0, real___open_2(path, flags));
@@ -320,9 +323,15 @@ EXPORT int creat64(const char *path, mode_t mode)
     return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, real_creat64(path, mode));
 }
 
-/* ---- what open(2) cannot say: looked at by the call itself, as an O_PATH descriptor ---- */
+/*
+ * ---- calls that say what open(2) cannot: the call itself finds the file, as an O_PATH descriptor
+ * ----
+ */
 
-/* SHIM_PASS if `probe` is not of a managed file, or must not be there; else what the open gives. Takes `probe` over. */
+/*
+ * Opens the file of `probe`, an O_PATH descriptor, which it takes over. Returns a descriptor, a
+ * negative errno, or SHIM_PASS if the file is not managed, or, with `exclusive`, must not be there.
+ */
 static int open_probed(int probe, int flags, bool exclusive)
 {
     char path[PROC_PATH_SIZE];
@@ -351,7 +360,7 @@ EXPORT int open_by_handle_at(int mount, struct file_handle *handle, int flags)
     return fd == SHIM_PASS ? real_open_by_handle_at(shim_target(mount), handle, flags) : shim_result(fd);
 }
 
-/* All that open(2) knows; openat2(2) alone refuses what it does not know. */
+/* The flags that open(2) knows. openat2(2) refuses all others, open(2) ignores them. */
 #define OPEN_FLAGS                                                                                           \
     (O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_ASYNC |          \
      O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE)
@@ -369,7 +378,7 @@ static bool may_be_managed(const struct open_how *how, size_t size)
            (how->mode & ~(uint64_t)07777) == 0 && (how->mode == 0 || (how->flags & O_CREAT));
 }
 
-/* The file is not there: openat2(2) itself makes it, and then a session takes the place of its descriptor. */
+/* The file is not there: openat2(2) itself makes it, and a session takes its descriptor's place. */
 static int create_by_openat2(int directory, const char *path, const struct open_how *how)
 {
     struct managed_file file = {.created = true};
@@ -414,7 +423,7 @@ static int shim_openat2(int directory, const char *path, const struct open_how *
     return open_probed(fd, (int)how->flags & ~O_CREAT, (how->flags & O_CREAT) && (how->flags & O_EXCL));
 }
 
-/* Of glibc 2.43 and later. */
+/* glibc has it since 2.43. */
 EXPORT int openat2(int directory, const char *path, const struct open_how *how, size_t size)
 {
     int fd = shim_openat2(directory, path, how, size);

@@ -1,4 +1,7 @@
-/* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real inode. */
+/*
+ * Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real
+ * inode.
+ */
 #include "interpose/interpose.h"
 
 #include "os/buffer_name.h"
@@ -8,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The session whose memory this leads to, or NULL. The kernel follows the path: nothing of it is read here. */
+/*
+ * Returns the session whose buffer this leads to, or NULL. The kernel follows the path; nothing of
+ * it is read here.
+ */
 static struct session *session_at(int directory, const char *path, int flags, struct session_found *found)
 {
     struct stat status;
@@ -44,15 +50,18 @@ const char *shim_path(char buffer[PROC_PATH_SIZE], const char *path)
     return session != NULL ? descriptor_path(buffer, session->inode) : path;
 }
 
-/* linkat() and name_to_handle_at() follow only if they are told to. */
+/* linkat(2) and name_to_handle_at(2) follow a link only if they are told to. */
 static int stat_flags(int flags)
 {
     return (flags & AT_EMPTY_PATH) | (flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW);
 }
 
-/* ---- what a link says ---- */
+/* ---- readlink, realpath ---- */
 
-/* Behind a readlink that gave `size` of at most `room` bytes: the real inode's path, if it is a managed descriptor's. */
+/*
+ * A readlink gave `size` of at most `room` bytes. If they name the buffer of a managed descriptor,
+ * puts the real inode's path there.
+ */
 static ssize_t fix_link(ssize_t size, int directory, const char *path, char *link, size_t room)
 {
     struct aim aim;
@@ -77,7 +86,7 @@ EXPORT ssize_t readlinkat(int directory, const char *path, char *link, size_t si
     return fix_link(real_readlinkat(directory, path, link, size), directory, path, link, size);
 }
 
-/* The _chk forms are the fortified headers'. */
+/* The fortified headers call the _chk forms. */
 EXPORT ssize_t __readlink_chk(const char *path, char *link, size_t size, size_t room)
 {
     return fix_link(real___readlink_chk(path, link, size, room), AT_FDCWD, path, link, size);
@@ -88,7 +97,7 @@ EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, siz
     return fix_link(real___readlinkat_chk(directory, path, link, size, room), directory, path, link, size);
 }
 
-/* The libc follows the links by itself, to the real inode's. */
+/* The libc follows links by itself: it is given a path that ends at the real inode. */
 EXPORT char *realpath(const char *path, char *resolved)
 {
     return real_realpath(SHIM_PATH(path), resolved);
@@ -104,7 +113,7 @@ EXPORT char *canonicalize_file_name(const char *path)
     return real_canonicalize_file_name(SHIM_PATH(path));
 }
 
-/* ---- may it be read, a further name, a handle ---- */
+/* ---- access, link, name_to_handle_at ---- */
 
 EXPORT int access(const char *path, int mode)
 {
@@ -129,7 +138,7 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     return real_faccessat(aim.directory, aim.path, mode, flags);
 }
 
-/* See rename_hints.h. */
+/* A rename may be the second half of what this link(2) begins: see rename_hints.h. */
 static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())

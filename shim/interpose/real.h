@@ -19,7 +19,10 @@
 #include <utmp.h>
 #include <utmpx.h>
 
-/* the export, what it stands in front of, and what takes the place of that where there is none (raw.c) */
+/*
+ * The export, the libc's definition that it stands in front of, and the fallback where there is
+ * none.
+ */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \
     extern result(*real_##name) parameters;                                                                  \
@@ -27,10 +30,13 @@
 #include "interpose/calls.def"
 #undef CALL
 
-/* The libc's pthread_testcancel(), which in some is in a library of its own. Not exported. */
+/* The libc's pthread_testcancel(), which some libcs have in a library of its own. Not exported. */
 extern void (*real_pthread_testcancel)(void);
 
-/* syscall(2) is not told how many words it was given: those that were not are what happens to lie there. */
+/*
+ * syscall(2) is not told how many words its caller gave. The words behind those are whatever lies
+ * there, which the kernel does not look at.
+ */
 #define SYSCALL_WORDS(words, number)                                                                         \
     long words[6];                                                                                           \
     va_list arguments;                                                                                       \
@@ -48,22 +54,24 @@ extern void (*real_pthread_testcancel)(void);
         (words)[i] = va_arg(arguments, unsigned long);                                                       \
     va_end(arguments)
 
-/* Not ours, and NULL where the libc has none: glibc has the one, musl the other. */
+/* Not exported, and NULL where the libc has none: glibc has the first, musl the second. */
 extern void (*real_cxa_at_quick_exit)(void (*function)(void *), void *library);
 extern void (*real_at_quick_exit)(void (*function)(void));
 
-/* A name, the function pointer that gets its definition behind ours, and whether one was found; false before. */
+/* A name, the function pointer that gets the next definition of it, and whether there is one. */
 struct real_name {
     const char *name;
     void *pointer;
     bool *found;
 };
 
-/* Looks names up behind us, in the order of the objects. No allocation. What is not found stays as it is. */
+/*
+ * Looks names up in the objects behind this one, in the loader's order. Allocates nothing. A
+ * pointer whose name is not found stays as it is.
+ */
 void real_lookup(const struct real_name *names, size_t count);
 
-/* Looks every name up. Until then, and for a name that no library has, real_NAME is its
- * fallback of calls.def. */
+/* Looks every name of calls.def up. */
 void real_resolve(void);
 
 #endif

@@ -1,4 +1,6 @@
-/* rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there. */
+/*
+ * rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there.
+ */
 #include "interpose/interpose.h"
 
 #include "manage/rename_hints.h"
@@ -18,7 +20,10 @@ static bool is_about_links(const struct replace_name *from, const struct replace
            rename_hints_has_backup(to->directory, to->path, &to->status);
 }
 
-/* SHIM_PASS, or what replace_commit() returns. Whatever is not one regular file over another is the kernel's. */
+/*
+ * Returns what replace_commit() returns, or SHIM_PASS: whatever is not one regular file over
+ * another is the kernel's.
+ */
 static int replace(struct replace_name *from, struct replace_name *to)
 {
     int target;

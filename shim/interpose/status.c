@@ -1,4 +1,4 @@
-/* The stat family: the payload's size, everything else the real inode's. */
+/* The stat family shows the payload's size, and everything else of the real inode. */
 #include "interpose/interpose.h"
 
 #include "store/store.h"
@@ -10,7 +10,9 @@ static bool is_earlier(struct timespec time, struct timespec other)
     return time.tv_sec < other.tv_sec || (time.tv_sec == other.tv_sec && time.tv_nsec < other.tv_nsec);
 }
 
-/* Into the real inode's status: what the program has written, and when, which is not committed yet. */
+/*
+ * Into the real inode's status: what the program has written, and when, which is not committed yet.
+ */
 static void put_written(const struct session *session, const struct stat *buffer, struct stat *status)
 {
     struct timespec written;
@@ -35,7 +37,10 @@ static bool fix_own_writes(struct stat *status)
     return session != NULL;
 }
 
-/* If it is a session's memfd: the real inode's status. */
+/*
+ * Replaces the status of a session's buffer by the real inode's. Returns false for any other
+ * status.
+ */
 static bool fix_memory(struct stat *status)
 {
     struct session_found found;
@@ -49,14 +54,19 @@ static bool fix_memory(struct stat *status)
     return true;
 }
 
-/* After a successful stat of a path, which may be /dev/stdin or the like. */
+/*
+ * Corrects the status that a successful stat of a path gave. The path may be /dev/stdin or the
+ * like.
+ */
 static void fix_path(int directory, const char *path, int flags, struct stat *status)
 {
     if (shim_enabled() && !fix_memory(status) && !fix_own_writes(status))
         status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
 }
 
-/* A descriptor that was opened with O_PATH shows what its path would; others of a raw file show what they read. */
+/*
+ * An O_PATH descriptor shows what its path would. Any other one of a raw file shows what it reads.
+ */
 static bool is_path_descriptor(int fd, const struct stat *status)
 {
     return S_ISREG(status->st_mode) && store_may_be_sized(status) && shim_enabled() &&
@@ -123,7 +133,7 @@ EXPORT int fstatat64(int directory, const char *path, struct stat64 *status, int
     return fix(real_fstatat64(directory, path, status, flags), directory, path, flags, (struct stat *)status);
 }
 
-/* What glibc before 2.33 made of them. */
+/* glibc before 2.33 made these of the calls above. */
 EXPORT int __xstat(int version, const char *path, struct stat *status)
 {
     return fix(real___xstat(version, path, status), AT_FDCWD, path, 0, status);
@@ -177,7 +187,10 @@ static void put_time(struct statx_timestamp *target, struct timespec time)
     target->tv_nsec = (uint32_t)time.tv_nsec;
 }
 
-/* A session's statx is asked of its inode, with its memfd's size put in. Returns false if it is not a session's. */
+/*
+ * Asks the real inode if the status is that of a session's buffer, and puts the buffer's size in.
+ * Returns false if it is not.
+ */
 static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int *result)
 {
     struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),

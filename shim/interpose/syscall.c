@@ -1,6 +1,6 @@
 /*
- * syscall(2): programs reach the kernel with it past the libc's functions, and past ours; libuv closes files so. A number
- * whose call we export is made by that export, every other one goes on as it is.
+ * syscall(2). Programs reach the kernel with it past the libc's functions, and past ours; libuv
+ * closes files so. The export makes a call that we export; every other number goes on as it is.
  */
 #include "interpose/interpose.h"
 
@@ -13,7 +13,7 @@
 
 #define POINTER(word) ((void *)(word))
 
-/* fchmodat2(2), which not every libc's fchmodat() knows. */
+/* Not every libc's fchmodat() makes fchmodat2(2), of Linux 6.6. */
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
 #endif
@@ -27,7 +27,9 @@ static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags
     return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.found.session->inode), mode, 0);
 }
 
-/* Is this thread all of the process? A folder has a link more than two for each folder in it. */
+/*
+ * True if this thread is all of the process. A folder has two links, and one for each folder in it.
+ */
 static bool is_only_thread(void)
 {
     struct stat status;
@@ -36,13 +38,15 @@ static bool is_only_thread(void)
 }
 
 /*
- * True in a thread that an export was called in by syscall(): it may lead to a function of the program's,
- * or of another library in front of the libc, that calls syscall() in turn. Volatile: the libc's headers
- * say that its functions are leaves, which never come back to us.
+ * True in a thread that an export was called in by syscall(): it may lead to a function of the
+ * program's, or of another library in front of the libc, that calls syscall() in turn. Volatile:
+ * the libc's headers say that its functions are leaves, which never come back to us.
  */
 static __thread volatile bool inside;
 
-/* Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called. */
+/*
+ * Unlike the libc's functions, syscall() is no cancellation point, which may be why it was called.
+ */
 static int enter_export(void)
 {
     int cancel;
@@ -59,8 +63,8 @@ static void leave_export(int cancel)
 }
 
 /*
- * The calls whose exports make them, in four groups. Each function returns what the export returns, with
- * errno, or SHIM_PASS for a number that it does not have.
+ * The exports make these calls, in four groups. Each function returns what the export returns, with
+ * errno, or SHIM_PASS for a number that its group does not have.
  */
 #define CASE(number, call)                                                                                   \
     case number: {                                                                                           \
@@ -70,7 +74,7 @@ static void leave_export(int cancel)
         return result;                                                                                       \
     }
 #define GROUP(name)                                                                                          \
-    static long name(long number, long a, long b, long c, const long rest[3])                               \
+    static long name(long number, long a, long b, long c, const long rest[3])                                \
     {                                                                                                        \
         const long d = rest[0];                                                                              \
         const long e = rest[1];                                                                              \
@@ -86,7 +90,8 @@ static void leave_export(int cancel)
 /* The C library's function reads the times itself; the kernel answers EFAULT. */
 static bool are_readable(long times, size_t size)
 {
-    return times == 0 || (sys_is_readable(POINTER(times)) && sys_is_readable(POINTER(times + (long)size - 8)));
+    return times == 0 ||
+           (sys_is_readable(POINTER(times)) && sys_is_readable(POINTER(times + (long)size - 8)));
 }
 
 /* clang-format off */
@@ -125,7 +130,8 @@ GROUP(by_metadata)
     CASE(SYS_chown, chown(POINTER(a), (uid_t)b, (gid_t)c))
     CASE(SYS_utime, are_readable(b, sizeof(struct utimbuf)) ? utime(POINTER(a), POINTER(b)) : SHIM_PASS)
     CASE(SYS_utimes, are_readable(b, 2 * sizeof(struct timeval)) ? utimes(POINTER(a), POINTER(b)) : SHIM_PASS)
-    CASE(SYS_futimesat, are_readable(c, 2 * sizeof(struct timeval)) ? futimesat((int)a, POINTER(b), POINTER(c)) : SHIM_PASS)
+    CASE(SYS_futimesat,
+         are_readable(c, 2 * sizeof(struct timeval)) ? futimesat((int)a, POINTER(b), POINTER(c)) : SHIM_PASS)
 #endif
     CASE(SYS_fstat, fstat((int)a, POINTER(b)))
     CASE(SYS_newfstatat, fstatat((int)a, POINTER(b), POINTER(c), (int)d))
@@ -136,7 +142,9 @@ GROUP(by_metadata)
     CASE(SYS_fchmodat2, by_fchmodat2((int)a, POINTER(b), (mode_t)c, (int)d))
     CASE(SYS_fchownat, fchownat((int)a, POINTER(b), (uid_t)c, (gid_t)d, (int)e))
     /* the libc's utimensat() takes no NULL */
-    CASE(SYS_utimensat, b != 0 ? utimensat((int)a, POINTER(b), POINTER(c), (int)d) : d == 0 ? futimens((int)a, POINTER(c)) : SHIM_PASS)
+    CASE(SYS_utimensat, b != 0   ? utimensat((int)a, POINTER(b), POINTER(c), (int)d)
+                        : d == 0 ? futimens((int)a, POINTER(c))
+                                 : SHIM_PASS)
     CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e))
     CASE(SYS_getxattr, getxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d))
     CASE(SYS_listxattr, listxattr(POINTER(a), POINTER(b), (size_t)c))
@@ -185,11 +193,11 @@ case SYS_exit_group:
 END_GROUP
 /* clang-format on */
 
-/* SHIM_PASS, or what the export returns, with errno. */
+/* Returns what the export for this number returns, with errno, or SHIM_PASS if there is none. */
 static long by_export(long number, const long words[6])
 {
-    static long (*const groups[])(long number, long a, long b, long c, const long rest[3]) = {
-        by_names, by_metadata, by_descriptor, by_process};
+    static long (*const groups[])(long number, long a, long b, long c,
+                                  const long rest[3]) = {by_names, by_metadata, by_descriptor, by_process};
     long result = SHIM_PASS;
 
     for (size_t i = 0; i < sizeof groups / sizeof groups[0] && result == SHIM_PASS; i++)
@@ -207,7 +215,10 @@ static long by_seccomp(const long words[6])
     return result;
 }
 
-/* In a quiet process the call itself is made, and not the libc's function, which may make another one. */
+/*
+ * True for a call on a managed file in a quiet process. Any other call is made as it is: the libc's
+ * function may make another one, for which the filter kills.
+ */
 static bool refuses(long number, const long words[6])
 {
     switch (number) {
@@ -233,8 +244,10 @@ static bool refuses(long number, const long words[6])
     }
 }
 
-/* Variadic though it could be fixed: a function of seven arguments may write to the seventh's place, where a caller that
- * gave fewer has a variable of its own. */
+/*
+ * It is variadic, though seven fixed parameters would do: a function may write to the place of its
+ * seventh argument, and a caller that gave fewer has a variable of its own there.
+ */
 EXPORT long syscall(long number, ...)
 {
     SYSCALL_WORDS(words, number);

@@ -1,13 +1,13 @@
-/* Files that the libc opens inside itself, where no call of it is ours to see. */
+/* Functions that open files inside the libc, by calls that are not ours to see. */
 #include "interpose/interpose.h"
 
 #include "config/pattern.h"
 
 #include <stdlib.h>
 
-/* ---- mkstemp: the descriptor is taken over ---- */
+/* ---- mkstemp: a session takes the descriptor over ---- */
 
-/* `path` names the file that `fd` was made for. */
+/* The libc has made the file `path` and opened it as `fd`. Returns what the export returns. */
 static int after_making(int fd, const char *path)
 {
     const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_NOFOLLOW};
@@ -67,9 +67,9 @@ EXPORT int mkostemps64(char *path, int suffix, int flags)
     return after_making(real_mkostemps64(path, suffix, flags), path);
 }
 
-/* ---- updwtmp: is given the memory file to append to ---- */
+/* ---- updwtmp: the libc appends to the buffer ---- */
 
-/* SHIM_PASS, or 0 with the path of the memory file, or a negative errno. */
+/* Returns SHIM_PASS, or 0 with a path of the session's buffer, or a negative errno. */
 static int begin_append(const char *path, struct session_found *found, char buffer[PROC_PATH_SIZE])
 {
     const struct managed_request request = {
@@ -81,7 +81,7 @@ static int begin_append(const char *path, struct session_found *found, char buff
     return result;
 }
 
-/* These have no result. */
+/* updwtmp(3) has no result to report an error with; the log does. */
 static void end_append(struct session *session)
 {
     session_publish(session);

@@ -1,4 +1,7 @@
-/* Walks through folders: the libc's own stat of what it finds is invisible to us, so its sizes are put right here. */
+/*
+ * Walks through folders. The libc's own stat of what it finds is invisible to us: its sizes are
+ * corrected here.
+ */
 #include "interpose/interpose.h"
 
 #include <fts.h>
@@ -6,7 +9,7 @@
 
 /* ---- ftw, nftw ---- */
 
-/* The program's function, behind one of ours. A function may walk in turn. */
+/* The program's function, which one of ours calls. It may walk in turn. */
 static __thread union {
     __ftw_func_t plain;
     __ftw64_func_t plain64;
@@ -75,7 +78,7 @@ static int visit_physical64(const char *path, const struct stat64 *status, int t
     return visitor.physical64(path, &fixed, type, place);
 }
 
-/* `walk`, with the program's function in `member`. */
+/* Calls `walk` with the program's function in `member`. */
 #define WALK(member, function, flags, walk)                                                                  \
     __typeof__(visitor) outer_visitor = visitor;                                                             \
     int outer_flags = walk_flags;                                                                            \
@@ -119,7 +122,7 @@ EXPORT int nftw64(const char *path, __nftw64_func_t function, int descriptors, i
 
 _Static_assert(sizeof(FTSENT) == sizeof(FTSENT64), "one FTSENT");
 
-/* `name`, in `directory`, is the file of the entry. */
+/* Corrects the size of an entry, whose file is `name` in `directory`. */
 static void fix_entry(FTSENT *entry, int directory, const char *name)
 {
     if (entry->fts_info == FTS_F && entry->fts_statp != NULL)
@@ -133,7 +136,10 @@ static FTSENT *fix_read(FTSENT *entry)
     return entry;
 }
 
-/* The list's entries have no path of their own yet: they are names in their parent, or what fts_open() was given. */
+/*
+ * The entries of the list have no path of their own yet: they are names in their parent, or what
+ * fts_open() was given.
+ */
 static FTSENT *fix_children(FTSENT *first)
 {
     int directory = AT_FDCWD;

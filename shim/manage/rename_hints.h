@@ -1,12 +1,13 @@
 /*
- * The last calls of link(2) by this process. They may prepare a rename(2) that is to be what it is without
- * the shim:
+ * The last calls of link(2) by this process. They may prepare a rename(2) that is to be what it is
+ * without the shim:
  *
- *   - perl -i.bak, dpkg and hg give the old file a further name and rename the new one onto the first: were
- *     the old inode kept, the backup would have the new content;
- *   - ln -f and cp -a make a hard link by a temporary name and rename that: it is to be a hard link.
+ *   - perl -i.bak, dpkg and hg give the old file a further name and rename the new one onto the
+ *     first: were the old inode kept, the backup would have the new content;
+ *   - ln -f and cp -a make a hard link by a temporary name and rename that: it is to be one.
  *
- * In all other cases the names of a file stay together. Names are compared as the program wrote them.
+ * In all other cases the names of a file stay together. Names are compared as the program wrote
+ * them.
  */
 #ifndef ATOMSHIM_RENAME_HINTS_H
 #define ATOMSHIM_RENAME_HINTS_H
@@ -17,8 +18,8 @@
 void rename_hints_note(int directory, const char *path, int new_directory, const char *new_path);
 
 /*
- * Tells whether a link(2) of this process gave the file that has this name and this status a further name,
- * which it has still: a backup.
+ * Tells whether a link(2) of this process gave the file that has this name and this status a
+ * further name, which it has still: a backup.
  */
 bool rename_hints_has_backup(int directory, const char *path, const struct stat *status);
 

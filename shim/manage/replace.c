@@ -1,6 +1,7 @@
 /*
- * The target is locked from the last look at the names to the end: where the source cannot be removed after all, the old
- * content is committed again, and nobody's commit lies between.
+ * replace_commit() keeps the target locked from its last look at the names to its end. Where the
+ * source cannot be removed after all, it commits the old content again, and nobody's commit lies
+ * between.
  */
 #include "manage/replace.h"
 
@@ -18,7 +19,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* What rename(2) asks of the side that loses a name. rmdir(2) asks the same, and then finds that it is no folder. */
+/*
+ * Returns the error with which rename(2) would refuse to take this name away, or 0. rmdir(2) makes
+ * the same checks before it finds that the file is no folder.
+ */
 static int may_unlink(const struct replace_name *from)
 {
     struct statx status = {.stx_attributes = 0};
@@ -38,14 +42,14 @@ static bool leads_to(const struct replace_name *name)
            status.st_dev == name->status.st_dev && status.st_ino == name->status.st_ino;
 }
 
-/* ---- who has the source open in this process ---- */
+/* ---- descriptors of the source in this process ---- */
 
 struct holders {
     const struct stat *file;
-    dev_t device; /* of the file, or of a session's memory of it */
+    dev_t device; /* of the file, or of a session's buffer for it */
     ino_t number;
     bool writable;
-    bool others; /* not all append */
+    bool others; /* one of them does not append */
 };
 
 static int look_at_descriptor(int fd, void *context)
@@ -82,7 +86,7 @@ static int look_at_session(struct session *session, void *context)
     return descriptor_for_each(look_at_descriptor, holders);
 }
 
-/* The flags with which the target is to be opened in their place. */
+/* Looks for descriptors of this process that can write to the file, by itself or by a session. */
 static struct holders look_for_holders(const struct stat *from)
 {
     struct holders holders = {.file = from};
@@ -100,7 +104,7 @@ struct round {
     int error;
 };
 
-/* What was written to it so far belongs to the source. */
+/* Commits to the source what was written to it so far. */
 static int sync_source(struct session *session, void *context)
 {
     struct round *round = context;
@@ -110,7 +114,7 @@ static int sync_source(struct session *session, void *context)
     return round->error;
 }
 
-/* It was synced: it ends without another commit, unless another process has it, too. */
+/* The session was synced: it ends without another commit, unless another process has it, too. */
 static int take_over_session(struct session *session, void *context)
 {
     struct round *round = context;
@@ -126,7 +130,10 @@ static int take_over_session(struct session *session, void *context)
     return 0;
 }
 
-/* What this process goes on writing to the source's inode, or to a session's memory of it, is meant for the target. */
+/*
+ * This process may go on writing to the source's inode, or to a session's buffer for it. It means
+ * the target: puts those descriptors on the target's session.
+ */
 static void take_writers_over(const struct stat *from, struct session *heir)
 {
     struct round round = {.file = from, .heir = heir};
@@ -144,8 +151,10 @@ static void take_writers_over(const struct stat *from, struct session *heir)
     (void)session_settle(heir, buffer_number); /* another thread may have closed them meanwhile */
 }
 
-/* A lease for reading is refused where somebody has the file open for writing. `source` bears our mark: breaking the
- * lease raises no signal that could kill. */
+/*
+ * The kernel refuses a read lease where somebody has the file open for writing (fcntl(2)). `source`
+ * bears our mark: a break of the lease raises no signal that could kill.
+ */
 static void tell_other_writers(const struct replace_name *from, int source)
 {
     long result = sys_fcntl(source, F_SETLEASE, F_RDLCK);
@@ -161,7 +170,7 @@ static void tell_other_writers(const struct replace_name *from, int source)
 
 /* ---- the commit ---- */
 
-/* A session on the target, with the source's payload. */
+/* Begins a session on the target and fills its buffer with the source's payload. */
 static int begin(const struct replace_name *to, int target, int source, int flags,
                  struct session_found *found)
 {
@@ -201,7 +210,7 @@ static void set_times(int inode, const struct stat *status)
     (void)sys_utimensat(inode, NULL, times, 0);
 }
 
-/* The source could not be removed: commits the old content, which is in `kept`, again. */
+/* Commits the old content, which is in `kept`, again: the source could not be removed. */
 static void put_back(const struct session *session, int kept, const struct rights *rights,
                      const struct stat *before)
 {
@@ -220,7 +229,7 @@ static void put_back(const struct session *session, int kept, const struct right
     set_times(session->inode, before);
 }
 
-/* The commit and the removal of the source, between rights_look() and rights_release(). */
+/* Commits and removes the source, between rights_look() and rights_release(). */
 static int commit_with_rights(const struct replacement *replacement, int kept, const struct rights *rights,
                               const struct stat *before)
 {
@@ -246,7 +255,7 @@ static int commit_with_rights(const struct replacement *replacement, int kept, c
     return error;
 }
 
-/* With the lock held. */
+/* Commits if both names still lead to the files that they led to. The target is locked. */
 static int commit_and_unlink(const struct replacement *replacement)
 {
     struct session *session = replacement->session;
@@ -298,7 +307,10 @@ static int replace(const struct replacement *replacement)
     return error;
 }
 
-/* Opens what is to be read; a session's own descriptor where there is one, as closing another drops POSIX locks. */
+/*
+ * Opens the source to be read. A session's own descriptor has to do where there is one: closing
+ * another would drop POSIX locks of the program.
+ */
 static int open_source(const struct replace_name *from, bool *is_ours)
 {
     struct session *session = session_on(from->status.st_dev, from->status.st_ino);

@@ -1,10 +1,10 @@
-/* Replacement by rename(2): what comes is committed into the inode that is there. */
+/* A rename onto a managed file: its inode stays, and gets the new content by a commit. */
 #ifndef ATOMSHIM_REPLACE_H
 #define ATOMSHIM_REPLACE_H
 
 #include "os/sys.h"
 
-/* A file as the caller of rename(2) names it, and its lstat. */
+/* One side of a rename(2), as the program names it, and its lstat. The path stays the caller's. */
 struct replace_name {
     int directory;
     const char *path;
@@ -14,11 +14,17 @@ struct replace_name {
 enum { REPLACE_AGAIN = 1 };
 
 /*
- * Makes the payload of `from`, a regular file, the content of `to`, a managed file that `target` is open on for O_PATH, by
- * one commit; carries its times over, and its mode and its access control list if the program meant them (rights.h); and unlinks
- * it. Where this process can write to `from`, its descriptors lead to the target from then on. Returns 0; or
- * REPLACE_AGAIN, if one of the names leads to another file meanwhile; or a negative errno, of the kernel where it would
- * refuse the rename on the side of `from`, or of the commit. Then both files are as before.
+ * Makes the payload of the regular file `from` the content of the managed file `to`, by one commit,
+ * carries over its times, and the mode and the access control list as rights.h says, and unlinks
+ * it. `target` is an O_PATH descriptor of `to`. Descriptors of this process that can write to
+ * `from` lead to the target from then on.
+ *
+ * Returns 0; REPLACE_AGAIN if one of the names leads to another file meanwhile; or a negative
+ * errno: that of rename(2) where the kernel would refuse to take the name of `from` away, -EPERM if
+ * the target's mode had to be narrowed and belongs to another user, -EIO if `from` holds no valid
+ * image, or one of session_commit(). Then both files are as before; if it was the removal of `from`
+ * that failed and the old content could not be committed again, which the log tells, the target has
+ * the new one.
  */
 int replace_commit(const struct replace_name *from, const struct replace_name *to, int target);
 

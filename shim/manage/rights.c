@@ -35,7 +35,9 @@ static char *list_after(const struct rights *rights)
     return (char *)rights->acls.bytes + ACL_MAX;
 }
 
-/* Reads the list of a file. Returns its size in bytes, 0 if the file has none, or a negative errno. */
+/*
+ * Reads the list of a file. Returns its size in bytes, 0 if the file has none, or a negative errno.
+ */
 static ssize_t acl_get(int fd, char list[ACL_MAX])
 {
     ssize_t size = sys_fgetxattr(fd, XATTR_NAME_POSIX_ACL_ACCESS, list, ACL_MAX);
@@ -101,7 +103,10 @@ int rights_narrow(const struct rights *rights, int target)
     return sys_fchmod(target, status.st_mode & narrow);
 }
 
-/* The list first: setting one sets the mode's bits, too, of which the mask may be wider than what is wanted. */
+/*
+ * The list first: setting one sets the mode's bits, too, of which the mask may be wider than what
+ * is wanted.
+ */
 static void grant(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
 {
     struct stat status;

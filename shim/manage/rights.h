@@ -1,7 +1,7 @@
 /*
- * The mode and the access control list of a file that a rename replaces, while its content changes: at
- * no moment is the new content, or the old one, there for somebody to whom neither the old file nor the
- * new one gave it.
+ * The mode and the access control list of a file that a rename replaces, while its content changes:
+ * at no moment is the new content, or the old one, there for somebody to whom neither the old file
+ * nor the new one gave it.
  */
 #ifndef ATOMSHIM_RIGHTS_H
 #define ATOMSHIM_RIGHTS_H
@@ -19,28 +19,31 @@ struct rights {
 };
 
 /*
- * Finds out what becomes of the rights of the file `target` when it gets the content of `source`, whose
- * status is `from`. A mode that the program chose (rights_carries_mode()) is taken over from the source,
- * with its list; else the target keeps both, but for set-id bits that the source does not have. Returns 0
- * and *rights, to be released, or a negative errno.
+ * Finds out what becomes of the rights of the file `target` when it gets the content of `source`,
+ * whose status is `from`. A mode that the program chose (rights_carries_mode()) is taken over from
+ * the source, with its list; else the target keeps both, but for set-id bits that the source does
+ * not have. Returns 0 and *rights, to be released, or a negative errno.
  */
 int rights_look(struct rights *rights, int target, int source, const struct stat *from);
 void rights_release(struct rights *rights);
 
 /*
- * Takes from the target what it grants now and is not to grant before or after. To be called before its
- * content changes. Returns 0, or a negative errno, as EPERM for a file of another user: nothing changed.
+ * Takes from the target what it grants now and is not to grant before or after. To be called before
+ * its content changes. Returns 0, or a negative errno, as EPERM for a file of another user: nothing
+ * changed.
  */
 int rights_narrow(const struct rights *rights, int target);
 
-/* Gives the target the rights that it is to have after the rename, or had before it. Errors are ignored: the
- * target then grants less. */
+/*
+ * Gives the target the rights that it is to have after the rename, or had before it. Errors are
+ * ignored: the target then grants less.
+ */
 void rights_grant_after(const struct rights *rights, int target);
 void rights_grant_before(const struct rights *rights, int target);
 
 /*
- * Does a new file's mode say that the program wants it? Not the one that the target has, and none that files
- * get as they are made: 0600, as of mkstemp(3), and 0666 less the umask.
+ * Does a new file's mode say that the program wants it? Not the one that the target has, and none
+ * that files get as they are made: 0600, as of mkstemp(3), and 0666 less the umask.
  */
 bool rights_carries_mode(mode_t from, mode_t target, mode_t umask);
 

@@ -29,8 +29,8 @@ static bool begins_with(const struct store_payload *payload, const char *text)
 }
 
 /*
- * Will the kernel or the dynamic loader read the file? Neither knows the sized format: execve(2) and
- * mmap(2) get the bytes that are there.
+ * Will the kernel or the dynamic loader read the file? Neither knows the sized format: execve(2)
+ * and mmap(2) get the bytes that are there.
  */
 static bool may_be_executed(const struct session *session, const struct store_payload *payload)
 {
