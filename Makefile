@@ -9,7 +9,7 @@ MANDIR ?= $(PREFIX)/share/man
 CC ?= cc
 BUILD ?= build# a folder below it for another machine: make BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
 CFLAGS ?= -O2 -g
-# What compiles and links shim/, and flags for that alone: scripts/coverage sets them.
+# SHIM_CC compiles and links shim/, with SHIM_FLAGS: scripts/coverage and scripts/sanitize set them.
 SHIM_CC ?= $(CC)
 SHIM_FLAGS ?=
 WARNINGS = -std=gnu17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -19,7 +19,7 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VER
 # every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc beyond the golden import list.
 PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
 	-fno-delete-null-pointer-checks -Wno-nonnull-compare
-# What every program's start pays for: calls of our own exports need no look-up, two mappings are made sooner than four.
+# Every program's start pays for these: calls of our own exports need no look-up, two mappings are made sooner than four.
 START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
 	-Wl,--hash-style=both $(START_FLAGS)
@@ -132,7 +132,7 @@ $(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
-# What a test executes. The root file systems of the container tests need the network once, and are kept in
+# Tests execute these. The root file systems of the container tests need the network once, and are kept in
 # build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests skip.
 TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = scratch musl busybox bullseye bookworm trixie bullseye-sdk trixie-sdk

@@ -305,7 +305,7 @@ EOF_FIRST
     for entrypoint in contain run_in; do
         echo old >"$file"
         run $entrypoint busybox '' /bin/busybox init
-        # what the kernel makes of reboot(RB_POWER_OFF) in a container is SIGINT
+        # the kernel makes SIGINT of reboot(RB_POWER_OFF) in a container
         assert_equal "$status $(payload "$file")" $'130 boot\nnew\ndown' $entrypoint
     done
     assert_kept $'boot\nnew\ndown'

@@ -11,7 +11,7 @@ setup() {
     helpers_let_others_in
 }
 
-# What shells do with redirections; leaves what the test then looks for.
+# Does what shells do with redirections, and leaves the result that the test then looks for.
 redirections='
     echo a >"$file"; cat <"$file"; echo b >>"$file"; cat "$file"
     { echo c; cat "$file"; } >"$file.2"; sed s/a/A/ "$file" >"$file.3"; ln "$file" "$file.4"
@@ -285,7 +285,7 @@ subprocess.run(["cat", os.environ["file"]], stdout=open(os.environ["file"] + ".c
     (
         ulimit -n "$most"
         wrapped timeout 60 bash -c "$redirections" >"$BATS_TEST_TMPDIR/seen"
-        # what daemons do before they go on, with the file open all the while
+        # daemons do this before they go on, with the file open all the while
         wrapped timeout 60 python3 -c '
 import os, subprocess
 f = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)

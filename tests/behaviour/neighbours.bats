@@ -86,7 +86,7 @@ edit() { # TEXT
     overwrite_byte "$(LC_ALL=C grep -abo "$1" "$file" | tail -n 1 | cut -d: -f1)"
 }
 
-# What is committed by a program that began with what OLD says.
+# A program that began with what OLD says commits this.
 expected() { # truncate|append|update OLD
     [ "$1" != append ] || echo "$2"
     echo ours

@@ -86,7 +86,7 @@ run_every() {
     for unit in image crc32c pattern; do
         "${RUNNER[@]}" "build/aarch64/unit/${unit}_test"
     done
-    # What this emulator has not: it runs no other program of its kind and no clone() without a signal (calls_exec, exec*),
+    # This emulator lacks some things: it runs no other program of its kind and no clone() without a signal (calls_exec, exec*),
     # lists its own threads and mappings in /proc/self (exit, *_mapping), and no openat2(); the versions of __xstat are
     # x86's.
     run_every '^(calls_exec .*|situations exec|trouble exec_.*|calls_exit (private|shared)_mapping|calls_syscall (openat2|exit)|calls_status __.*)$'

@@ -15,7 +15,7 @@ setup() {
     exports=$ROOT/build/exports.names
 }
 
-# What a program can be linked with.
+# Prints the names that a program can be linked with.
 functions() { # LIBRARY
     nm -D --defined-only "$1" | awk '$2 ~ /^[TWi]$/ && $3 !~ /@GLIBC_PRIVATE/ { sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u
 }

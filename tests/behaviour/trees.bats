@@ -9,7 +9,7 @@ setup() {
     export file
     printf old >"$file"
     ln "$file" "$MANAGED/link"
-    # what cannot load the shim
+    # a static program, which cannot load the shim
     static=$PROGRAMS/static_writer
     export static
 }

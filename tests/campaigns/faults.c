@@ -327,7 +327,7 @@ static const struct possible {
     {"vfork", {NULL}},
 };
 
-/* The same on a memfd, where they differ. */
+/* A memfd takes these instead, where they differ. */
 static const struct possible possible_in_memory[] = {
     {"fstat", {NULL}},
     {"utimensat", {NULL}},
@@ -657,7 +657,7 @@ static bool is_absent(void)
     return stat(campaign.file, &status) != 0;
 }
 
-/* What failed was the only commit, the last one: nothing may come of it. truncate() is one as a whole. */
+/* The only commit, the last one, failed: nothing may come of it. truncate() is one as a whole. */
 static bool is_final(int told)
 {
     const char *operation = campaign.operation;
@@ -849,7 +849,7 @@ static const char *const *errors_of(const struct call *call)
     return found != NULL ? found->errors : NULL;
 }
 
-/* What the first, undisturbed run left is the new content. */
+/* The first, undisturbed run left the new content. */
 static void learn(void)
 {
     size_t size = 0;
@@ -872,7 +872,7 @@ static void learn(void)
         campaign.old = letters(LETTER_OLD, campaign.new_size - campaign.scenario->size);
         campaign.old_size = campaign.new_size - campaign.scenario->size;
         campaign.old[campaign.old_size - 1] = 'm';
-        /* what is saved is what this program had in hand */
+        /* the shim saves what this program had in hand */
         campaign.rescued_size = size - 1;
         campaign.rescued = letters(LETTER_OLD, campaign.rescued_size);
         memset(campaign.rescued + campaign.old_size - 1, LETTER_NEW, campaign.scenario->size);

@@ -55,7 +55,7 @@ struct actor {
     bool alone; /* the only thread of its process */
 };
 
-/* What stands in a line of the log behind the times. */
+/* Each line of the log names one of these behind the times. */
 struct record {
     int64_t start;
     char kind;

@@ -1,5 +1,5 @@
 /*
- * What the actors of a history (history.c) and its checker (history_check.c) agree on: names, images, lines, and
+ * The actors of a history (history.c) and its checker (history_check.c) agree on these: names, images, lines, and
  * the log. A log has one line for each operation, with monotonic times in nanoseconds:
  *
  *   w START END NAME           a commit: its close() has returned without an error

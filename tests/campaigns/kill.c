@@ -271,7 +271,7 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, b
     return acknowledged;
 }
 
-/* What the kill in this round left; `counts` if that is one of the campaign's outcomes. False: no image. */
+/* Returns the outcome of the kill in this round; `counts` if that is one of the campaign's outcomes. False: no image. */
 static bool check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
 {
     unsigned found_round = 0;

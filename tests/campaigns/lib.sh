@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034 # what is unused here is for the campaigns
-# What the campaigns share. A campaign is a script tests/campaigns/NAME that takes a size, "ci" or "full", prints a
+# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci" or "full", prints a
 # table with one row a case, and fails on one violation, or on a control that finds none. It begins with
 #
 #   . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,5 @@
 /*
- * What power_disk.c writes and power.c replays: all that reached the disk, in the order in which it came.
+ * power_disk.c writes this recording and power.c replays it: all that reached the disk, in the order in which it came.
  * A recording is a sequence of records, each followed by its bytes if it has any.
  */
 #ifndef POWER_RECORDING_H

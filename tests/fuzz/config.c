@@ -66,7 +66,7 @@ static bool reported(const struct reports *reports, const char *name)
     return false;
 }
 
-/* What getenv(3) finds, an empty value being none. */
+/* Returns what getenv(3) finds, an empty value being none. */
 static const char *value_of(char *const *environment, const char *name)
 {
     size_t length = strlen(name);

@@ -1,4 +1,4 @@
-/* What the fuzz targets share: libFuzzer's entry points, a random number, seeds. */
+/* All fuzz targets include this: libFuzzer's entry points, a random number, seeds. */
 #ifndef ATOMSHIM_FUZZ_H
 #define ATOMSHIM_FUZZ_H
 

@@ -49,7 +49,7 @@ struct kernel {
 
 extern struct kernel kernel;
 
-/* What must hold. A fuzzer's run ends at once where it does not. */
+/* Each of these must hold. A fuzzer's run ends at once where it does not. */
 #define REQUIRE(condition)                                                                                   \
     ((condition) ? (void)0                                                                                   \
                  : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), abort()))
@@ -60,7 +60,7 @@ extern struct kernel kernel;
 /* As if just started: no hooks, no counts; the files stay. */
 void kernel_reset(struct kernel_file *inode, struct kernel_file *target);
 
-/* What pwrite and ftruncate do. 0 or the count, or -EFBIG. */
+/* Does what pwrite and ftruncate do. Returns 0 or the count, or -EFBIG. */
 long kernel_write(struct kernel_file *file, const char *bytes, uint64_t size, uint64_t offset);
 long kernel_cut(struct kernel_file *file, uint64_t size);
 

@@ -138,7 +138,7 @@ static uint32_t contents_like(const struct store_image *image, uint32_t candidat
     return found;
 }
 
-/* What is live, while nobody writes. */
+/* Returns the live image, while nobody writes. */
 static struct store_image settle(void)
 {
     struct kernel saved = kernel;
@@ -290,7 +290,7 @@ static uint64_t next_chunk(const struct step *step)
 
     if (chunk > chunk_size())
         chunk = chunk_size();
-    /* what lengthens a file does so page by page: its data are there before its size is */
+    /* the kernel lengthens a file page by page: its data are there before its size is */
     if (offset + chunk > file.size && chunk < IMAGE_PAGE - offset % IMAGE_PAGE)
         chunk = step->size - writer.done;
     if (offset + chunk > file.size && chunk > IMAGE_PAGE - offset % IMAGE_PAGE)

@@ -64,7 +64,7 @@ enum flag { UNSYNCED = 1, NOTED = 2, BLANK = 4, FLAGS = 8 };
 
 enum lock_state { FREE, UNLOCKED_FREE, HELD_FOR_A_WHILE, HELD_FOR_EVER, LOCK_STATES };
 
-/* What a reader must find. */
+/* A reader must find this. */
 struct expectation {
     int result;
     struct store_image image;

@@ -1,4 +1,4 @@
-# What the tests share. Every test has a folder of its own; the shim manages the part $MANAGED of it.
+# All bats files load these functions. Every test has a folder of its own; the shim manages the part $MANAGED of it.
 
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 

@@ -1,5 +1,5 @@
 /*
- * What runs another program with a managed descriptor: exec*, posix_spawn*, system, popen, sendmsg. Each is tried with a
+ * These calls run another program with a managed descriptor: exec*, posix_spawn*, system, popen, sendmsg. Each is tried with a
  * program that loads the shim, and with one that cannot (static_writer): the next reader sees what that wrote.
  */
 #include "expect.h"
@@ -569,7 +569,7 @@ static void test_passed(const char *file, bool many)
     expect_content(file, "by the stranger");
 }
 
-/* What the kernel refuses is refused, and looks at nothing. */
+/* A call that the kernel refuses fails, and the shim looks at nothing. */
 static void test_malformed_message(const char *file)
 {
     char **volatile nowhere = (char **)8; /* the compiler, too, knows that these are none */

@@ -86,7 +86,7 @@ static void test_private_mapping(const char *file)
     expect_content(file, "mapped");
 }
 
-/* What is left mapped is committed, too. */
+/* The shim commits a mapping that is left at exit, too. */
 static void test_shared_mapping(const char *file)
 {
     pid_t child = fork();

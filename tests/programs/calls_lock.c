@@ -256,7 +256,7 @@ static void test_count(const char *file)
     }
 }
 
-/* Who did not get the lock, and gives it back all the same, does not wait for who has it. */
+/* A program that did not get the lock, and unlocks all the same, does not wait for the holder. */
 static void test_refused(const char *file)
 {
     struct flock lock = range(F_WRLCK, 0, 0);

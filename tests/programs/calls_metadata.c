@@ -77,7 +77,7 @@ static void test_set_id(const char *file)
         check_set_id(file, false);
 }
 
-/* What chmod() or chown() does to the bits meanwhile is done. */
+/* The effect of a chmod() or chown() in between stays. */
 static void test_set_id_by_path(const char *file)
 {
     int fd = open_new(file);

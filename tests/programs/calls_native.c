@@ -1,4 +1,4 @@
-/* What surface.txt calls native: it needs no help of ours on a managed descriptor, or on a managed file's name. */
+/* The calls that surface.txt names native need no help on a managed descriptor or name. */
 #include "expect.h"
 
 #include <aio.h>
@@ -234,7 +234,7 @@ static void test_own(const char *file)
     finish(copy, file, "0123456789");
 }
 
-/* What is done to a name, or to a symbolic link, is the kernel's, and the file stays the inode it is. */
+/* The kernel alone changes a name or a symbolic link, and the file stays the inode it is. */
 static void test_names(const char *file)
 {
     const char *one = sibling(file, ".one");

@@ -315,7 +315,7 @@ static void test_xattr(const char *file)
     finish(fd, file);
 }
 
-/* What is open for reading, opened for writing by its descriptor's path. */
+/* A file that is open for reading is opened for writing by its descriptor's path. */
 static void test_open_by_path(const char *file)
 {
     for (int way = 0; way < PATHS; way++) {

@@ -115,7 +115,7 @@ static void test_renameat2(const char *file)
     test_one(file, BY_RENAMEAT2);
 }
 
-/* What is no regular file over another is the kernel's. */
+/* The kernel alone renames where one of the two is no regular file. */
 static void test_others(const char *file)
 {
     char *other = sibling(file, ".link2");
@@ -183,7 +183,7 @@ static void test_missing(const char *file)
     expect_content(sibling(file, ".link2"), "new");
 }
 
-/* What the program goes on writing is in the file that has the name now. */
+/* The program goes on to write to the file that has the name now. */
 static void test_open_source(const char *file)
 {
     struct stat before = status_of(file);
@@ -311,7 +311,7 @@ static void test_open_target(const char *file)
     finish(file, "new", &before);
 }
 
-/* What the file has when one with this mode was renamed onto it. */
+/* Returns the mode of the file after one with this mode was renamed onto it. */
 static mode_t mode_behind(const char *file, mode_t mode)
 {
     struct stat before = status_of(file);
@@ -413,7 +413,7 @@ static void test_backup(const char *file)
     finish(file, "newer", &before);
 }
 
-/* Who makes a hard link by another name and renames that wants a hard link: ln -f, cp -a. */
+/* A program that makes a hard link by another name and renames it wants a hard link: ln -f, cp -a. */
 static void test_linked(const char *file)
 {
     char *from = make_sibling(file, ".new", "new");

@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <sys/sysmacros.h>
 
-/* What every one of them is asked for. */
+/* Every call of the family is asked for these. */
 struct facts {
     uint64_t device, number, links, size, mode, user;
 };
@@ -201,7 +201,7 @@ static void age(const char *file)
     EXPECT(utimensat(AT_FDCWD, file, times, 0) == 0);
 }
 
-/* What the shim reads for itself is no access. */
+/* A read of the shim's own leaves the time of access alone. */
 static void test_access_time(const char *file)
 {
     static const int flags[] = {O_WRONLY | O_TRUNC, O_WRONLY, O_WRONLY | O_APPEND, O_RDONLY | O_NOATIME};

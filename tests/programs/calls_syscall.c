@@ -16,7 +16,7 @@ static void before_everything(void)
 
 __attribute__((section(".preinit_array"), used)) static void (*preinit)(void) = before_everything;
 
-/* What is not ours gets all its words, and returns what it returns. */
+/* A call that the shim does not know gets all its arguments, and returns the kernel's result. */
 static void test_syscall(const char *file)
 {
     int fd = open("/proc/self/exe", O_RDONLY);
@@ -44,7 +44,7 @@ static int open_how(const char *file, uint64_t resolve, size_t size)
     return (int)syscall(SYS_openat2, AT_FDCWD, file, &longer, size);
 }
 
-/* What only openat2() can say is left to it: the raw file. */
+/* An open that only openat2() can express is left to the kernel, and finds the raw file. */
 static void test_openat2(const char *file)
 {
     int fd = open_how(file, 0, sizeof(struct open_how));

@@ -6,7 +6,7 @@
 #include <ftw.h>
 #include <glob.h>
 
-/* What is looked for, and how often it was found with the right size. */
+/* The walk looks for this name, and counts how often it was found with the right size. */
 static struct {
     const char *name;
     int found;

@@ -1,5 +1,5 @@
 /*
- * What runs in containers without a shell. contained COMMAND FILE [TEXT]
+ * This program runs in containers without a shell. contained COMMAND FILE [TEXT]
  *   write    overwrites FILE with TEXT; exit status 7
  *   replace  the same by a new file in /tmp and rename
  *   read     prints FILE

@@ -1,5 +1,5 @@
 /*
- * What the test programs share. Each is run as PROGRAM CASE FILE, with and without the shim: FILE holds "old",
+ * All test programs include this. Each is run as PROGRAM CASE FILE, with and without the shim: FILE holds "old",
  * and what is expected is what POSIX says. PROGRAM alone lists its cases.
  */
 #ifndef ATOMSHIM_EXPECT_H
@@ -110,7 +110,7 @@ static inline int open_new(const char *file)
     return fd;
 }
 
-/* Of what has this name, a symbolic link too. */
+/* Returns the status of the file with this name, or of the symbolic link. */
 static inline struct stat status_of(const char *name)
 {
     struct stat status;

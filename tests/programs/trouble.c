@@ -1,4 +1,4 @@
-/* What once lost or mixed up content: full tables, handlers that leave, threads that fork, numbers that move at exec. */
+/* These situations once lost or mixed up content: full tables, handlers that leave, threads that fork, numbers that move at exec. */
 #include "expect.h"
 
 #include <pthread.h>

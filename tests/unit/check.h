@@ -1,4 +1,4 @@
-/* What the unit tests share: a failing check names its line and what it found, and the test goes on. */
+/* All unit tests include this: a failing check names its line and what it found, and the test goes on. */
 #ifndef ATOMSHIM_CHECK_H
 #define ATOMSHIM_CHECK_H
 

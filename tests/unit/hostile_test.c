@@ -20,7 +20,7 @@ enum { PARTS_MAX = 4, FILE_SIZE = 4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER };
 
 enum part_kind { END, HEADER, FOOTER, TEXT };
 
-/* What is written at `offset`. A header is followed by its payload, `text`. */
+/* The test writes these bytes at `offset`. A header is followed by its payload, `text`. */
 struct part {
     enum part_kind kind;
     uint64_t offset;

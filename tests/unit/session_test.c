@@ -36,7 +36,7 @@ static struct session *begin(int file, int flags)
     return found.session;
 }
 
-/* What close() in interpose/close.c does. */
+/* Does what close() in interpose/close.c does. */
 static void finish(int fd)
 {
     struct session_found found;
