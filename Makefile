@@ -15,17 +15,20 @@ SHIM_FLAGS ?=
 WARNINGS = -std=gnu17 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VERSION)"' -DATOMSHIM_LIBDIR='"$(LIBDIR)"' $(CPPFLAGS)
 
-# The shim lives in other people's processes: no stack protector or fortified call, whose support functions not
-# every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc beyond the golden import list.
+# The shim lives in other people's processes: no stack protector or fortified call, whose support
+# functions not every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc
+# beyond the golden import list.
 PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
 	-fno-delete-null-pointer-checks -Wno-nonnull-compare
-# Every program's start pays for these: calls of our own exports need no look-up, two mappings are made sooner than four.
+# Every program's start pays for these: calls of our own exports need no look-up, two mappings are
+# made sooner than four.
 START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
 	-Wl,--hash-style=both $(START_FLAGS)
 
-# The folders of shim/, in the order in which they may include each other (scripts/layers). The library is all but the command,
-# the command needs no session; tests of single parts link what they test and what lies below it.
+# The folders of shim/, in the order in which they may include each other (scripts/layers). The
+# library is all but the command, the command needs no session; tests of single parts link what they
+# test and what lies below it.
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
 CORE = $(ENGINE) $(call sources,config program session guardian manage)
@@ -58,7 +61,8 @@ $(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
 
 force:
 
-# Objects are made anew when what is compiled in changes, be it by `make install LIBDIR=...` after a `make` without.
+# Objects are made anew when what is compiled in changes, be it by `make install LIBDIR=...` after a
+# `make` without.
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
@@ -132,12 +136,14 @@ $(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
-# Tests execute these. The root file systems of the container tests need the network once, and are kept in
-# build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests skip.
+# Tests execute these. The root file systems of the container tests need the network once, and are
+# kept in build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests
+# skip.
 TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = scratch musl busybox bullseye bookworm trixie bullseye-sdk trixie-sdk
 JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell nproc))
-# scripts/run-tests begins with the files that take longest, so that no processor waits for one at the end.
+# scripts/run-tests begins with the files that take longest, so that no processor waits for one at
+# the end.
 LONG = $(addprefix tests/behaviour/,portable.bats containers.bats rename.bats programs.bats) tests/unit/unit.bats
 TESTS = $(LONG) $(filter-out $(LONG),$(sort $(wildcard tests/unit/*.bats tests/behaviour/*.bats)))
 LONG_CAMPAIGNS = $(addprefix tests/campaigns/,power.bats fuzz.bats filesystems.bats kill.bats)
@@ -169,7 +175,8 @@ campaigns:
 	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
 
-# Runs the unit and behaviour tests on an instrumented build, and writes what they reach of shim/ to build/coverage.
+# Runs the unit and behaviour tests on an instrumented build, and writes what they reach of shim/ to
+# build/coverage.
 coverage:
 	@scripts/bootstrap coverage
 	@$(MAKE) --no-print-directory $(JOBS) rootfs
@@ -225,7 +232,8 @@ deb:
 	@scripts/bootstrap package
 	@scripts/package/deb
 
-# Makes tarballs of the source and of the two files, with debug symbols apart, in build/dist. Also: make dist CC=aarch64-linux-gnu-gcc.
+# Makes tarballs of the source and of the two files, with debug symbols apart, in build/dist. Also:
+# make dist CC=aarch64-linux-gnu-gcc.
 dist:
 	@scripts/bootstrap package
 	@scripts/package/dist

@@ -1,13 +1,14 @@
 /*
- * A random sequence of file calls, logged: exercise SEED STEPS FOLDER. The driver runs it once with the shim, the folder
- * managed, and once without; the logs must be the same, every result, errno and byte.
+ * A random sequence of file calls, logged: exercise SEED STEPS FOLDER. The driver runs it once with
+ * the shim, the folder managed, and once without; the logs must be the same, every result, errno
+ * and byte.
  *
  * What README.md says to be different is left out by two rules, and no others:
  *   - While a description that can write to a file is open nothing else looks at that file by its name, or opens it: each
  *     open has an image of its own until its close.
  *   - A mapping is of a file that is open, and is gone before that is closed.
- * Times, inode numbers and block counts are not compared, nor what the kernel gives as an errno for the file system alone
- * (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.
+ * Times, inode numbers and block counts are not compared, nor what the kernel gives as an errno for
+ * the file system alone (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -674,7 +675,10 @@ static long op_lock(void)
     struct flock none = {.l_type = F_UNLCK};
     long result;
 
-    /* given back at once: another open of the file would have to leave the lock, and its own number, in place */
+    /*
+     * given back at once: another open of the file would have to leave the lock, and its own
+     * number, in place
+     */
     if (slot == NULL)
         return NOTHING;
     result = fcntl(slot->fd, random_below(4) ? F_SETLK : F_GETLK, &lock);

@@ -1,21 +1,23 @@
 /*
- * Each system call that a program makes under the shim, from its open to its close, fails once, and for ever, with
- * each errno that it can return.
+ * Each system call that a program makes under the shim, from its open to its close, fails once, and
+ * for ever, with each errno that it can return.
  *
  *   faults ci|full                             lists the scenarios
  *   faults LIBRARY FOLDER SCENARIO ci|full
  *   faults --run LIBRARY FOLDER OPERATION BYTES [LIMIT [ignore]]
  *
- * FOLDER holds the folders managed and rescue. The second runs this program's own --victim, an ordinary program that knows nothing of the shim, under strace: once
- * to see which calls there are between two getppid() of it, then once for each of them and errno. After each run:
+ * FOLDER holds the folders managed and rescue. The second runs this program's own --victim, an
+ * ordinary program that knows nothing of the shim, under strace: once to see which calls there are
+ * between two getppid() of it, then once for each of them and errno. After each run:
  *
  *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3); the old one if a
  *     commit failed once
  *   - the program was told by an error, unless the new image is there (I7); what a reader got is the image or an error
  *   - no descriptor and no memory is left over; the rescue file is complete if a commit failed; the next commit works
  *
- * The third does the same for one run of the victim without strace, on the file managed/file, in whatever conditions
- * the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how the victim ended.
+ * The third does the same for one run of the victim without strace, on the file managed/file, in
+ * whatever conditions the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how
+ * the victim ended.
  */
 #include "format/crc32c.h"
 #include "os/scratch.h"
@@ -204,7 +206,10 @@ static void operate(const char *operation, const char *file, char letter, size_t
         _exit(127);
 }
 
-/* The shim keeps two buffers (scratch.h) for the next commit: any that is lost is one more, once it has these. */
+/*
+ * The shim keeps two buffers (scratch.h) for the next commit: any that is lost is one more, once it
+ * has these.
+ */
 static void fill_kept_buffers(const char *file)
 {
     int kept = outcome;
@@ -213,7 +218,10 @@ static void fill_kept_buffers(const char *file)
     outcome = kept;
 }
 
-/* --victim OPERATION FILE LETTER SIZE SPARE-FILE [LIMIT [ignore]]: the last two for RLIMIT_FSIZE and SIGXFSZ */
+/*
+ * --victim OPERATION FILE LETTER SIZE SPARE-FILE [LIMIT [ignore]]: the last two for RLIMIT_FSIZE
+ * and SIGXFSZ
+ */
 static _Noreturn void victim(int argc, char *argv[])
 {
     int merging = strcmp(argv[2], "merge") == 0 ? begin_merge(argv[3]) : -1;
@@ -275,7 +283,10 @@ static const struct scenario {
 
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], CALLS_MAX = 512, ERRORS_MAX = 12 };
 
-/* Which errnos a call can return, for what the shim uses it for. None: it cannot fail with valid arguments. */
+/*
+ * Which errnos a call can return, for what the shim uses it for. None: it cannot fail with valid
+ * arguments.
+ */
 static const struct possible {
     const char *call;
     const char *errors[ERRORS_MAX];
@@ -312,7 +323,10 @@ static const struct possible {
     {"clone", {"EAGAIN", "ENOMEM"}},
     {"dup3", {"EMFILE", "EINTR"}},
     {"prlimit64", {"EPERM"}},
-    /* SEEK_SET and SEEK_CUR inside a regular file; the process's own numbers, masks and clocks; children */
+    /*
+     * SEEK_SET and SEEK_CUR inside a regular file; the process's own numbers, masks and clocks;
+     * children
+     */
     {"lseek", {NULL}},
     {"getpid", {NULL}},
     {"gettid", {NULL}},
@@ -680,7 +694,9 @@ static unsigned check_victim(int status, bool once)
 
     if (!WIFEXITED(status) || told >= 2 * LOST_MEMORY)
         return 1u << CRASHED;
-    /* a program whose write fails, and that closes all the same, has committed what it has written */
+    /*
+     * a program whose write fails, and that closes all the same, has committed what it has written
+     */
     if (!is_old && !new && !empty && !((told & TOLD) && !(told & TOLD_BY_COMMIT) && is_prefix(now, size)))
         problems |= 1u << TORN;
     if (!is_old && new &&once && is_final(told))
@@ -794,7 +810,10 @@ static int count_calls(const struct call *calls, int count, const char *name)
     return found;
 }
 
-/* Reads a trace: "PID name(arguments) = result" a line. Returns the calls between the two getppid(). */
+/*
+ * Reads a trace: "PID name(arguments) = result" a line. Returns the calls between the two
+ * getppid().
+ */
 static int find_calls(struct call *found)
 {
     static struct call all[4 * CALLS_MAX];
@@ -931,7 +950,10 @@ static void inject(bool full)
                 continue;
             if (!is_lasting(errors[e]))
                 try(&(struct trial){&calls[i], errors[e], false});
-            /* fcntl is many calls under one name: they do not fail together; and signals come to an end */
+            /*
+             * fcntl is many calls under one name: they do not fail together; and signals come to an
+             * end
+             */
             if (is_lasting(errors[e]) ||
                 (full && strcmp(calls[i].name, "fcntl") != 0 && strcmp(errors[e], "EINTR") != 0))
                 try(&(struct trial){&calls[i], errors[e], true});

@@ -1,14 +1,15 @@
 /*
- * The actors of a history: an ordinary program, which knows nothing of the shim. It overwrites, appends to,
- * increments and reads one file with many processes and threads at once, and logs what it did.
+ * The actors of a history: an ordinary program, which knows nothing of the shim. It overwrites,
+ * appends to, increments and reads one file with many processes and threads at once, and logs what
+ * it did.
  *
  *   history run KIND FILE LOGS SECONDS PROCESS...
  *
- * KIND is image, append or counter. PROCESS is "READERS+WRITERS", its threads: "2+1". A process with a single
- * thread also forks and execs in the middle of its writes, and replaces itself by exec now and then. (Where there
- * are more threads, a forked child would hold the others' descriptors too, and their close() would not be the last.)
- * FILE must hold what `history first KIND FILE` writes. Every thread logs to its own file in the folder LOGS; see
- * history.h.
+ * KIND is image, append or counter. PROCESS is "READERS+WRITERS", its threads: "2+1". A process
+ * with a single thread also forks and execs in the middle of its writes, and replaces itself by
+ * exec now and then. (Where there are more threads, a forked child would hold the others'
+ * descriptors too, and their close() would not be the last.) FILE must hold what `history first
+ * KIND FILE` writes. Every thread logs to its own file in the folder LOGS; see history.h.
  */
 #include "history.h"
 

@@ -1,6 +1,7 @@
 /*
- * The actors of a history (history.c) and its checker (history_check.c) agree on these: names, images, lines, and
- * the log. A log has one line for each operation, with monotonic times in nanoseconds:
+ * The actors of a history (history.c) and its checker (history_check.c) agree on these: names,
+ * images, lines, and the log. A log has one line for each operation, with monotonic times in
+ * nanoseconds:
  *
  *   w START END NAME           a commit: its close() has returned without an error
  *   r START END NAME           a read
@@ -43,9 +44,9 @@ static inline uint64_t next_random(uint64_t *state)
 }
 
 /*
- * The name of an image is unique in its history. Images of 1 to TINY bytes have no room for more than a number,
- * which is drawn from one pool for all writers; the others carry their writer, its sequence number, their size
- * and a checksum.
+ * The name of an image is unique in its history. Images of 1 to TINY bytes have no room for more
+ * than a number, which is drawn from one pool for all writers; the others carry their writer, its
+ * sequence number, their size and a checksum.
  */
 static inline uint64_t name_of_tiny(size_t size, uint64_t number)
 {

@@ -1,25 +1,28 @@
 /*
- * Goes through the logs of a history (history.h) and counts what cannot have happened on a file that is overwritten
- * atomically.
+ * Goes through the logs of a history (history.h) and counts what cannot have happened on a file
+ * that is overwritten atomically.
  *
  *   history_check image|counter LOG...
  *   history_check append FINAL LOG...      FINAL: a copy of what the file holds in the end
  *
- * image, counter: there must be an order of all operations, one after the other, in which each read finds the image
- * of the commit before it, and which keeps real time: what ended before another began comes first. That says that no
- * read mixes two images, no reader goes back, nobody gets an image that was superseded before the read began, and no
- * commit vanishes. As no two commits have the same name the question is easy (Gibbons and Korach, Testing Shared
- * Memories, 1997): all operations on one name form a cluster, which must happen in one piece. With F the earliest end
- * and S the latest start in it: if F < S, the name is the content all the time from F to S (a forward zone), else all
- * of the cluster can happen at one instant between S and F (a backward zone). An order exists exactly if no two
- * forward zones overlap, no forward zone contains a backward one, and no read ends before its commit starts.
- * counter: besides, no two increments make the same number, and the last number is how many there were.
+ * image, counter: there must be an order of all operations, one after the other, in which each read
+ * finds the image of the commit before it, and which keeps real time: what ended before another
+ * began comes first. That says that no read mixes two images, no reader goes back, nobody gets an
+ * image that was superseded before the read began, and no commit vanishes. As no two commits have
+ * the same name the question is easy (Gibbons and Korach, Testing Shared Memories, 1997): all
+ * operations on one name form a cluster, which must happen in one piece. With F the earliest end
+ * and S the latest start in it: if F < S, the name is the content all the time from F to S (a
+ * forward zone), else all of the cluster can happen at one instant between S and F (a backward
+ * zone). An order exists exactly if no two forward zones overlap, no forward zone contains a
+ * backward one, and no read ends before its commit starts. counter: besides, no two increments make
+ * the same number, and the last number is how many there were.
  *
- * append: every line once, whole, each writer's in order, those of one commit together; every read is a prefix of the
- * final content that ends between two commits, has all that was appended before it began and nothing from after its end.
+ * append: every line once, whole, each writer's in order, those of one commit together; every read
+ * is a prefix of the final content that ends between two commits, has all that was appended before
+ * it began and nothing from after its end.
  *
- * Prints "OPERATIONS VIOLATIONS COMMITS", and on standard error the first violations. COMMITS is what the file's
- * generation must be.
+ * Prints "OPERATIONS VIOLATIONS COMMITS", and on standard error the first violations. COMMITS is
+ * what the file's generation must be.
  */
 #include "history.h"
 

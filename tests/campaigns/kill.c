@@ -3,10 +3,11 @@
  *
  *   kill LIBRARY FILE KILLS SIZE [OPTION...]
  *
- * After each kill the file must hold one complete image: the last one whose close() had returned, or a later one
- * (I4, I5), in the same inode (I3); and the next writer starts on top of it. Prints "KILLS kills, N torn, N lost,
- * N old, N new": what there was after the kills that hit a commit. Exits 1 if anything was torn or lost, 2 if many
- * kills found only one of old and new: then they proved nothing. Options:
+ * After each kill the file must hold one complete image: the last one whose close() had returned,
+ * or a later one (I4, I5), in the same inode (I3); and the next writer starts on top of it. Prints
+ * "KILLS kills, N torn, N lost, N old, N new": what there was after the kills that hit a commit.
+ * Exits 1 if anything was torn or lost, 2 if many kills found only one of old and new: then they
+ * proved nothing. Options:
  *
  *   first          the kill hits the first commit into a plain file; another writer, which is killed, too, commits on
  *                  top of what it left
@@ -179,7 +180,10 @@ static void kill_writer(const struct campaign *campaign, pid_t child)
     (void)close(fd);
 }
 
-/* Listens to a writer until it has told `last`, or with 0 to its end; returns how many commits have returned. */
+/*
+ * Listens to a writer until it has told `last`, or with 0 to its end; returns how many commits have
+ * returned.
+ */
 static unsigned listen_to(int input, char last)
 {
     unsigned count = 0;
@@ -271,7 +275,10 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, b
     return acknowledged;
 }
 
-/* Returns the outcome of the kill in this round; `counts` if that is one of the campaign's outcomes. False: no image. */
+/*
+ * Returns the outcome of the kill in this round; `counts` if that is one of the campaign's
+ * outcomes. False: no image.
+ */
 static bool check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
 {
     unsigned found_round = 0;
@@ -296,7 +303,8 @@ static void run_round(struct campaign *campaign, unsigned round, bool counts)
 }
 
 /* A plain file, a kill of the first commit into it, and a writer that goes on with what that left. Every other kill
- * comes at about the end of the commit: the time between the new image and the return of close() is short. */
+ * comes at about the end of the commit: the time between the new image and the return of close() is
+ * short. */
 static void run_first(struct campaign *campaign, unsigned round)
 {
     bool at_end = round % 4 == 0;

@@ -1,12 +1,14 @@
 # shellcheck shell=sh disable=SC2034 # what is unused here is for the campaigns
-# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci" or "full", prints a
-# table with one row a case, and fails on one violation, or on a control that finds none. It begins with
+# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci"
+# or "full", prints a table with one row a case, and fails on one violation, or on a control that
+# finds none. It begins with
 #
 #   . "$(dirname "$0")/lib.sh"
 #   campaign_begin "$@"
 #
-# and ends with campaign_end. Everything that it makes is below $WORK, which goes away with the mounts in it. It exits
-# with 0, or 1 (2 if the campaign itself is broken), or, if every case was skipped, 77, and the last line says why.
+# and ends with campaign_end. Everything that it makes is below $WORK, which goes away with the
+# mounts in it. It exits with 0, or 1 (2 if the campaign itself is broken), or, if every case was
+# skipped, 77, and the last line says why.
 
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 LIBRARY=$ROOT/build/libatomshim.so
@@ -70,13 +72,14 @@ skip() { # CASE WHY
     skipped=$(echo "$2" | tail -n 1)
 }
 
-# Fails with the reason in $WHY if something is missing that scripts/bootstrap installs for this purpose.
+# Fails with the reason in $WHY if something is missing that scripts/bootstrap installs for this
+# purpose.
 need() { # PURPOSE
     WHY=$("$ROOT/scripts/bootstrap" --check "$1" 2>&1)
 }
 
-# Makes a file system of TYPE and mounts it on the new folder DIR: ext4, xfs, btrfs, tmpfs, overlay (over ext4).
-# Fails with the reason in $WHY where that cannot be done here.
+# Makes a file system of TYPE and mounts it on the new folder DIR: ext4, xfs, btrfs, tmpfs, overlay
+# (over ext4). Fails with the reason in $WHY where that cannot be done here.
 mount_new() { # TYPE DIR [MIB]
     megabytes=${3:-400} # xfs wants 300
     mkdir -p "$2"

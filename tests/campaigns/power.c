@@ -4,8 +4,8 @@
  *   power payload NAME VERSION SIZE              prints a payload whose every line names version and position
  *   power replay RECORDING BASE TYPE VERSIONS ATOMSHIM LIBRARY LIMIT RANDOM SEED
  *
- * BASE is the disk before the recording (power_disk.c) began, with a file system of TYPE; VERSIONS holds the
- * content VERSION of each FILE as FILE.VERSION. The recording carries these marks:
+ * BASE is the disk before the recording (power_disk.c) began, with a file system of TYPE; VERSIONS
+ * holds the content VERSION of each FILE as FILE.VERSION. The recording carries these marks:
  *
  *   done FILE VERSION        the program's close() has returned success: from here on this version or a newer one
  *   begin FILE VERSION       a program is about to write this version: from here on it may be found
@@ -15,8 +15,9 @@
  *   workload NAME            power cuts from here on, until
  *   end                      here; the next workload has files of its own
  *
- * A power cut keeps all up to the last flush, and of what was written after it any subset of the 4 KiB blocks,
- * or of their sectors. An epoch is what lies between two flushes; in each of them, these crash images are made:
+ * A power cut keeps all up to the last flush, and of what was written after it any subset of the 4
+ * KiB blocks, or of their sectors. An epoch is what lies between two flushes; in each of them,
+ * these crash images are made:
  *
  *   none     the disk as the last flush left it, at the end of the epoch
  *   all      everything that the epoch wrote: with the one above, every prefix that ends at a flush
@@ -27,13 +28,14 @@
  *   random   RANDOM subsets, with 10, 50 or 90 in 100 of the blocks, at random points of the epoch
  *   torn     RANDOM times: any subset of the blocks, and of one data block only some of its 512-byte sectors
  *
- * Of these, LIMIT for a workload are taken at random (0: all), and no state of the disk is looked at twice. Each
- * is mounted. Every file of the workload must then be readable by `atomshim cat`, with a version that may be
- * found at that point (I4, I5; an image that is none of them was torn), be the same inode with the same number of
- * links (I3), and take another commit, from cp under the shim, which the next reader must find.
+ * Of these, LIMIT for a workload are taken at random (0: all), and no state of the disk is looked
+ * at twice. Each is mounted. Every file of the workload must then be readable by `atomshim cat`,
+ * with a version that may be found at that point (I4, I5; an image that is none of them was torn),
+ * be the same inode with the same number of links (I3), and take another commit, from cp under the
+ * shim, which the next reader must find.
  *
- * Prints for each workload "NAME:IMAGES:VIOLATIONS:TORN:LOST", then how many images there were of each kind;
- * on stderr, a line for each violation. Exits 0 unless it could not do its work.
+ * Prints for each workload "NAME:IMAGES:VIOLATIONS:TORN:LOST", then how many images there were of
+ * each kind; on stderr, a line for each violation. Exits 0 unless it could not do its work.
  */
 #include "power_recording.h"
 
@@ -71,7 +73,9 @@ struct bytes {
     size_t size;
 };
 
-/* A managed file of the workload at hand, and what may be found in it at the point in time at hand. */
+/*
+ * A managed file of the workload at hand, and what may be found in it at the point in time at hand.
+ */
 struct file {
     char name[NAME_ROOM];
     unsigned long inode; /* 0: not known, the workload has yet to create it */
@@ -368,7 +372,9 @@ static void scratch_fill(void)
 
 /* ---- the recording ---- */
 
-/* The recording may still grow, after all that counts: a record that is not complete is left out. */
+/*
+ * The recording may still grow, after all that counts: a record that is not complete is left out.
+ */
 static void load_recording(const char *path)
 {
     struct bytes recording = map_file(path);
@@ -701,8 +707,9 @@ static void forget_devices(void)
 }
 
 /*
- * Unmounted is not yet gone: a mount namespace that someone made meanwhile may hold on to the file system, which
- * then writes when it likes. It may keep its scratch file; the next crash image gets a new one.
+ * Unmounted is not yet gone: a mount namespace that someone made meanwhile may hold on to the file
+ * system, which then writes when it likes. It may keep its scratch file; the next crash image gets
+ * a new one.
  */
 static void let_go(const char *device)
 {

@@ -14,8 +14,8 @@
  *       slow MILLISECONDS      so long takes each write that holds a block of a managed file from now on
  *                       Reading it gives what has come so far: "writes N flushes N failed N".
  *
- * It returns when the file system is mounted, goes on in the background, and ends when it is unmounted. One
- * thread: what it records is what it did, in that order.
+ * It returns when the file system is mounted, goes on in the background, and ends when it is
+ * unmounted. One thread: what it records is what it did, in that order.
  */
 #define FUSE_USE_VERSION 31
 

@@ -1,6 +1,7 @@
 /*
- * power_disk.c writes this recording and power.c replays it: all that reached the disk, in the order in which it came.
- * A recording is a sequence of records, each followed by its bytes if it has any.
+ * power_disk.c writes this recording and power.c replays it: all that reached the disk, in the
+ * order in which it came. A recording is a sequence of records, each followed by its bytes if it
+ * has any.
  */
 #ifndef POWER_RECORDING_H
 #define POWER_RECORDING_H
@@ -25,12 +26,16 @@ struct recorded {
 
 enum { POWER_BLOCK = 4096 };
 
-/* Every line of a payload begins so. Lines have a length that divides 128, so every block begins a line. */
+/*
+ * Every line of a payload begins so. Lines have a length that divides 128, so every block begins a
+ * line.
+ */
 #define PAYLOAD_LINE "=payload= "
 
 /*
- * Tells a block of a managed file from a block of the file system: the payload's lines and the headers of
- * atomshim begin at multiples of what divides a block, and no file system's block begins like that.
+ * Tells a block of a managed file from a block of the file system: the payload's lines and the
+ * headers of atomshim begin at multiples of what divides a block, and no file system's block begins
+ * like that.
  */
 static inline bool power_is_data(const char *block, uint64_t size)
 {

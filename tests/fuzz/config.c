@@ -1,7 +1,7 @@
 /*
- * The configuration parser. An input is an environment, its entries separated by NULs. Every setting ends up in its
- * range, every report is one whole message about a variable that is there, what is reported has its default, and the
- * environment without the reported variables is accepted.
+ * The configuration parser. An input is an environment, its entries separated by NULs. Every
+ * setting ends up in its range, every report is one whole message about a variable that is there,
+ * what is reported has its default, and the environment without the reported variables is accepted.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */

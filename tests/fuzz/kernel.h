@@ -1,7 +1,8 @@
 /*
- * A kernel for the engine under a fuzzer: every system call of the engine (sys.h, with ATOMSHIM_TEST_KERNEL) comes
- * here. Two files in memory, a lock, a clock that only sleeping moves. So a run costs microseconds, whatever the
- * engine sleeps; what it asks for is counted exactly; and a call that it has no business to make ends the run.
+ * A kernel for the engine under a fuzzer: every system call of the engine (sys.h, with
+ * ATOMSHIM_TEST_KERNEL) comes here. Two files in memory, a lock, a clock that only sleeping moves.
+ * So a run costs microseconds, whatever the engine sleeps; what it asks for is counted exactly; and
+ * a call that it has no business to make ends the run.
  */
 #ifndef ATOMSHIM_FUZZ_KERNEL_H
 #define ATOMSHIM_FUZZ_KERNEL_H
@@ -36,8 +37,8 @@ struct kernel {
     uint64_t mapped;     /* bytes of the largest mapping asked for */
     int64_t now;         /* the clock */
     /*
-     * Called before each call on the inode. May change the file. What it returns is the call's result if it is
-     * not 0; a call that moves bytes moves at most *size of them.
+     * Called before each call on the inode. May change the file. What it returns is the call's
+     * result if it is not 0; a call that moves bytes moves at most *size of them.
      */
     long (*before)(long number, size_t *size);
     /* Called after each change of the inode that the engine made. */

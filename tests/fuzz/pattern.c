@@ -1,10 +1,11 @@
 /*
  * The pattern matcher against a slow one that follows its meaning word by word.
  *
- * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check() accepts matches, and asks for
- * a format, as the slow matcher says; of one that it refuses it names the first bad pattern, and matching it stays harmless; and no
- * path matches whose last component pattern_may_name() has excluded. Time at most quadratic: long inputs, such as
- * the slow matcher cannot do, are only matched, and libFuzzer's timeout watches.
+ * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check()
+ * accepts matches, and asks for a format, as the slow matcher says; of one that it refuses it names
+ * the first bad pattern, and matching it stays harmless; and no path matches whose last component
+ * pattern_may_name() has excluded. Time at most quadratic: long inputs, such as the slow matcher
+ * cannot do, are only matched, and libFuzzer's timeout watches.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
@@ -95,7 +96,10 @@ static bool slow_match(const char *start, const char *p, const char *end, bool t
     return *p == *text && slow_match(start, p + 1, end, tree, text + 1);
 }
 
-/* The '/' that ends a pattern makes it a tree; one without any is a name. In a set it is none, behind '\\' it is. */
+/*
+ * The '/' that ends a pattern makes it a tree; one without any is a name. In a set it is none,
+ * behind '\\' it is.
+ */
 static const char *last_slash(const char *p, const char *end)
 {
     const char *slash = NULL;

@@ -1,10 +1,12 @@
 /*
- * Writers and readers that keep to the protocol, in every order that the input asks for (I1, I2, I4, I5).
+ * Writers and readers that keep to the protocol, in every order that the input asks for (I1, I2,
+ * I4, I5).
  *
- * An input is the size of a plain file and up to 16 commits of 8 bytes each. A commit runs on a copy of the file,
- * perhaps with calls that fail or are cut short, and what it wrote is recorded. The record is then applied to the
- * file in pieces, between the calls of a reader, which may be lapped by several commits; or only up to some point,
- * where the writer was killed. Since a writer holds the lock, its record is exact. What must hold:
+ * An input is the size of a plain file and up to 16 commits of 8 bytes each. A commit runs on a
+ * copy of the file, perhaps with calls that fail or are cut short, and what it wrote is recorded.
+ * The record is then applied to the file in pieces, between the calls of a reader, which may be
+ * lapped by several commits; or only up to some point, where the writer was killed. Since a writer
+ * holds the lock, its record is exact. What must hold:
  *
  *   - a reader gets what was live when it began or what was committed since, never less, never an error
  *   - a commit that returned 0 is the content; one that failed is not; one that was killed is, or is not

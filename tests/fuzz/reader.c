@@ -1,8 +1,9 @@
 /*
- * The image reader, and a commit on top of what it read, on whatever bytes a file may hold (I1, I2, I5).
+ * The image reader, and a commit on top of what it read, on whatever bytes a file may hold (I1, I2,
+ * I5).
  *
- * An input is a plan of 16 bytes and the file. The plan says how the file is read, and what happens to it or to
- * the reader's calls meanwhile. What must hold:
+ * An input is a plan of 16 bytes and the file. The plan says how the file is read, and what happens
+ * to it or to the reader's calls meanwhile. What must hold:
  *
  *   - a file that nobody changes reads as expected() below says, which shares nothing with the reader but the
  *     header's decoder and the CRC: exactly one valid image, the plain bytes, or EIO
@@ -11,7 +12,8 @@
  *   - what is read, mapped and slept stays within what the file's real size justifies
  *   - a commit succeeds and is what the next reader gets, or changes nothing; it writes no byte of the live image
  *
- * With SEEDS=DIR in the environment it writes its seeds there, files that the engine itself made, and ends.
+ * With SEEDS=DIR in the environment it writes its seeds there, files that the engine itself made,
+ * and ends.
  */
 #include "format/crc32c.h"
 #include "fuzz.h"

@@ -1,10 +1,11 @@
-# The cases of tests/programs, each with the shim and without it. RUNNER is an emulator that is put in front of each
-# program; then SHIM is a library for its machine.
+# The cases of tests/programs, each with the shim and without it. RUNNER is an emulator that is put
+# in front of each program; then SHIM is a library for its machine.
 
 RUNNER=()
 SHIM=
 
-# run_all [--except REGEX] PROGRAM...: runs every case but those that REGEX matches as "program case".
+# run_all [--except REGEX] PROGRAM...: runs every case but those that REGEX matches as "program
+# case".
 run_all() {
     local except='^$'
     if [ "$1" = --except ]; then

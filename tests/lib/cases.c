@@ -1,13 +1,14 @@
 /*
- * Runs each case of the test programs twice, without the shim and with it. Each time the case gets a file with two
- * names that holds "old" and must exit with 0; afterwards the file must be the same inode with the same links (I3), and
- * the folder must hold nothing else. Prints what failed and goes on; the last line counts the cases.
+ * Runs each case of the test programs twice, without the shim and with it. Each time the case gets
+ * a file with two names that holds "old" and must exit with 0; afterwards the file must be the same
+ * inode with the same links (I3), and the folder must hold nothing else. Prints what failed and
+ * goes on; the last line counts the cases.
  *
  *     cases [--except REGEX] [--runner "WORD..."] LIBRARY ATOMSHIM FOLDER PROGRAM...
  *
- * REGEX matches "program case" of the cases to leave out. The words of --runner, an emulator with its options, come
- * before each program; they set LD_PRELOAD with the option -E, as qemu-user does, so that the emulator itself does not
- * load the shim.
+ * REGEX matches "program case" of the cases to leave out. The words of --runner, an emulator with
+ * its options, come before each program; they set LD_PRELOAD with the option -E, as qemu-user does,
+ * so that the emulator itself does not load the shim.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -81,7 +82,10 @@ static _Noreturn void become(char *const *words, bool shimmed)
     _exit(126);
 }
 
-/* Returns the exit status of a child, or 128 + its signal; one that takes too long is killed with its process group. */
+/*
+ * Returns the exit status of a child, or 128 + its signal; one that takes too long is killed with
+ * its process group.
+ */
 static int wait_for(pid_t child)
 {
     struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};

@@ -1,4 +1,5 @@
-# All bats files load these functions. Every test has a folder of its own; the shim manages the part $MANAGED of it.
+# All bats files load these functions. Every test has a folder of its own; the shim manages the part
+# $MANAGED of it.
 
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 
@@ -32,8 +33,8 @@ needs() {
     done
 }
 
-# helpers_rootfs KIND: makes the root file system of that kind in build/rootfs, or fails and says why in $reason.
-# `make rootfs` has done that already when scripts/run-tests runs.
+# helpers_rootfs KIND: makes the root file system of that kind in build/rootfs, or fails and says
+# why in $reason. `make rootfs` has done that already when scripts/run-tests runs.
 helpers_rootfs() {
     local root=$ROOT/build/rootfs
     mkdir -p "$root"
@@ -45,7 +46,8 @@ helpers_rootfs() {
     [ -e "$root/$1/.complete" ]
 }
 
-# Lets other users reach the files, as some tests become one. Where they cannot reach the clone, $BUILT is a copy.
+# Lets other users reach the files, as some tests become one. Where they cannot reach the clone,
+# $BUILT is a copy.
 helpers_let_others_in() {
     chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
     if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$PROGRAMS/static_writer"; then
@@ -64,7 +66,8 @@ atomshim() {
     "$ROOT/build/atomshim" "$@"
 }
 
-# Prints the content of a managed file, by a program that shares no code with the shim's interposition.
+# Prints the content of a managed file, by a program that shares no code with the shim's
+# interposition.
 payload() {
     atomshim cat "$1"
 }
