@@ -36,6 +36,10 @@ unit() {
     unit path_test
 }
 
+@test "patterns through symbolic links" {
+    unit resolve_test
+}
+
 @test "log lines" {
     unit log_test
 }
