@@ -457,6 +457,44 @@ EOF
     done
 }
 
+@test "I5 I7 the opener is in one pid namespace, and its children in another" {
+    unshare --pid --fork true 2>/dev/null || skip 'needs the right to make pid namespaces'
+    for inside in 'sh -c "echo b"' '"$static" 1 write b'; do
+        for end in 'kill -9 $$' 'exit 3'; do
+            printf old >"$file"
+            run wrapped bash -c 'exec >"$file"; printf a; unshare --pid --fork '"$inside"'; "$static" 1 write c; '"$end"
+            if [ "$status" -eq 137 ]; then
+                assert_equal "$(wrapped cat "$file")" old "$inside, killed"
+            else
+                assert_equal "$(wrapped cat "$file" | tr -d '\n')" abc "$inside"
+            fi
+        done
+    done
+}
+
+@test "I5 I7 a message that nobody has read when its sender ends" {
+    for end in 'os._exit(0)' 'os.kill(os.getpid(), 9)'; do
+        printf old >"$file"
+        run wrapped python3 -c '
+import os, socket
+a, b = socket.socketpair()
+f = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.write(f, b"sent")
+socket.send_fds(a, [b"x"], [f])
+'"$end"
+        assert_equal "$(wrapped cat "$file")" "$([ "$status" -eq 0 ] && echo sent || echo old)" "$end"
+    done
+}
+
+@test "I5 I7 a program without the shim that dumps core was killed; one that exits with 139 was not" {
+    ulimit -c 0
+    for end in 'kill -SEGV $$' 'exit 139'; do
+        printf old >"$file"
+        run wrapped bash -c 'env -i bash -c "printf new; $0" >"$file"; true' "$end"
+        assert_equal "$(wrapped cat "$file")" "$([ "$end" = 'exit 139' ] && echo new || echo old)" "$end"
+    done
+}
+
 @test "I7 what a guardian cannot commit is in the log, and rescued" {
     mkdir "$BATS_TEST_TMPDIR/rescue"
     mkfifo "$BATS_TEST_TMPDIR/ready"
@@ -469,13 +507,14 @@ signal.pause()' "$file" "$BATS_TEST_TMPDIR/ready" 3>&- &
     holder=$!
     read -r _ <"$BATS_TEST_TMPDIR/ready" || true
     log=$BATS_TEST_TMPDIR/log
-    mkfifo "$log" # nobody waits for the guardian for longer than the lock's time, but for its line
     ATOMSHIM_RESCUE_DIR=$BATS_TEST_TMPDIR/rescue ATOMSHIM_LOCK_TIMEOUT=0.1 ATOMSHIM_LOG_FILE=$log \
-        wrapped dash -c '"$static" 1 write new >"$file"' 3>&- &
-    read -r -t 60 line <>"$log" || true
+        wrapped bash -c '"$static" 1 write new >"$file"; true' 3>&-
+    for process in $(guardians); do # nobody waits for the guardian for longer than the lock's time
+        timeout 60 tail --pid="$process" -f /dev/null
+    done
     kill "$holder"
-    wait $!
-    [[ $line == *"$file: commit failed: "*ETIMEDOUT*"the new is in $BATS_TEST_TMPDIR/rescue/"* ]]
+    wait "$holder" || true
+    [[ $(cat "$log") == *"$file: commit failed: "*ETIMEDOUT*"the new is in $BATS_TEST_TMPDIR/rescue/"* ]]
     for rescued in "$BATS_TEST_TMPDIR"/rescue/*; do
         assert_equal "$(cat "$rescued")" new
     done
