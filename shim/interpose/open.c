@@ -12,7 +12,7 @@ static void log_unreadable(const char *path)
 }
 
 /* One attempt of shim_begin(); one that fails leaves no file behind. */
-static int begin(const struct managed_request *request, struct session_found *found)
+static int begin_once(const struct managed_request *request, struct session_found *found)
 {
     struct managed_file file;
     int result = managed_open(request, &file);
@@ -35,9 +35,9 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
 
     if (!shim_enabled())
         return shim_refuse(request->directory, request->path);
-    result = begin(request, found);
+    result = begin_once(request, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
-        result = begin(request, found);
+        result = begin_once(request, found);
         descriptor_restore_limit(&limit);
     }
     if (result == -EIO)

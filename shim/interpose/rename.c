@@ -24,7 +24,7 @@ static bool is_about_links(const struct replace_name *from, const struct replace
  * Returns what replace_commit() returns, or SHIM_PASS: whatever is not one regular file over
  * another is the kernel's.
  */
-static int replace(struct replace_name *from, struct replace_name *to)
+static int replace_target(struct replace_name *from, struct replace_name *to)
 {
     int target;
     int error;
@@ -58,7 +58,7 @@ static int shim_rename(int from_directory, const char *from_path, int to_directo
     if (flags != 0)
         return SHIM_PASS;
     do
-        result = DESCRIPTOR_INSIST(replace(&from, &to));
+        result = DESCRIPTOR_INSIST(replace_target(&from, &to));
     while (result == REPLACE_AGAIN);
     return result;
 }

@@ -81,7 +81,7 @@ static void fix_descriptor(int fd, struct stat *status)
         fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
 }
 
-static int fix(int result, int directory, const char *path, int flags, struct stat *status)
+static int fix_status(int result, int directory, const char *path, int flags, struct stat *status)
 {
     SHIM_MAY_BE_NULL(path);
     if (result != 0)
@@ -95,85 +95,87 @@ static int fix(int result, int directory, const char *path, int flags, struct st
 
 EXPORT int stat(const char *path, struct stat *status)
 {
-    return fix(real_stat(path, status), AT_FDCWD, path, 0, status);
+    return fix_status(real_stat(path, status), AT_FDCWD, path, 0, status);
 }
 
 EXPORT int stat64(const char *path, struct stat64 *status)
 {
-    return fix(real_stat64(path, status), AT_FDCWD, path, 0, (struct stat *)status);
+    return fix_status(real_stat64(path, status), AT_FDCWD, path, 0, (struct stat *)status);
 }
 
 EXPORT int lstat(const char *path, struct stat *status)
 {
-    return fix(real_lstat(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+    return fix_status(real_lstat(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
 }
 
 EXPORT int lstat64(const char *path, struct stat64 *status)
 {
-    return fix(real_lstat64(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, (struct stat *)status);
+    return fix_status(real_lstat64(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, (struct stat *)status);
 }
 
 EXPORT int fstat(int fd, struct stat *status)
 {
-    return fix(real_fstat(fd, status), fd, "", AT_EMPTY_PATH, status);
+    return fix_status(real_fstat(fd, status), fd, "", AT_EMPTY_PATH, status);
 }
 
 EXPORT int fstat64(int fd, struct stat64 *status)
 {
-    return fix(real_fstat64(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+    return fix_status(real_fstat64(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
 }
 
 EXPORT int fstatat(int directory, const char *path, struct stat *status, int flags)
 {
-    return fix(real_fstatat(directory, path, status, flags), directory, path, flags, status);
+    return fix_status(real_fstatat(directory, path, status, flags), directory, path, flags, status);
 }
 
 EXPORT int fstatat64(int directory, const char *path, struct stat64 *status, int flags)
 {
-    return fix(real_fstatat64(directory, path, status, flags), directory, path, flags, (struct stat *)status);
+    return fix_status(real_fstatat64(directory, path, status, flags), directory, path, flags,
+                      (struct stat *)status);
 }
 
 /* glibc before 2.33 made these of the calls above. */
 EXPORT int __xstat(int version, const char *path, struct stat *status)
 {
-    return fix(real___xstat(version, path, status), AT_FDCWD, path, 0, status);
+    return fix_status(real___xstat(version, path, status), AT_FDCWD, path, 0, status);
 }
 
 EXPORT int __xstat64(int version, const char *path, struct stat64 *status)
 {
-    return fix(real___xstat64(version, path, status), AT_FDCWD, path, 0, (struct stat *)status);
+    return fix_status(real___xstat64(version, path, status), AT_FDCWD, path, 0, (struct stat *)status);
 }
 
 EXPORT int __lxstat(int version, const char *path, struct stat *status)
 {
-    return fix(real___lxstat(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+    return fix_status(real___lxstat(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
 }
 
 EXPORT int __lxstat64(int version, const char *path, struct stat64 *status)
 {
-    return fix(real___lxstat64(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
-               (struct stat *)status);
+    return fix_status(real___lxstat64(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
+                      (struct stat *)status);
 }
 
 EXPORT int __fxstat(int version, int fd, struct stat *status)
 {
-    return fix(real___fxstat(version, fd, status), fd, "", AT_EMPTY_PATH, status);
+    return fix_status(real___fxstat(version, fd, status), fd, "", AT_EMPTY_PATH, status);
 }
 
 EXPORT int __fxstat64(int version, int fd, struct stat64 *status)
 {
-    return fix(real___fxstat64(version, fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+    return fix_status(real___fxstat64(version, fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
 }
 
 EXPORT int __fxstatat(int version, int directory, const char *path, struct stat *status, int flags)
 {
-    return fix(real___fxstatat(version, directory, path, status, flags), directory, path, flags, status);
+    return fix_status(real___fxstatat(version, directory, path, status, flags), directory, path, flags,
+                      status);
 }
 
 EXPORT int __fxstatat64(int version, int directory, const char *path, struct stat64 *status, int flags)
 {
-    return fix(real___fxstatat64(version, directory, path, status, flags), directory, path, flags,
-               (struct stat *)status);
+    return fix_status(real___fxstatat64(version, directory, path, status, flags), directory, path, flags,
+                      (struct stat *)status);
 }
 
 static struct timespec time_of(const struct statx_timestamp *time)

@@ -19,7 +19,7 @@ static struct hint hints[HINTS_MAX];
 static unsigned hints_made;
 
 /* FNV-1a, of a name in a directory; never 0. */
-static uint64_t sum(int directory, const char *path)
+static uint64_t sum_of_name(int directory, const char *path)
 {
     uint64_t result = UINT64_C(0xcbf29ce484222325) ^ (unsigned)(*path == '/' ? AT_FDCWD : directory);
 
@@ -28,12 +28,12 @@ static uint64_t sum(int directory, const char *path)
     return result | 1;
 }
 
-static void set(uint64_t *field, uint64_t value)
+static void set_field(uint64_t *field, uint64_t value)
 {
     __atomic_store_n(field, value, __ATOMIC_RELAXED);
 }
 
-static uint64_t get(const uint64_t *field)
+static uint64_t get_field(const uint64_t *field)
 {
     return __atomic_load_n(field, __ATOMIC_RELAXED);
 }
@@ -45,16 +45,16 @@ void rename_hints_note(int directory, const char *path, int new_directory, const
 
     if (sys_fstatat(new_directory, new_path, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return;
-    set(&hint->old_name, sum(directory, path));
-    set(&hint->new_name, sum(new_directory, new_path));
-    set(&hint->device, status.st_dev);
-    set(&hint->number, status.st_ino);
-    set(&hint->links, status.st_nlink);
+    set_field(&hint->old_name, sum_of_name(directory, path));
+    set_field(&hint->new_name, sum_of_name(new_directory, new_path));
+    set_field(&hint->device, status.st_dev);
+    set_field(&hint->number, status.st_ino);
+    set_field(&hint->links, status.st_nlink);
 }
 
 static bool is_about(const struct hint *hint, const struct stat *status)
 {
-    return get(&hint->number) == status->st_ino && get(&hint->device) == status->st_dev;
+    return get_field(&hint->number) == status->st_ino && get_field(&hint->device) == status->st_dev;
 }
 
 bool rename_hints_has_backup(int directory, const char *path, const struct stat *status)
@@ -63,10 +63,10 @@ bool rename_hints_has_backup(int directory, const char *path, const struct stat 
 
     if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
         return false;
-    name = sum(directory, path);
+    name = sum_of_name(directory, path);
     for (unsigned i = 0; i < HINTS_MAX; i++)
-        if (get(&hints[i].old_name) == name && is_about(&hints[i], status) &&
-            get(&hints[i].links) <= status->st_nlink)
+        if (get_field(&hints[i].old_name) == name && is_about(&hints[i], status) &&
+            get_field(&hints[i].links) <= status->st_nlink)
             return true;
     return false;
 }
@@ -77,9 +77,9 @@ bool rename_hints_is_link(int directory, const char *path, const struct stat *st
 
     if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
         return false;
-    name = sum(directory, path);
+    name = sum_of_name(directory, path);
     for (unsigned i = 0; i < HINTS_MAX; i++)
-        if (get(&hints[i].new_name) == name && is_about(&hints[i], status))
+        if (get_field(&hints[i].new_name) == name && is_about(&hints[i], status))
             return true;
     return false;
 }

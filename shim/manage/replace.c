@@ -171,8 +171,8 @@ static void tell_other_writers(const struct replace_name *from, int source)
 /* ---- the commit ---- */
 
 /* Begins a session on the target and fills its buffer with the source's payload. */
-static int begin(const struct replace_name *to, int target, int source, int flags,
-                 struct session_found *found)
+static int begin_on_target(const struct replace_name *to, int target, int source, int flags,
+                           struct session_found *found)
 {
     const struct store_wait wait = {.timeout = session_config->lock_timeout};
     struct store_image image;
@@ -284,7 +284,7 @@ static int commit_and_unlink(const struct replacement *replacement)
     return error;
 }
 
-static int replace(const struct replacement *replacement)
+static int replace_locked(const struct replacement *replacement)
 {
     struct session *session = replacement->session;
     const unsigned flags = session->flags;
@@ -332,11 +332,11 @@ static int replace_by(const struct replace_name *from, const struct replace_name
     const struct holders holders = look_for_holders(&from->status);
     const int append = holders.writable && !holders.others ? O_APPEND : 0;
     struct session_found found;
-    int error = begin(to, target, source, O_RDWR | append, &found);
+    int error = begin_on_target(to, target, source, O_RDWR | append, &found);
 
     if (error != 0)
         return error;
-    error = replace(&(struct replacement){from, to, source, found.session});
+    error = replace_locked(&(struct replacement){from, to, source, found.session});
     if (error == 0 && holders.writable)
         take_writers_over(&from->status, found.session);
     else {

@@ -38,7 +38,7 @@ struct machine {
     struct seccomp_data data;
 };
 
-static uint32_t load(const struct machine *machine, const struct sock_filter *step)
+static uint32_t load_word(const struct machine *machine, const struct sock_filter *step)
 {
     uint32_t word = 0;
 
@@ -56,7 +56,7 @@ static uint32_t load(const struct machine *machine, const struct sock_filter *st
     }
 }
 
-static uint32_t compute(uint16_t code, uint32_t a, uint32_t operand)
+static uint32_t compute_word(uint16_t code, uint32_t a, uint32_t operand)
 {
     switch (BPF_OP(code)) {
     case BPF_ADD:
@@ -83,7 +83,7 @@ static uint32_t compute(uint16_t code, uint32_t a, uint32_t operand)
 }
 
 /* How many steps a jump skips. */
-static uint32_t jump(const struct machine *machine, const struct sock_filter *step)
+static uint32_t jump_length(const struct machine *machine, const struct sock_filter *step)
 {
     uint32_t operand = BPF_SRC(step->code) == BPF_X ? machine->x : step->k;
     bool taken;
@@ -106,36 +106,37 @@ static uint32_t jump(const struct machine *machine, const struct sock_filter *st
     return taken ? step->jt : step->jf;
 }
 
-static void store(struct machine *machine, uint32_t place, uint32_t value)
+static void store_word(struct machine *machine, uint32_t place, uint32_t value)
 {
     if (place < BPF_MEMWORDS)
         machine->memory[place] = value;
 }
 
 /* What the filter returns. */
-static uint32_t run(const struct sock_fprog *filter, struct machine *machine)
+static uint32_t run_filter(const struct sock_fprog *filter, struct machine *machine)
 {
     for (uint32_t at = 0; at < filter->len; at++) {
         const struct sock_filter *step = &filter->filter[at];
 
         switch (BPF_CLASS(step->code)) {
         case BPF_LD:
-            machine->a = load(machine, step);
+            machine->a = load_word(machine, step);
             break;
         case BPF_LDX:
-            machine->x = load(machine, step);
+            machine->x = load_word(machine, step);
             break;
         case BPF_ST:
-            store(machine, step->k, machine->a);
+            store_word(machine, step->k, machine->a);
             break;
         case BPF_STX:
-            store(machine, step->k, machine->x);
+            store_word(machine, step->k, machine->x);
             break;
         case BPF_ALU:
-            machine->a = compute(step->code, machine->a, BPF_SRC(step->code) == BPF_X ? machine->x : step->k);
+            machine->a =
+                compute_word(step->code, machine->a, BPF_SRC(step->code) == BPF_X ? machine->x : step->k);
             break;
         case BPF_JMP:
-            at += jump(machine, step);
+            at += jump_length(machine, step);
             break;
         case BPF_RET:
             return BPF_RVAL(step->code) == BPF_A ? machine->a : step->k;
@@ -153,7 +154,7 @@ bool seccomp_kills(const struct sock_fprog *filter, int number)
 {
     struct machine machine = {.data = {.nr = number, .arch = NATIVE_ARCHITECTURE}};
 
-    switch (run(filter, &machine) & SECCOMP_RET_ACTION_FULL) {
+    switch (run_filter(filter, &machine) & SECCOMP_RET_ACTION_FULL) {
     case SECCOMP_RET_ALLOW:
     case SECCOMP_RET_LOG:
     case SECCOMP_RET_ERRNO:

@@ -308,3 +308,15 @@ EOF
     assert_equal "$(ls "$MANAGED")" app.cfg
     assert_equal "$(generation "$file")" 120
 }
+
+@test "a rename onto a file that has more names is told at info, and one onto a file with one name is not" {
+    for names in 1 2; do
+        rm -rf "$MANAGED" && mkdir "$MANAGED"
+        echo old >"$file"
+        [ $names = 1 ] || ln "$file" "$MANAGED/link"
+        echo new >"$MANAGED/made"
+        ATOMSHIM_LOG=info wrapped perl -e 'rename $ARGV[0], $ARGV[1] or die $!' "$MANAGED/made" "$file" 2>log
+        assert_equal "$(grep -c 'info: .*other names' log || true)" $((names - 1)) "$(cat log)"
+        assert_equal "$(payload "$file")" new
+    done
+}
