@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,8 +75,19 @@ static void look_at_rescue_dir(const char *path)
                        strerror(error));
 }
 
+static void look_at_log_file(const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode))
+        doctor_problem(
+            "ATOMSHIM_LOG_FILE: %s: is neither a regular file nor a terminal%s: lines would go to stderr",
+            path, S_ISLNK(status.st_mode) ? " but a symbolic link, which is not followed" : "");
+}
+
 static void look_at_environment(void)
 {
+    const char *log = getenv("ATOMSHIM_LOG_FILE");
     const char *preload = getenv("LD_PRELOAD");
     const char *rescue = getenv("ATOMSHIM_RESCUE_DIR");
     char line[256] = "";
@@ -85,6 +97,8 @@ static void look_at_environment(void)
         doctor_note("LD_PRELOAD is set already: %s", preload);
     if (rescue != NULL && *rescue != '\0')
         look_at_rescue_dir(rescue);
+    if (log != NULL && *log != '\0')
+        look_at_log_file(log);
     if (file != NULL) {
         while (fgets(line, sizeof line, file) != NULL)
             if (strstr(line, "libatomshim") != NULL)

@@ -125,6 +125,9 @@ log_once() { # LOG_FILE
         [[ ${lines[1]} = *'error: ATOMSHIM_SYNC=bad: '* ]]
     done
     assert_equal "$(cat target)" precious
+    run env ATOMSHIM_LOG_FILE="$PWD/link" "$ROOT/build/atomshim" doctor --path "$MANAGED/"
+    assert_equal "$status" 1
+    [[ $output = *"problem  ATOMSHIM_LOG_FILE: $PWD/link: is neither a regular file nor a terminal but a symbolic link, which is not followed: lines would go to stderr"* ]]
     # a FIFO with a reader: nothing is written to it
     exec 9<>reader
     run log_once "$PWD/reader"
