@@ -104,7 +104,8 @@ def compare(expected, counts):
         before, now = sum(expected[row].values()), sum(counts[row].values())
         if expected[row] == counts[row]:
             continue
-        both = [(name, expected[row][name], counts[row][name]) for name in sorted(expected[row] | counts[row])]
+        names = sorted(expected[row] | counts[row])
+        both = [(name, expected[row][name], counts[row][name]) for name in names]
         changes = ["%s %d -> %d" % change for change in both if change[1] != change[2]]
         print("bench-check: %s: %s: %d -> %d calls: %s"
               % (row, "more" if now > before else "not more", before, now, ", ".join(changes)))

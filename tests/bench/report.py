@@ -173,9 +173,14 @@ def plots(results, folder):
 
 
 def machine(place):
-    stat = subprocess.run(["stat", "-f", "-c", "%T", place], stdout=subprocess.PIPE, text=True, check=True)
-    filesystem, load = stat.stdout.strip(), os.getloadavg()[0]
-    return "%s, Linux %s, %d CPUs, load %.1f" % (filesystem, os.uname().release, os.cpu_count(), load)
+    command = ["findmnt", "-n", "-o", "FSTYPE", "-T", place]
+    find = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    filesystem, load, processors = find.stdout.strip(), os.getloadavg()[0], os.cpu_count()
+    text = "%s, Linux %s, %d CPUs, load %.1f. " % (filesystem, os.uname().release, processors, load)
+    text += "Each number is a ratio of medians of ways that took turns in one run."
+    if load > processors + 2:
+        text += " The machine was busy: trust the counts more than the times."
+    return text
 
 
 def write(results, folder, place):
@@ -185,8 +190,7 @@ def write(results, folder, place):
     reading_goals(goals, results["reading"])
     other_goals(goals, results)
     growth_goals(goals, results)
-    text = "# What the shim costs\n\n%s. " % machine(place)
-    text += "Each number is a ratio of medians of ways that took turns in one run.\n\n"
+    text = "# What the shim costs\n\n%s\n\n" % machine(place)
     text += "## Goals\n\n" + table(["what", "measured", "goal", ""], goals.rows)
     text += "## Overwriting\n\nMedians, and in brackets the ratio to the first way of each table.\n\n"
     text += overwriting_table(results["overwriting"]) + overwriting_table(results["plain"])
