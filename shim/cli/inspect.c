@@ -135,7 +135,7 @@ static int look_for_footer(struct inspect_file *file)
     return 0;
 }
 
-static int look(struct inspect_file *file)
+static int look_at_places(struct inspect_file *file)
 {
     struct stat status;
     int error = 0;
@@ -156,7 +156,7 @@ static int look(struct inspect_file *file)
     return error;
 }
 
-/* Did look() see the file in the state that store_load() found it in? */
+/* Did look_at_places() see the file in the state that store_load() found it in? */
 static bool same_moment(const struct inspect_file *file)
 {
     const struct store_image *image = &file->image;
@@ -178,7 +178,7 @@ bool inspect_begin(struct inspect_file *file, const char *name)
         return false;
     for (int i = 0; i < LOOKS_MAX; i++) {
         file->error = store_load(file->fd, -1, wait, &file->image);
-        error = look(file);
+        error = look_at_places(file);
         if (error != 0 || file->error != 0 || same_moment(file))
             break;
     }

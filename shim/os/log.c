@@ -215,8 +215,8 @@ static void write_line(int fd, const char *line, size_t length)
         signals_release(&held);
 }
 
-__attribute__((format(printf, 3, 0))) static void emit(int fd, enum log_level level, const char *format,
-                                                       va_list arguments)
+__attribute__((format(printf, 3, 0))) static void emit_line(int fd, enum log_level level, const char *format,
+                                                            va_list arguments)
 {
     char small[SMALL_SIZE];
     struct scratch scratch;
@@ -242,7 +242,7 @@ __attribute__((format(printf, 1, 2))) static void emit_to_stderr(const char *for
     va_list arguments;
 
     va_start(arguments, format);
-    emit(STDERR_FILENO, LOG_ERROR, format, arguments);
+    emit_line(STDERR_FILENO, LOG_ERROR, format, arguments);
     va_end(arguments);
 }
 
@@ -280,7 +280,7 @@ void log_line(enum log_level level, const char *format, ...)
         emit_to_stderr("ATOMSHIM_LOG_FILE=%s: cannot be used: %s; lines go to stderr", configured_file,
                        fault);
     va_start(arguments, format);
-    emit(fd >= 0 ? fd : STDERR_FILENO, level, format, arguments);
+    emit_line(fd >= 0 ? fd : STDERR_FILENO, level, format, arguments);
     va_end(arguments);
     if (fd >= 0)
         (void)sys_close(fd);

@@ -17,8 +17,8 @@ struct signals_held {
 };
 
 /*
- * Blocks `signal` in this thread. Release it soon with signals_release(). Only one that was blocked before can be pending: any
- * other is delivered before this returns (signal(7)).
+ * Blocks `signal` in this thread. Release it soon with signals_release(). Only one that was blocked
+ * before can be pending: any other is delivered before this returns (signal(7)).
  */
 static inline struct signals_held signals_hold(int signal)
 {

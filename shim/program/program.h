@@ -58,7 +58,7 @@ struct program_answer {
     int number;
     const char *text;
     int scripts; /* so many scripts led to the file */
-    /* the program that is run in the end, or the file that stopped the way; "" for the one asked about */
+    /* the program in the end, or the file that stopped the way; "" for the one asked about */
     char file[PATH_MAX];
     char other[PATH_MAX]; /* without an obstacle the loader */
 };
