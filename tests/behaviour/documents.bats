@@ -85,9 +85,9 @@ named() {
         done < <(named "$document")
     done
     [ "$count" -ge 30 ]
-    for name in $(grep -hoE '^\.Pa (shim|tests|scripts)/[^ ]+' shim/man/*.[1-9] | cut -d' ' -f2); do
+    while read -r _ name; do
         [ -e "$name" ] || { echo "man: $name" >&2; return 1; }
-    done
+    done < <(grep -hoE '^\.Pa (shim|tests|scripts)/[^ ]+' shim/man/*.[1-9])
 }
 
 @test "every function that shim/README.md names is in shim/" {
@@ -100,7 +100,9 @@ named() {
 
 @test "make help shows every target that make knows by name" {
     shown=$(make -s help | cut -d' ' -f1)
-    for target in $(sed -n 's/^\.PHONY: \(force \)*//p' Makefile); do
+    targets=$(sed -n 's/^\.PHONY: \(force \)*//p' Makefile)
+    [ "$(wc -w <<<"$targets")" -ge 10 ]
+    for target in $targets; do
         grep -qx -- "$target" <<<"$shown" || { echo "$target" >&2; return 1; }
     done
 }
