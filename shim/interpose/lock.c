@@ -100,18 +100,16 @@ static int after_lock(struct session *session)
  * Before a lock is given back: others are to see what was written under it. Programs unlock after a lock that they did not get, too:
  * that must not wait for who has it.
  */
-static int before_unlock(struct session *session)
+static int before_unlock(struct session *session, int inode)
 {
-    return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(session->inode)
-               ? session_sync(session)
-               : 0;
+    return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode) ? session_sync(session) : 0;
 }
 
 /* A lock that is set, in part or all of the file, and what goes with it. */
-static int set_lock(struct session *session, int command, const struct flock *real)
+static int set_lock(struct session *session, int inode, int command, const struct flock *real)
 {
-    int unpublished = real->l_type == F_UNLCK ? before_unlock(session) : 0;
-    int result = real_fcntl(session->inode, command, real) == 0 ? 0 : -errno;
+    int unpublished = real->l_type == F_UNLCK ? before_unlock(session, inode) : 0;
+    int result = real_fcntl(inode, command, real) == 0 ? 0 : -errno;
 
     if (result != 0)
         return result;
@@ -133,6 +131,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
     enum session_role role = shim_identify(fd, &found);
     struct flock real;
     int result;
+    int inode;
 
     if (role == SESSION_NONE)
         return SHIM_PASS;
@@ -149,12 +148,13 @@ static int shim_lock(int fd, int command, struct flock *lock)
             lock->l_type = F_UNLCK;
         return 0;
     }
+    inode = session_lock_inode(found.session, fd);
     result = translate(fd, lock, &real);
     if (result != 0)
         return result;
     if (is_set(command))
-        return set_lock(found.session, command, &real);
-    result = real_fcntl(found.session->inode, command, &real) == 0 ? 0 : -errno;
+        return set_lock(found.session, inode, command, &real);
+    result = real_fcntl(inode, command, &real) == 0 ? 0 : -errno;
     if (result == 0)
         show(&real, lock);
     return result;
@@ -273,11 +273,13 @@ static int shim_flock(int fd, int operation)
     enum session_role role = shim_identify(fd, &found);
     int unpublished;
     int result;
+    int inode;
 
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
-    unpublished = operation & LOCK_UN ? before_unlock(found.session) : 0;
-    result = real_flock(found.session->inode, operation) == 0 ? 0 : -errno;
+    inode = session_lock_inode(found.session, fd);
+    unpublished = operation & LOCK_UN ? before_unlock(found.session, inode) : 0;
+    result = real_flock(inode, operation) == 0 ? 0 : -errno;
     if (result != 0)
         return result;
     return operation & LOCK_UN ? unpublished : after_lock(found.session);

@@ -18,6 +18,18 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
+/* The session that a call by path is about: of the descriptor that it leads to, or the one that this thread writes. */
+static struct session *session_of_aim(const struct aim *aim, int flags)
+{
+    struct stat status;
+    struct stat buffer;
+
+    if (aim->found.session != NULL || !session_any_writable() ||
+        sys_fstatat(aim->directory, aim->path, &status, flags & AT_SYMLINK_NOFOLLOW) != 0)
+        return aim->found.session;
+    return session_written_here(status.st_dev, status.st_ino, &buffer);
+}
+
 static struct session *session_at(int fd, struct session_found *found)
 {
 
@@ -76,7 +88,7 @@ EXPORT int chmod(const char *path, mode_t mode)
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_mode(real_chmod(aim.path, mode), mode, aim.found.session);
+    return after_mode(real_chmod(aim.path, mode), mode, session_of_aim(&aim, 0));
 }
 
 EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
@@ -84,7 +96,7 @@ EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
     struct aim aim;
 
     shim_aim(&aim, directory, path, flags);
-    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, aim.found.session);
+    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, session_of_aim(&aim, flags));
 }
 
 /* ---- owner ---- */
@@ -129,7 +141,7 @@ EXPORT int utimensat(int directory, const char *path, const struct timespec time
 
     SHIM_MAY_BE_NULL(path);
     shim_aim(&aim, directory, path, flags);
-    return after_times(real_utimensat(aim.directory, aim.path, times, flags), aim.found.session);
+    return after_times(real_utimensat(aim.directory, aim.path, times, flags), session_of_aim(&aim, flags));
 }
 
 EXPORT int futimesat(int directory, const char *path, const struct timeval times[2])
@@ -138,7 +150,7 @@ EXPORT int futimesat(int directory, const char *path, const struct timeval times
 
     SHIM_MAY_BE_NULL(path);
     shim_aim(&aim, directory, path, AIM_FOLLOW);
-    return after_times(real_futimesat(aim.directory, aim.path, times), aim.found.session);
+    return after_times(real_futimesat(aim.directory, aim.path, times), session_of_aim(&aim, 0));
 }
 
 EXPORT int utime(const char *path, const struct utimbuf *times)
@@ -146,7 +158,7 @@ EXPORT int utime(const char *path, const struct utimbuf *times)
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utime(aim.path, times), aim.found.session);
+    return after_times(real_utime(aim.path, times), session_of_aim(&aim, 0));
 }
 
 EXPORT int utimes(const char *path, const struct timeval times[2])
@@ -154,7 +166,7 @@ EXPORT int utimes(const char *path, const struct timeval times[2])
     struct aim aim;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utimes(aim.path, times), aim.found.session);
+    return after_times(real_utimes(aim.path, times), session_of_aim(&aim, 0));
 }
 
 /* ---- extended attributes ---- */
@@ -173,7 +185,7 @@ EXPORT int setxattr(const char *path, const char *name, const void *value, size_
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
     return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size,
-                       aim.found.session);
+                       session_of_aim(&aim, 0));
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)

@@ -244,6 +244,7 @@ static int lock_inode(struct commit *commit)
     int error = 0;
 
     if (!commit->locked && !(commit->session->flags & SESSION_LOCKED)) {
+        commit->lock.is_ranged = session_holds_other_lock(commit->session);
         error = filelock_try(&commit->lock, commit->session->inode, F_WRLCK, commit->patience);
         commit->locked = error == 0;
     }

@@ -104,6 +104,12 @@ void session_set_append(struct session *session);
  * By the session's only committer. */
 bool session_has_lost_writer(struct session *session);
 
+/* True if the program has locked something through session_lock_inode() of a second open. */
+bool session_holds_other_lock(const struct session *session);
+
+/* Closes what had the locks of descriptions that are closed by now, or of `all`. By the session's only committer. */
+void session_give_up_locks(struct session *session, bool all);
+
 /* Sets the fields that a session begins with, whatever its file is. */
 void session_reset(struct session *session);
 

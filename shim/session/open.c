@@ -140,13 +140,15 @@ struct swap {
     const struct session *session;
     dev_t old_device;
     ino_t old_number;
-    int fresh; /* a descriptor of a new description, or -1 */
+    int fresh;  /* a descriptor of a new description, or -1 */
+    long flags; /* of the one that it stands in for, and its mark: see session_lock_inode() */
+    long mark;
 };
 
 /* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which would fail. */
 #define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
 
-/* Puts the program's descriptor on the new buffer, at the same position. Those at one position are taken for copies. */
+/* Puts the program's descriptor on the new buffer, at the same position. Those at one position, with the same flags, are taken for copies. */
 static int swap_one(int fd, void *context)
 {
     struct swap *swap = context;
@@ -154,6 +156,8 @@ static int swap_one(int fd, void *context)
     struct stat status;
     char path[PROC_PATH_SIZE];
     int64_t position;
+    long flags;
+    long mark;
 
     if (sys_fstat(fd, &status) != 0 || status.st_dev != swap->old_device ||
         status.st_ino != swap->old_number || descriptor_is_private(fd))
@@ -161,16 +165,22 @@ static int swap_one(int fd, void *context)
     position = sys_lseek(fd, 0, SEEK_CUR);
     if (position < 0) /* O_PATH */
         return 0;
-    if (swap->fresh < 0 || sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
+    flags = sys_fcntl(fd, F_GETFL, 0);
+    mark = sys_fcntl(fd, F_GETSIG, 0);
+    if (swap->fresh < 0 || swap->flags != flags || swap->mark != mark ||
+        sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
         if (swap->fresh >= 0)
             (void)sys_close(swap->fresh);
-        swap->fresh = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
-                                                   (int)sys_fcntl(fd, F_GETFL, 0) & KEPT_FLAGS, 0));
+        swap->fresh = DESCRIPTOR_INSIST(
+            sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), (int)flags & KEPT_FLAGS, 0));
         if (buffer_is_proc_missing(swap->fresh) && session->early >= 0)
             swap->fresh = (int)sys_fcntl(session->early, F_DUPFD_CLOEXEC, 0);
         if (swap->fresh < 0)
             return swap->fresh;
         (void)sys_lseek(swap->fresh, position, SEEK_SET);
+        (void)sys_fcntl(swap->fresh, F_SETSIG, mark);
+        swap->flags = flags;
+        swap->mark = mark;
     }
     return sys_dup3(swap->fresh, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -EBADF : 0;
 }
@@ -186,14 +196,17 @@ static int swap_all(struct swap *swap)
 
 int session_take_over(const struct session *session, dev_t device, ino_t number)
 {
-    struct swap swap = {session, device, number, -1};
+    struct swap swap = {.session = session, .old_device = device, .old_number = number, .fresh = -1};
 
     return swap_all(&swap);
 }
 
 int session_refresh_reader(struct session *session)
 {
-    struct swap swap = {session, session->buffer_device, session->buffer_number, -1};
+    struct swap swap = {.session = session,
+                        .old_device = session->buffer_device,
+                        .old_number = session->buffer_number,
+                        .fresh = -1};
     int old_memory = session->buffer;
     int error;
 

@@ -7,6 +7,7 @@
 
 #include "os/descriptor.h"
 #include "session/buffer.h"
+#include "store/filelock.h"
 
 #include <errno.h>
 
@@ -66,7 +67,7 @@ static struct session *find_writer(dev_t device, ino_t number, bool by_this_thre
 {
     struct search search = {device, number, by_this_thread ? sys_gettid() : 0, NULL};
 
-    if (session_table_is_ours() && search.number == 0)
+    if (session_table_is_ours())
         (void)session_for_each(is_writer, &search);
     return search.found;
 }
@@ -99,6 +100,101 @@ static int while_open(struct session *session, int (*use)(struct session *sessio
     return result;
 }
 
+/*
+ * A second open is another description: it has locks of its own, which lie on a description of the real inode that is its alone.
+ * F_SETSIG marks which, for all who share it; no signal is ever sent for a file of this kind.
+ */
+enum { FIRST_MARK = 40, SIGNALS_END = FIRST_MARK + SESSION_DESCRIPTIONS };
+
+static int mark_of(int fd)
+{
+    long mark = sys_fcntl(fd, F_GETSIG, 0);
+
+    return mark >= FIRST_MARK && mark < SIGNALS_END ? (int)mark - FIRST_MARK : -1;
+}
+
+int session_lock_inode(struct session *session, int fd)
+{
+    int mark = mark_of(fd);
+    char path[PROC_PATH_SIZE];
+    int expected = 0;
+    int inode;
+    int private;
+
+    if (mark < 0)
+        return session->inode;
+    inode = SESSION_GET(session->lock_inodes[mark]);
+    if (inode > 0)
+        return inode;
+    inode = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
+                                         ((int)sys_fcntl(session->inode, F_GETFL, 0) & O_ACCMODE) | O_CLOEXEC,
+                                         0));
+    if (inode < 0)
+        return session->inode;
+    descriptor_mark_inode(inode);
+    private = descriptor_make_private(inode);
+    if (private < 0)
+    private = inode;
+    if (__atomic_compare_exchange_n(&session->lock_inodes[mark], &expected, private, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return private;
+    (void)sys_close(private); /* another thread came first */
+    return expected;
+}
+
+static bool is_lock_inode(const struct session *session, int fd)
+{
+    struct stat status;
+
+    return fd > 0 && sys_fstat(fd, &status) == 0 && status.st_dev == session->device &&
+           status.st_ino == session->number && descriptor_is_private(fd);
+}
+
+bool session_holds_other_lock(const struct session *session)
+{
+    for (int i = 0; i < SESSION_DESCRIPTIONS; i++)
+        if (SESSION_GET(session->lock_inodes[i]) > 0 &&
+            filelock_is_locked_through(SESSION_GET(session->lock_inodes[i])))
+            return true;
+    return false;
+}
+
+struct marks {
+    const struct session *session;
+    unsigned used;
+};
+
+static int note_mark(int fd, void *context)
+{
+    struct marks *marks = context;
+    struct stat status;
+    int mark = mark_of(fd);
+
+    if (mark >= 0 && sys_fstat(fd, &status) == 0 && session_is_buffer(marks->session, &status))
+        marks->used |= 1u << mark;
+    return 0;
+}
+
+void session_give_up_locks(struct session *session, bool all)
+{
+    struct marks marks = {.session = session};
+    bool any = false;
+
+    for (int i = 0; i < SESSION_DESCRIPTIONS; i++)
+        any |= SESSION_GET(session->lock_inodes[i]) > 0;
+    if (!any)
+        return;
+    if (!all)
+        (void)descriptor_for_each(note_mark, &marks);
+    for (int i = 0; i < SESSION_DESCRIPTIONS; i++) {
+        int inode =
+            marks.used >> i & 1 ? 0 : __atomic_exchange_n(&session->lock_inodes[i], 0, __ATOMIC_ACQ_REL);
+
+        if (is_lock_inode(session, inode))
+            (void)sys_close(inode);
+    }
+}
+
 static int open_another(struct session *session, void *context)
 {
     const int *flags = context;
@@ -106,6 +202,8 @@ static int open_another(struct session *session, void *context)
 
     if (fd < 0)
         return buffer_is_proc_missing(fd) || fd == -EACCES ? -ENOENT : fd;
+    if (session->descriptions < SESSION_DESCRIPTIONS)
+        (void)sys_fcntl(fd, F_SETSIG, FIRST_MARK + session->descriptions++);
     session->several_opens = true;
     session->writers = count_writers(session);
     if (*flags & O_APPEND)

@@ -55,6 +55,7 @@ bool session_is_stray(const struct session *session)
 static void close_private(struct session *session)
 {
     session_forget_kept(session);
+    session_give_up_locks(session, true);
     descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     descriptor_close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
     descriptor_close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
@@ -185,6 +186,9 @@ void session_reset(struct session *session)
     SESSION_SET(session->has_posix_lock, false);
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;
+    session->descriptions = 0;
+    for (int i = 0; i < SESSION_DESCRIPTIONS; i++)
+        SESSION_SET(session->lock_inodes[i], 0);
     SESSION_SET(session->commit_lock, -1);
     SESSION_SET(session->early, -1);
     SESSION_SET(session->kept, -1);

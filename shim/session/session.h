@@ -72,6 +72,9 @@ enum session_flag {
 
 enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING };
 
+/* Descriptions of one session that have locks of their own. */
+enum { SESSION_DESCRIPTIONS = 16 };
+
 struct session {
     int state;        /* atomic: enum session_state */
     int committer;    /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
@@ -97,10 +100,12 @@ struct session {
         several_opens; /* a second open got a description of the buffer; by the only committer, like what follows */
     int writers;       /* descriptors to write with that were counted at the last close */
     int counted;
-    bool has_posix_lock; /* atomic: the program may have one on the file */
-    int kept;            /* a file in memory with the content that the session began with (merge.c), or -1 */
-    ino_t kept_number;   /* st_ino of that file */
-    uint64_t kept_size;  /* what the session's base was when it was made */
+    int descriptions;                      /* that a second open got, with a mark each */
+    int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
+    bool has_posix_lock;                   /* atomic: the program may have one on the file */
+    int kept;           /* a file in memory with the content that the session began with (merge.c), or -1 */
+    ino_t kept_number;  /* st_ino of that file */
+    uint64_t kept_size; /* what the session's base was when it was made */
     uint32_t kept_crc;
     int early; /* OPENING: the program's description, where it cannot be opened later (memory.h), or -1 */
 };
@@ -147,6 +152,9 @@ bool session_any_writable(void);
  * such session, so that the open is an ordinary one; or a negative errno.
  */
 int session_open_again(dev_t device, ino_t number, int flags);
+
+/* The descriptor of the real inode that has the locks of the program's descriptor `fd`: one for each description, fcntl(2), flock(2). */
+int session_lock_inode(struct session *session, int fd);
 
 /* The session that this very thread opened to write the file with this identity, and still has open; *buffer is the status of what is
  * written. NULL if there is none. */

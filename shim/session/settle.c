@@ -155,6 +155,8 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
             error = session_try_commit(session, false, &patience);
             must_commit = error == -EAGAIN;
         }
+        if (session->several_opens && error != -EAGAIN)
+            session_give_up_locks(session, false);
         if (!SESSION_GET(session->is_shared) && session_is_released(session))
             session_watch_kernel(session);
         again = session_end_turn(session, mask);

@@ -96,13 +96,18 @@ static int for_each_info_line(int fd, int (*visit)(char *line, void *context), v
     return result;
 }
 
+bool filelock_is_locked_through(int fd)
+{
+    return for_each_info_line(fd, is_programs, NULL) > 0;
+}
+
 /* A lock of our own description looks like anybody's to a POSIX lock. */
 static bool has_own_ofd_lock(int fd)
 {
     struct flock other;
 
     return get_lock(fd, F_GETLK, F_WRLCK, 0, &other) == 0 && other.l_type != F_UNLCK &&
-           for_each_info_line(fd, is_programs, NULL) > 0;
+           filelock_is_locked_through(fd);
 }
 
 static int try_from(struct filelock *lock, int type, int64_t start)
@@ -117,7 +122,7 @@ static int try_from(struct filelock *lock, int type, int64_t start)
 
 static int try(struct filelock *lock, int type)
 {
-    int error = try_from(lock, type, has_own_ofd_lock(lock->fd) ? commit_byte : 0);
+    int error = try_from(lock, type, lock->is_ranged || has_own_ofd_lock(lock->fd) ? commit_byte : 0);
 
     /* a POSIX lock of this process looks like anybody's to a description */
     return error == -EAGAIN && lock->start == 0 && has_posix_lock(lock->fd)
@@ -186,6 +191,7 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
     struct filelock_patience patience = {.timeout = timeout};
     int error;
 
+    lock->is_ranged = false;
     do {
         error = filelock_try(lock, fd, type, &patience);
         if (error != -EAGAIN)
@@ -256,7 +262,8 @@ bool filelock_is_anothers(int fd)
 
 bool filelock_is_write_locked(int fd)
 {
-    struct flock found;
+    /* up to the byte that is in every commit's lock */
+    struct flock found = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = INT64_MAX};
 
-    return get_lock(fd, F_OFD_GETLK, F_RDLCK, 0, &found) == 0 && found.l_type != F_UNLCK;
+    return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_GETLK, (long)&found)) == 0 && found.l_type != F_UNLCK;
 }

@@ -20,7 +20,8 @@
 /* A lock that is held. */
 struct filelock {
     int fd;
-    int64_t start; /* of the range that is locked */
+    bool is_ranged; /* before filelock_try(): the program has a lock through another description */
+    int64_t start;  /* of the range that is locked */
     uint64_t mask;
 };
 
@@ -75,6 +76,9 @@ bool filelock_is_posix_obstacle(int fd);
 
 /* True if somebody, not through the description of `fd`, holds a lock that excludes readers. Readable `fd`; takes no lock. */
 bool filelock_is_write_locked(int fd);
+
+/* True if a lock of the program's was taken through the description of `fd` by fcntl(2); false where /proc cannot tell. */
+bool filelock_is_locked_through(int fd);
 
 /* True if another process has a lock on the file of `fd`, and nobody took one through the description of `fd`. */
 bool filelock_is_anothers(int fd);

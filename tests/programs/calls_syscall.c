@@ -120,12 +120,8 @@ static void test_bad_pointers(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"syscall", test_syscall},
-        {"openat2", test_openat2},
-        {"bad-pointers", test_bad_pointers},
-        {"cancellation", test_cancellation},
-        {"exit", test_exit},
-        {NULL, NULL},
+        {"syscall", test_syscall},           {"openat2", test_openat2}, {"bad-pointers", test_bad_pointers},
+        {"cancellation", test_cancellation}, {"exit", test_exit},       {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

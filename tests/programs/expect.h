@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,19 +54,29 @@ static inline char *sibling(const char *file, const char *suffix)
     return name;
 }
 
-/* The whole content, as a new reader finds it; the caller frees it, or not. */
-static inline char *content_of(const char *file)
+static char content_buffer[1 << 16];
+
+static inline void *read_content(void *file)
 {
-    static char buffer[1 << 16];
+    char *buffer = content_buffer;
     int fd = open(file, O_RDONLY);
     ssize_t n;
 
     EXPECT(fd >= 0);
-    n = read(fd, buffer, sizeof buffer - 1);
+    n = read(fd, buffer, sizeof content_buffer - 1);
     EXPECT(n >= 0);
     EXPECT(close(fd) == 0);
     buffer[n] = '\0';
     return buffer;
+}
+
+/* The whole content, as another thread finds it: this one sees what it has written itself. To be used at once. */
+static inline char *content_of(const char *file)
+{
+    pthread_t thread;
+
+    EXPECT(pthread_create(&thread, NULL, read_content, (void *)file) == 0 && pthread_join(thread, NULL) == 0);
+    return content_buffer;
 }
 
 static inline void expect_content(const char *file, const char *content)
