@@ -403,8 +403,30 @@ static int create_by_openat2(int directory, const char *path, const struct open_
     return result;
 }
 
+/*
+ * Does the kernel let this process open the existing file of `probe` with O_CREAT? In a sticky folder
+ * it may not: proc_sys_fs(5), protected_regular. A file with a session is open already, and a close
+ * would drop POSIX locks.
+ */
+static bool may_open_to_create(int directory, const char *path, const struct open_how *how, int probe)
+{
+    struct open_how try = *how;
+    struct stat status;
+    int fd;
+
+    if (sys_fstat(probe, &status) != 0 || !S_ISREG(status.st_mode) ||
+        session_on(status.st_dev, status.st_ino) != NULL)
+        return true;
+    try.flags = (how->flags & ~(uint64_t)O_TRUNC) | O_CLOEXEC;
+    fd = (int)SYS_CALL(SYS_openat2, directory, path, &try, sizeof try, 0, 0);
+    if (fd >= 0)
+        (void)sys_close(fd);
+    return fd >= 0;
+}
+
 static int shim_openat2(int directory, const char *path, const struct open_how *how, size_t size)
 {
+    const uint64_t exclusive = O_CREAT | O_EXCL;
     struct open_how look;
     int fd;
 
@@ -420,7 +442,11 @@ static int shim_openat2(int directory, const char *path, const struct open_how *
         return create_by_openat2(directory, path, how);
     if (fd < 0)
         return fd == -EAGAIN ? fd : SHIM_PASS;
-    return open_probed(fd, (int)how->flags & ~O_CREAT, (how->flags & O_CREAT) && (how->flags & O_EXCL));
+    if ((how->flags & exclusive) == O_CREAT && !may_open_to_create(directory, path, how, fd)) {
+        (void)sys_close(fd);
+        return SHIM_PASS; /* the kernel says why */
+    }
+    return open_probed(fd, (int)how->flags & ~O_CREAT, (how->flags & exclusive) == exclusive);
 }
 
 /* glibc has it since 2.43. */

@@ -14,9 +14,12 @@ needs_root() {
     [ "$(id -u)" = 0 ] || skip 'needs root'
 }
 
-# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what was.
+# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what was. Another run of these
+# tests waits so long.
 protect() {
     local setting file
+    exec 9</proc/sys/fs/protected_regular || return 1
+    flock 9
     for setting in regular symlinks fifos; do
         file=/proc/sys/fs/protected_$setting
         [ -f "$file" ] || return 1
@@ -29,6 +32,7 @@ protect() {
 teardown() {
     local file
     for file in $unprotected; do echo 0 >"$file"; done
+    exec 9>&-
 }
 
 as_nobody() {
@@ -96,7 +100,14 @@ except OSError as error: print(errno.errorcode[error.errno])' "$1" "$2"
             assert_equal "$(wrapped tries "$MANAGED/$name" "$flags")" EACCES "$name, $flags"
         done
     done
+    tries_openat2() { # FILE: with O_RDWR | O_CREAT
+        # SYS_openat2, AT_FDCWD and struct open_how
+        perl -e '$how = pack("QQQ", 0102, 0600, 0); $! = 0; syscall(437, -100, $ARGV[0], $how, 24);
+            print $! ? ($! == 13 ? "EACCES" : $!) : "opened"' "$1"
+    }
     for name in sized plain; do
+        assert_equal "$(tries_openat2 "$MANAGED/$name")" EACCES "$name by openat2(2), without the shim"
+        assert_equal "$(wrapped tries_openat2 "$MANAGED/$name")" EACCES "$name by openat2(2)"
         assert_equal "$(wrapped tries "$MANAGED/$name" 'os.O_WRONLY')" opened "$name, not to be created"
         assert_equal "$(payload "$MANAGED/$name")" his "$name"
         wrapped as_nobody sh -c 'printf new >"$1"' sh "$MANAGED/$name"
