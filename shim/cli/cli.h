@@ -5,6 +5,8 @@
 #ifndef ATOMSHIM_CLI_H
 #define ATOMSHIM_CLI_H
 
+#include "config/config.h"
+
 #include <stdbool.h>
 
 /* Exit statuses. `run` replaces itself with the program, whose status is its own. */
@@ -24,8 +26,15 @@ int cli_run(int argc, char *argv[]);
 int cli_cat(int argc, char *argv[]);
 int cli_info(int argc, char *argv[]);
 int cli_verify(int argc, char *argv[]);
+int cli_recover(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
 int cli_inject(int argc, char *argv[]);
+
+/*
+ * Ends the commits to plain files that died, of all the files that config->paths names, before a program starts. Says what
+ * it mended, and what it skipped: it looks at no more than a bounded number of files.
+ */
+void recover_patterns(const struct config *config);
 
 /* argv[0] of the process: tells where its file lies if /proc is not mounted. */
 extern const char *cli_self;

@@ -13,8 +13,8 @@ static const struct command {
     const char *name;
     int (*function)(int argc, char *argv[]);
 } commands[] = {
-    {"run", cli_run},       {"cat", cli_cat},       {"info", cli_info},
-    {"verify", cli_verify}, {"doctor", cli_doctor}, {"inject", cli_inject},
+    {"run", cli_run},       {"cat", cli_cat},       {"info", cli_info},       {"verify", cli_verify},
+    {"doctor", cli_doctor}, {"inject", cli_inject}, {"recover", cli_recover},
 };
 
 static const char help[] =
@@ -22,6 +22,7 @@ static const char help[] =
     "       atomshim cat FILE                                print what FILE contains\n"
     "       atomshim info FILE...                            show format, live image, generation, CRCs\n"
     "       atomshim verify FILE...                          check that FILE holds a complete image\n"
+    "       atomshim recover [FILE|PATTERN]...               end commits to plain files that died\n"
     "       atomshim doctor [--path PATTERN]... [PROGRAM]    will PROGRAM be covered, and what do the "
     "patterns match?\n"
     "       atomshim inject DIR                              put command and library into DIR, for unchanged "
@@ -92,7 +93,7 @@ int main(int argc, char *argv[])
         return CLI_USAGE;
     }
     if (name == NULL) {
-        cli_complain("no command: give run, cat, info, verify, doctor or inject, or --help");
+        cli_complain("no command: give run, cat, info, verify, recover, doctor or inject, or --help");
         return CLI_USAGE;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -102,7 +103,8 @@ int main(int argc, char *argv[])
         return cli_help(help);
     if (strcmp(name, "--version") == 0)
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
-    cli_complain("unknown %s '%s': accepted are run, cat, info, verify, doctor, inject, --help and --version",
-                 name[0] == '-' ? "option" : "command", name);
+    cli_complain(
+        "unknown %s '%s': accepted are run, cat, info, verify, recover, doctor, inject, --help and --version",
+        name[0] == '-' ? "option" : "command", name);
     return CLI_USAGE;
 }

@@ -189,6 +189,7 @@ static bool check_config(struct config *config)
     if (config->disabled)
         return true;
     if (paths_take_in(config->paths)) {
+        recover_patterns(config);
         warn_of_sized_files(config);
         return true;
     }

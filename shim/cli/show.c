@@ -182,6 +182,16 @@ static const char *live_place(const struct inspect_file *file)
     return file->image.place == 0 ? "head" : "twin";
 }
 
+static const char *const plain_bytes[] = {
+    [STORE_UNRECORDED] = "no commit to this file is on record",
+    [STORE_CONTENT] = "as the last commit left them",
+    [STORE_EDITED] = "edited by another program since the last commit",
+    [STORE_CUT_SHORT] =
+        "a mixture: a commit was cut short; the content is whole, and 'atomshim recover' mends the file",
+    [STORE_TORN] =
+        "perhaps a mixture: a commit that nothing protected was cut short, or another program wrote",
+};
+
 static int info(const char *name)
 {
     struct inspect_file file;
@@ -210,16 +220,36 @@ static int info(const char *name)
         inspect_reason(&file, reason, sizeof reason);
         cli_print("damaged: %s", reason);
     }
+    if (!file.damaged && file.image.kind == STORE_PLAIN && !file.begun) {
+        cli_print("crc: %08" PRIx32, file.image.payload_crc);
+        cli_print("bytes: %s", plain_bytes[file.image.bytes]);
+    }
     print_place("head", &file.head);
     print_place("twin", &file.twin);
     inspect_end(&file);
     return file.damaged ? CLI_BAD : CLI_GOOD;
 }
 
+/* Returns the exit status of verify for a plain file, after its line. */
+static int verify_plain(const char *name, const struct store_image *image)
+{
+    bool bad = image->bytes == STORE_CUT_SHORT || image->bytes == STORE_TORN;
+
+    if (bad)
+        cli_print("%s: torn: %s", name, plain_bytes[image->bytes]);
+    else if (image->bytes == STORE_UNRECORDED)
+        cli_print("%s: good, plain, %" PRIu64 " bytes", name, image->size);
+    else
+        cli_print("%s: good, plain, generation %" PRIu64 ", %" PRIu64 " bytes%s", name, image->generation,
+                  image->size, image->bytes == STORE_EDITED ? ", edited by another program since" : "");
+    return bad ? CLI_BAD : CLI_GOOD;
+}
+
 static int verify(const char *name)
 {
     struct inspect_file file;
     char reason[REASON_SIZE];
+    int status = CLI_GOOD;
 
     if (!inspect_begin(&file, name))
         return CLI_USAGE;
@@ -238,9 +268,10 @@ static int verify(const char *name)
         cli_print("%s: good, sized, generation %" PRIu64 ", %" PRIu64 " bytes", name, file.image.generation,
                   file.image.size);
     else
-        cli_print("%s: good, plain, %" PRIu64 " bytes", name, file.image.size);
+        status = verify_plain(name, &file.image);
     inspect_end(&file);
-    return file.damaged || file.image.edited || file.image.scratched ? CLI_BAD : CLI_GOOD;
+    return status != CLI_GOOD || file.damaged || file.image.edited || file.image.scratched ? CLI_BAD
+                                                                                           : CLI_GOOD;
 }
 
 static int for_each_file(int argc, char *argv[], const char *help, int (*show)(const char *name))

@@ -26,6 +26,10 @@ void session_tell_edits(const struct session *session, const struct store_image 
         session_tell(
             session, LOG_ERROR,
             "the latest content was damaged by a program without the shim; the one before it is used");
+    if (image->bytes == STORE_TORN)
+        session_tell(
+            session, LOG_ERROR,
+            "a commit that nothing protected was cut short, or another program wrote: this may be a mixture");
     if (image->resized) /* a writer's commit may overwrite them */
         session_tell(session, session->flags & SESSION_WRITABLE ? LOG_ERROR : LOG_WARN,
                      "what a program without the shim has appended is no part of the content");

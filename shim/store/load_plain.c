@@ -143,14 +143,14 @@ static int confirm(const struct attempt *attempt)
 static void compare_with_record(const struct attempt *attempt, const struct record *record)
 {
     struct store_image *image = attempt->image;
+    bool same = image->size == record->size && image->payload_crc == record->crc;
 
-    image->record = record->word;
     if (record->word != RECORD_IDLE && record->word != RECORD_KEPT && record->word != RECORD_BUSY)
         return;
     image->generation = record->generation;
     image->unsettled = record->word == RECORD_BUSY;
-    image->edited =
-        attempt->depth > LOOK && (image->size != record->size || image->payload_crc != record->crc);
+    if (attempt->depth > LOOK)
+        image->bytes = same ? STORE_CONTENT : image->unsettled ? STORE_TORN : STORE_EDITED;
 }
 
 /* The file's bytes are the content, as many as image->size says, or a footer tells of another content. */

@@ -145,6 +145,9 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
     error = compare(attempt, held, state, &image->payload_crc);
     if (error != 0)
         return error;
+    image->bytes = *state == REDO_PARTLY    ? STORE_CUT_SHORT
+                   : *state == REDO_FOREIGN ? STORE_EDITED
+                                            : STORE_CONTENT;
     if (*state == REDO_NEW || *state == REDO_PARTLY) {
         image->size = record->size;
         image->payload_crc = record->crc;

@@ -52,24 +52,33 @@
 
 enum store_kind { STORE_PLAIN, STORE_SIZED };
 
+/* What the bytes of a plain file are, as a program without the shim reads them. Known only to store_load(). */
+enum store_bytes {
+    STORE_UNRECORDED, /* no record tells */
+    STORE_CONTENT,    /* the content, as its commit left it, or a commit is about to overwrite it */
+    STORE_EDITED,     /* what another program has written since: that is the content */
+    STORE_CUT_SHORT,  /* a mixture that a commit has left, or is writing; the content is known, and whole */
+    STORE_TORN, /* a commit that nothing protected was cut short, unless another program wrote them: nobody knows */
+};
+
 /* The image that is the content of a file. */
 struct store_image {
     enum store_kind kind;
-    uint64_t size;        /* payload bytes */
-    uint64_t generation;  /* 0 for a plain file without a record */
-    uint64_t place;       /* file offset of the image; for a plain file 0 */
-    uint64_t twin;        /* file offset of the twin place; for a plain file the one its footer names, or 0 */
-    uint32_t payload_crc; /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
-    bool flushed;         /* the image's mark: it is known to be on disk */
-    bool adopted;         /* ADOPTED: the last step of a first commit is still to be done */
-    bool
-        edited; /* there was, or may have been, a later image, complete, which somebody else has damaged or cut off */
+    uint64_t size;       /* payload bytes */
+    uint64_t generation; /* 0 for a plain file without a record */
+    uint64_t place;      /* file offset of the image; for a plain file 0 */
+    uint64_t twin;       /* file offset of the twin place; for a plain file the one its footer names, or 0 */
+    /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
+    uint32_t payload_crc;
+    bool flushed; /* the image's mark: it is known to be on disk */
+    bool adopted; /* ADOPTED: the last step of a first commit is still to be done */
+    /* Sized: a later image, complete, was there, or may have been, and somebody else has damaged it or cut it off. */
+    bool edited;
     bool scratched; /* the content is the latest, but somebody else has changed its mark */
-    bool
-        unsettled; /* plain: a commit is under way, or died: store_recover() makes the file what its content is */
-    int record;   /* plain: the enum record_word of the record that counts, RECORD_NONE without one */
-    bool blank;   /* plain, and behind it zeros that a power cut left of a first commit */
-    bool resized; /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool resized;   /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
+    bool unsettled; /* plain: a commit is under way, or died; store_recover() ends it */
+    enum store_bytes bytes;
 };
 
 /* How a reader gets past writers. */

@@ -1,0 +1,219 @@
+/* recover: what a commit to a plain file left that was cut short, made whole. */
+#include "cli/cli.h"
+#include "cli/inspect.h"
+#include "cli/paths.h"
+#include "config/pattern.h"
+#include "store/filelock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char help[] =
+    "usage: atomshim recover [FILE|PATTERN]...\n"
+    "Ends commits to plain files that a kill or a power cut has cut short: each FILE, or each file that "
+    "PATTERN\n"
+    "(by default ATOMSHIM_PATHS) names, gets the complete old or new content for programs without the shim, "
+    "too.\n"
+    "A line for each file that was mended. `atomshim run` does the same for its patterns first.\n"
+    "Exit status: 0, 1 a file cannot be mended, 2 wrong usage or a FILE cannot be read.\n"
+    "example: atomshim recover /data/app.cfg '/etc/app/*.conf'\n";
+
+enum { LOOKED_AT_MAX = 20000 }; /* files, per pattern */
+
+/* nftw() has no argument for its function. */
+static struct {
+    const char *patterns;
+    int looked_at;
+    int status;
+    bool sync;
+    bool quiet; /* no line for a file that cannot be written: its reader may not be its writer */
+    int64_t timeout;
+} walk;
+
+/* Mends the file of `fd`, which has a commit that died. Returns an exit status. */
+static int mend(const char *name, int fd)
+{
+    struct store_image image;
+    struct filelock lock;
+    int error = filelock_acquire(&lock, fd, F_WRLCK, walk.timeout);
+
+    if (error == 0) {
+        error = store_recover(fd, walk.sync);
+        if (error == 0)
+            error = store_load(fd, -1, (struct store_wait){.locked = true}, &image);
+        filelock_release(&lock);
+    }
+    if (error != 0) {
+        cli_complain("%s: %s", name, error == -ETIMEDOUT ? "writers keep it locked" : strerror(-error));
+        return CLI_BAD;
+    }
+    if (image.bytes == STORE_TORN) {
+        cli_complain("%s: torn: a commit that nothing protected was cut short; write the file anew", name);
+        return CLI_BAD;
+    }
+    if (!image.unsettled)
+        cli_complain("%s: recovered, generation %llu, %llu bytes", name, (unsigned long long)image.generation,
+                     (unsigned long long)image.size);
+    return CLI_GOOD;
+}
+
+/* Looks at one file. Returns an exit status. */
+static int recover(const char *name)
+{
+    struct store_image image;
+    int status = CLI_GOOD;
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+    int writable;
+
+    if (fd < 0)
+        return CLI_GOOD; /* gone, or none of ours to read */
+    if (store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image) == 0 && image.unsettled) {
+        writable = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+        if (writable >= 0) {
+            status = mend(name, writable);
+            (void)close(writable);
+        } else if (!walk.quiet) {
+            cli_complain("%s: a commit was cut short, but: %s", name, strerror(errno));
+            status = CLI_BAD;
+        }
+    }
+    (void)close(fd);
+    return status;
+}
+
+static void take_status(int status)
+{
+    if (status > walk.status)
+        walk.status = status;
+}
+
+static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
+{
+    (void)position;
+    if (++walk.looked_at > LOOKED_AT_MAX)
+        return 1;
+    if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.patterns, path))
+        take_status(recover(path));
+    return 0;
+}
+
+/* Looks at what one pattern of walk.patterns names. */
+static void recover_item(const struct pattern_item *item)
+{
+    size_t length = (size_t)(item->end - item->start);
+    size_t plain = paths_plain_part(item->start, length);
+    char folder[PATH_MAX];
+    struct stat status;
+
+    if (plain == 0 || plain >= sizeof folder) {
+        cli_complain("%.*s: skipped by recover: this pattern names no folder to look in", (int)length,
+                     item->start);
+        return;
+    }
+    (void)snprintf(folder, sizeof folder, "%.*s", (int)plain, item->start);
+    if (lstat(folder, &status) != 0)
+        return;
+    walk.looked_at = 0;
+    if (S_ISREG(status.st_mode))
+        (void)visit(folder, &status, FTW_F, NULL);
+    else
+        (void)nftw(folder, visit, 32, FTW_PHYS);
+    if (walk.looked_at > LOOKED_AT_MAX)
+        cli_complain("%.*s: skipped by recover: what lies beyond the first %d files", (int)length,
+                     item->start, LOOKED_AT_MAX);
+}
+
+static void recover_list(const char *patterns)
+{
+    const char *left = patterns;
+    struct pattern_item item;
+
+    walk.patterns = patterns;
+    while (pattern_next(&left, &item))
+        if (!item.takes_out)
+            recover_item(&item);
+}
+
+static void prepare(const struct config *config)
+{
+    walk.sync = config->sync;
+    walk.timeout = config->lock_timeout;
+    walk.status = CLI_GOOD;
+}
+
+void recover_patterns(const struct config *config)
+{
+    prepare(config);
+    walk.quiet = true;
+    recover_list(config->paths);
+}
+
+static void report(const char *message, void *context)
+{
+    (void)context;
+    cli_complain("%s", message);
+}
+
+/* Looks at one argument: the file of that name, or what the pattern names. */
+static void recover_argument(const char *argument)
+{
+    struct stat status;
+    const char *where;
+    size_t length;
+    const char *fault = NULL;
+
+    if (stat(argument, &status) == 0 && !S_ISDIR(status.st_mode)) {
+        int fd = inspect_open(argument);
+
+        if (fd < 0) {
+            take_status(CLI_USAGE);
+            return;
+        }
+        (void)close(fd);
+        take_status(recover(argument));
+        return;
+    }
+    if (strpbrk(argument, "*?[") == NULL && argument[strlen(argument) - 1] != '/') {
+        cli_complain("recover: %s: %s", argument, strerror(errno != 0 ? errno : EISDIR));
+        take_status(CLI_USAGE);
+        return;
+    }
+    fault = pattern_check(argument, &where, &length);
+    if (fault != NULL) {
+        cli_complain("recover: '%.*s': %s", (int)length, where, fault);
+        take_status(CLI_USAGE);
+        return;
+    }
+    recover_list(argument);
+}
+
+int cli_recover(int argc, char *argv[])
+{
+    struct config config;
+
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return cli_help(help);
+    if (argc > 1 && argv[1][0] == '-') {
+        cli_complain("recover: unknown option '%s': accepted are FILE names, patterns and --help", argv[1]);
+        return CLI_USAGE;
+    }
+    if (config_parse(&config, environ, report, NULL) != 0)
+        return CLI_USAGE;
+    prepare(&config);
+    if (argc == 1 && !paths_take_in(config.paths)) {
+        cli_complain("recover: no FILE or PATTERN given, and ATOMSHIM_PATHS names none");
+        return CLI_USAGE;
+    }
+    if (argc == 1)
+        recover_list(config.paths);
+    for (int i = 1; i < argc; i++)
+        recover_argument(argv[i]);
+    return cli_finish(walk.status);
+}

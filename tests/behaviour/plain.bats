@@ -1,0 +1,153 @@
+#!/usr/bin/env bats
+# Commits to plain files that a kill cuts short, and what other programs do to the file before and after: whoever reads under
+# the shim finds one content or the other (I2), nobody's bytes are undone, and recover makes the file so for everybody else.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/file
+    export file ATOMSHIM_FORMAT=plain
+    seq 700 >"$file" # what it holds
+    old=$(cat "$file")
+    wrapped sh -c 'seq 700 >"$file"'
+    python3 -c 'import os, sys; os.getxattr(sys.argv[1], "user.atomshim")' "$file" 2>/dev/null ||
+        skip 'no extended attributes here'
+}
+
+# content LINES: unlike what the file holds from its first byte on.
+content() {
+    seq 1001 $((1000 + $1))
+}
+
+# A commit of LINES numbers dies at its first CALL, with the child that shields it.
+die_at() { # CALL LINES
+    run strace -f -qq -o /dev/null -e trace="$1" -e inject="$1":signal=KILL \
+        env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'seq 1001 $((1000 + $1)) >"$file"' sh "$2"
+    [ "$status" -ne 0 ]
+}
+
+reads() { # CONTENT, as shim and command read it
+    assert_equal "$(wrapped cat "$file")" "$1"
+    assert_equal "$(atomshim cat "$file")" "$1"
+}
+
+@test "I2 I5 a commit that died when the old bytes were cut off is the new content, and recover mends the file" {
+    new=$(content 300)
+    die_at pwritev 300
+    [ "$(cat "$file")" != "$new" ]
+    reads "$new"
+    run -1 atomshim verify "$file"
+    [[ $output == *torn*recover* ]]
+    [[ $(atomshim info "$file") == *'a mixture'* ]]
+    run -0 atomshim recover "$file"
+    [[ $output == *recovered* ]]
+    assert_equal "$(cat "$file")" "$new"
+    run -0 atomshim verify "$file"
+    run -0 atomshim recover "$file"
+    assert_equal "$output" ''
+}
+
+@test "I2 I5 a commit that died before its first byte is the old content" {
+    die_at pwritev 710
+    reads "$old"
+    assert_equal "$(cat "$file")" "$old"
+    run -0 atomshim verify "$file"
+    run -0 atomshim recover "$file"
+    assert_equal "$(cat "$file")" "$old"
+}
+
+@test "I2 a commit that died before its flush is the new content, and the next one works" {
+    die_at fdatasync 710
+    reads "$(content 710)"
+    wrapped sh -c 'echo next >"$file"'
+    reads next
+    assert_equal "$(cat "$file")" next
+}
+
+@test "run recovers what its patterns name before it starts the program" {
+    die_at pwritev 300
+    run -0 atomshim run --plain --path "$MANAGED/" -- true
+    [[ $output == *recovered* ]]
+    assert_equal "$(cat "$file")" "$(content 300)"
+    die_at pwritev 100
+    run -0 atomshim recover "$MANAGED/f*"
+    assert_equal "$(cat "$file")" "$(content 100)"
+    die_at pwritev 50
+    ATOMSHIM_PATHS=$MANAGED/ run -0 atomshim recover
+    assert_equal "$(cat "$file")" "$(content 50)"
+}
+
+@test "recover: bad input is one line that names it" {
+    run -2 atomshim recover
+    [[ $output == *'no FILE or PATTERN'* ]]
+    run -2 atomshim recover --all
+    [[ $output == *"'--all'"* ]]
+    run -2 atomshim recover "$MANAGED/none"
+    [[ $output == *none*'No such file'* ]]
+    run -2 atomshim recover "$MANAGED"
+    [ "${#lines[@]}" -eq 1 ]
+}
+
+# What another program writes after a commit that died.
+strangers() {
+    cat <<'END'
+seq 5 >"$file"
+seq 5 >>"$file"
+printf X | dd of="$file" bs=1 seek=600 conv=notrunc status=none
+cp "$backup" "$file"
+cat "$backup" >"$file"
+truncate -s 100 "$file"
+: >"$file"
+END
+}
+
+@test "I7 whatever another program writes to a file whose commit died stays" {
+    export backup=$BATS_TEST_TMPDIR/backup
+    cp "$file" "$backup"
+    while read -r line; do
+        for call in pwritev fdatasync; do
+            cat "$backup" >"$file"
+            wrapped sh -c 'cat "$backup" >"$file"; echo >>"$file"'
+            die_at "$call" 300
+            sh -c "$line"
+            cp "$file" "$BATS_TEST_TMPDIR/raw"
+            reads "$(cat "$BATS_TEST_TMPDIR/raw")"
+            run atomshim recover "$file"
+            cmp "$file" "$BATS_TEST_TMPDIR/raw"
+            wrapped sh -c 'echo one more >>"$file"'
+            cmp "$file" <(cat "$BATS_TEST_TMPDIR/raw" - <<<'one more')
+        done
+    done < <(strangers)
+}
+
+@test "I7 a copy of a file that has a record is a file of its own" {
+    copies=$MANAGED/copies
+    mkdir "$copies"
+    die_at pwritev 300
+    cp -a "$file" "$copies/cp"
+    (cd "$MANAGED" && tar --xattrs --xattrs-include='*' -cf - file) | (cd "$copies" && tar --xattrs --xattrs-include='*' -xf -)
+    rsync -aX "$file" "$copies/rsync" 2>/dev/null || cp -a "$file" "$copies/rsync"
+    for copy in cp file rsync; do
+        seq 800 900 >"$copies/$copy"
+        assert_equal "$(wrapped cat "$copies/$copy")" "$(seq 800 900)"
+        run -0 atomshim recover "$copies/$copy"
+        assert_equal "$(cat "$copies/$copy")" "$(seq 800 900)"
+    done
+}
+
+@test "verify tells what was edited by another program from what was not" {
+    [[ $(atomshim verify "$file") == *'good, plain, generation 1, '*' bytes' ]]
+    echo more >>"$file"
+    [[ $(atomshim verify "$file") == *'edited by another program since' ]]
+    assert_equal "$(atomshim cat "$file" | tail -n 1)" more
+    wrapped sh -c 'echo new >"$file"'
+    assert_equal "$(atomshim verify "$file")" "$file: good, plain, generation 2, 4 bytes"
+}
+
+@test "without a sync the steps are the same, and nothing is flushed" {
+    run -0 strace -f -qq -o "$BATS_TEST_TMPDIR/trace" -e trace=fsync,fdatasync,fsetxattr,pwritev env ATOMSHIM_SYNC=0 \
+        LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'echo x >"$file"'
+    run ! grep -E 'fsync|fdatasync' "$BATS_TEST_TMPDIR/trace"
+    grep -oE 'REDO|IDLE|pwritev' "$BATS_TEST_TMPDIR/trace" | paste -sd ' ' | grep -qxF 'REDO pwritev IDLE'
+}
