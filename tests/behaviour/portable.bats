@@ -89,5 +89,5 @@ run_every() {
     # This emulator lacks some things: it runs no other program of its kind and no clone() without a signal (calls_exec, exec*),
     # lists its own threads and mappings in /proc/self (exit, *_mapping), and no openat2(); the versions of __xstat are
     # x86's.
-    run_every '^(calls_exec .*|situations exec|trouble exec_.*|calls_exit (private|shared)_mapping|calls_syscall (openat2|exit)|calls_status __.*)$'
+    run_every '^(calls_exec .*|situations exec|trouble exec_.*|calls_exit ((private|shared)_mapping|clone)|calls_syscall (openat2|exit)|calls_status __.*)$'
 }
