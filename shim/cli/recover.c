@@ -3,6 +3,7 @@
 #include "cli/inspect.h"
 #include "cli/paths.h"
 #include "config/pattern.h"
+#include "config/resolve.h"
 #include "store/filelock.h"
 
 #include <errno.h>
@@ -113,8 +114,9 @@ static void recover_item(const struct pattern_item *item)
     struct stat status;
 
     if (plain == 0 || plain >= sizeof folder) {
-        cli_complain("%.*s: skipped by recover: this pattern names no folder to look in", (int)length,
-                     item->start);
+        if (!walk.quiet)
+            cli_complain("%.*s: skipped by recover: this pattern names no folder to look in", (int)length,
+                         item->start);
         return;
     }
     (void)snprintf(folder, sizeof folder, "%.*s", (int)plain, item->start);
@@ -152,7 +154,7 @@ void recover_patterns(const struct config *config)
 {
     prepare(config);
     walk.quiet = true;
-    recover_list(config->paths);
+    recover_list(config_resolve_patterns(config->paths));
 }
 
 static void report(const char *message, void *context)
@@ -212,7 +214,7 @@ int cli_recover(int argc, char *argv[])
         return CLI_USAGE;
     }
     if (argc == 1)
-        recover_list(config.paths);
+        recover_list(config_resolve_patterns(config.paths));
     for (int i = 1; i < argc; i++)
         recover_argument(argv[i]);
     return cli_finish(walk.status);

@@ -331,5 +331,5 @@ empty: good, plain, 0 bytes"
     [[ $output =~ ^atomshim\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
     run -2 atomshim
     run -2 atomshim bogus
-    only "atomshim: unknown command 'bogus': accepted are run, cat, info, verify, doctor, inject, --help and --version"
+    only "atomshim: unknown command 'bogus': accepted are run, cat, info, verify, recover, doctor, inject, --help and --version"
 }
