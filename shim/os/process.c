@@ -121,7 +121,7 @@ static bool is_same_process(const struct process *process, const struct process_
 
 bool process_open(struct process *process, int number)
 {
-    struct process_stat stat;
+    struct process_stat stat = {0};
 
     *process = (struct process){.number = number};
     process->pidfd = (int)SYS_CALL(SYS_pidfd_open, number, 0, 0, 0, 0, 0);
