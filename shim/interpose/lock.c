@@ -1,7 +1,8 @@
 /*
- * The program's own locks: fcntl, lockf and flock on a managed descriptor lock the real inode, where other processes
- * see them (filelock.h tells how a commit lives with them). Files are locked so that what is read is what was written
- * under the last lock: taking one loads what was committed meanwhile, giving one back commits.
+ * The program's own locks: fcntl, lockf and flock on a managed descriptor lock the real inode,
+ * where other processes see them (filelock.h tells how a commit lives with them). Files are
+ * locked so that what is read is what was written under the last lock: taking one loads what was
+ * committed meanwhile, giving one back commits.
  */
 #include "interpose/interpose.h"
 
@@ -36,8 +37,8 @@ static bool is_set(int command)
 }
 
 /*
- * The program's range as one of the real inode's, from the start of the file, that leaves the bytes behind FILELOCK_PROGRAM_END to
- * commits. Returns 0 or -EOVERFLOW.
+ * The program's range as one of the real inode's, from the start of the file, that leaves the
+ * bytes behind FILELOCK_PROGRAM_END to commits. Returns 0 or -EOVERFLOW.
  */
 static int translate(int fd, const struct flock *lock, struct flock *real)
 {
@@ -54,7 +55,8 @@ static int translate(int fd, const struct flock *lock, struct flock *real)
     return 0;
 }
 
-/* What stands in the way of the program's lock, put into its struct: but for the type nothing changes if there is nothing. */
+/* What stands in the way of the program's lock, put into its struct: but for the type nothing
+ * changes if there is nothing. */
 static void show(const struct flock *found, struct flock *lock)
 {
     if (found->l_type == F_UNLCK) {
@@ -74,7 +76,8 @@ static bool is_readable(const struct flock *lock)
     return true;
 }
 
-/* Can the struct, which can be read, be written? The kernel writes a signal mask to its first and last words to see. */
+/* Can the struct, which can be read, be written? The kernel writes a signal mask to its first and
+ * last words to see. */
 static bool is_writable(struct flock *lock)
 {
     const struct flock before = *lock;
@@ -97,8 +100,8 @@ static int after_lock(struct session *session)
 }
 
 /*
- * Before a lock is given back: others are to see what was written under it. Programs unlock after a lock that they did not get, too:
- * that must not wait for who has it.
+ * Before a lock is given back: others are to see what was written under it. Programs unlock after
+ * a lock that they did not get, too: that must not wait for who has it.
  */
 static int before_unlock(struct session *session, int inode)
 {
@@ -124,7 +127,8 @@ static int set_lock(struct session *session, int inode, int command, const struc
     return result;
 }
 
-/* SHIM_PASS, or what fcntl() does with `lock` on a managed descriptor: a result, or a negative errno. */
+/* SHIM_PASS, or what fcntl() does with `lock` on a managed descriptor: a result, or a negative
+ * errno. */
 static int shim_lock(int fd, int command, struct flock *lock)
 {
     struct session_found found;
@@ -172,7 +176,8 @@ static bool is_lock(int command)
 #define F_LINUX_SPECIFIC_BASE 1024
 #endif
 
-/* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too, have open. */
+/* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too,
+ * have open. */
 static int shim_other(int fd, int command)
 {
     struct session_found found;

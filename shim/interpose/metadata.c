@@ -18,7 +18,8 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
-/* The session that a call by path is about: of the descriptor that it leads to, or the one that this thread writes. */
+/* The session that a call by path is about: of the descriptor that it leads to, or the one that
+ * this thread writes. */
 static struct session *session_of_aim(const struct aim *aim, int flags)
 {
     struct stat status;
@@ -36,7 +37,8 @@ static struct session *session_at(int fd, struct session_found *found)
     return shim_identify(fd, found) == SESSION_PROGRAM ? found->session : NULL;
 }
 
-/* Times are set on both inodes: a commit gives the file its buffer's time of modification (session/commit.c). */
+/* Times are set on both inodes: a commit gives the file its buffer's time of modification
+ * (session/commit.c). */
 static int after_times(int result, const struct session *session)
 {
     struct stat status;
@@ -50,9 +52,10 @@ static int after_times(int result, const struct session *session)
 }
 
 /*
- * A write takes set-id bits and file capabilities away: the program's from the memfd, on which they are set, too, the
- * commit's from the inode. Those that the memfd has still at the commit must outlive it (session_commit.c). S_ISUID stands
- * for both bits there: whether S_ISGID goes depends on the group.
+ * A write takes set-id bits and file capabilities away: the program's from the memfd, on which
+ * they are set, too, the commit's from the inode. Those that the memfd has still at the commit
+ * must outlive it (session_commit.c). S_ISUID stands for both bits there: whether S_ISGID goes
+ * depends on the group.
  */
 static int after_mode(int result, mode_t mode, const struct session *session)
 {

@@ -1,4 +1,5 @@
-/* stdio. Its own open and close are invisible to interposition, so every entry point is wrapped by name. */
+/* stdio. Its own open and close are invisible to interposition, so every entry point is wrapped
+ * by name. */
 #include "interpose/interpose.h"
 
 #include "os/descriptor.h"
@@ -9,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Streams: exit() flushes those on managed descriptors before the last commit, libc does so only after it. Each one is
- * remembered, as dup2() may put a managed descriptor under any of them. */
+/* Streams: exit() flushes those on managed descriptors before the last commit, libc does so only
+ * after it. Each one is remembered, as dup2() may put a managed descriptor under any of them. */
 enum { STREAMS_MAX = 4096 };
 static FILE *streams[STREAMS_MAX];
 static int streams_used; /* entries from here on have never been used */
@@ -164,7 +165,8 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
                                : make(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
-/* libc opens what `shared` is a descriptor of, which is closed. Its number is to be the stream's, if it is the lowest. */
+/* libc opens what `shared` is a descriptor of, which is closed. Its number is to be the stream's,
+ * if it is the lowest. */
 static FILE *open_shared(int shared, const char *mode, const struct maker *maker)
 {
     char path[PROC_PATH_SIZE];
@@ -194,7 +196,8 @@ static FILE *publish_stream(const struct managed_request *request, struct sessio
     return stream;
 }
 
-/* A stream that libc opened for reading, put on a session if its file is managed. Its descriptor is still at the start. */
+/* A stream that libc opened for reading, put on a session if its file is managed. Its descriptor
+ * is still at the start. */
 static FILE *take_over(FILE *stream, const struct managed_request *request)
 {
     int error = shim_cover(descriptor_of(stream), request);
@@ -268,8 +271,8 @@ static FILE *reopen_managed(const char *path, const char *mode, const struct mak
 }
 
 /*
- * The old content is committed before the new file is loaded: they may be one. Between the two the stream is on
- * /dev/null, at the same descriptor.
+ * The old content is committed before the new file is loaded: they may be one. Between the two
+ * the stream is on /dev/null, at the same descriptor.
  */
 static FILE *reopen_session(struct session *old, const char *path, const char *mode,
                             const struct maker *maker)
@@ -285,7 +288,8 @@ static FILE *reopen_session(struct session *old, const char *path, const char *m
     return result;
 }
 
-/* Without a path the mode changes: only a session for reading that is to write needs a new one, on the same inode. */
+/* Without a path the mode changes: only a session for reading that is to write needs a new one,
+ * on the same inode. */
 static FILE *change_mode(struct session *old, const char *mode, const struct maker *maker)
 {
     ino_t buffer_number = SESSION_GET(old->buffer_number);
@@ -425,7 +429,8 @@ EXPORT int __endmntent(FILE *stream)
     return 1;
 }
 
-/* glibc flushes the streams and leaves their descriptors open: what is in them by then is committed. */
+/* glibc flushes the streams and leaves their descriptors open: what is in them by then is
+ * committed. */
 EXPORT int fcloseall(void)
 {
     bool any = shim_has_sessions();

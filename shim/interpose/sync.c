@@ -1,4 +1,5 @@
-/* Commit points other than close, and what leaves a descriptor by another way than read and write. */
+/* Commit points other than close, and what leaves a descriptor by another way than read and
+ * write. */
 #include "interpose/interpose.h"
 
 #include "os/scratch.h"
@@ -58,7 +59,8 @@ EXPORT int msync(void *address, size_t size, int flags)
     return session != NULL && session->flags & SESSION_WRITABLE ? shim_result(session_sync(session)) : 0;
 }
 
-/* A mapping outlives the descriptor it was made from: it may have been the last thing to hold a session. */
+/* A mapping outlives the descriptor it was made from: it may have been the last thing to hold a
+ * session. */
 EXPORT int munmap(void *address, size_t size)
 {
     int result = real_munmap(address, size);

@@ -24,7 +24,8 @@ bool buffer_is_proc_missing(int error)
 
 /* ---- memfd_create() where a seccomp filter is in force ---- */
 
-/* Returns how many seccomp filters are in force on a process, or on this thread; -1 if they cannot be counted. */
+/* Returns how many seccomp filters are in force on a process, or on this thread; -1 if they
+ * cannot be counted. */
 static int count_filters(int process)
 {
     struct scratch scratch;
@@ -57,8 +58,8 @@ static int create_memfd(const char *name)
     return fd == -EINVAL ? sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
 }
 
-/* Whether the filters let a child live that calls it. Not one that shares our memory: if it dumps core, older kernels
- * kill who shares that. No exit signal: the program never hears of it. */
+/* Whether the filters let a child live that calls it. Not one that shares our memory: if it dumps
+ * core, older kernels kill who shares that. No exit signal: the program never hears of it. */
 static bool survives_memfd(void)
 {
     int status = -1;
@@ -80,11 +81,13 @@ static bool survives_memfd(void)
 }
 
 /*
- * A filter may kill for a call that it does not know, and the program cannot help it: it never made this one. So where
- * filters are in force they are tried out in a child, unless the program may have set them up itself, or who started
- * it in its own place: such filters forbid children, too. Containers have theirs from the first process on; a first
- * process that has more than one has set up the second. The look is a sixth of the cost of a small rewrite. One is enough
- * until a filter comes, which it does by a call that is interposed; after an exec all of this begins anew.
+ * A filter may kill for a call that it does not know, and the program cannot help it: it never
+ * made this one. So where filters are in force they are tried out in a child, unless the program
+ * may have set them up itself, or who started it in its own place: such filters forbid children,
+ * too. Containers have theirs from the first process on; a first process that has more than one
+ * has set up the second. The look is a sixth of the cost of a small rewrite. One is enough until
+ * a filter comes, which it does by a call that is interposed; after an exec all of this begins
+ * anew.
  */
 static bool may_use_memfd(void)
 {
@@ -227,7 +230,8 @@ int buffer_make(const char *name, bool writable, int flags, const char *last_dir
 
 void buffer_seal(const struct buffer *buffer)
 {
-    /* a new description for writing, through /proc/self/fd, would write where nobody commits; of a file the mode says it */
+    /* a new description for writing, through /proc/self/fd, would write where nobody commits; of
+     * a file the mode says it */
     (void)sys_fcntl(buffer->filler, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
 }
 

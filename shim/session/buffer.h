@@ -18,17 +18,19 @@ struct buffer {
 };
 
 /*
- * Makes the buffer. `name` begins with "atomshim"; `flags` are those of the program's open(2), `writable` says whether
- * what is written is committed. `last_directory` (or NULL) is tried for a file when no other place is left. All
- * descriptors are close-on-exec. Returns 0 or a negative errno; -ENOMEM, told in the log, where there is no place.
+ * Makes the buffer. `name` begins with "atomshim"; `flags` are those of the program's open(2),
+ * `writable` says whether what is written is committed. `last_directory` (or NULL) is tried for a
+ * file when no other place is left. All descriptors are close-on-exec. Returns 0 or a negative
+ * errno; -ENOMEM, told in the log, where there is no place.
  */
 int buffer_make(const char *name, bool writable, int flags, const char *last_directory,
                 struct buffer *buffer);
 
 /*
- * Says that this process is about to give itself a seccomp filter (prctl(2), seccomp(2)). Until then one look at
- * /proc/thread-self/status is good for all buffers; from now on each buffer needs a look of its own. A filter that the
- * program sets up with an instruction of its own, past the C library, is not seen.
+ * Says that this process is about to give itself a seccomp filter (prctl(2), seccomp(2)). Until
+ * then one look at /proc/thread-self/status is good for all buffers; from now on each buffer
+ * needs a look of its own. A filter that the program sets up with an instruction of its own, past
+ * the C library, is not seen.
  */
 void buffer_expect_filters(void);
 
@@ -38,7 +40,8 @@ void buffer_seal(const struct buffer *buffer);
 /* A memory for the moment, close-on-exec, or a negative errno. */
 int buffer_scratch(const char *last_directory);
 
-/* Makes an empty file with a name, to be removed by buffer_remove_stand_in(), for a libc that opens nothing but names. */
+/* Makes an empty file with a name, to be removed by buffer_remove_stand_in(), for a libc that
+ * opens nothing but names. */
 enum { BUFFER_PATH_SIZE = 512 };
 int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory);
 void buffer_remove_stand_in(const char *path);

@@ -31,7 +31,8 @@ static int live_is_base(const struct session *session, struct session_base base,
     return error;
 }
 
-/* A checksum tells that two contents differ, and not that they are one: does the live payload begin with these bytes? */
+/* A checksum tells that two contents differ, and not that they are one: does the live payload
+ * begin with these bytes? */
 static int live_begins_with(const struct session *session, struct store_wait wait, const char *bytes,
                             uint64_t size, bool *same)
 {
@@ -57,8 +58,9 @@ static int live_begins_with(const struct session *session, struct store_wait wai
 }
 
 /*
- * The header of the live image says what it said at the open, and these bytes were read then. *same is false if the live bytes are
- * others all the same, with an equal checksum; those of a damaged image are not, and do not count.
+ * The header of the live image says what it said at the open, and these bytes were read then.
+ * *same is false if the live bytes are others all the same, with an equal checksum; those of a
+ * damaged image are not, and do not count.
  */
 static int check_same(const struct session *session, struct store_wait wait, const char *bytes,
                       struct session_base base, bool *same)
@@ -73,7 +75,8 @@ static int check_same(const struct session *session, struct store_wait wait, con
     return error;
 }
 
-/* Under the lock. Somebody else's commit is merged with what was appended, or else overwritten, which the log tells. */
+/* Under the lock. Somebody else's commit is merged with what was appended, or else overwritten,
+ * which the log tells. */
 static int store(const struct session *session, const struct view *view, uint32_t crc,
                  struct session_base base)
 {
@@ -82,7 +85,8 @@ static int store(const struct session *session, const struct view *view, uint32_
     bool same = true;
     bool overwritten = true;
     int error = 0;
-    /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they were */
+    /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they
+     * were */
     bool appended = base.append && !base.force && view->size > base.size &&
                     crc32c_mixed(0, view->bytes, base.size) == base.crc;
 
@@ -107,8 +111,9 @@ static int store(const struct session *session, const struct view *view, uint32_
 }
 
 /*
- * The time of the last write is the file's, as without the shim, and not that of the commit; a time that the program set itself
- * (cp -p, touch) is one as well: the interposed calls set it on both inodes. What the commit reads is no access.
+ * The time of the last write is the file's, as without the shim, and not that of the commit; a
+ * time that the program set itself (cp -p, touch) is one as well: the interposed calls set it on
+ * both inodes. What the commit reads is no access.
  */
 static void carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode)
 {
@@ -138,8 +143,8 @@ struct privileges {
     char capabilities[64]; /* struct vfs_ns_cap_data, and more */
 };
 
-/* Those that the program set after its last write outlive the commit, like times. To be called when the bytes that are
- * committed were read: a write since then takes them from the buffer. */
+/* Those that the program set after its last write outlive the commit, like times. To be called
+ * when the bytes that are committed were read: a write since then takes them from the buffer. */
 static void privileges_look(const struct session *session, struct privileges *set)
 {
     struct stat buffer;
@@ -193,7 +198,8 @@ static void sync_directory(const struct session *session)
     scratch_give(&scratch);
 }
 
-/* Without a look at more than there is: the program may have a file of holes open, and not have touched it. */
+/* Without a look at more than there is: the program may have a file of holes open, and not have
+ * touched it. */
 static bool is_unchanged(const struct session *session, struct session_base base, uint64_t size)
 {
     uint32_t crc;
@@ -201,7 +207,8 @@ static bool is_unchanged(const struct session *session, struct session_base base
     return !base.force && size == base.size && store_sum(session->buffer, size, &crc) == 0 && crc == base.crc;
 }
 
-/* The same of bytes that were read, whose checksum is known. Where another program has committed since, nobody can tell. */
+/* The same of bytes that were read, whose checksum is known. Where another program has committed
+ * since, nobody can tell. */
 static bool is_view_unchanged(const struct session *session, struct session_base base,
                               const struct view *view, uint32_t crc)
 {
@@ -344,7 +351,8 @@ static int replace_buffer(const struct session *session, int from, const struct 
     return error;
 }
 
-/* Somebody has committed since, and the buffer has changes of its own: others' changes go to it where it has none. */
+/* Somebody has committed since, and the buffer has changes of its own: others' changes go to it
+ * where it has none. */
 static int merge_into_buffer(struct session *session, int file, const struct store_image *live, uint64_t size)
 {
     struct session_merge merge = {.live = file, .live_size = live->size, .ours_size = size};
@@ -392,10 +400,11 @@ static int reload_alone(struct session *session)
 }
 
 /*
- * Processes that share the session by fork share its descriptions, and its lock: only a flock() on a fresh description
- * of the buffer keeps their commits apart. With no number left for that only an `exclusive` commit goes on: the others
- * have the same to commit then. Where /proc is not mounted (any more), or this user is not the one who opened the file, a lock of
- * this process has to do, which is lost when another thread closes a descriptor of the buffer meanwhile.
+ * Processes that share the session by fork share its descriptions, and its lock: only a flock()
+ * on a fresh description of the buffer keeps their commits apart. With no number left for that
+ * only an `exclusive` commit goes on: the others have the same to commit then. Where /proc is not
+ * mounted (any more), or this user is not the one who opened the file, a lock of this process has
+ * to do, which is lost when another thread closes a descriptor of the buffer meanwhile.
  */
 static bool is_refused(int commit_lock)
 {
@@ -447,7 +456,8 @@ static void give_up(struct session *session)
 
 int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience)
 {
-    /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our doing */
+    /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our
+     * doing */
     struct signals_held held = signals_hold(SIGXFSZ);
     struct commit commit = {.session = session, .patience = patience, .exclusive = exclusive};
     int error = keep_others_out(session, exclusive);

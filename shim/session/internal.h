@@ -1,4 +1,5 @@
-/* What the files of session/ share: the table of sessions, and what they keep of the content that was loaded. */
+/* What the files of session/ share: the table of sessions, and what they keep of the content that
+ * was loaded. */
 #ifndef ATOMSHIM_SESSION_INTERNAL_H
 #define ATOMSHIM_SESSION_INTERNAL_H
 
@@ -9,13 +10,15 @@
 /* A slot in state OPENING, or NULL if all are taken. */
 struct session *session_claim(void);
 
-/* True if another process may have this very descriptor table, as after clone(2) with CLONE_FILES; a vfork() child says so, too. */
+/* True if another process may have this very descriptor table, as after clone(2) with
+ * CLONE_FILES; a vfork() child says so, too. */
 bool session_descriptors_may_be_shared(void);
 
 /* Is it none of the table's? */
 bool session_is_stray(const struct session *session);
 
-/* What lies there besides: an image after exec that cannot read the buffer's name (no /proc) has no more than this. */
+/* What lies there besides: an image after exec that cannot read the buffer's name (no /proc) has
+ * no more than this. */
 struct session_record {
     unsigned flags;
     uint32_t identity; /* session_identity_sum(), or its low RECORD_LITTLE bits and nothing else */
@@ -25,12 +28,14 @@ enum { RECORD_LITTLE = 6 };
 struct session_record session_get_record(int buffer);
 uint32_t session_identity_sum(dev_t device, ino_t number);
 
-/* Marks the buffer as one that no write(2) has changed since it was loaded: session_was_written(). */
+/* Marks the buffer as one that no write(2) has changed since it was loaded:
+ * session_was_written(). */
 void session_set_unwritten(int buffer);
 
 /*
- * One attempt at session_commit(), by a caller who holds nothing between two of them: what waits can be left by siglongjmp(3).
- * Returns -EAGAIN, with nothing told, if a lock was in the way and *patience is not over yet: filelock_wait() comes next.
+ * One attempt at session_commit(), by a caller who holds nothing between two of them: what waits
+ * can be left by siglongjmp(3). Returns -EAGAIN, with nothing told, if a lock was in the way and
+ * *patience is not over yet: filelock_wait() comes next.
  */
 struct filelock_patience;
 int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience);
@@ -43,13 +48,15 @@ struct view {
     struct scratch scratch;
 };
 
-/* Reads or maps `size` bytes, or as many as there are, of a buffer. `exclusive`: nobody can change them meanwhile. Returns 0; -ENOMEM
- * or what read returned, and then the view is not to be closed. */
+/* Reads or maps `size` bytes, or as many as there are, of a buffer. `exclusive`: nobody can
+ * change them meanwhile. Returns 0; -ENOMEM or what read returned, and then the view is not to be
+ * closed. */
 int view_open(struct view *view, int buffer, uint64_t size, bool exclusive);
 void view_close(struct view *view);
 
-/* Commits what is live with that behind it which the view has behind the bytes that it began with. Under the lock. Returns 0, or a
- * negative errno as of store_commit(), of reading, or of making a file in memory. */
+/* Commits what is live with that behind it which the view has behind the bytes that it began
+ * with. Under the lock. Returns 0, or a negative errno as of store_commit(), of reading, or of
+ * making a file in memory. */
 int session_commit_appended(const struct session *session, const struct view *view, struct session_base base);
 
 /* One attempt at session_keep_base(): 0, or a negative errno where there is no memory for it. */
@@ -65,7 +72,8 @@ void session_set_kept(struct session *session, int file, struct session_base bas
 /* The view was committed: it is what the session goes on with, and what is kept if anything was. */
 void session_keep_view(struct session *session, const struct view *view, uint32_t crc);
 
-/* Three contents: the session's buffer, the one that it began with (kept), and the live one in a file of its own. */
+/* Three contents: the session's buffer, the one that it began with (kept), and the live one in a
+ * file of its own. */
 struct session_merge {
     int live;
     uint64_t live_size;
@@ -74,23 +82,26 @@ struct session_merge {
     bool conflict; /* a byte was changed on both sides: ours is taken */
 };
 
-/* Merges the three into `target`, which is merge->live or the session's buffer. Returns 0 or a negative errno. */
+/* Merges the three into `target`, which is merge->live or the session's buffer. Returns 0 or a
+ * negative errno. */
 int session_merge(const struct session *session, struct session_merge *merge, int target);
 
-/* Commits the merged content; *conflict as above. Under the lock. Errors as of session_commit_appended(). */
+/* Commits the merged content; *conflict as above. Under the lock. Errors as of
+ * session_commit_appended(). */
 int session_commit_merged(const struct session *session, bool *conflict);
 
 /* One attempt at session_refresh(), likewise. */
 int session_try_refresh(struct session *session, const struct filelock_patience *patience);
 
-/* Gives a session for reading a new buffer with what is live now, and the program's descriptors to that. Waits for no lock:
- * -ETIMEDOUT. */
+/* Gives a session for reading a new buffer with what is live now, and the program's descriptors
+ * to that. Waits for no lock: -ETIMEDOUT. */
 int session_refresh_reader(struct session *session);
 
 /*
- * Makes this thread the session's only committer in this process, until session_end_turn(), and blocks all signals as long: a handler
- * that jumped out would leave the session in the hands of nobody. False if the session ended meanwhile, whose slot may be
- * another one's by now; or if another thread has it and `wait` is false: then the holder looks once more.
+ * Makes this thread the session's only committer in this process, until session_end_turn(), and
+ * blocks all signals as long: a handler that jumped out would leave the session in the hands of
+ * nobody. False if the session ended meanwhile, whose slot may be another one's by now; or if
+ * another thread has it and `wait` is false: then the holder looks once more.
  */
 bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask);
 
@@ -100,14 +111,15 @@ bool session_end_turn(struct session *session, uint64_t mask);
 /* What session_begin_appending() does. By the session's only committer. */
 void session_set_append(struct session *session);
 
-/* True if a second open shares the session's buffer, and since the last call a descriptor was closed that the program could write with.
- * By the session's only committer. */
+/* True if a second open shares the session's buffer, and since the last call a descriptor was
+ * closed that the program could write with. By the session's only committer. */
 bool session_has_lost_writer(struct session *session);
 
 /* True if the program has locked something through session_lock_inode() of a second open. */
 bool session_holds_other_lock(const struct session *session);
 
-/* Closes what had the locks of descriptions that are closed by now, or of `all`. By the session's only committer. */
+/* Closes what had the locks of descriptions that are closed by now, or of `all`. By the session's
+ * only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
 /* Sets the fields that a session begins with, whatever its file is. */
@@ -117,34 +129,37 @@ void session_reset(struct session *session);
 struct session *session_enter(const struct session *found);
 
 /*
- * Fills *session from this process's descriptors: the private ones of the session whose buffer this is, or, with NULL,
- * of any whose private buffer descriptor is above *after, which is moved on.
+ * Fills *session from this process's descriptors: the private ones of the session whose buffer
+ * this is, or, with NULL, of any whose private buffer descriptor is above *after, which is moved
+ * on.
  */
 bool session_search(const struct stat *buffer, int *after, struct session *session);
 
-/* The path of the real inode, for messages and for its directory; /proc says so if it has none any more. Returns its
- * length. */
+/* The path of the real inode, for messages and for its directory; /proc says so if it has none
+ * any more. Returns its length. */
 size_t session_path(const struct session *session, char *path, size_t size);
 
 /* Logs one line: the path of the session's file, and `what` happened to it. */
 void session_tell(const struct session *session, enum log_level level, const char *what);
 
 /*
- * Commits `payload` in the format that the file is to have. A file that is sized stays so, and bytes that
- * look like an image are always written in one. A file that may be executed is plain: one with an x bit, a
- * script (#!), an ELF file. For any other config_format_of() decides. The caller holds the exclusive lock.
- * Returns what store_look(), store_commit() and store_commit_plain() return.
+ * Commits `payload` in the format that the file is to have. A file that is sized stays so, and
+ * bytes that look like an image are always written in one. A file that may be executed is plain:
+ * one with an x bit, a script (#!), an ELF file. For any other config_format_of() decides. The
+ * caller holds the exclusive lock. Returns what store_look(), store_commit() and
+ * store_commit_plain() return.
  */
 struct store_payload;
 int session_store(const struct session *session, const struct store_payload *payload);
 
-/* Log what programs without the shim did: to the file that the image was found in; to the name that it had. */
+/* Log what programs without the shim did: to the file that the image was found in; to the name
+ * that it had. */
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
 void session_tell_nameless(const struct session *session);
 
-/* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop devices do: it is open though this
- * process has closed it, and no other process ever got it. */
+/* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop
+ * devices do: it is open though this process has closed it, and no other process ever got it. */
 void session_watch_kernel(struct session *session);
 
 /* True if this process has a mapping of the session's buffer. */
@@ -153,9 +168,9 @@ bool session_is_mapped(const struct session *session);
 /* In a forked child: the parent's children by system(3) do not inherit from this process. */
 void session_forget_systems(void);
 
-/* Replaces this process's shared mappings of the session's buffer by ones through our private descriptor:
- * same pages, but no longer a hold on the program's description. Returns true if a private mapping is left.
- */
+/* Replaces this process's shared mappings of the session's buffer by ones through our private
+ * descriptor: same pages, but no longer a hold on the program's description. Returns true if a
+ * private mapping is left. */
 bool session_remap(const struct session *session);
 
 #endif

@@ -98,7 +98,8 @@ bool session_remap(const struct session *session)
 
 /* ---- the page that the file ends in ---- */
 
-/* Another thread may let the file grow meanwhile: nothing is written unless there is something that should not be there. */
+/* Another thread may let the file grow meanwhile: nothing is written unless there is something
+ * that should not be there. */
 static void clear_tail(const struct session *session)
 {
     struct stat before;
@@ -150,8 +151,8 @@ void session_clear_tails(void)
         (void)session_for_each(clear_one, NULL);
 }
 
-/* From here on a file system's limit is asked for: fallocate(2) fails with EFBIG before it looks at anything else. The image that is
- * live and the new one lie in one file. */
+/* From here on a file system's limit is asked for: fallocate(2) fails with EFBIG before it looks
+ * at anything else. The image that is live and the new one lie in one file. */
 enum { LARGE_BIT = 40 };
 
 int session_check_size(const struct session *session, uint64_t size)

@@ -1,7 +1,8 @@
 /*
- * What two programs wrote at once, put together. Where the program appends, what it appended goes behind what is live now.
- * Where it locks ranges of the file (interpose/lock.c), the content that it began with is kept: a byte that differs from that
- * in the buffer is the program's, every other byte is the live one.
+ * What two programs wrote at once, put together. Where the program appends, what it appended goes
+ * behind what is live now. Where it locks ranges of the file (interpose/lock.c), the content that
+ * it began with is kept: a byte that differs from that in the buffer is the program's, every
+ * other byte is the live one.
  */
 #include "session/internal.h"
 
@@ -122,8 +123,8 @@ void session_keep_view(struct session *session, const struct view *view, uint32_
         session_forget_kept(session);
 }
 
-/* Fills `file` with what the session began with: the live content, if it is that still, or the buffer's. Returns 1, 0 if neither is,
- * or a negative errno. */
+/* Fills `file` with what the session began with: the live content, if it is that still, or the
+ * buffer's. Returns 1, 0 if neither is, or a negative errno. */
 static int find_base(const struct session *session, struct session_base base, int file)
 {
     const struct store_wait wait = {.timeout = 0};

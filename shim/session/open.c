@@ -13,8 +13,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an exec. INODE is the
- * private descriptor of the inode: other sessions on it have a base of their own. */
+/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an
+ * exec. INODE is the private descriptor of the inode: other sessions on it have a base of their
+ * own. */
 static void buffer_name(char name[64], const struct session *session)
 {
     (void)log_format(name, 64, BUFFER_NAME_PREFIX "%x:%lx:%lx:%x", session->flags,
@@ -23,8 +24,9 @@ static void buffer_name(char name[64], const struct session *session)
 }
 
 /*
- * The permission bits of a buffer. It belongs to the user who made it, whoever owns the file: a user who falls into another
- * class on the buffer than on the file gets there what the file gives to everybody.
+ * The permission bits of a buffer. It belongs to the user who made it, whoever owns the file: a
+ * user who falls into another class on the buffer than on the file gets there what the file gives
+ * to everybody.
  */
 static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, bool writable)
 {
@@ -40,7 +42,8 @@ static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, b
     return own | others << 3 | others;
 }
 
-/* `buffer` is any descriptor of it, `status` what fstat(2) says of it. The set-id bits there are not the file's, see after_mode(). */
+/* `buffer` is any descriptor of it, `status` what fstat(2) says of it. The set-id bits there are
+ * not the file's, see after_mode(). */
 static void follow_mode(const struct session *session, int buffer, const struct stat *status)
 {
     struct stat inode;
@@ -79,7 +82,8 @@ bool session_was_written(const struct session *session, const struct stat *buffe
     return (session->flags & SESSION_WRITABLE) && !is_never(buffer->st_mtim);
 }
 
-/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of open(2), `timeout` is for the lock. */
+/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of
+ * open(2), `timeout` is for the lock. */
 static int make_buffer(struct session *session, int flags, int64_t timeout)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
@@ -145,10 +149,12 @@ struct swap {
     long mark;
 };
 
-/* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which would fail. */
+/* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which
+ * would fail. */
 #define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
 
-/* Puts the program's descriptor on the new buffer, at the same position. Those at one position, with the same flags, are taken for copies. */
+/* Puts the program's descriptor on the new buffer, at the same position. Those at one position,
+ * with the same flags, are taken for copies. */
 static int swap_one(int fd, void *context)
 {
     struct swap *swap = context;
@@ -233,7 +239,8 @@ static unsigned initial_flags(bool stray, int flags, bool created)
     return result;
 }
 
-/* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay where it is. */
+/* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay
+ * where it is. */
 static int make_inode_private(int inode, const struct stat *status)
 {
     descriptor_mark_inode(inode);
@@ -355,8 +362,9 @@ int session_hand_out(struct session *session, int flags)
 }
 
 /*
- * The offset of the buffer's private description: bits 0 to 31 the CRC, 32 `force`, 33 to 36 the flags, and what is above
- * the inode's identity in short. Not every file system has offsets of 63 bits; then there is less of that.
+ * The offset of the buffer's private description: bits 0 to 31 the CRC, 32 `force`, 33 to 36 the
+ * flags, and what is above the inode's identity in short. Not every file system has offsets of 63
+ * bits; then there is less of that.
  */
 enum { FORCE_BIT = 32, FLAGS_BIT = 33, IDENTITY_BIT = 37 };
 static const unsigned recorded_flags = SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED | SESSION_LOCKED;

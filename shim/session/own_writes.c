@@ -1,7 +1,7 @@
 /*
- * Two opens of one file in one process. A thread sees what it has written itself, by a second descriptor and by name; everybody
- * else sees the last commit. Two that write share one buffer: a database locks once for both, and each of two buffers would
- * overwrite the other's work.
+ * Two opens of one file in one process. A thread sees what it has written itself, by a second
+ * descriptor and by name; everybody else sees the last commit. Two that write share one buffer: a
+ * database locks once for both, and each of two buffers would overwrite the other's work.
  */
 #include "session/internal.h"
 
@@ -25,7 +25,8 @@ static int count_if_writer(int fd, void *context)
     return 0;
 }
 
-/* The descriptors of this process that the program can write to the session with. By its only committer. */
+/* The descriptors of this process that the program can write to the session with. By its only
+ * committer. */
 static int count_writers(struct session *session)
 {
     session->counted = 0;
@@ -83,7 +84,8 @@ bool session_any_writable(void)
     return session_any() && session_for_each(has_writable, NULL) != 0;
 }
 
-/* Calls use(), by the session's only committer, if this process has it open for writing still. Returns use()'s answer or -ENOENT. */
+/* Calls use(), by the session's only committer, if this process has it open for writing still.
+ * Returns use()'s answer or -ENOENT. */
 static int while_open(struct session *session, int (*use)(struct session *session, void *context),
                       void *context)
 {
@@ -101,8 +103,9 @@ static int while_open(struct session *session, int (*use)(struct session *sessio
 }
 
 /*
- * A second open is another description: it has locks of its own, which lie on a description of the real inode that is its alone.
- * F_SETSIG marks which, for all who share it; no signal is ever sent for a file of this kind.
+ * A second open is another description: it has locks of its own, which lie on a description of
+ * the real inode that is its alone. F_SETSIG marks which, for all who share it; no signal is ever
+ * sent for a file of this kind.
  */
 enum { FIRST_MARK = 40, SIGNALS_END = FIRST_MARK + SESSION_DESCRIPTIONS };
 

@@ -20,7 +20,8 @@ size_t session_path(const struct session *session, char *path, size_t size)
     return (size_t)n;
 }
 
-/* Writes the next piece of the session's buffer into `fd`. Returns its size, 0 at the end, or a negative errno. */
+/* Writes the next piece of the session's buffer into `fd`. Returns its size, 0 at the end, or a
+ * negative errno. */
 static ssize_t rescue_piece(const struct session *session, int fd, uint64_t done)
 {
     char little[1024];
@@ -30,9 +31,9 @@ static ssize_t rescue_piece(const struct session *session, int fd, uint64_t done
 }
 
 /*
- * Opens ATOMSHIM_RESCUE_DIR and writes its path, without '/' at the end, to `path`: behind one the kernel would follow a
- * symbolic link, which somebody who may write to the folder above could have put there. Returns a descriptor or a negative
- * errno, -ENOTDIR for a link.
+ * Opens ATOMSHIM_RESCUE_DIR and writes its path, without '/' at the end, to `path`: behind one
+ * the kernel would follow a symbolic link, which somebody who may write to the folder above could
+ * have put there. Returns a descriptor or a negative errno, -ENOTDIR for a link.
  */
 static int open_rescue_dir(char *path, size_t room)
 {
@@ -43,7 +44,8 @@ static int open_rescue_dir(char *path, size_t room)
     return DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0));
 }
 
-/* Creates a new file named after the one at `path`, and turns `path` into its name. Returns a descriptor or a negative errno. */
+/* Creates a new file named after the one at `path`, and turns `path` into its name. Returns a
+ * descriptor or a negative errno. */
 static int create_rescue_file(char *path, size_t room)
 {
     static unsigned counter;
@@ -68,7 +70,8 @@ static int create_rescue_file(char *path, size_t room)
     return fd;
 }
 
-/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its file's name. */
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its
+ * file's name. */
 static int rescue(const struct session *session, char *path, size_t room)
 {
     uint64_t done = 0;

@@ -51,7 +51,8 @@ bool session_is_stray(const struct session *session)
     return session < table || session >= table + SESSIONS_MAX;
 }
 
-/* Forgets the numbers before they are free for others: a child that another thread forks meanwhile closes what it finds. */
+/* Forgets the numbers before they are free for others: a child that another thread forks
+ * meanwhile closes what it finds. */
 static void close_private(struct session *session)
 {
     session_forget_kept(session);
@@ -84,9 +85,10 @@ static bool is_buffer_of(const struct session *session, int fd)
 }
 
 /*
- * In a forked child. The kernel copied the descriptors a little before the buffer, and other threads of the parent were
- * at work meanwhile: a slot counts only if its numbers are what it says, and only those are closed; none after a bare
- * clone(2), for the parent may share the descriptors (CLONE_FILES).
+ * In a forked child. The kernel copied the descriptors a little before the buffer, and other
+ * threads of the parent were at work meanwhile: a slot counts only if its numbers are what it
+ * says, and only those are closed; none after a bare clone(2), for the parent may share the
+ * descriptors (CLONE_FILES).
  */
 static void sweep_after_fork(bool is_fork)
 {

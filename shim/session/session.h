@@ -66,7 +66,8 @@ enum session_flag {
         32, /* replace.h: should the commit fail, the new content is still in the file that it was in */
 };
 
-/* Other threads look at these while the slot changes hands; what they find counts only once enter() says so. */
+/* Other threads look at these while the slot changes hands; what they find counts only once
+ * enter() says so. */
 #define SESSION_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 
@@ -114,8 +115,9 @@ struct session {
 #define SESSIONS_MAX 8192
 
 /*
- * A session that was looked up or begun, or none. In a vfork() child it is not in the table, and the struct holds it: so the
- * struct lies on the caller's stack, is not copied, and lives as long as `session` is used.
+ * A session that was looked up or begun, or none. In a vfork() child it is not in the table, and
+ * the struct holds it: so the struct lies on the caller's stack, is not copied, and lives as long
+ * as `session` is used.
  */
 struct session_found {
     struct session *session; /* in the table, or &stray, or NULL */
@@ -131,14 +133,16 @@ extern const struct config *session_config;
 /* True in a process that may change the table: not in a vfork child. */
 bool session_table_is_ours(void);
 
-/* False as long as this process has no session: then every wrapper is its libc call and nothing else. */
+/* False as long as this process has no session: then every wrapper is its libc call and nothing
+ * else. */
 bool session_any(void);
 
 /*
- * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if `flags` ask
- * for writing. `flags` are those of open(2). `created`: this open created the file.
- * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock
- * of ATOMSHIM_ISOLATION=session.
+ * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if
+ * `flags` ask for writing. `flags` are those of open(2). `created`: this open created the file.
+ * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state
+ * OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT
+ * for the lock of ATOMSHIM_ISOLATION=session.
  */
 int session_begin(int inode, int flags, bool created, struct session_found *found);
 
@@ -146,33 +150,37 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
 bool session_any_writable(void);
 
 /*
- * An open of a file that this process is writing, without truncation and not exclusive: opens a descriptor of the buffer that has the
- * program's changes, as open(2) with `flags` would have. To read only the thread gets it that opened the file for writing. Each close
- * of a descriptor to write with commits then. Permissions are the caller's business. Returns the descriptor; -ENOENT if there is no
- * such session, so that the open is an ordinary one; or a negative errno.
+ * An open of a file that this process is writing, without truncation and not exclusive: opens a
+ * descriptor of the buffer that has the program's changes, as open(2) with `flags` would have. To
+ * read only the thread gets it that opened the file for writing. Each close of a descriptor to
+ * write with commits then. Permissions are the caller's business. Returns the descriptor; -ENOENT
+ * if there is no such session, so that the open is an ordinary one; or a negative errno.
  */
 int session_open_again(dev_t device, ino_t number, int flags);
 
-/* The descriptor of the real inode that has the locks of the program's descriptor `fd`: one for each description, fcntl(2), flock(2). */
+/* The descriptor of the real inode that has the locks of the program's descriptor `fd`: one for
+ * each description, fcntl(2), flock(2). */
 int session_lock_inode(struct session *session, int fd);
 
-/* The session that this very thread opened to write the file with this identity, and still has open; *buffer is the status of what is
- * written. NULL if there is none. */
+/* The session that this very thread opened to write the file with this identity, and still has
+ * open; *buffer is the status of what is written. NULL if there is none. */
 struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer);
 
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
 
-/* Opens a descriptor of the session's buffer as open(2) with `flags` would have; nobody knows of it yet. */
+/* Opens a descriptor of the session's buffer as open(2) with `flags` would have; nobody knows of
+ * it yet. */
 int session_open_descriptor(struct session *session, int flags);
 
-/* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the session. Returns
- * the lowest free descriptor; on a negative errno the session is gone. */
+/* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the
+ * session. Returns the lowest free descriptor; on a negative errno the session is gone. */
 int session_hand_out(struct session *session, int flags);
 
 /*
- * Puts this process's descriptors of the inode with this identity, which may be another session's buffer, on the
- * session's buffer: at the same number and position, with the same flags. Returns 0 or a negative errno.
+ * Puts this process's descriptors of the inode with this identity, which may be another session's
+ * buffer, on the session's buffer: at the same number and position, with the same flags. Returns
+ * 0 or a negative errno.
  */
 int session_take_over(const struct session *session, dev_t device, ino_t number);
 
@@ -195,59 +203,66 @@ struct session *session_of(const struct stat *status, struct session_found *foun
 struct session *session_on(dev_t device, ino_t number);
 
 /*
- * To be called after the program closed a descriptor of the session, whose `buffer_number` was read before: if it was
- * the last anywhere, commits what changed and ends the session. Returns 0, or the negative errno with which the commit
- * failed, here or in a thread that came first.
+ * To be called after the program closed a descriptor of the session, whose `buffer_number` was
+ * read before: if it was the last anywhere, commits what changed and ends the session. Returns 0,
+ * or the negative errno with which the commit failed, here or in a thread that came first.
  */
 int session_settle(struct session *session, ino_t buffer_number);
 
-/* session_settle() for every session of this process of which a descriptor was closed before: what others closed since,
- * or a mapping, may have been the last of it. Without `wait` those that another thread is committing are left to it.
- * Returns the first error. */
+/* session_settle() for every session of this process of which a descriptor was closed before:
+ * what others closed since, or a mapping, may have been the last of it. Without `wait` those that
+ * another thread is committing are left to it. Returns the first error. */
 int session_settle_closed(bool wait);
 
-/* session_settle() for every session of this process, after a call that may have closed any. Returns the first error. */
+/* session_settle() for every session of this process, after a call that may have closed any.
+ * Returns the first error. */
 int session_settle_all(void);
 
-/* Commits what changed now, whoever has the session open: fsync(2). Errors as of session_settle(). */
+/* Commits what changed now, whoever has the session open: fsync(2). Errors as of
+ * session_settle(). */
 int session_sync(struct session *session);
 
 /*
- * Loads what others have committed since into the session's buffer, unless it holds changes of its own: to be called
- * when the program has taken a lock. Returns 0, or a negative errno as of store_load(); the buffer is as it was then.
+ * Loads what others have committed since into the session's buffer, unless it holds changes of
+ * its own: to be called when the program has taken a lock. Returns 0, or a negative errno as of
+ * store_load(); the buffer is as it was then.
  */
 int session_refresh(struct session *session);
 
 /*
- * To be called when the program has locked a range of the file for writing: keeps the content that the session began with, so that the
- * commit can tell the program's bytes from those of others, who have locked other ranges. Returns 0, or -ENOMEM, -EMFILE, -ENFILE.
+ * To be called when the program has locked a range of the file for writing: keeps the content
+ * that the session began with, so that the commit can tell the program's bytes from those of
+ * others, who have locked other ranges. Returns 0, or -ENOMEM, -EMFILE, -ENFILE.
  */
 int session_keep_base(struct session *session);
 
-/* The program has got a POSIX lock through the session's inode: session_settle() gives it back, as the close(2) of any descriptor
- * of the file does, fcntl(2). */
+/* The program has got a POSIX lock through the session's inode: session_settle() gives it back,
+ * as the close(2) of any descriptor of the file does, fcntl(2). */
 void session_note_posix_lock(struct session *session);
 
 /* session_sync() for every session. */
 int session_sync_all(void);
 
-/* After exec: finds inherited sessions, if there is a beacon, and takes them over; one of which this process has no descriptor is
- * given up, with a commit if it was the last. */
+/* After exec: finds inherited sessions, if there is a beacon, and takes them over; one of which
+ * this process has no descriptor is given up, with a commit if it was the last. */
 void session_adopt(void);
 
-/* Puts the sessions that vfork() children began into the table, of a process that is to look after them. */
+/* Puts the sessions that vfork() children began into the table, of a process that is to look
+ * after them. */
 void session_adopt_strays(void);
 
 /* May there be sessions that are not in the table? */
 bool session_any_stray(void);
 
 /*
- * Before a program is run in this process (exec), or by the libc in a child of its own (`is_libcs`): hands it those sessions of
- * which it inherits one of the program's descriptors, if it `adopts`, that is loads the shim, and this process has the ids of
- * the session's opener. It finds them by a beacon (descriptor.h). All other private descriptors are close-on-exec.
- * session_take_back(), after an exec that failed or once the libc's child runs, undoes that; `beacon` is what was returned.
- * needs_guardian: a session is left that a guardian must commit (guardian_start()). None is wanted for what the exec closes
- * as long as this process's parent waits for it, or the libc's child: they settle it when they go on.
+ * Before a program is run in this process (exec), or by the libc in a child of its own
+ * (`is_libcs`): hands it those sessions of which it inherits one of the program's descriptors, if
+ * it `adopts`, that is loads the shim, and this process has the ids of the session's opener. It
+ * finds them by a beacon (descriptor.h). All other private descriptors are close-on-exec.
+ * session_take_back(), after an exec that failed or once the libc's child runs, undoes that;
+ * `beacon` is what was returned. needs_guardian: a session is left that a guardian must commit
+ * (guardian_start()). None is wanted for what the exec closes as long as this process's parent
+ * waits for it, or the libc's child: they settle it when they go on.
  */
 struct session_heir {
     bool adopts;
@@ -263,7 +278,8 @@ void session_take_back(struct session_heir heir, int beacon);
 /* True if this process has the ids of the session's opener, all of them. */
 bool session_may_hand_over(const struct session *session);
 
-/* Notes that every session may be open in other processes from now on: before a fork, or a message that carries one. */
+/* Notes that every session may be open in other processes from now on: before a fork, or a
+ * message that carries one. */
 void session_share(void);
 
 /* ---- the opener, and guardians: see THE OPENER DECIDES ---- */
@@ -271,16 +287,19 @@ void session_share(void);
 /* True if this process opened the file. */
 bool session_is_opener(const struct session *session);
 
-/* The opener has closed its last descriptor, or ends properly: session_release() says so to all processes. */
+/* The opener has closed its last descriptor, or ends properly: session_release() says so to all
+ * processes. */
 void session_release(const struct session *session);
 bool session_is_released(const struct session *session);
 
-/* Notes that the next guardian is to look after the session, if it can be written to. Returns true if one is to be started:
- * there is none yet in this pid namespace, or this process is the opener, whose end it has to see. */
+/* Notes that the next guardian is to look after the session, if it can be written to. Returns
+ * true if one is to be started: there is none yet in this pid namespace, or this process is the
+ * opener, whose end it has to see. */
 bool session_want_guardian(struct session *session);
 
-/* session_guard(): this process is a guardian of the session, until it ends. The others ask whether there is one, anywhere or
- * in the same pid namespace. A commit in this process takes the note away: it is to be made again. */
+/* session_guard(): this process is a guardian of the session, until it ends. The others ask
+ * whether there is one, anywhere or in the same pid namespace. A commit in this process takes the
+ * note away: it is to be made again. */
 void session_guard(const struct session *session);
 bool session_is_guarded(const struct session *session);
 bool session_is_guarded_here(const struct session *session);
@@ -288,53 +307,57 @@ bool session_is_guarded_here(const struct session *session);
 /* What starts a guardian for the sessions that want one; NULL: there are none. */
 extern void (*session_start_guardian)(void);
 
-/* The end of this process: closes the program's descriptors, commits where they were the last, gives the
- * private ones back. Nothing of the program may use them afterwards. */
+/* The end of this process: closes the program's descriptors, commits where they were the last,
+ * gives the private ones back. Nothing of the program may use them afterwards. */
 void session_finish(void);
 
 /* In the child of a fork: the table is this process's from now on. */
 void session_after_fork(void);
 
 /*
- * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor of the session, it
- * gets another number, from `lowest` on if there is one. Returns 1 if so: `number` is still open then, and the caller's to
- * replace or close; else 0, or -EMFILE.
+ * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor
+ * of the session, it gets another number, from `lowest` on if there is one. Returns 1 if so:
+ * `number` is still open then, and the caller's to replace or close; else 0, or -EMFILE.
  */
 int session_move_private(struct session *session, int number, int lowest);
 
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
 int session_for_each(int (*visit)(struct session *session, void *context), void *context);
 
-/* Finds the session whose buffer is mapped at `address`, or NULL. Returns 0, or a negative errno where that cannot be
- * told. */
+/* Finds the session whose buffer is mapped at `address`, or NULL. Returns 0, or a negative errno
+ * where that cannot be told. */
 int session_mapped_at(const void *address, struct session **session);
 
 /*
- * Clears what a program has stored through a mapping behind the end of the file, in the page that it ends in: mmap(2) says that it is no
- * content, and tmpfs would show it as soon as the file grows. session_clear_tails() does it for every session that is written.
+ * Clears what a program has stored through a mapping behind the end of the file, in the page that
+ * it ends in: mmap(2) says that it is no content, and tmpfs would show it as soon as the file
+ * grows. session_clear_tails() does it for every session that is written.
  */
 void session_clear_tail(struct session *session);
 void session_clear_tails(void);
 
-/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, or what its file system has offsets for. */
+/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, or what its
+ * file system has offsets for. */
 int session_check_size(const struct session *session, uint64_t size);
 
 /*
- * The program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from now on the session merges like one that
- * was opened so.
+ * The program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from now on the
+ * session merges like one that was opened so.
  */
 void session_begin_appending(struct session *session);
 
 /*
- * When was the session's buffer, which has this status, written last? False if no write(2) or ftruncate(2) changed it since
- * it was loaded. Stores through a mapping do not count: tmpfs keeps no time of them.
+ * When was the session's buffer, which has this status, written last? False if no write(2) or
+ * ftruncate(2) changed it since it was loaded. Stores through a mapping do not count: tmpfs keeps
+ * no time of them.
  */
 bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when);
 
 /*
- * Gives the buffer the permission bits that the real inode has now, as far as its other owner and group allow: a descriptor
- * that was passed to another user opens again through /proc/self/fd no more than it would on the file itself. The owner
- * of the buffer, who made it, can open it as the session does.
+ * Gives the buffer the permission bits that the real inode has now, as far as its other owner and
+ * group allow: a descriptor that was passed to another user opens again through /proc/self/fd no
+ * more than it would on the file itself. The owner of the buffer, who made it, can open it as the
+ * session does.
  */
 void session_follow_mode(const struct session *session);
 
@@ -356,15 +379,16 @@ struct session_base session_get_base(const struct session *session);
 void session_set_base(const struct session *session, struct session_base base);
 
 /*
- * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody can change
- * the buffer meanwhile. Waits for locks as long as ATOMSHIM_LOCK_TIMEOUT says. Returns 0, or a negative errno after the failure was
- * logged and the content rescued.
+ * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody
+ * can change the buffer meanwhile. Waits for locks as long as ATOMSHIM_LOCK_TIMEOUT says. Returns
+ * 0, or a negative errno after the failure was logged and the content rescued.
  */
 int session_commit(struct session *session, bool exclusive);
 
 /*
- * A commit failed with the negative errno `failure`: writes what the session's buffer holds to ATOMSHIM_RESCUE_DIR, unless it is
- * SESSION_REPLACES or there is none, and one line to the log that says what became of it.
+ * A commit failed with the negative errno `failure`: writes what the session's buffer holds to
+ * ATOMSHIM_RESCUE_DIR, unless it is SESSION_REPLACES or there is none, and one line to the log
+ * that says what became of it.
  */
 void session_report(const struct session *session, int failure);
 

@@ -23,8 +23,8 @@ static bool is_closed_here(struct session *session)
     return descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
 }
 
-/* True if a last close in this process decides what becomes of the session, though others may have it open; see session.h.
- * `last` is the kernel's answer. */
+/* True if a last close in this process decides what becomes of the session, though others may
+ * have it open; see session.h. `last` is the kernel's answer. */
 static bool is_decided_here(const struct session *session, int last)
 {
     if (!(session->flags & SESSION_WRITABLE))
@@ -35,9 +35,10 @@ static bool is_decided_here(const struct session *session, int last)
 }
 
 /*
- * Asks whether the session is over. A guardian that is at the same commit has the buffer open: it is waited for, and the
- * question put once more. The opener's last close is noted before the kernel is asked for the last time: so either the
- * opener finds out that nobody else is left, or the last of the others finds the note.
+ * Asks whether the session is over. A guardian that is at the same commit has the buffer open: it
+ * is waited for, and the question put once more. The opener's last close is noted before the
+ * kernel is asked for the last time: so either the opener finds out that nobody else is left, or
+ * the last of the others finds the note.
  */
 static bool is_over(struct session *session)
 {
@@ -103,7 +104,8 @@ bool session_end_turn(struct session *session, uint64_t mask)
     return again;
 }
 
-/* The error of the commit that ended the session in another thread, once; for the one whose close it was. */
+/* The error of the commit that ended the session in another thread, once; for the one whose close
+ * it was. */
 static int take_last_error(struct session *session, ino_t buffer_number)
 {
     if (session_is_stray(session) || SESSION_GET(session->ended_number) != buffer_number)
@@ -124,8 +126,9 @@ static void end(struct session *session, int error, uint64_t mask)
 }
 
 /*
- * Only a committer may look at a session's descriptors: their numbers are somebody else's once it has ended. Nothing is held
- * while a lock is waited for; `closed_here` has whoever comes next look again, should a handler jump out.
+ * Only a committer may look at a session's descriptors: their numbers are somebody else's once it
+ * has ended. Nothing is held while a lock is waited for; `closed_here` has whoever comes next
+ * look again, should a handler jump out.
  */
 static int settle(struct session *session, ino_t buffer_number, bool wait)
 {
@@ -174,7 +177,8 @@ void session_note_posix_lock(struct session *session)
     SESSION_SET(any_posix_lock, true);
 }
 
-/* What the kernel does at the close of any descriptor of the file. Others are to see first what was written under the lock. */
+/* What the kernel does at the close of any descriptor of the file. Others are to see first what
+ * was written under the lock. */
 static int give_up_posix_locks(struct session *session, void *context)
 {
     const struct session *closed = context;

@@ -3,8 +3,8 @@
 
 #include "store/store.h"
 
-/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are those that somebody may
- * change while they are read: their CRC must hold for what is written. */
+/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are those that
+ * somebody may change while they are read: their CRC must hold for what is written. */
 int view_open(struct view *view, int buffer, uint64_t size, bool exclusive)
 {
     int error;

@@ -18,14 +18,15 @@ enum {
 };
 
 /*
- * The last byte that can be locked: whose turn it is. Nobody gets the whole file while another has this byte, and who
- * has got the whole file gives this byte back at once. So a process that has waited for long can take its turn, and
- * the one that locks again and again, with next to no time in between, cannot get past it.
+ * The last byte that can be locked: whose turn it is. Nobody gets the whole file while another
+ * has this byte, and who has got the whole file gives this byte back at once. So a process that
+ * has waited for long can take its turn, and the one that locks again and again, with next to no
+ * time in between, cannot get past it.
  */
 static const int64_t turn = INT64_MAX;
 
-/* The byte before it is in every commit's lock, and in none of a program's through us: of two commits by programs that hold a
- * range each, it lets one in at a time. */
+/* The byte before it is in every commit's lock, and in none of a program's through us: of two
+ * commits by programs that hold a range each, it lets one in at a time. */
 static const int64_t commit_byte = INT64_MAX - 1;
 
 static int set_lock(int fd, int set, int type, int64_t start, int64_t end)
@@ -38,7 +39,8 @@ static int set_lock(int fd, int set, int type, int64_t start, int64_t end)
     return (int)STORE_RETRY(store_calls.fcntl(fd, set, (long)&lock));
 }
 
-/* What stands in the way of a lock of `type` from `start` on, where programs have theirs; l_type F_UNLCK: nothing. */
+/* What stands in the way of a lock of `type` from `start` on, where programs have theirs; l_type
+ * F_UNLCK: nothing. */
 static int get_lock(int fd, int get, int type, int64_t start, struct flock *lock)
 {
     *lock = (struct flock){.l_type = (short)type,
@@ -49,8 +51,9 @@ static int get_lock(int fd, int get, int type, int64_t start, struct flock *lock
 }
 
 /*
- * Has this process a POSIX lock that is not in the way of its own POSIX locks, but of a description's? The kernel tells of one
- * lock in the way at a time, in no order: those of others that lie before ours may hide it.
+ * Has this process a POSIX lock that is not in the way of its own POSIX locks, but of a
+ * description's? The kernel tells of one lock in the way at a time, in no order: those of others
+ * that lie before ours may hide it.
  */
 static bool has_posix_lock(int fd)
 {
@@ -64,8 +67,8 @@ static bool has_posix_lock(int fd)
 }
 
 /*
- * Does "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 0 99", proc(5), tell of a lock of the program's? The locks of commits end
- * behind FILELOCK_PROGRAM_END.
+ * Does "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 0 99", proc(5), tell of a lock of the
+ * program's? The locks of commits end behind FILELOCK_PROGRAM_END.
  */
 static int is_programs(char *line, void *unused)
 {
@@ -84,7 +87,8 @@ static int is_lock(char *line, void *unused)
     return strncmp(line, "lock:", strlen("lock:")) == 0;
 }
 
-/* Calls `visit` with each line of what the kernel tells of a descriptor. Returns as proc_for_each_line(). */
+/* Calls `visit` with each line of what the kernel tells of a descriptor. Returns as
+ * proc_for_each_line(). */
 static int for_each_info_line(int fd, int (*visit)(char *line, void *context), void *context)
 {
     char text[TEXT_SIZE];
@@ -156,7 +160,8 @@ int filelock_wait(struct filelock_patience *patience)
     return 0;
 }
 
-/* try() for one who has waited for long. Signals are blocked here: the turn is not kept for more than a few pauses. */
+/* try() for one who has waited for long. Signals are blocked here: the turn is not kept for more
+ * than a few pauses. */
 static int try_in_turn(struct filelock *lock, int type)
 {
     int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, INT64_MAX);

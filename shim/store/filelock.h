@@ -1,12 +1,14 @@
 /*
- * The lock of a commit: an advisory lock on a whole file with a deadline, an open file description lock (fcntl(2), F_OFD_SETLK).
- * It conflicts with every other description's OFD lock and with every POSIX lock, on this host, and on others where the file
- * system's fcntl locks are cluster-wide.
+ * The lock of a commit: an advisory lock on a whole file with a deadline, an open file
+ * description lock (fcntl(2), F_OFD_SETLK). It conflicts with every other description's OFD lock
+ * and with every POSIX lock, on this host, and on others where the file system's fcntl locks are
+ * cluster-wide.
  *
- * The program may hold locks of its own on the same file. interpose/lock.c puts them on the real inode, and none beyond
- * FILELOCK_PROGRAM_END. A program that holds one is at a range of a file that it shares by ranges: its commit must not wait for
- * the ranges of others, who may wait for the same. So its commit locks one byte behind the end, which every commit's lock
- * covers: commits exclude each other, and a program without a lock commits while nobody holds one.
+ * The program may hold locks of its own on the same file. interpose/lock.c puts them on the real
+ * inode, and none beyond FILELOCK_PROGRAM_END. A program that holds one is at a range of a file
+ * that it shares by ranges: its commit must not wait for the ranges of others, who may wait for
+ * the same. So its commit locks one byte behind the end, which every commit's lock covers:
+ * commits exclude each other, and a program without a lock commits while nobody holds one.
  */
 #ifndef ATOMSHIM_FILELOCK_H
 #define ATOMSHIM_FILELOCK_H
@@ -34,53 +36,61 @@ struct filelock_patience {
 };
 
 /*
- * Locks the file of `fd` for a commit, or for a reader who has to keep commits out. `type` is F_WRLCK (fd must be writable) or
- * F_RDLCK (fd must be readable). While the lock is held all signals are blocked in this thread: a handler that wanted the
- * same lock would wait for the thread that it interrupts, and one that jumps out would leave the lock behind. Returns 0 and
- * fills *lock; -EAGAIN if somebody else has it, and then all is as before; or what the kernel says (-ENOLCK, -EBADF, -EINVAL
- * where it has no OFD locks). Where *patience has lasted for long already, the attempt takes its turn: then nobody who locks the
- * file again and again gets in between.
+ * Locks the file of `fd` for a commit, or for a reader who has to keep commits out. `type` is
+ * F_WRLCK (fd must be writable) or F_RDLCK (fd must be readable). While the lock is held all
+ * signals are blocked in this thread: a handler that wanted the same lock would wait for the
+ * thread that it interrupts, and one that jumps out would leave the lock behind. Returns 0 and
+ * fills *lock; -EAGAIN if somebody else has it, and then all is as before; or what the kernel
+ * says (-ENOLCK, -EBADF, -EINVAL where it has no OFD locks). Where *patience has lasted for long
+ * already, the attempt takes its turn: then nobody who locks the file again and again gets in
+ * between.
  */
 int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_patience *patience);
 
-/* Pauses before the next attempt, ever longer. Signal handlers run meanwhile, and may jump out: nothing is held. Returns 0, or
- * -ETIMEDOUT at once when the time is over. */
+/* Pauses before the next attempt, ever longer. Signal handlers run meanwhile, and may jump out:
+ * nothing is held. Returns 0, or -ETIMEDOUT at once when the time is over. */
 int filelock_wait(struct filelock_patience *patience);
 
-/* filelock_try() and filelock_wait() until there is an answer: -ETIMEDOUT after `timeout` nanoseconds, and else as there. */
+/* filelock_try() and filelock_wait() until there is an answer: -ETIMEDOUT after `timeout`
+ * nanoseconds, and else as there. */
 int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout);
 
 /* Gives the lock back, and the signals. */
 void filelock_release(const struct filelock *lock);
 
-/* flock(2) on the description of `fd`, exclusively, until it is closed. Returns 0, -EAGAIN if somebody has it, or what flock(2)
- * returned. */
+/* flock(2) on the description of `fd`, exclusively, until it is closed. Returns 0, -EAGAIN if
+ * somebody has it, or what flock(2) returned. */
 int filelock_commit_lock(int fd);
 
-/* The same between processes only, by their POSIX locks: until filelock_commit_unlock_process(), or until this process closes
- * any descriptor of the file. */
+/* The same between processes only, by their POSIX locks: until filelock_commit_unlock_process(),
+ * or until this process closes any descriptor of the file. */
 int filelock_commit_lock_process(int fd);
 void filelock_commit_unlock_process(int fd);
 
-/* Locks the whole file of `fd` exclusively until its description is closed. Errors as of filelock_acquire(). */
+/* Locks the whole file of `fd` exclusively until its description is closed. Errors as of
+ * filelock_acquire(). */
 int filelock_keep(int fd, int64_t timeout);
 
 /* Ends what filelock_keep() began, though the description stays open in other processes. */
 void filelock_give_up(int fd);
 
-/* True if this process may hold a POSIX lock on the file of `fd`: closing any descriptor of it would drop that. */
+/* True if this process may hold a POSIX lock on the file of `fd`: closing any descriptor of it
+ * would drop that. */
 bool filelock_is_posix_holder(int fd);
 
 /* True if others cannot lock the file of `fd` for a POSIX lock of this process's. */
 bool filelock_is_posix_obstacle(int fd);
 
-/* True if somebody, not through the description of `fd`, holds a lock that excludes readers. Readable `fd`; takes no lock. */
+/* True if somebody, not through the description of `fd`, holds a lock that excludes readers.
+ * Readable `fd`; takes no lock. */
 bool filelock_is_write_locked(int fd);
 
-/* True if a lock of the program's was taken through the description of `fd` by fcntl(2); false where /proc cannot tell. */
+/* True if a lock of the program's was taken through the description of `fd` by fcntl(2); false
+ * where /proc cannot tell. */
 bool filelock_is_locked_through(int fd);
 
-/* True if another process has a lock on the file of `fd`, and nobody took one through the description of `fd`. */
+/* True if another process has a lock on the file of `fd`, and nobody took one through the
+ * description of `fd`. */
 bool filelock_is_anothers(int fd);
 
 #endif

@@ -101,3 +101,57 @@ finish() {
     wrapped sh -c 'exec 3>"$file"; env file="$file" sh -c "echo other >\"\$file\""; echo ours >&3'
     [ ! -e "$log" ]
 }
+
+# Runs COMMAND in three processes at once, each with its number.
+three_times() {
+    local number pids=()
+    for number in 1 2 3; do
+        "$@" "$number" &
+        pids+=($!)
+    done
+    for number in "${pids[@]}"; do
+        wait "$number"
+    done
+}
+
+insert_rows() {
+    for row in 1 2 3 4; do
+        wrapped sqlite3 -cmd '.timeout 60000' "$file" "insert into t values('$1-$row');"
+    done
+}
+
+@test "I7 SQLite: three processes write to one database, nothing is lost" {
+    needs sqlite3
+    wrapped sqlite3 "$file" 'create table t(x);'
+    three_times insert_rows
+    assert_equal "$(wrapped sqlite3 "$file" 'select count(*) from t; pragma integrity_check;')" '12
+ok'
+}
+
+store_keys() {
+    for key in 1 2 3 4; do
+        printf 'open %s\nstore key%s-%s value\n' "$file" "$1" "$key" | wrapped tdbtool >/dev/null
+    done
+}
+
+@test "I7 tdb: three processes write to one database, by locks on ranges and a shared mapping" {
+    needs tdbtool
+    printf 'create %s\n' "$file" | wrapped tdbtool >/dev/null
+    three_times store_keys
+    run -0 wrapped tdbtool <<<"open $file
+check"
+    [[ $output == *'integrity is OK and has 12 records'* ]]
+}
+
+@test "I7 LMDB: a writer opens its file twice; what it stores is there for the next one" {
+    needs mdb_load mdb_dump
+    load_keys() {
+        printf 'VERSION=3\nformat=print\ntype=btree\nmapsize=1048576\nHEADER=END\n'
+        printf ' %s\n value\n' "$@"
+        echo DATA=END
+    }
+    mkdir "$MANAGED/db"
+    load_keys one two | wrapped mdb_load "$MANAGED/db"
+    load_keys three | wrapped mdb_load "$MANAGED/db"
+    assert_equal "$(wrapped mdb_dump -p "$MANAGED/db" | grep -A 6 HEADER=END | grep -c '^ value')" 3
+}

@@ -1,4 +1,5 @@
-/* Locks on ranges of a file, and handlers that jump out of who waits for one: nothing is lost, and nothing is left behind. */
+/* Locks on ranges of a file, and handlers that jump out of who waits for one: nothing is lost,
+ * and nothing is left behind. */
 #include "expect.h"
 
 #include <setjmp.h>
@@ -78,7 +79,8 @@ static void test_count(const char *file)
     check_counting(file, F_OFD_SETLKW);
 }
 
-/* Two processes, in turn: each holds a range while the other unlocks its own, which nobody waits for. */
+/* Two processes, in turn: each holds a range while the other unlocks its own, which nobody waits
+ * for. */
 static void test_two_ranges(const char *file)
 {
     struct flock first = range(F_WRLCK, 0, 4);
@@ -161,7 +163,8 @@ static void test_bad_pointers(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* fcntl(2), F_GETLK: of a lock that could be had no more than the type changes; else the one in the way is told. */
+/* fcntl(2), F_GETLK: of a lock that could be had no more than the type changes; else the one in
+ * the way is told. */
 static void test_get(const char *file)
 {
     static const int kinds[] = {SEEK_SET, SEEK_CUR, SEEK_END};
@@ -197,7 +200,8 @@ static void test_get(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* fcntl(2): POSIX locks go with the close of any descriptor of the file; those of a description stay. */
+/* fcntl(2): POSIX locks go with the close of any descriptor of the file; those of a description
+ * stay. */
 static void test_first_close(const char *file)
 {
     struct flock lock = range(F_WRLCK, 0, 0);
@@ -228,7 +232,8 @@ static void jump(int signal)
     siglongjmp(out, 1);
 }
 
-/* Another process has the file locked until something is written to the descriptor that this returns. */
+/* Another process has the file locked until something is written to the descriptor that this
+ * returns. */
 static int hold_elsewhere(const char *file, pid_t *child)
 {
     struct flock lock = range(F_WRLCK, 0, 0);

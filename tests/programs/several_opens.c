@@ -1,8 +1,12 @@
-/* One file opened several times, in one process and in several: what each of them sees, and what is left in the end. */
+/* One file opened several times, in one process and in several: what each of them sees, and what
+ * is left in the end. */
 #include "expect.h"
 
 #include <pthread.h>
 #include <sys/file.h>
+#include <sys/mman.h>
+
+enum { PAGE = 4096 };
 
 static int open_as(const char *file, int flags)
 {
@@ -166,7 +170,8 @@ static void test_own_new_file(const char *file)
     EXPECT(unlink(name) == 0);
 }
 
-/* Two that write share one buffer: what one writes the other sees, and each close commits what there is. */
+/* Two that write share one buffer: what one writes the other sees, and each close commits what
+ * there is. */
 static void test_two_writers(const char *file)
 {
     char bytes[9] = "";
@@ -217,7 +222,8 @@ static void test_truncating_open(const char *file)
     expect_content(file, "second");
 }
 
-/* Each open has locks of its own: flock(2), and F_OFD_SETLK. They keep the other one out, and no commit. */
+/* Each open has locks of its own: flock(2), and F_OFD_SETLK. They keep the other one out, and no
+ * commit. */
 static void test_locks(const char *file)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
@@ -242,7 +248,63 @@ static void test_locks(const char *file)
     expect_content(file, "new");
 }
 
-/* A thread that reads while another one writes, opens again and closes; each of its opens finds something whole. */
+static char *map_page(int fd)
+{
+    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    EXPECT(page != MAP_FAILED);
+    return page;
+}
+
+/* mmap(2): what is stored behind the end of a file is no content, however the file grows after
+ * that. */
+static void test_behind_the_end(const char *file)
+{
+    char bytes[64];
+
+    for (int way = 0; way < 4; way++) {
+        int fd = open_as(file, O_RDWR | O_TRUNC | (way == 3 ? O_APPEND : 0));
+        char *page;
+
+        write_text(fd, "abc");
+        page = map_page(fd);
+        memset(page + 3, 'x', 20);
+        if (way == 0) /* while it is mapped */
+            EXPECT(ftruncate(fd, 30) == 0);
+        EXPECT(munmap(page, PAGE) == 0);
+        if (way == 1)
+            EXPECT(ftruncate(fd, 30) == 0);
+        else if (way == 2)
+            EXPECT(pwrite(fd, "", 1, 29) == 1);
+        else if (way == 3)
+            EXPECT(write(fd, (char[27]){0}, 27) == 27);
+        EXPECT(pread(fd, bytes, sizeof bytes, 0) == 30);
+        for (int i = 3; i < 30; i++)
+            EXPECT(bytes[i] == 0);
+        EXPECT(close(fd) == 0);
+    }
+    expect_content(file, "abc");
+}
+
+/* A size that no file system has offsets for is refused at once, and the file stays. */
+static void test_too_large(const char *file)
+{
+    int fd = open_as(file, O_RDWR);
+
+    EXPECT_ERROR(ftruncate(fd, (off_t)1 << 62), EFBIG);
+    EXPECT_ERROR(truncate(file, (off_t)1 << 62), EFBIG);
+    EXPECT_ERROR(ftruncate64(fd, (off_t)1 << 62), EFBIG);
+    EXPECT_ERROR(ftruncate(fd, -1), EINVAL);
+    EXPECT(close(fd) == 0);
+    EXPECT_ERROR(truncate(file, (off_t)1 << 62), EFBIG);
+    fd = open_as(file, O_RDONLY);
+    EXPECT_ERROR(ftruncate(fd, 1), EINVAL);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "old");
+}
+
+/* A thread that reads while another one writes, opens again and closes; each of its opens finds
+ * something whole. */
 static void *write_often(void *file)
 {
     for (int i = 0; i < 200; i++) {
@@ -285,6 +347,8 @@ int main(int argc, char *argv[])
         {"append_beside", test_append_beside},
         {"truncating_open", test_truncating_open},
         {"locks", test_locks},
+        {"behind_the_end", test_behind_the_end},
+        {"too_large", test_too_large},
         {"threads", test_threads},
         {NULL, NULL},
     };
