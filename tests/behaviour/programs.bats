@@ -254,7 +254,7 @@ else: raise SystemExit("x opened an existing file")'
 with open(os.environ["file"] + ".x", "x") as f:
     f.write("exclusive")
     f.flush()
-    os.system("printf \"<%s>\" \"$(cat \"$file\")\" >\"$seen\"")'
+    os.system("printf \"<%s>\" \"$(cat \"$file.x\")\" >\"$seen\"")'
     saw '<>'
     assert_equal "$(payload "$file.x")" exclusive
     assert_equal "$(generation "$file.x")" 1
