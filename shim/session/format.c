@@ -68,9 +68,13 @@ int session_store(const struct session *session, const struct store_payload *pay
         return error;
     if (live.kind == STORE_PLAIN)
         return store_commit_plain(session->inode, payload, session_config->sync);
-    if (executed)
+    error = store_commit(session->inode, payload, session_config->sync);
+    if (error != 0 || !executed)
+        return error;
+    /* committed it is, whatever comes of this */
+    if (store_export(session->inode, session_config->sync) != 0)
         session_tell(session, LOG_WARN,
                      "it may be executed, but stays in the sized format, which the kernel cannot read: "
-                     "remove it and write it again");
-    return store_commit(session->inode, payload, session_config->sync);
+                     "the way back to plain failed");
+    return 0;
 }

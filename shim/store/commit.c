@@ -10,8 +10,8 @@
 #include <sys/resource.h>
 
 enum {
-    ATTEMPTS = 4, /* at a commit that somebody without the lock undoes at once */
-    UNDONE = 1,   /* what one of them returns then, besides 0 and a negative errno */
+    ATTEMPTS = 4,     /* at a commit that somebody without the lock undoes at once */
+    UNDONE = CHANGED, /* what one of them returns then, besides 0 and a negative errno */
     /* A file is far too large when it has this many times the size that its image asks for. */
     TOO_LARGE = 8,
 };
@@ -48,21 +48,21 @@ static int write_header(const struct commit *commit, uint64_t place, const struc
  * had it fail: then the kernel has reported the error once, calls the pages clean, and a flush alone would prove
  * nothing.
  */
-static int rewrite(const struct commit *commit, uint64_t offset, uint64_t length)
+int store_rewrite(int inode, uint64_t offset, uint64_t length)
 {
     struct scratch scratch;
     int error = scratch_take(&scratch, SCRATCH_CHUNK);
 
     for (uint64_t done = 0; error == 0 && done < length;) {
         size_t chunk = length - done < SCRATCH_CHUNK ? (size_t)(length - done) : SCRATCH_CHUNK;
-        ssize_t n = store_read_at(commit->inode, scratch.bytes, chunk, offset + done);
+        ssize_t n = store_read_at(inode, scratch.bytes, chunk, offset + done);
 
         if (n >= 0 && n < (ssize_t)chunk) {
-            error = UNDONE; /* somebody has just cut the file off */
+            error = CHANGED; /* somebody has just cut the file off */
             break;
         }
         if (n > 0)
-            n = STORE_RETRY(store_calls.pwrite(commit->inode, scratch.bytes, chunk, offset + done));
+            n = STORE_RETRY(store_calls.pwrite(inode, scratch.bytes, chunk, offset + done));
         if (n <= 0)
             error = n < 0 ? (int)n : -ENOSPC;
         else
@@ -74,7 +74,7 @@ static int rewrite(const struct commit *commit, uint64_t offset, uint64_t length
 
 static int rewrite_live(const struct commit *commit)
 {
-    return rewrite(commit, commit->live.place, image_length(commit->live.size));
+    return store_rewrite(commit->inode, commit->live.place, image_length(commit->live.size));
 }
 
 /* I1, before the other place is written: the live image is on disk, and so is the header that leads to it. */
@@ -86,7 +86,7 @@ static int settle_live(const struct commit *commit)
         return 0;
     error = rewrite_live(commit);
     if (error == 0 && commit->live.place != 0)
-        error = rewrite(commit, 0, IMAGE_HEADER_SIZE);
+        error = store_rewrite(commit->inode, 0, IMAGE_HEADER_SIZE);
     return error == 0 ? flush(commit) : error;
 }
 
@@ -396,6 +396,19 @@ static int finish_adoption(struct commit *commit)
         commit->live.flushed = commit->sync;
     }
     return error;
+}
+
+int store_settle(int inode, bool sync, struct store_image *live)
+{
+    struct commit commit = {.inode = inode, .sync = sync};
+    int error = store_load(inode, -1, (struct store_wait){.locked = true}, &commit.live);
+
+    if (error == 0 && commit.live.adopted)
+        error = finish_adoption(&commit);
+    if (error == 0 && commit.live.kind == STORE_SIZED)
+        error = settle_live(&commit);
+    *live = commit.live;
+    return error == UNDONE ? -EIO : error;
 }
 
 /* Where the twin place goes when it has to move, or 0 if the next image belongs into the head place. */

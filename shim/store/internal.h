@@ -86,6 +86,18 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
 int store_try_image(const struct attempt *attempt, const struct image_header *header, uint64_t place,
                     uint64_t twin);
 
+/*
+ * Writes `length` bytes of the file at `offset` over themselves, so that the next flush covers them, whatever became of an earlier
+ * one. Returns 0, CHANGED if somebody cuts the file off meanwhile, or a negative errno.
+ */
+int store_rewrite(int inode, uint64_t offset, uint64_t length);
+
+/*
+ * Finds the live image under the caller's exclusive lock, ends a first commit that died, and sees to it that the live image is on
+ * disk, with `sync`. Returns 0 and fills *live, or a negative errno as store_commit() does.
+ */
+int store_settle(int inode, bool sync, struct store_image *live);
+
 /* One attempt at a file that has no header at 0. Returns 0, CHANGED, DAMAGED, or a negative errno. */
 int store_try_plain(const struct attempt *attempt);
 

@@ -165,6 +165,15 @@ int store_commit_plain(int inode, const struct store_payload *payload, bool sync
  */
 int store_recover(int inode, bool sync);
 
+/*
+ * Makes a file in the sized format plain, in place: the content of `inode` (readable and writable), whose exclusive lock the caller
+ * holds, stays what it is for every reader at every moment, a kill and with `sync` a power cut included. Does nothing to a
+ * plain file but to cut off what a first commit left behind it. Returns 0, or a negative errno; the content is the same then,
+ * but the file may be in either format. -EINVAL: the content looks like a file in the sized format, and would be read as
+ * one. -EIO: there is no valid image; else what a system call returned.
+ */
+int store_export(int inode, bool sync);
+
 /* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno. */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
 

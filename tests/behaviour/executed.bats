@@ -33,20 +33,24 @@ is_plain() {
     assert_equal "$(cat error)" '' 'a library'
 }
 
-@test "a file with an x bit is plain; one that is sized already stays so, and the log says what that means" {
+@test "a file with an x bit is plain; one that is sized becomes so, with its next commit, in the same inode" {
     : >"$MANAGED/tool"
     chmod 755 "$MANAGED/tool"
     wrapped sh -c 'echo "echo by sh" >"$MANAGED/tool"'
     is_plain "$MANAGED/tool"
-    wrapped sh -c 'echo data >"$MANAGED/data"'
-    run is_plain "$MANAGED/data"
-    [ "$status" -ne 0 ]
+    wrapped sh -c 'echo data >"$MANAGED/data"; echo more >"$MANAGED/script"'
+    for name in data script; do
+        run is_plain "$MANAGED/$name"
+        [ "$status" -ne 0 ]
+    done
+    inode=$(stat -c %i "$MANAGED/data")
     chmod +x "$MANAGED/data"
-    ATOMSHIM_LOG=warn wrapped sh -c 'echo more >>"$MANAGED/data"' 2>log
-    run is_plain "$MANAGED/data"
-    [ "$status" -ne 0 ]
-    assert_equal "$(payload "$MANAGED/data")" $'data\nmore'
-    assert_equal "$(grep -c 'may be executed' log)" 1 "$(cat log)"
+    ATOMSHIM_LOG=warn wrapped sh -c 'echo more >>"$MANAGED/data"; printf "#!/bin/cat\n" >"$MANAGED/script"' 2>log
+    assert_equal "$(cat "$MANAGED/data")" $'data\nmore'
+    assert_equal "$(cat "$MANAGED/script")" '#!/bin/cat'
+    assert_equal "$(stat -c %i "$MANAGED/data")" "$inode"
+    assert_equal "$(cat log)" ''
+    run -0 atomshim verify "$MANAGED/data" "$MANAGED/script"
 }
 
 @test "bytes that look like an image are never written bare, though the file may be executed" {

@@ -10,7 +10,8 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
-enum format { SIZED, PLAIN };
+/* EXPORT: the content of a sized file becomes a plain file. */
+enum format { SIZED, PLAIN, EXPORT };
 
 /* How the scenario's last commit ended. */
 enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, CUT_OFF, BEFORES };
@@ -83,7 +84,11 @@ static int commit(int fd, const struct bytes *bytes, bool sync)
 
     if (result != 0)
         return result;
-    result = from.format == SIZED ? store_commit(fd, &payload, sync) : store_commit_plain(fd, &payload, sync);
+    if (from.format == EXPORT && bytes == from.next)
+        result = store_export(fd, sync);
+    else
+        result =
+            from.format == PLAIN ? store_commit_plain(fd, &payload, sync) : store_commit(fd, &payload, sync);
     told->result = result;
     told->returned = true;
     filelock_release(&lock);
@@ -200,6 +205,18 @@ static void for_each_start(void (*test)(void))
             test();
             end();
         }
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        if (scenarios[i].commits == 0)
+            continue;
+        begin(&scenarios[i], i % 2 == 0 ? DONE : UNFLUSHED);
+        from.format = EXPORT;
+        free(from.next);
+        from.next = new_bytes();
+        from.next->size = from.old->size;
+        memcpy(from.next->data, from.old->data, from.old->size);
+        test();
+        end();
+    }
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         begin_plain(plain[i][0], plain[i][1]);
         test();
@@ -276,7 +293,9 @@ static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
         CHECK_EQUAL(result, no_failure ? 0 : error);
     CHECK_EQUAL(sigprocmask(SIG_BLOCK, NULL, &mask), 0);
     CHECK(!sigismember(&mask, SIGTERM));
-    if (from.format == SIZED)
+    if (from.format == EXPORT)
+        CHECK(holds_bytes(from.old) && (result != 0 || size_of(work_file) == from.old->size));
+    else if (from.format == SIZED)
         check_fault_of_sized(result, kind != FAIL_ON);
     else
         check_fault_of_plain(result, kind != FAIL_ON);
@@ -355,7 +374,7 @@ static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
 static void kill_at_every_call(void)
 {
     /* no kill stops the kernel inside one page */
-    bool cuttable = from.format == SIZED || from.next->size > IMAGE_PAGE;
+    bool cuttable = from.format != PLAIN || from.next->size > IMAGE_PAGE;
 
     for (int sync = 0; sync <= 1; sync++) {
         for (int at = 1; check_kill(KILL_BEFORE, ANY_CALL, at, sync); at++)
@@ -432,7 +451,7 @@ static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
 
 static void stranger_at_every_call(void)
 {
-    if (from.format == PLAIN)
+    if (from.format != SIZED)
         return;
     for (int sync = 0; sync <= 1; sync++) {
         for (int at = 1; check_stranger(stranger_rewrites, at, sync); at++)

@@ -87,6 +87,10 @@ unit() {
     unit store_crash_test
 }
 
+@test "I2 I5 store: every prefix of every way back to plain, power cuts, controls" {
+    unit store_export_test
+}
+
 @test "I2 I4 I5 store: failing calls, then a kill, then a power cut, on a disk that loses what it could not write" {
     unit store_disk_fault_test
 }
