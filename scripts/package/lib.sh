@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sourced by `deb` and `dist`: the build that goes into a package, the same bytes each time it is made.
+# Sourced by `deb` and `dist`: the build that goes into a package, the same bytes each time it is
+# made.
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck disable=SC2034 # deb and dist use it
 version=$(sed -n 's/^VERSION = //p' Makefile)
@@ -10,13 +11,15 @@ machine=${machine%%-*}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Makefile)}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
-# build FOLDER LIBDIR [MAKE-ARGUMENT]...: installs into FOLDER, stripped; debug symbols go to FOLDER-debug.
+# build FOLDER LIBDIR [MAKE-ARGUMENT]...: installs into FOLDER, stripped; debug symbols go to
+# FOLDER-debug.
 build() {
     folder=$1
     libdir=$2
     shift 2
     rm -rf "$folder" "$folder-debug"
-    # No path of the building machine stays in the files. The compiler finds its own headers, so one map is enough.
+    # No path of the building machine stays in the files. The compiler finds its own headers, so one
+    # map is enough.
     make --no-print-directory -s -j"$(nproc)" BUILD=build/package/"$machine" CC="$cc" LIBDIR="$libdir" \
         CFLAGS="-O2 -g -ffile-prefix-map=$PWD=." DESTDIR="$folder" "$@" install
     tools=$($cc -dumpmachine)-

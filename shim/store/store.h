@@ -42,7 +42,8 @@
  *
  * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; where a file was made
  * longer a power cut leaves the data that made it so (btrfs), or else zeros together with an extended attribute that
- * was set before (ext4 with data=ordered). xfs keeps to that but for the block that the plain bytes end in: README.
+ * was set before (ext4 with data=ordered). xfs keeps to that but for the block that the plain bytes end in:
+ * libatomshim(7), WHAT THE FILE SYSTEM MUST HAVE.
  */
 #ifndef ATOMSHIM_STORE_H
 #define ATOMSHIM_STORE_H

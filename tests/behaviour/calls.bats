@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Every interposed call and where calls come from: C programs that pass with the shim and without it.
+# Every interposed call and where calls come from: C programs that pass with the shim and without
+# it.
 
 load ../lib/helpers
 load ../lib/cases

@@ -152,7 +152,8 @@ damage() { # both images of $file
     [[ $output == *'its interpreter /no/such/interpreter: No such file or directory'* ]]
 }
 
-# refused REASON STATUS: ./program is not run, and this is said; with --force it is started all the same, and ends so.
+# refused REASON STATUS: ./program is not run, and this is said; with --force it is started all the
+# same, and ends so.
 refused() {
     cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" .
     run -126 "${as_user[@]}" ./atomshim run --path /x ./program

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# In root file systems as containers have them, entered by unshare and chroot: `atomshim run` is the entrypoint.
+# In root file systems as containers have them, entered by unshare and chroot: `atomshim run` is the
+# entrypoint.
 
 # shellcheck disable=SC2153 # of helpers.bash
 load ../lib/helpers
@@ -28,10 +29,11 @@ kinds() {
     done
 }
 
-# contain KIND OPTIONS COMMAND...: runs it as the first process of a container in which $file is mounted as /data/app.cfg,
-# and the two files of the shim in /atomshim; its root is read-only. OPTIONS: words of `user`: not root, `caps`: root
-# without capabilities, `no-proc`: /proc is not mounted, `no-tmp`: no folder can be written to, `folder`: /data can. In
-# the kind that has a /volume that is $MANAGED.
+# contain KIND OPTIONS COMMAND...: runs it as the first process of a container in which $file is
+# mounted as /data/app.cfg, and the two files of the shim in /atomshim; its root is read-only.
+# OPTIONS: words of `user`: not root, `caps`: root without capabilities, `no-proc`: /proc is not
+# mounted, `no-tmp`: no folder can be written to, `folder`: /data can. In the kind that has a
+# /volume that is $MANAGED.
 contain() {
     local kind=$1 options=$2
     shift 2
@@ -157,7 +159,7 @@ more" "$kind $options"
     done
 }
 
-# ---- busybox, of musl: with a shell that runs applets by exec, and with one that runs them in itself or its children ----
+# ---- busybox, of musl: a shell that runs applets by exec, and one that runs them in itself ----
 
 need_busybox() {
     [ -n "$(kinds busybox)" ] || skip "$(cat "$ROOT/build/rootfs/busybox.reason")"
@@ -165,8 +167,9 @@ need_busybox() {
     cp "$BATS_TEST_DIRNAME/../lib/busybox_jobs" "$MANAGED/jobs"
 }
 
-# jobs_of BUSYBOX OPTIONS whole|killed: fails if tests/lib/busybox_jobs prints with the shim, in either place, not what it does
-# without, which is $plain then; or, of what was killed, if not everything is as before.
+# jobs_of BUSYBOX OPTIONS whole|killed: fails if tests/lib/busybox_jobs prints with the shim, in
+# either place, not what it does without, which is $plain then; or, of what was killed, if not
+# everything is as before.
 jobs_of() {
     local options="folder $2" target expected
     plain=$(contain busybox "$options" "/bin/$1" sh /volume/jobs "/bin/$1" /volume/app.cfg "$3" 2>&1)

@@ -15,7 +15,8 @@ setup() {
     chmod 600 "$file"
 }
 
-# thieves PYTHON: what a thief finds that is run while a python has the file open as `secret`, and wrote to it.
+# thieves PYTHON: what a thief finds that is run while a python has the file open as `secret`, and
+# wrote to it.
 thieves() {
     wrapped timeout 60 python3 -c '
 import os, subprocess
@@ -98,7 +99,8 @@ def child(): # forks, and is not waited for by a vfork
 @test "descriptors that somebody made up are not adopted" {
     [ "$(id -u)" -eq 0 ] || skip 'needs root'
     echo plain >"$BATS_TEST_TMPDIR/target"
-    # as a user may: a memory of its own that is named like a buffer, and a descriptor of a file that is to be overwritten
+    # as a user may: a memory of its own that is named like a buffer, and a descriptor of a file
+    # that is to be overwritten
     python3 -c '
 import fcntl, os, sys
 target, shim, folder = sys.argv[1:]
@@ -120,7 +122,8 @@ os.execve("/bin/true", ["true"], {"LD_PRELOAD": shim, "ATOMSHIM_PATHS": folder})
     assert_equal "$(cat "$BATS_TEST_TMPDIR/target")" plain
 }
 
-# lock_place USER DUMPABLE: takes the locks on /proc that a guardian of the file would have, and has them until it is killed.
+# lock_place USER DUMPABLE: takes the locks on /proc that a guardian of the file would have, and has
+# them until it is killed.
 lock_place() {
     python3 -c '
 import ctypes, fcntl, os, signal, struct, sys

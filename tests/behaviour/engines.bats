@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
-# The kit of scripts/inject on the engines that people run: docker with compose, podman (as root and rootless, with compose),
-# systemd-nspawn and bubblewrap. Each is skipped where it is not installed or cannot start a container. `scripts/bootstrap
-# engines` installs them; `scripts/test` does not, because docker's package starts a service.
+# The kit of scripts/inject on the engines that people run: docker with compose, podman (as root and
+# rootless, with compose), systemd-nspawn and bubblewrap. Each is skipped where it is not installed
+# or cannot start a container. `scripts/bootstrap engines` installs them; `scripts/test` does not,
+# because docker's package starts a service.
 
 load ../lib/helpers
 
@@ -59,7 +60,8 @@ needs_docker() {
     docker run --rm --network none app:latest /bin/true >"$WORK/reason" 2>&1 || skip "docker runs no container here: $(tail -n 1 "$WORK/reason")"
 }
 
-# podman ARG...: with its storage in $STORAGE. No limit is asked for that this machine's root may not set.
+# podman ARG...: with its storage in $STORAGE. No limit is asked for that this machine's root may
+# not set.
 podman() {
     local run=() what=$1
     [ "$what" != run ] || run=(--network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024)
@@ -124,7 +126,8 @@ CMD ["/bin/sh", "-c", ":"]' expected='entry /bin/sh -c :' ;;
     docker rm "$id" >/dev/null
 }
 
-# The application reads a word from one pipe, writes it to its configuration, and says so in the other.
+# The application reads a word from one pipe, writes it to its configuration, and says so in the
+# other.
 compose_setup() {
     mkdir control
     mkfifo control/words control/done
@@ -182,7 +185,8 @@ write() {
     compose_setup
     tar -C "$SCRATCH" -c . | podman import - atomshim:0.1.0 >/dev/null 2>&1
     mkdir bin
-    # podman-compose runs podman by its name. It asks for a network of its own, whatever the file says: there is none here.
+    # podman-compose runs podman by its name. It asks for a network of its own, whatever the file
+    # says: there is none here.
     {
         echo '#!/bin/bash' && declare -f podman
         echo 'for word; do case ${skip:-}$word in --net | --network-alias | --network) skip=+ ;; +*) skip= ;; *) words+=("$word") ;; esac; done'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Files that something reads which is not wrapped: the kernel, the dynamic loader, the C library. They are plain.
+# Files that something reads which is not wrapped: the kernel, the dynamic loader, the C library.
+# They are plain.
 
 load ../lib/helpers
 

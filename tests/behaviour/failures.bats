@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# A commit that cannot be: the program is told, the old content stays, the new one is rescued, one line is logged.
+# A commit that cannot be: the program is told, the old content stays, the new one is rescued, one
+# line is logged.
 
 load ../lib/helpers
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# The folder that a name lies in decides whether what is written there is managed: by its path at that moment.
+# The folder that a name lies in decides whether what is written there is managed: by its path at
+# that moment.
 
 load ../lib/helpers
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The format as a stranger sees it: scripts/read_image.py knows only the README's description.
+# The format as a stranger sees it: scripts/read_image.py knows only what atomshim-format(5) says.
 
 load ../lib/helpers
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Where programs are run: without /proc, in sandboxes, beside other preloads, with few or many descriptors.
+# Where programs are run: without /proc, in sandboxes, beside other preloads, with few or many
+# descriptors.
 
 load ../lib/helpers
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
-# Programs without the shim that lock, truncate, append to, edit, replace or delete a managed file, between and during a
-# wrapped program's open and close. README.md, "Neighbours without the shim", is the table of what is tested here.
+# Programs without the shim that lock, truncate, append to, edit, replace or delete a managed file,
+# between and during a wrapped program's open and close. libatomshim(7), NEIGHBOURS WITHOUT THE
+# SHIM, lists what is tested here.
 
 load ../lib/helpers
 
@@ -22,7 +23,8 @@ teardown() {
     [ -z "${program-}" ] || kill "$program" || true
 }
 
-# A plain file, or one whose live image is in the twin place (generation 1) or in the head place (generation 2).
+# A plain file, or one whose live image is in the twin place (generation 1) or in the head place
+# (generation 2).
 make_file() { # plain|twin|head
     rm -f "$file"
     echo old >"$file"
@@ -31,7 +33,8 @@ make_file() { # plain|twin|head
     rm -f "$log" "$rescue"/*
 }
 
-# The wrapped program: opens, writes, and closes when it is told to; says how the close ended, or what it read.
+# The wrapped program: opens, writes, and closes when it is told to; says how the close ended, or
+# what it read.
 begin() { # truncate|append|update|read
     wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
 how = sys.argv[1]
@@ -116,7 +119,8 @@ damaged() {
     [[ $output == *': damaged: '* ]]
 }
 
-# A process that holds a lock on the file until it is told to go. A folder above the tests may be closed to USER-ID.
+# A process that holds a lock on the file until it is told to go. A folder above the tests may be
+# closed to USER-ID.
 hold() { # posix|ofd|flock read|write [USER-ID]
     (cd "$BATS_TEST_TMPDIR" && exec python3 -c 'import fcntl, os, struct, sys
 kind, mode, user = sys.argv[1:]

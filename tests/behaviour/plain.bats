@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
-# Commits to plain files that a kill cuts short, and what other programs do to the file before and after: whoever reads under
-# the shim finds one content or the other (I2), nobody's bytes are undone, and recover makes the file so for everybody else.
+# Commits to plain files that a kill cuts short, and what other programs do to the file before and
+# after: whoever reads under the shim finds one content or the other (I2), nobody's bytes are
+# undone, and recover makes the file so for everybody else.
 
 load ../lib/helpers
 

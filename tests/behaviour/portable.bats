@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# One .so everywhere: what it asks of the C library, and the behaviour tests under other C libraries and another machine.
+# One .so everywhere: what it asks of the C library, and the behaviour tests under other C libraries
+# and another machine.
 
 load ../lib/helpers
 load ../lib/cases
@@ -69,8 +70,8 @@ run_every() {
     needs musl-gcc
     build build/musl
     PROGRAMS=$ROOT/build/musl
-    # musl has no __open_2 and fcloseall, does not check dup3's flags and fdopen's descriptor, and has no gettid in
-    # constructors
+    # musl has no __open_2 and fcloseall, does not check dup3's flags and fdopen's descriptor, and
+    # has no gettid in constructors
     run_every '^(calls_open __open.*|calls_stream fcloseall|calls_close dup3|calls_stream fdopen|calls_syscall syscall)$'
 }
 
@@ -86,8 +87,8 @@ run_every() {
     for unit in image crc32c pattern; do
         "${RUNNER[@]}" "build/aarch64/unit/${unit}_test"
     done
-    # This emulator lacks some things: it runs no other program of its kind and no clone() without a signal (calls_exec, exec*),
-    # lists its own threads and mappings in /proc/self (exit, *_mapping), and no openat2(); the versions of __xstat are
-    # x86's.
+    # This emulator lacks some things: it runs no other program of its kind and no clone() without a
+    # signal (calls_exec, exec*), lists its own threads and mappings in /proc/self (exit,
+    # *_mapping), and no openat2(); the versions of __xstat are x86's.
     run_every '^(calls_exec .*|situations exec|trouble exec_.*|calls_exit ((private|shared)_mapping|clone)|calls_syscall (openat2|exit)|calls_status __.*)$'
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
-# Unmodified programs overwrite a hard-linked file. For each: the content is right through both names, the inode
-# and its link count stay (I3), one close makes exactly one commit, and until then every other reader gets the
-# old content (I2): one looks when all is written and the commit is due, where it says `saw` also in the middle.
+# Unmodified programs overwrite a hard-linked file. For each: the content is right through both
+# names, the inode and its link count stay (I3), one close makes exactly one commit, and until then
+# every other reader gets the old content (I2): one looks when all is written and the commit is due,
+# where it says `saw` also in the middle.
 
 load ../lib/helpers
 
@@ -24,8 +25,8 @@ look() {
         assert_equal "$(generation "$file")" "$before" 'generation before the commit'
 }
 
-# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what others see until its first commit, and
-# what it left.
+# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what others see until
+# its first commit, and what it left.
 expect() {
     local content=$1 commits=$2 before
     shift 2
@@ -50,8 +51,8 @@ saw() {
     rm -f "$seen"
 }
 
-# feed COMMAND: the shell command overwrites the file with what it reads. In the middle, when it has read more than a
-# pipe and a buffer hold, another reader looks.
+# feed COMMAND: the shell command overwrites the file with what it reads. In the middle, when it has
+# read more than a pipe and a buffer hold, another reader looks.
 feed() {
     local before
     before=$(payload "$file")

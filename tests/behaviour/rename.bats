@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# I3 Programs that replace by rename: on a file with two names, and on a file that is mounted. The same command without
-# the shim splits the links or fails, which is shown, too.
+# I3 Programs that replace by rename: on a file with two names, and on a file that is mounted. The
+# same command without the shim splits the links or fails, which is shown, too.
 
 load ../lib/helpers
 
@@ -11,8 +11,8 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
-# on_links WHAT COMMAND...: WHAT is what becomes of two names without the shim, split or kept. The command makes of
-# key=old key=new.
+# on_links WHAT COMMAND...: WHAT is what becomes of two names without the shim, split or kept. The
+# command makes of key=old key=new.
 on_links() {
     local what=$1 before
     shift
@@ -146,7 +146,8 @@ path = pathlib.Path(os.environ["file"])
 new = path.with_suffix(".tmp")
 new.write_text("key=new\n")
 new.rename(path)'
-    # as atomic_move(): the new file gets the old one's mode and owner, is renamed, and its directory synced
+    # as atomic_move(): the new file gets the old one's mode and owner, is renamed, and its
+    # directory synced
     both split fails python3 -c '
 import os, shutil, tempfile
 path = os.environ["file"]
@@ -212,8 +213,8 @@ signal.pause()' "$file" 3>&- &
     assert_equal "$(payload "$file") $(cat "$file.new")" 'key=old key=new'
 }
 
-# fails WORDS [SETTING...]: mv of key=new onto the file, which holds key=old and has a mode and times of its own, fails with
-# these words, and both files are as before.
+# fails WORDS [SETTING...]: mv of key=new onto the file, which holds key=old and has a mode and
+# times of its own, fails with these words, and both files are as before.
 fails() {
     local words=$1 new=${new:-$file.new} before
     shift

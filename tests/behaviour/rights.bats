@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# The shim gives nobody a right that he would not have without it, and takes the kernel's guards from nothing.
+# The shim gives nobody a right that he would not have without it, and takes the kernel's guards
+# from nothing.
 
 load ../lib/helpers
 
@@ -14,8 +15,8 @@ needs_root() {
     [ "$(id -u)" = 0 ] || skip 'needs root'
 }
 
-# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what was. Another run of these
-# tests waits so long.
+# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what
+# was. Another run of these tests waits so long.
 protect() {
     local setting file
     exec 9</proc/sys/fs/protected_regular || return 1
@@ -122,8 +123,9 @@ killed_rename() {
     grep -q 'killed by SIGKILL' trace
 }
 
-# killed_renames MODE-OF-OLD MODE-OF-NEW [PREPARE CHECK]: kills a rename at each call that changes something. What is
-# found then is the old or the new content, under a mode without a bit that its file did not have.
+# killed_renames MODE-OF-OLD MODE-OF-NEW [PREPARE CHECK]: kills a rename at each call that changes
+# something. What is found then is the old or the new content, under a mode without a bit that its
+# file did not have.
 killed_renames() {
     local call count allowed kills=0
     for call in fchmod pwrite64 pwritev ftruncate fallocate fsync fdatasync fsetxattr fremovexattr unlinkat utimensat; do

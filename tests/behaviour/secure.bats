@@ -9,7 +9,8 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
-# Runs `script` with an /etc of its own, in which /etc/ld.so.preload names the shim for every program.
+# Runs `script` with an /etc of its own, in which /etc/ld.so.preload names the shim for every
+# program.
 with_shim_everywhere() { # SCRIPT
     [ "$(id -u)" = 0 ] || skip 'needs root'
     unshare -m true 2>/dev/null || skip 'needs a mount namespace of its own'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# One file that several have open: what other users get from a descriptor that is passed to them, what two programs write at
-# once, and what one program sees of its own writes.
+# One file that several have open: what other users get from a descriptor that is passed to them,
+# what two programs write at once, and what one program sees of its own writes.
 
 load ../lib/helpers
 
@@ -40,7 +40,8 @@ reopens() {
             chmod "$mode" "$file"
             expected=$(bash -c "exec $how\"\$file\"; reopens")
             result=$(wrapped bash -c "exec $how\"\$file\"; reopens")
-            # nobody commits what is written to a file that was opened for reading: the buffer refuses that
+            # nobody commits what is written to a file that was opened for reading: the buffer
+            # refuses that
             [ "$how" != '7<' ] || expected=${expected%w}
             assert_equal "$result" "$expected" "mode $mode, $how"
         done
@@ -66,7 +67,8 @@ reopens() {
     done
 }
 
-# A wrapped program that opens the file for reading and writing, waits to be told, writes TEXT at OFFSET, and closes.
+# A wrapped program that opens the file for reading and writing, waits to be told, writes TEXT at
+# OFFSET, and closes.
 begin() { # OFFSET TEXT
     wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
 fd = os.open(os.environ["file"], os.O_RDWR)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Many readers and writers at once. tests/campaigns/history has more of them, tests/campaigns/kill has SIGKILL at random
-# instants.
+# Many readers and writers at once. tests/campaigns/history has more of them, tests/campaigns/kill
+# has SIGKILL at random instants.
 
 load ../lib/helpers
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# The surface: shim/interpose/calls.def and tests/lib/surface.txt against what the two C libraries export.
+# The surface: shim/interpose/calls.def and tests/lib/surface.txt against what the two C libraries
+# export.
 
 load ../lib/helpers
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# I7 Process trees of real programs in which the last to close a managed file may be one without the shim.
+# I7 Process trees of real programs in which the last to close a managed file may be one without the
+# shim.
 
 load ../lib/helpers
 
@@ -19,7 +20,8 @@ teardown() {
     [ ! -e "$file" ] || assert_equal "$(stat -c %h "$file")" 2 'I3: links'
 }
 
-# expect CONTENT COMMAND...: the command under the shim leaves this, and says so itself by a wrapped cat.
+# expect CONTENT COMMAND...: the command under the shim leaves this, and says so itself by a wrapped
+# cat.
 expect() {
     local content=$1
     shift
@@ -49,7 +51,8 @@ expect() {
     assert_equal "$(payload "$file")" old
 }
 
-# expect_old SHELL SCRIPT: is killed with the file open, which closes nothing; the same without its end is a commit.
+# expect_old SHELL SCRIPT: is killed with the file open, which closes nothing; the same without its
+# end is a commit.
 expect_old() {
     printf old >"$file"
     run wrapped timeout 60 "$1" -c "$2"' kill -9 $$'
@@ -69,7 +72,8 @@ expect_old() {
     done
 }
 
-# as_user COMMAND...: wrapped, as one who may not look into root's processes, of which some begin and end meanwhile.
+# as_user COMMAND...: wrapped, as one who may not look into root's processes, of which some begin
+# and end meanwhile.
 as_user() {
     wrapped setpriv --reuid 65534 --clear-groups "$@"
 }
@@ -150,7 +154,8 @@ os.kill(os.getpid(), 9)'
     done
 }
 
-# left_behind COMMAND: a script writes the file, leaves the command behind that has it open, and ends.
+# left_behind COMMAND: a script writes the file, leaves the command behind that has it open, and
+# ends.
 left_behind() {
     printf old >"$file"
     wrapped sh -c '(echo one; '"$1"' 3>&- & echo $! >&4; echo two) >"$file"' 4>"$BATS_TEST_TMPDIR/pid"

@@ -1,11 +1,12 @@
 /*
- * server WAY FILE [NUMBER]: overwrites, reads or starts something in one way, as often as it is told, and says how long
- * that took.
+ * server WAY FILE [NUMBER]: overwrites, reads or starts something in one way, as often as it is
+ * told, and says how long that took.
  *
- * bench.py starts a server for each way, under the shim or not, and gives orders in turn, so that whatever else the
- * machine does hits all alike. An order is a line "SIZE COUNT MILLISECONDS": the way is gone with images of SIZE bytes
- * COUNT times, or until MILLISECONDS have passed, whichever comes first (0: no limit). The answer is a line
- * "OPERATIONS NANOSECONDS". NUMBER is how many files a way takes.
+ * bench.py starts a server for each way, under the shim or not, and gives orders in turn, so that
+ * whatever else the machine does hits all alike. An order is a line "SIZE COUNT MILLISECONDS":
+ * the way is gone with images of SIZE bytes COUNT times, or until MILLISECONDS have passed,
+ * whichever comes first (0: no limit). The answer is a line "OPERATIONS NANOSECONDS". NUMBER is
+ * how many files a way takes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -148,7 +149,8 @@ static void beside_open_files(size_t size)
     rewrite(size);
 }
 
-/* Starts /bin/true in an environment that holds START_PRELOAD as LD_PRELOAD and START_PATHS as ATOMSHIM_PATHS. */
+/* Starts /bin/true in an environment that holds START_PRELOAD as LD_PRELOAD and START_PATHS as
+ * ATOMSHIM_PATHS. */
 static void start(size_t size)
 {
     static char preload[PATH_MAX];
@@ -228,9 +230,9 @@ static unsigned long private_memory(void)
 }
 
 /*
- * Overwrites FILE once with the largest image, and NUMBER bytes of private memory besides what the program has: an
- * mmap() beyond RLIMIT_DATA fails. Between the last write and close() says a line and waits for one, so that bench.py
- * can look at what the descriptors hold.
+ * Overwrites FILE once with the largest image, and NUMBER bytes of private memory besides what
+ * the program has: an mmap() beyond RLIMIT_DATA fails. Between the last write and close() says a
+ * line and waits for one, so that bench.py can look at what the descriptors hold.
  */
 static void overwrite_within_memory(void)
 {

@@ -1,8 +1,9 @@
 /*
- * steps MANAGED OTHER STEP...: does each step on files of the folders MANAGED and OTHER, first to warm up, then in two rounds
- * between marks that a tracer sees: the name of the thread is the step's while it is done. check.py counts the
- * system calls between the marks; that both rounds need the same calls shows that the count is of the steady state. A
- * round does its step twice: commits go to the two places of a file in turn, which differ by a call.
+ * steps MANAGED OTHER STEP...: does each step on files of the folders MANAGED and OTHER, first to
+ * warm up, then in two rounds between marks that a tracer sees: the name of the thread is the
+ * step's while it is done. check.py counts the system calls between the marks; that both rounds
+ * need the same calls shows that the count is of the steady state. A round does its step twice:
+ * commits go to the two places of a file in turn, which differ by a call.
  */
 #include <fcntl.h>
 #include <stdio.h>

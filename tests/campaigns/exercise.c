@@ -3,7 +3,7 @@
  * the shim, the folder managed, and once without; the logs must be the same, every result, errno
  * and byte.
  *
- * What README.md says to be different is left out by two rules, and no others:
+ * What libatomshim(7) says to be different is left out by two rules, and no others:
  *   - While a description that can write to a file is open nothing else looks at that file by its name, or opens it: each
  *     open has an image of its own until its close.
  *   - A mapping is of a file that is open, and is gone before that is closed.

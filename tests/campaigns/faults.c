@@ -678,7 +678,8 @@ static bool is_final(int told)
 
     if (strcmp(operation, "truncate") == 0)
         return told & TOLD;
-    return (told & TOLD_BY_COMMIT) && strcmp(operation, "fsync") != 0; /* whose close commits once more */
+    /* whose close commits once more */
+    return (told & TOLD_BY_COMMIT) && strcmp(operation, "fsync") != 0;
 }
 
 /* Problems of a victim that ended with `status`, as bits. */
@@ -690,7 +691,8 @@ static unsigned check_victim(int status, bool once)
     char *now = load(campaign.file, &size);
     bool is_old = same(now, size, campaign.old, campaign.old_size) || (campaign.old == NULL && is_absent());
     bool new = same(now, size, campaign.new, campaign.new_size);
-    bool empty = campaign.old == NULL && now != NULL && size == 0; /* created, and not committed yet */
+    /* created, and not committed yet */
+    bool empty = campaign.old == NULL && now != NULL && size == 0;
 
     if (!WIFEXITED(status) || told >= 2 * LOST_MEMORY)
         return 1u << CRASHED;

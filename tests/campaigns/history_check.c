@@ -232,7 +232,8 @@ static int by_line_name(const void *a, const void *b)
 static struct line *find_lines(struct history *history, const struct content *content, size_t *count)
 {
     static uint64_t expected[WRITERS_MAX];
-    struct line *lines = calloc(content->size + 1, sizeof *lines); /* untouched pages cost nothing */
+    /* untouched pages cost nothing */
+    struct line *lines = calloc(content->size + 1, sizeof *lines);
     const struct operation nowhere = {.kind = '?'};
     char line[LINE_MAX_SIZE];
     char number[64]; /* sscanf() goes to the end of the string that it is given, each time */

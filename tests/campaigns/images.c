@@ -50,7 +50,8 @@ static bool store(int fd, const char *bytes, size_t size)
 static int write_images(const char *file, unsigned writer, unsigned long count, size_t least, size_t most)
 {
     for (unsigned long sequence = 1; sequence <= count; sequence++) {
-        size_t now = most - (most - least) / 3 * (sequence % 4); /* sizes differ: places grow and move */
+        /* sizes differ: places grow and move */
+        size_t now = most - (most - least) / 3 * (sequence % 4);
 
         fill(image, now, writer, sequence);
         if (!store(open(file, O_WRONLY | O_TRUNC), image, now)) {

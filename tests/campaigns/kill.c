@@ -246,8 +246,8 @@ static void make_plain(const char *file, const char *image, size_t size)
         fail(file);
 }
 
-/* Starts a writer and kills it `delay` nanoseconds after it began its first commit or, else, a later one; returns how
- * many of its commits were acknowledged before it died. */
+/* Starts a writer and kills it `delay` nanoseconds after it began its first commit or, else, a
+ * later one; returns how many of its commits were acknowledged before it died. */
 static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, bool first, long delay)
 {
     unsigned acknowledged = 0;
@@ -302,9 +302,9 @@ static void run_round(struct campaign *campaign, unsigned round, bool counts)
     (void)check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
 }
 
-/* A plain file, a kill of the first commit into it, and a writer that goes on with what that left. Every other kill
- * comes at about the end of the commit: the time between the new image and the return of close() is
- * short. */
+/* A plain file, a kill of the first commit into it, and a writer that goes on with what that
+ * left. Every other kill comes at about the end of the commit: the time between the new image and
+ * the return of close() is short. */
 static void run_first(struct campaign *campaign, unsigned round)
 {
     bool at_end = round % 4 == 0;

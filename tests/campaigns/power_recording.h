@@ -19,7 +19,8 @@ enum recorded_kind {
 
 struct recorded {
     uint32_t kind;
-    uint32_t failed; /* answered with EIO: a write that did not reach the disk, a flush that did not happen */
+    /* answered with EIO: a write that did not reach the disk, a flush that did not happen */
+    uint32_t failed;
     uint64_t offset;
     uint64_t size;
 };

@@ -91,8 +91,8 @@ static long find_data(uint64_t offset)
     return offset < kernel.inode->size ? (long)offset : -ENXIO;
 }
 
-/* One whole-file lock, others' or ours: nobody else is in this process. The last byte is the turn (filelock.c), which
- * nobody disputes. */
+/* One whole-file lock, others' or ours: nobody else is in this process. The last byte is the turn
+ * (filelock.c), which nobody disputes. */
 static long lock_file(long command, struct flock *lock)
 {
     bool others = kernel.is_held != NULL && kernel.is_held();

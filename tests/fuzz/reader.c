@@ -57,7 +57,8 @@ struct event {
 
 struct plan {
     uint8_t way, lock, commit_size;
-    uint8_t flags; /* of enum flag; the rest, times 97, is how many bytes are before the note's zeros */
+    /* of enum flag; the rest, times 97, is how many bytes are before the note's zeros */
+    uint8_t flags;
     struct event events[EVENTS];
 };
 _Static_assert(sizeof(struct plan) == PLAN_SIZE, "a plan is read as it stands");
@@ -87,7 +88,7 @@ static struct run {
 static struct kernel_file inode;
 static struct kernel_file target;
 
-/* ---- what the file holds, by the book (README) ---- */
+/* ---- what the file holds, as atomshim-format(5) says ---- */
 
 static bool complete(const struct kernel_file *file, const struct image_header *header, uint64_t place,
                      bool trust_mark)
@@ -483,8 +484,8 @@ static void check_commit(void)
     }
 }
 
-/* One that is right for what the file holds, of a size that it counts with, and zeros for a footer; but there may be
- * something between these and the plain bytes. */
+/* One that is right for what the file holds, of a size that it counts with, and zeros for a
+ * footer; but there may be something between these and the plain bytes. */
 static void put_note(uint64_t plain_size)
 {
     struct record note = {.word = RECORD_NOTE, .identity = KERNEL_IDENTITY};
@@ -734,7 +735,8 @@ void fuzz_write_seeds(void)
         write_seed(way, FREE); /* empty */
         (void)kernel_write(&inode, "plain", 5, 0);
         write_seed(way, UNLOCKED_FREE);
-        for (int writes = 1; writes <= 2; writes++) { /* a first commit that has begun, that is nearly done */
+        /* a first commit that has begun, that is nearly done */
+        for (int writes = 1; writes <= 2; writes++) {
             kernel.before = stop_after;
             commits_begun = writes;
             (void)commit_letter('p', 300, true);

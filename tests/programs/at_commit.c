@@ -1,10 +1,11 @@
 /*
- * at_commit FILE LOOK COMMAND [ARGUMENT...]: runs COMMAND, which overwrites FILE under the shim, and the bash command
- * LOOK while the first commit is due and cannot begin: COMMAND has written everything by then. Exit status: that of
- * COMMAND, or 1 if LOOK failed or no commit was due.
+ * at_commit FILE LOOK COMMAND [ARGUMENT...]: runs COMMAND, which overwrites FILE under the shim,
+ * and the bash command LOOK while the first commit is due and cannot begin: COMMAND has written
+ * everything by then. Exit status: that of COMMAND, or 1 if LOOK failed or no commit was due.
  *
- * Nothing is asked of COMMAND: the first byte of FILE is locked here, so its commit has to wait, and one that has
- * waited for a while locks the last byte that there is (shim/store/filelock.c), which can be seen. To be run without the shim.
+ * Nothing is asked of COMMAND: the first byte of FILE is locked here, so its commit has to wait,
+ * and one that has waited for a while locks the last byte that there is (shim/store/filelock.c),
+ * which can be seen. To be run without the shim.
  */
 #include <errno.h>
 #include <fcntl.h>

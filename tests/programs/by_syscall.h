@@ -1,6 +1,6 @@
 /*
- * Put before a calls_*.c (see Makefile): its calls are made by syscall(2), and must do the same. What kernels lack that
- * come without the older numbers is left to the C library.
+ * Put before a calls_*.c (see Makefile): its calls are made by syscall(2), and must do the same.
+ * What kernels lack that come without the older numbers is left to the C library.
  */
 #ifndef ATOMSHIM_BY_SYSCALL_H
 #define ATOMSHIM_BY_SYSCALL_H

@@ -1,4 +1,5 @@
-/* Further names of interposed calls, some of one libc only, and opens that open(2) cannot express. */
+/* Further names of interposed calls, some of one libc only, and opens that open(2) cannot
+ * express. */
 #include "expect.h"
 
 #include <dlfcn.h>
@@ -231,7 +232,8 @@ static void test_open_by_handle_at(const char *file)
     EXPECT(close(fd) == 0);
     expect_stored(file, "new");
     EXPECT_ERROR(open_by_handle_at(-1, &of.handle, O_RDONLY), EBADF);
-    directory = open(file, O_RDWR); /* any descriptor of the file system will do, the file's own, too */
+    /* any descriptor of the file system will do, the file's own, too */
+    directory = open(file, O_RDWR);
     fd = open_by_handle_at(directory, &of.handle, O_RDONLY);
     EXPECT(directory >= 0 && fd >= 0 && close(fd) == 0 && close(directory) == 0);
 }
@@ -293,7 +295,8 @@ static void *cancelled(void *call)
     action *act = *(action **)call;
 
     thread_data.step = 1;
-    EXPECT(pthread_cancel(pthread_self()) == 0); /* deferred: acted on at the next cancellation point */
+    /* deferred: acted on at the next cancellation point */
+    EXPECT(pthread_cancel(pthread_self()) == 0);
     thread_data.step = 2;
     act();
     thread_data.step = 3;

@@ -1,6 +1,7 @@
 /*
- * These calls run another program with a managed descriptor: exec*, posix_spawn*, system, popen, sendmsg. Each is tried with a
- * program that loads the shim, and with one that cannot (static_writer): the next reader sees what that wrote.
+ * These calls run another program with a managed descriptor: exec*, posix_spawn*, system, popen,
+ * sendmsg. Each is tried with a program that loads the shim, and with one that cannot
+ * (static_writer): the next reader sees what that wrote.
  */
 #include "expect.h"
 
@@ -30,7 +31,8 @@ static int open_for_child(const char *file)
     return fd;
 }
 
-/* Runs `run` in a child whose descriptor 1 is `file`, opened there or before: the reader sees `expected`. */
+/* Runs `run` in a child whose descriptor 1 is `file`, opened there or before: the reader sees
+ * `expected`. */
 static void in_child(const char *file, void (*run)(bool covered), const char *expected)
 {
     for (int covered = 0; covered < 2; covered++)
@@ -212,8 +214,8 @@ static pid_t read_pid(int fd)
     return process;
 }
 
-/* A daemon outlives everybody that has the shim: what it wrote is content when it ends. The program that opened the file has
- * truncated it, and ended properly. */
+/* A daemon outlives everybody that has the shim: what it wrote is content when it ends. The
+ * program that opened the file has truncated it, and ended properly. */
 static void test_exec_daemon(const char *file)
 {
     int ends[2];
@@ -279,7 +281,8 @@ static void test_exec_often(const char *file)
     }
 }
 
-/* The file is the program's descriptor 2, too, and mapped by the process that the guardian is made from. */
+/* The file is the program's descriptor 2, too, and mapped by the process that the guardian is
+ * made from. */
 static void test_exec_mapped(const char *file)
 {
     pid_t child = fork();
@@ -315,7 +318,8 @@ static void test_exec_cloexec(const char *file)
     expect_content(file, "before exec");
 }
 
-/* A program that cannot adopt a session gets no descriptors of it but the two that the program gave it. */
+/* A program that cannot adopt a session gets no descriptors of it but the two that the program
+ * gave it. */
 static void test_exec_no_more(const char *file)
 {
     char *none[] = {NULL};
@@ -409,7 +413,8 @@ static void test_spawn(const char *file)
     }
 }
 
-/* Spawns what reads from `in`, tells its pid, and ends itself: actions name all numbers that the shim may have descriptors at. */
+/* Spawns what reads from `in`, tells its pid, and ends itself: actions name all numbers that the
+ * shim may have descriptors at. */
 static void spawn_and_end(const char *file, int in, int tell, const char *text, bool covered, bool replace)
 {
     char *cat[] = {"cat", NULL};

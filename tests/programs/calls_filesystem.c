@@ -1,4 +1,5 @@
-/* The calls of interpose/filesystem.c: a managed file lies on its own file system, not in memory. */
+/* The calls of interpose/filesystem.c: a managed file lies on its own file system, not in
+ * memory. */
 #include "expect.h"
 
 #include <linux/falloc.h>

@@ -1,5 +1,5 @@
-/* The calls of interpose/filter.c: a program overwrites a file, gives itself a filter that kills for memfd_create(2), and
- * overwrites the file again. */
+/* The calls of interpose/filter.c: a program overwrites a file, gives itself a filter that kills
+ * for memfd_create(2), and overwrites the file again. */
 #include "expect.h"
 
 #include <linux/filter.h>

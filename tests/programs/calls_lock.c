@@ -1,4 +1,5 @@
-/* The calls of interpose/lock.c: a program's own locks exclude other processes, and do not keep its commit out. */
+/* The calls of interpose/lock.c: a program's own locks exclude other processes, and do not keep
+ * its commit out. */
 #include "expect.h"
 
 #include <sys/file.h>
@@ -10,7 +11,8 @@ static struct flock range(short type, off_t start, off_t length)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
 }
 
-/* In another process: can `path` be locked there? Without the shim it is asked of the same inode. */
+/* In another process: can `path` be locked there? Without the shim it is asked of the same
+ * inode. */
 static bool is_free(const char *path, short type, off_t start, off_t length)
 {
     pid_t child = fork();
@@ -29,7 +31,8 @@ static bool is_free(const char *path, short type, off_t start, off_t length)
     return WEXITSTATUS(status) == 0;
 }
 
-/* Read in another process: closing any descriptor of the file here would drop our POSIX locks, fcntl(2). */
+/* Read in another process: closing any descriptor of the file here would drop our POSIX locks,
+ * fcntl(2). */
 static void expect_content_elsewhere(const char *file, const char *content)
 {
     pid_t child = fork();
@@ -115,7 +118,8 @@ static void test_ofd(const char *file)
     check_fcntl(fcntl, file, F_OFD_SETLK, F_OFD_GETLK);
 }
 
-/* It is a regular file of a disk: no seals; and a lease is not to be had while others have it open. */
+/* It is a regular file of a disk: no seals; and a lease is not to be had while others have it
+ * open. */
 static void test_other_commands(const char *file)
 {
     int one = open(file, O_RDWR);
@@ -179,7 +183,8 @@ static void test_flock(const char *file)
     {
         char bytes[4] = "";
 
-        EXPECT(read(two, bytes, 3) == 3 && strcmp(bytes, "new") == 0); /* though it was opened before */
+        /* though it was opened before */
+        EXPECT(read(two, bytes, 3) == 3 && strcmp(bytes, "new") == 0);
     }
     EXPECT_ERROR(flock(one, LOCK_EX | LOCK_NB), EWOULDBLOCK);
     EXPECT(close(two) == 0);

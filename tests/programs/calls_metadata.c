@@ -29,7 +29,8 @@ static void test_fchmod(const char *file)
 
 enum { WRITE = 1, SYNC = 2, CLEAR = 4 };
 
-/* Sets what a write takes away, behind the first write, and then does what `then` says. Returns the mode at the end. */
+/* Sets what a write takes away, behind the first write, and then does what `then` says. Returns
+ * the mode at the end. */
 static mode_t mode_after(const char *file, mode_t mode, int then)
 {
     int fd = open_new(file);

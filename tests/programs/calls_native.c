@@ -261,7 +261,8 @@ static void test_names(const char *file)
     finish(fd, file, "0123456789");
 }
 
-/* Deleted while it is open: as ever, it lives until the close, and under its other names after it. */
+/* Deleted while it is open: as ever, it lives until the close, and under its other names after
+ * it. */
 static void test_unlink(const char *file)
 {
     const char *other = sibling(file, ".link2");

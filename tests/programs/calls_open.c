@@ -220,8 +220,8 @@ static void check_errors(opener *open_file, const char *file)
         EXPECT(chown(file, OTHER_USER, (gid_t)-1) == 0 && seteuid(OTHER_USER) == 0);
     if (euidaccess(file, F_OK) != 0) /* the folders above are closed to others */
         return;
-    fd = open_file(file, O_WRONLY,
-                   0); /* README.md, Limits: who cannot read a file cannot find its live image */
+    /* libatomshim(7), LIMITS: a user who may not read a file cannot find its live image. */
+    fd = open_file(file, O_WRONLY, 0);
     EXPECT(is_wrapped() ? fd == -1 && errno == EACCES : close(fd) == 0);
     EXPECT(chmod(file, 0444) == 0);
     EXPECT_ERROR(open_file(file, O_WRONLY, 0), EACCES);
@@ -353,7 +353,8 @@ static void test_created_or_not(const char *file)
     EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0 && close(fd) == 0);
 }
 
-/* Without a way to get more numbers an open may fail for want of those that the shim needs: it leaves nothing, either. */
+/* Without a way to get more numbers an open may fail for want of those that the shim needs: it
+ * leaves nothing, either. */
 static void test_no_numbers(const char *file)
 {
     const char *made = sibling(file, ".made");
@@ -376,7 +377,8 @@ static void test_no_numbers(const char *file)
     EXPECT(waitpid(child, &child, 0) > 0 && child == 0);
 }
 
-/* A file whose path is longer than PATH_MAX can be made and written by its name, in a folder that has a shorter one. */
+/* A file whose path is longer than PATH_MAX can be made and written by its name, in a folder that
+ * has a shorter one. */
 static void test_long_path(const char *file)
 {
     static const char folder[] = "a-folder-with-a-name-of-some-length-so-that-not-too-many-are-needed";

@@ -1,4 +1,5 @@
-/* The calls of interpose/paths.c: paths that lead to an open file mean that file, whatever the shim put in its place. */
+/* The calls of interpose/paths.c: paths that lead to an open file mean that file, whatever the
+ * shim put in its place. */
 #include "expect.h"
 
 #include <sys/time.h>
@@ -181,7 +182,8 @@ static void test_linkat(const char *file)
     for (int way = 0; way < PATHS; way++) {
         EXPECT(linkat(AT_FDCWD, path_of(fd, way), AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0);
         EXPECT(status_of(name).st_ino == status_of(file).st_ino && unlink(name) == 0);
-        EXPECT_ERROR(linkat(AT_FDCWD, path_of(fd, way), AT_FDCWD, name, 0), EXDEV); /* the link itself */
+        /* the link itself */
+        EXPECT_ERROR(linkat(AT_FDCWD, path_of(fd, way), AT_FDCWD, name, 0), EXDEV);
     }
     if (geteuid() == 0) {
         EXPECT(linkat(fd, "", AT_FDCWD, name, AT_EMPTY_PATH) == 0);

@@ -1,4 +1,5 @@
-/* rename onto a managed file: its inode stays and gets the content. Without the shim the name gets the other inode. */
+/* rename onto a managed file: its inode stays and gets the content. Without the shim the name
+ * gets the other inode. */
 #include "expect.h"
 
 #include <sys/inotify.h>
@@ -161,7 +162,8 @@ static void test_flags(const char *file)
 
     EXPECT_ERROR(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_NOREPLACE), EEXIST);
     EXPECT_ERROR(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_NOREPLACE | RENAME_EXCHANGE), EINVAL);
-    EXPECT(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_EXCHANGE) == 0); /* the names change hands */
+    /* the names change hands */
+    EXPECT(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_EXCHANGE) == 0);
     expect_content(file, "new");
     expect_content(from, "old");
     EXPECT(renameat2(AT_FDCWD, from, AT_FDCWD, file, RENAME_EXCHANGE) == 0);
@@ -204,7 +206,8 @@ static void test_open_source(const char *file)
     finish(file, "before after stream", &before);
 }
 
-/* The flags of temporary files, which the file that takes its place must not be opened with; several opens; a reader. */
+/* The flags of temporary files, which the file that takes its place must not be opened with;
+ * several opens; a reader. */
 static void test_open_twice(const char *file)
 {
     struct stat before = status_of(file);
@@ -332,9 +335,11 @@ static void test_metadata(const char *file)
     EXPECT(chmod(file, 0640) == 0);
     (void)setxattr(file, "user.note", "kept", 4, 0);
     (void)umask(022);
-    EXPECT(mode_behind(file, 0600) == (is_wrapped() ? 0640 : 0600)); /* as of mkstemp(): nobody's wish */
+    /* as of mkstemp(): nobody's wish */
+    EXPECT(mode_behind(file, 0600) == (is_wrapped() ? 0640 : 0600));
     EXPECT(!is_wrapped() || getxattr(file, "user.note", note, sizeof note) == 4 || errno == ENOTSUP);
-    EXPECT(mode_behind(file, 0644) == (is_wrapped() ? 0640 : 0644)); /* what files get under this umask */
+    /* what files get under this umask */
+    EXPECT(mode_behind(file, 0644) == (is_wrapped() ? 0640 : 0644));
     EXPECT(mode_behind(file, 0755) == 0755);
 }
 
@@ -380,9 +385,9 @@ static void test_dances(const char *file)
 }
 
 /*
- * A further name that this program has given the file is to keep the old content: one that it made when the new file was
- * ready, as perl -i.bak does, and one that it made before, as hg does. A name that was there already, or that an earlier
- * backup left, goes with the file.
+ * A further name that this program has given the file is to keep the old content: one that it
+ * made when the new file was ready, as perl -i.bak does, and one that it made before, as hg does.
+ * A name that was there already, or that an earlier backup left, goes with the file.
  */
 static void test_backup(const char *file)
 {
@@ -413,7 +418,8 @@ static void test_backup(const char *file)
     finish(file, "newer", &before);
 }
 
-/* A program that makes a hard link by another name and renames it wants a hard link: ln -f, cp -a. */
+/* A program that makes a hard link by another name and renames it wants a hard link: ln -f, cp
+ * -a. */
 static void test_linked(const char *file)
 {
     char *from = make_sibling(file, ".new", "new");

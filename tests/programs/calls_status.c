@@ -240,7 +240,8 @@ static void wait_past(const char *file, struct timespec time)
     EXPECT(unlink(name) == 0);
 }
 
-/* The time of the last write is seen at once by the descriptor, and is the file's: neither the open's nor the close's. */
+/* The time of the last write is seen at once by the descriptor, and is the file's: neither the
+ * open's nor the close's. */
 static void check_write_time(const char *file, int flags, const char *text)
 {
     struct stat status;

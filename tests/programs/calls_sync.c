@@ -112,7 +112,8 @@ static void test_munmap(const char *file)
     EXPECT_ERROR(munmap((void *)1, 3), EINVAL);
 }
 
-/* A file without a name on the same file system that is not managed: its folder is the managed one's parent. */
+/* A file without a name on the same file system that is not managed: its folder is the managed
+ * one's parent. */
 static int open_beside(const char *file)
 {
     char name[PATH_MAX];

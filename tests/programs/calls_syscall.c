@@ -53,7 +53,8 @@ static void test_openat2(const char *file)
     EXPECT(fd >= 0 && fstat(fd, &status) == 0 && status.st_size == 3 && close(fd) == 0);
     fd = open_how(file, RESOLVE_NO_MAGICLINKS, sizeof(struct open_how));
     EXPECT(fd >= 0 && close(fd) == 0);
-    EXPECT_ERROR(open_how(file, RESOLVE_BENEATH, sizeof(struct open_how)), EXDEV); /* an absolute path */
+    /* an absolute path */
+    EXPECT_ERROR(open_how(file, RESOLVE_BENEATH, sizeof(struct open_how)), EXDEV);
     EXPECT_ERROR(open_how(file, 0, sizeof(uint64_t)), EINVAL);
     EXPECT_ERROR(syscall(SYS_openat2, AT_FDCWD, file, NULL, sizeof(struct open_how)), EFAULT);
 }

@@ -53,7 +53,8 @@ static int walk_again(const char *path, const struct stat *status, int type, str
     return note(path, status->st_size, type) + (type == FTW_F ? 42 : 0);
 }
 
-/* Its folder, without a slash behind; the file holds 7 bytes from here on, in the managed format under the shim. */
+/* Its folder, without a slash behind; the file holds 7 bytes from here on, in the managed format
+ * under the shim. */
 static char *prepare(const char *file)
 {
     char *folder = strdup(file);

@@ -1,4 +1,5 @@
-// std::ofstream, std::fstream and std::ifstream on a managed file. Usage: cxx_stream out|app|both FILE
+// std::ofstream, std::fstream and std::ifstream on a managed file.
+// Usage: cxx_stream out|app|both FILE
 #include <fstream>
 #include <iostream>
 #include <string>

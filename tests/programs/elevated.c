@@ -1,4 +1,5 @@
-/* A set-user-id program that takes over its rights for good and runs another one: usage: elevated PROGRAM [ARGUMENT]... */
+/* A set-user-id program that takes over its rights for good and runs another one: usage: elevated
+ * PROGRAM [ARGUMENT]... */
 #include <stdio.h>
 #include <unistd.h>
 

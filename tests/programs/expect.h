@@ -1,6 +1,6 @@
 /*
- * All test programs include this. Each is run as PROGRAM CASE FILE, with and without the shim: FILE holds "old",
- * and what is expected is what POSIX says. PROGRAM alone lists its cases.
+ * All test programs include this. Each is run as PROGRAM CASE FILE, with and without the shim:
+ * FILE holds "old", and what is expected is what POSIX says. PROGRAM alone lists its cases.
  */
 #ifndef ATOMSHIM_EXPECT_H
 #define ATOMSHIM_EXPECT_H
@@ -70,7 +70,8 @@ static inline void *read_content(void *file)
     return buffer;
 }
 
-/* The whole content, as another thread finds it: this one sees what it has written itself. To be used at once. */
+/* The whole content, as another thread finds it: this one sees what it has written itself. To be
+ * used at once. */
 static inline char *content_of(const char *file)
 {
     pthread_t thread;
@@ -90,8 +91,8 @@ static inline void expect_content(const char *file, const char *content)
 }
 
 /*
- * The bytes lie in the file now: looked at without an open that the shim sees, which would look after what is left to
- * commit. Only for texts that no earlier image had.
+ * The bytes lie in the file now: looked at without an open that the shim sees, which would look
+ * after what is left to commit. Only for texts that no earlier image had.
  */
 static inline void expect_stored(const char *file, const char *text)
 {
@@ -140,7 +141,8 @@ static inline void expect_exit(pid_t child, int expected)
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
 }
 
-/* The *at calls are tried with a directory and a name: returns the one, to be closed, or AT_FDCWD. */
+/* The *at calls are tried with a directory and a name: returns the one, to be closed, or
+ * AT_FDCWD. */
 static inline int split(const char *path, const char **name)
 {
     const char *slash = path != (const char *)1 ? strrchr(path, '/') : NULL;

@@ -1,6 +1,6 @@
 /*
- * failing FILE SIZE HOW: writes SIZE bytes over FILE and prints how HOW, one of close, fclose, fsync, fdatasync,
- * freopen or truncate, ended: "ok" or the errno's name.
+ * failing FILE SIZE HOW: writes SIZE bytes over FILE and prints how HOW, one of close, fclose,
+ * fsync, fdatasync, freopen or truncate, ended: "ok" or the errno's name.
  */
 #include "expect.h"
 

@@ -1,6 +1,6 @@
 /*
- * Put before a test program that is built against an older C library than this machine's, or musl (see Makefile): what that
- * lacks is made of what it has.
+ * Put before a test program that is built against an older C library than this machine's, or musl
+ * (see Makefile): what that lacks is made of what it has.
  */
 #ifndef ATOMSHIM_OLDER_H
 #define ATOMSHIM_OLDER_H

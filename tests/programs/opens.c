@@ -1,4 +1,5 @@
-/* opens WAY TURNS FOLDER: opens and closes a file in FOLDER, an existing one or each time a new one. For those who count system calls. */
+/* opens WAY TURNS FOLDER: opens and closes a file in FOLDER, an existing one or each time a new
+ * one. For those who count system calls. */
 #include "expect.h"
 
 #include <stdio.h>

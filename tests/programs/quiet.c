@@ -1,7 +1,8 @@
 /*
- * quiet prctl|seccomp|errno FILE...: gives itself a seccomp filter that allows what is needed to read and to write files,
- * and kills for every other call, or with errno lets every other call fail. Then, for each FILE, "NAME" is read to stdout,
- * ">NAME" written, and "NAME>TARGET" renamed. What fails is told by its errno.
+ * quiet prctl|seccomp|errno FILE...: gives itself a seccomp filter that allows what is needed to
+ * read and to write files, and kills for every other call, or with errno lets every other call
+ * fail. Then, for each FILE, "NAME" is read to stdout, ">NAME" written, and "NAME>TARGET"
+ * renamed. What fails is told by its errno.
  */
 #include "expect.h"
 

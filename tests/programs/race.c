@@ -1,7 +1,8 @@
 /*
- * race FILE WRITERS READERS READS: writers overwrite FILE with images of 1 B to 1 MiB, readers read it READS times
- * in all. Each image tells what it must be, so a read that mixes two is found; and no reader goes back in time.
- * The readers' last word: "READS reads of N images, N bad".
+ * race FILE WRITERS READERS READS: writers overwrite FILE with images of 1 B to 1 MiB, readers
+ * read it READS times in all. Each image tells what it must be, so a read that mixes two is
+ * found; and no reader goes back in time. The readers' last word: "READS reads of N images, N
+ * bad".
  */
 #include "expect.h"
 
@@ -21,7 +22,8 @@ static uint64_t next_random(uint64_t *state)
     return *state >> 16;
 }
 
-/* The image of a writer, a sequence number and a size; small ones have room for nothing but their size. */
+/* The image of a writer, a sequence number and a size; small ones have room for nothing but their
+ * size. */
 static void make_image(char *bytes, size_t size, int writer, long sequence)
 {
     uint64_t state = (uint64_t)writer * 1000003 + (uint64_t)sequence;

@@ -1,7 +1,8 @@
 /*
- * Writes through a file that only the kernel has open: ring FILE exit|unregister|stay. Opens FILE, registers it with an io_uring,
- * closes it, and writes to it through the ring; then ends, or lets go of it first and tells on descriptor 1, and ends when
- * descriptor 0 does. Exit status 77: there is no io_uring.
+ * Writes through a file that only the kernel has open: ring FILE exit|unregister|stay. Opens
+ * FILE, registers it with an io_uring, closes it, and writes to it through the ring; then ends,
+ * or lets go of it first and tells on descriptor 1, and ends when descriptor 0 does. Exit status
+ * 77: there is no io_uring.
  */
 #include <fcntl.h>
 #include <linux/io_uring.h>

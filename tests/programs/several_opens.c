@@ -68,7 +68,8 @@ static void append_by_fcntl64(int fd)
     EXPECT(fcntl64(fd, F_SETFL, O_APPEND) == 0);
 }
 
-/* The libc sets the flag by a call of its own. The stream is left alone: it has nothing to write. */
+/* The libc sets the flag by a call of its own. The stream is left alone: it has nothing to
+ * write. */
 static void append_by_fdopen(int fd)
 {
     EXPECT(fdopen(fd, "a") != NULL);
@@ -119,7 +120,8 @@ static void *read_in_thread(void *file)
     return NULL;
 }
 
-/* The thread that writes sees it by name; another thread and another process see the last commit. */
+/* The thread that writes sees it by name; another thread and another process see the last
+ * commit. */
 static void test_own_writes(const char *file)
 {
     pthread_t thread;

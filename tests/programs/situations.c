@@ -68,7 +68,8 @@ static void test_fork_last(const char *file)
         EXPECT(read(go[0], &byte, 1) == 1);
         write_text(fd, "by the child");
         EXPECT(close(fd) == 0);
-        EXPECT(raw_file_holds(file, "by the child")); /* it has committed itself, not left it to its parent */
+        /* it has committed itself, not left it to its parent */
+        EXPECT(raw_file_holds(file, "by the child"));
         EXPECT(write(done[1], "", 1) == 1);
         EXPECT(read(go[0], &byte, 1) == 1);
         _exit(0);
@@ -82,7 +83,8 @@ static void test_fork_last(const char *file)
     expect_exit(child, 0);
 }
 
-/* The child commits, the parent goes on as another program: nothing of the session comes along, no lock either. */
+/* The child commits, the parent goes on as another program: nothing of the session comes along,
+ * no lock either. */
 static void test_fork_last_exec(const char *file)
 {
     int fd = open(file, O_WRONLY | O_TRUNC);
@@ -351,8 +353,8 @@ static void handler(int signal)
     errno = error;
 }
 
-/* One signal, some time into what comes next. One at a time: where a commit takes longer than the interval of a
- * periodic timer, the program would do nothing but handle signals. */
+/* One signal, some time into what comes next. One at a time: where a commit takes longer than the
+ * interval of a periodic timer, the program would do nothing but handle signals. */
 static void interrupt_soon(int turn)
 {
     struct itimerval once = {{0, 0}, {0, 1 + turn * 37 % 500}};
@@ -469,7 +471,8 @@ static void test_append(const char *file)
     EXPECT(strlen(content_of(file)) == 11 + 100);
 }
 
-/* A user that the kernel gives no lease on what another one opened: each process commits at its own last close. */
+/* A user that the kernel gives no lease on what another one opened: each process commits at its
+ * own last close. */
 static void change_user(const char *file)
 {
     int fd = open(file, O_WRONLY | O_TRUNC);

@@ -1,4 +1,5 @@
-/* How much stack the calls take: handlers on an alternate stack and threads of 8 KiB make them, too. */
+/* How much stack the calls take: handlers on an alternate stack and threads of 8 KiB make them,
+ * too. */
 #include "expect.h"
 
 #include <sys/file.h>

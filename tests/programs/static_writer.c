@@ -1,9 +1,11 @@
 /*
- * A program that cannot load the shim: linked statically (see Makefile). static_writer FD COMMAND ARGUMENT...
+ * A program that cannot load the shim: linked statically (see Makefile).
+ * static_writer FD COMMAND ARGUMENT...
  *   write TEXT        writes it and ends
  *   die TEXT          writes it and kills itself
  *   wait-write TEXT   waits for the end of file on descriptor 0 first
- *   daemon TEXT       a grandchild tells its pid on descriptor 9 and does wait-write, this process ends at once
+ *   daemon TEXT       a grandchild tells its pid on descriptor 9 and does wait-write; this process
+ *                     ends at once
  */
 #include <signal.h>
 #include <stdlib.h>

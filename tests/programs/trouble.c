@@ -1,4 +1,5 @@
-/* These situations once lost or mixed up content: full tables, handlers that leave, threads that fork, numbers that move at exec. */
+/* These situations once lost or mixed up content: full tables, handlers that leave, threads that
+ * fork, numbers that move at exec. */
 #include "expect.h"
 
 #include <pthread.h>
@@ -295,7 +296,8 @@ static void test_exec_high_numbers(const char *file)
     }
 }
 
-/* Two sessions on one file go through an exec: each one's idea of what it began with stays its own. */
+/* Two sessions on one file go through an exec: each one's idea of what it began with stays its
+ * own. */
 static void test_exec_two_appenders(const char *file)
 {
     pid_t child = fork();

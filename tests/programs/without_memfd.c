@@ -1,7 +1,8 @@
 /*
- * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for memfd_create(): `kill` ends the process
- * that calls it, or prctl(); `errno` refuses it; `other` refuses another call. `self FILE`: sets up one that kills, and forbids new processes, in this process, then
- * overwrites FILE.
+ * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
+ * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
+ * refuses another call. `self FILE`: sets up one that kills, and forbids new processes, in this
+ * process, then overwrites FILE.
  */
 #include <errno.h>
 #include <fcntl.h>

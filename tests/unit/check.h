@@ -1,4 +1,5 @@
-/* All unit tests include this: a failing check names its line and what it found, and the test goes on. */
+/* All unit tests include this: a failing check names its line and what it found, and the test
+ * goes on. */
 #ifndef ATOMSHIM_CHECK_H
 #define ATOMSHIM_CHECK_H
 

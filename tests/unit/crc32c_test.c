@@ -1,4 +1,5 @@
-/* crc32c.h: the values of RFC 3720 (appendix B.4), and the CPU's instruction against the portable code. */
+/* crc32c.h: the values of RFC 3720 (appendix B.4), and the CPU's instruction against the portable
+ * code. */
 #include "check.h"
 
 #include "format/crc32c.h"
@@ -59,7 +60,8 @@ static void test_against_each_other(void)
     free(bytes);
 }
 
-/* Records of one size, each ending in its own CRC-32C, have the same one as a whole; their checksums differ. */
+/* Records of one size, each ending in its own CRC-32C, have the same one as a whole; their
+ * checksums differ. */
 static void test_mixed(void)
 {
     enum { LARGE = 20000, RECORD = 100 };

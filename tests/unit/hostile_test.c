@@ -1,7 +1,7 @@
 /*
- * Files that no commit of ours left, by name: each is plain content, one valid image, or EIO, whatever its numbers
- * say; a reader asks for no more bytes than the file has; and a commit succeeds or leaves every byte alone (I5).
- * tests/fuzz/reader.c looks for more of them.
+ * Files that no commit of ours left, by name: each is plain content, one valid image, or EIO,
+ * whatever its numbers say; a reader asks for no more bytes than the file has; and a commit
+ * succeeds or leaves every byte alone (I5). tests/fuzz/reader.c looks for more of them.
  */
 #include "check.h"
 
@@ -337,7 +337,8 @@ static void test_vanishing_footer(void)
     (void)close(fd);
 }
 
-/* I5: a limit inside the header, at which the kernel would cut it. SIGXFSZ is ignored, as session_commit.c holds it. */
+/* I5: a limit inside the header, at which the kernel would cut it. SIGXFSZ is ignored, as
+ * session_commit.c holds it. */
 static void test_size_limits(void)
 {
     static const char text[] = "new";

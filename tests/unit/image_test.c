@@ -1,4 +1,5 @@
-/* image.h: what is written is what is read, byte for byte, and nothing else is taken for a header. */
+/* image.h: what is written is what is read, byte for byte, and nothing else is taken for a
+ * header. */
 #include "check.h"
 
 #include "format/crc32c.h"
@@ -60,7 +61,8 @@ static void test_round_trip(void)
     }
 }
 
-/* The mark may change, which the header's CRC does not cover: then it says that nothing is sure, or that somebody else did. */
+/* The mark may change, which the header's CRC does not cover: then it says that nothing is sure,
+ * or that somebody else did. */
 static void check_mark(const char *bytes, char mark)
 {
     struct image_header header;
@@ -70,7 +72,8 @@ static void check_mark(const char *bytes, char mark)
     CHECK(header.bad_mark == (mark != '+' && mark != '=' && mark != '-'));
 }
 
-/* Every byte changed to every other: no valid header but for the mark, and none that could be a plain file's text. */
+/* Every byte changed to every other: no valid header but for the mark, and none that could be a
+ * plain file's text. */
 static void test_every_flip(void)
 {
     char bytes[IMAGE_HEADER_SIZE];

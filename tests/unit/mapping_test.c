@@ -156,7 +156,8 @@ static void test_other_process(void)
     CHECK_EQUAL(close(memory), 0);
 }
 
-/* More than one read of the file: the kernel gives a page at a time. Every second page has another protection. */
+/* More than one read of the file: the kernel gives a page at a time. Every second page has
+ * another protection. */
 static void test_many(void)
 {
     enum { PAGES = 500 };

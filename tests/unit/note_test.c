@@ -1,6 +1,6 @@
 /*
- * The note of a first commit: it cuts off what a power cut left behind the plain bytes, and never what anybody wrote (I2,
- * I5).
+ * The note of a first commit: it cuts off what a power cut left behind the plain bytes, and never
+ * what anybody wrote (I2, I5).
  */
 #include "store_files.h"
 
@@ -54,7 +54,8 @@ static int remove_note(int fd, const char *name)
     return attribute.error;
 }
 
-/* The plain bytes of a file that a power cut has left with a footer's size, but without the footer. */
+/* The plain bytes of a file that a power cut has left with a footer's size, but without the
+ * footer. */
 static struct bytes plain;
 static int file;
 
@@ -145,7 +146,8 @@ static void test_rewritten(void)
     }
 }
 
-/* xfs may leave zeros up to the end of the block in which the plain bytes end: any size up to the note's own counts. */
+/* xfs may leave zeros up to the end of the block in which the plain bytes end: any size up to the
+ * note's own counts. */
 static void test_sizes_between(void)
 {
     static struct bytes raw;
@@ -193,7 +195,8 @@ static void test_other_notes(void)
     CHECK(reads(CUT_SIZE));
 }
 
-/* A copy of a file carries its note along, which says nothing of the copy. One of an older version names no file. */
+/* A copy of a file carries its note along, which says nothing of the copy. One of an older
+ * version names no file. */
 static void test_identity(void)
 {
     static const char old[] = "0000000000000005000 0000000000000036992 ";
@@ -246,7 +249,8 @@ static void test_failing_calls(void)
     }
 }
 
-/* I6: one is set and removed once in a file's life, and only the rarest of files is asked for one. */
+/* I6: one is set and removed once in a file's life, and only the rarest of files is asked for
+ * one. */
 static void test_calls(void)
 {
     cut_off(PLAIN_SIZE);

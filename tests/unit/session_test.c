@@ -1,6 +1,7 @@
 /*
- * session.h without interposition, from many threads: sessions that begin, are looked for, and end at once, on
- * files of their own and on one file. Raw calls, as the shim's own are: scripts/sanitize has TSan watch.
+ * session.h without interposition, from many threads: sessions that begin, are looked for, and
+ * end at once, on files of their own and on one file. Raw calls, as the shim's own are:
+ * scripts/sanitize has TSan watch.
  */
 #include "check.h"
 
@@ -148,7 +149,8 @@ static void test_sync(void)
     CHECK(!session_any());
 }
 
-/* Two contents of one size and one checksum are two contents, here where it is believed that nothing has changed. */
+/* Two contents of one size and one checksum are two contents, here where it is believed that
+ * nothing has changed. */
 static void test_equal_checksums(void)
 {
     static const char one[] = "limit=100 tries\n";

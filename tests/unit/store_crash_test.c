@@ -1,15 +1,15 @@
 /*
- * Replays every prefix of a commit's writes, each cut at every 512-byte sector, as a kill leaves them in the
- * page cache, and subsets of what was not flushed, as a power cut leaves them on the disk; with payloads that look like
- * files of ours, too. While recording, I1 is checked on each write. At the end the same machinery must find violations
- * where there are some.
+ * Replays every prefix of a commit's writes, each cut at every 512-byte sector, as a kill leaves
+ * them in the page cache, and subsets of what was not flushed, as a power cut leaves them on the
+ * disk; with payloads that look like files of ours, too. While recording, I1 is checked on each
+ * write. At the end the same machinery must find violations where there are some.
  */
 #include "store_disk.h"
 
 /* ---- kills: prefixes of the page cache ---- */
 
-/* `from`: the first operation of the commit that may be killed; the ones before have happened. `old`: the
- * contents that may be read until it is reported. */
+/* `from`: the first operation of the commit that may be killed; the ones before have happened.
+ * `old`: the contents that may be read until it is reported. */
 static void replay_kills(const struct bytes *base, int from, unsigned old)
 {
     struct bytes *state = new_bytes();
@@ -41,7 +41,8 @@ static void replay_kills(const struct bytes *base, int from, unsigned old)
 
 /* ---- I1 on each write ---- */
 
-/* `before`: the file when the commit began. An image that is not known to be on disk is written over itself. */
+/* `before`: the file when the commit began. An image that is not known to be on disk is written
+ * over itself. */
 static bool writes_the_same(const struct operation *operation, const struct bytes *before)
 {
     return operation->offset + operation->size <= before->size &&
@@ -103,7 +104,8 @@ static void one_commit(const struct scenario *scenario, bool sync)
     tear_down();
 }
 
-/* Cuts the record off at operation `from`, of which `cut` bytes are left, and brings the work file there. */
+/* Cuts the record off at operation `from`, of which `cut` bytes are left, and brings the work
+ * file there. */
 static void die_at(int from, uint64_t cut, const struct bytes *base, struct bytes *cache)
 {
     while (record.count > from + (cut != 0))
@@ -117,8 +119,8 @@ static void die_at(int from, uint64_t cut, const struct bytes *base, struct byte
 }
 
 /*
- * A commit whose writer died before its `dead_at`th flush, then one by the next writer. `mark`: a control,
- * the dead writer marks its image as flushed.
+ * A commit whose writer died before its `dead_at`th flush, then one by the next writer. `mark`: a
+ * control, the dead writer marks its image as flushed.
  */
 static void commit_after_a_dead_one(const struct scenario *scenario, int dead_at, bool mark)
 {
@@ -155,8 +157,8 @@ static void commit_after_a_dead_one(const struct scenario *scenario, int dead_at
     tear_down();
 }
 
-/* A large first commit that died in the middle of its image, then a smaller one, which may come to lie over the place of
- * the first: neither the remains nor parts of a payload are ever read. */
+/* A large first commit that died in the middle of its image, then a smaller one, which may come
+ * to lie over the place of the first: neither the remains nor parts of a payload are ever read. */
 static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t next)
 {
     struct bytes *base = new_bytes();
@@ -183,7 +185,8 @@ static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t ne
     free(cache);
 }
 
-/* A power cut left of a first commit its note and the size that its footer makes, then the next commit. */
+/* A power cut left of a first commit its note and the size that its footer makes, then the next
+ * commit. */
 static void commit_after_a_cut(const struct scenario *scenario)
 {
     struct bytes *base = new_bytes();
@@ -255,7 +258,8 @@ static void controls(void)
     CHECK(result.violations > 0);
 }
 
-/* What commits to the plain format leave, by the same disk: the old or the new content, never a mixture. */
+/* What commits to the plain format leave, by the same disk: the old or the new content, never a
+ * mixture. */
 static void plain_format(void)
 {
     contents.format = PLAIN;

@@ -1,14 +1,17 @@
 /*
- * A recorder of what commits do to a file, a disk that may lose power or fail, and a judge of the states that this leads
- * to: in each a reader must find an image that it may find (I2, I4, I5), and the next commit must work.
+ * A recorder of what commits do to a file, a disk that may lose power or fail, and a judge of the
+ * states that this leads to: in each a reader must find an image that it may find (I2, I4, I5),
+ * and the next commit must work.
  *
- * The disk: a power cut keeps, of what was written since the last flush, any subset of the sectors, each in any version
- * that it had, and any size that the file had; but no size without the data that extended the file to it, unless a note
- * tells of that size (store.h, ASSUMED). Sizes and notes come in the order in which they were made. A flush (fdatasync) makes the
- * last size durable, with the note that came with it or any later one; a sync (fsync) the last note, too. A cut zeroes the rest
- * of its block, perhaps before the size is on disk. A flush that fails has written any subset of them, too; the kernel tells it once and calls the pages clean.
- * So what they hold stays uncertain, whatever is flushed later, until they are written and flushed again. The kernel may
- * also drop such a page and read it back from the disk.
+ * The disk: a power cut keeps, of what was written since the last flush, any subset of the
+ * sectors, each in any version that it had, and any size that the file had; but no size without
+ * the data that extended the file to it, unless a note tells of that size (store.h, ASSUMED).
+ * Sizes and notes come in the order in which they were made. A flush (fdatasync) makes the last
+ * size durable, with the note that came with it or any later one; a sync (fsync) the last note,
+ * too. A cut zeroes the rest of its block, perhaps before the size is on disk. A flush that fails
+ * has written any subset of them, too; the kernel tells it once and calls the pages clean. So
+ * what they hold stays uncertain, whatever is flushed later, until they are written and flushed
+ * again. The kernel may also drop such a page and read it back from the disk.
  */
 #ifndef ATOMSHIM_STORE_DISK_H
 #define ATOMSHIM_STORE_DISK_H
@@ -303,7 +306,8 @@ static inline int add_content(unsigned seed, uint64_t size)
     return contents.count++;
 }
 
-/* A plain file that began with a header, or ended with a footer, would be none: that is how a file of ours is known. */
+/* A plain file that began with a header, or ended with a footer, would be none: that is how a
+ * file of ours is known. */
 static inline int add_plain(uint64_t size)
 {
     struct bytes *letters = make_content(LETTERS, 1, size);
@@ -397,7 +401,8 @@ static inline void violation(const char *what, const char *state, int operation,
     check_failed(__FILE__, __LINE__, what, operation, (long long)where);
 }
 
-/* The contents that a reader finds in the work file: one, or several that are equal. 0: none of them. */
+/* The contents that a reader finds in the work file: one, or several that are equal. 0: none of
+ * them. */
 static inline unsigned read_state(void)
 {
     static struct bytes found;
@@ -476,7 +481,8 @@ struct version {
     char data[SECTOR];
     int sector;
     bool extends; /* the write made the file longer */
-    int since; /* where it made the file longer, its blocks are new: none of the sizes before leads to them */
+    /* where it made the file longer, its blocks are new: none of the sizes before leads to them */
+    int since;
     int cut_by; /* the first size that is that of a later truncation; 0: none */
 };
 
@@ -524,7 +530,8 @@ static inline bool same_note(const struct note *a, const struct note *b)
     return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
 }
 
-/* The last size is on disk, with the note that came with it, or one since; with `notes` the last of them. */
+/* The last size is on disk, with the note that came with it, or one since; with `notes` the last
+ * of them. */
 static inline void power_flush_sizes(bool notes)
 {
     int first;
@@ -729,7 +736,8 @@ static inline void cut_power_here(unsigned allowed, int operation)
     }
 }
 
-/* Cuts the power after each operation from `from` on. `allowed`: until the first report, also after a power cut. */
+/* Cuts the power after each operation from `from` on. `allowed`: until the first report, also
+ * after a power cut. */
 static inline void replay_power_cuts(const struct bytes *base, int from, unsigned allowed)
 {
     power_start(base);

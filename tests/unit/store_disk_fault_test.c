@@ -1,9 +1,10 @@
 /*
- * A disk that fails, a writer that is killed and a power cut, together: a commit of which calls fail (above all its
- * flush, after which the kernel calls pages clean that are not on disk), then one that may be killed at any of its
- * calls, then one of which a call may fail again; and the power is cut after any call. What is found is an image that was
- * reported as committed last, or a later one; and none of a commit that failed, unless the disk failed again on the way
- * back (I4, I5). Every commit that no call of fails succeeds.
+ * A disk that fails, a writer that is killed and a power cut, together: a commit of which calls
+ * fail (above all its flush, after which the kernel calls pages clean that are not on disk), then
+ * one that may be killed at any of its calls, then one of which a call may fail again; and the
+ * power is cut after any call. What is found is an image that was reported as committed last, or
+ * a later one; and none of a commit that failed, unless the disk failed again on the way back
+ * (I4, I5). Every commit that no call of fails succeeds.
  */
 #include "store_disk.h"
 
@@ -20,7 +21,8 @@ static int thinning = 12;
 static long commits;
 
 /*
- * One commit. `allowed`: what may be read before it. Returns what may be read after it, and reports that.
+ * One commit. `allowed`: what may be read before it. Returns what may be read after it, and
+ * reports that.
  */
 static unsigned commit_and_report(int content, unsigned allowed)
 {
@@ -93,7 +95,8 @@ static bool explore(const struct scenario *scenario, struct fate fate)
     return there;
 }
 
-/* Every call of the first commit fails, alone and with all that follow; every call of the second is its last. */
+/* Every call of the first commit fails, alone and with all that follow; every call of the second
+ * is its last. */
 static void explore_all(const struct scenario *scenario)
 {
     struct fate fate = {.fail_at = 1};

@@ -1,6 +1,7 @@
 /*
- * Every system call of a commit, its lock's included, fails, is cut short, is interrupted, or is the last one of a
- * process that is killed: from every state that a commit may start from, in both formats.
+ * Every system call of a commit, its lock's included, fails, is cut short, is interrupted, or is
+ * the last one of a process that is killed: from every state that a commit may start from, in
+ * both formats.
  */
 #include "store_faults.h"
 
@@ -246,19 +247,22 @@ static void check_next_commit(const char *what, int at, bool sync, int before)
 
 /* ---- faults ---- */
 
-/* I5: what failed is not seen; a commit that says 0 is the content (a mark or a cut may fail silently). */
+/* I5: what failed is not seen; a commit that says 0 is the content (a mark or a cut may fail
+ * silently). */
 static void check_fault_of_sized(int result, bool once)
 {
     if (result == 0) {
         CHECK(holds_bytes(from.next));
         return;
     }
-    CHECK(holds_bytes(from.old) || (!once && holds_bytes(from.next))); /* nothing can be undone any more */
+    /* nothing can be undone any more */
+    CHECK(holds_bytes(from.old) || (!once && holds_bytes(from.next)));
     if (once && !from.cut_to_plain && fault.hit != FTRUNCATE)
         CHECK_EQUAL(size_of(work_file), from.file->size);
 }
 
-/* I5: the same; but of an old content that is too large to be kept the new one is left, complete. */
+/* I5: the same; but of an old content that is too large to be kept the new one is left,
+ * complete. */
 static void check_fault_of_plain(int result, bool once)
 {
     bool fits = from.old->size < NOTE_MAX - 200 && from.next->size < NOTE_MAX - 200;
@@ -354,7 +358,8 @@ static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
     if (!commit_in_child(kind, only, at, from.next, sync))
         return false;
 
-    /* the lock ends with the last process that is at it: the child that writes a plain file outlives its parent */
+    /* the lock ends with the last process that is at it: the child that writes a plain file
+     * outlives its parent */
     CHECK_EQUAL(filelock_acquire(&lock, work_file, F_WRLCK, patient.timeout), 0);
     filelock_release(&lock);
     if (told->returned) { /* I4 */
@@ -428,7 +433,8 @@ static void stranger_empties(int fd)
     CHECK_EQUAL(ftruncate(fd, 0), 0);
 }
 
-/* It and the commit are two writers: the file is what one of them wrote, whole. False if the commit is over before. */
+/* It and the commit are two writers: the file is what one of them wrote, whole. False if the
+ * commit is over before. */
 static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
 {
     int before = check_failures;

@@ -1,4 +1,5 @@
-/* The table of the store's system calls with a counter, and a fault or a kill at the Nth of them. */
+/* The table of the store's system calls with a counter, and a fault or a kill at the Nth of
+ * them. */
 #ifndef ATOMSHIM_STORE_FAULTS_H
 #define ATOMSHIM_STORE_FAULTS_H
 

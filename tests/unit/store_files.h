@@ -1,4 +1,5 @@
-/* What the tests of the store share: files and what is in them, and the states that a commit may start from. */
+/* What the tests of the store share: files and what is in them, and the states that a commit may
+ * start from. */
 #ifndef ATOMSHIM_STORE_FILES_H
 #define ATOMSHIM_STORE_FILES_H
 
@@ -138,9 +139,10 @@ static inline bool same_bytes(const struct bytes *a, const struct bytes *b)
 }
 
 /*
- * What payloads consist of. All but letters look like parts of a file of ours, complete, flushed and of a generation
- * beyond any real one, wherever in the payload a place may come to lie; a reader must never take them for what they
- * look like. Records differ in their second half only, and not in their CRC-32C as a whole.
+ * What payloads consist of. All but letters look like parts of a file of ours, complete, flushed
+ * and of a generation beyond any real one, wherever in the payload a place may come to lie; a
+ * reader must never take them for what they look like. Records differ in their second half only,
+ * and not in their CRC-32C as a whole.
  */
 enum filling { LETTERS, TWIN_HEADERS, HEAD_HEADERS, FOOTERS, WHOLE_FILE, RECORDS, FILLINGS };
 
@@ -186,7 +188,8 @@ static inline struct bytes *make_content(enum filling filling, unsigned seed, ui
 
 /* ---- where a commit may start ---- */
 
-/* A file that has seen these contents, one commit each; the first is a plain file unless its size is 0. */
+/* A file that has seen these contents, one commit each; the first is a plain file unless its size
+ * is 0. */
 struct scenario {
     const char *name;
     uint64_t plain;

@@ -1,4 +1,5 @@
-/* The store on real files, without interposition: commits, hostile files, locks, readers that are lapped. */
+/* The store on real files, without interposition: commits, hostile files, locks, readers that are
+ * lapped. */
 #include "store_faults.h"
 
 #include "store/filelock.h"
@@ -37,7 +38,8 @@ static void test_contents(void)
     (void)close(fd);
 }
 
-/* The content is what was committed, though that is a managed file as it lies on the disk: another one, or the same. */
+/* The content is what was committed, though that is a managed file as it lies on the disk:
+ * another one, or the same. */
 static void test_file_in_file(void)
 {
     static const char *const texts[] = {"inner", "inner, once more", "in"};
@@ -144,7 +146,8 @@ static void put_header(int fd, uint64_t offset, const struct image_header *heade
     CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, (off_t)offset), sizeof bytes);
 }
 
-/* Files that no commit of ours left: an error or plain content, never more bytes than the file has. */
+/* Files that no commit of ours left: an error or plain content, never more bytes than the file
+ * has. */
 static void test_hostile_files(void)
 {
     static const struct image_header headers[] = {
@@ -196,7 +199,8 @@ static void test_torn_twin(void)
     (void)close(fd);
 }
 
-/* What a damage of one byte, or a cut, must be told as: by an error, by the flags, or not at all where nothing was lost. */
+/* What a damage of one byte, or a cut, must be told as: by an error, by the flags, or not at all
+ * where nothing was lost. */
 static bool is_told(int fd, unsigned generation)
 {
     struct store_image image;
@@ -221,7 +225,8 @@ static int committed(int commits, bool sync, struct bytes *raw)
     return fd;
 }
 
-/* I2: damage to any byte of the live image or a cut is told, wherever the image lies; an older one is never good news. */
+/* I2: damage to any byte of the live image or a cut is told, wherever the image lies; an older
+ * one is never good news. */
 static void test_damage_is_told(void)
 {
     static struct bytes raw;
@@ -252,7 +257,8 @@ static void test_damage_is_told(void)
         }
 }
 
-/* All of the header at 0 overwritten: the footer of the first commit does not make the file what it was then. */
+/* All of the header at 0 overwritten: the footer of the first commit does not make the file what
+ * it was then. */
 static void test_overwritten_header(void)
 {
     static struct bytes raw;
@@ -287,7 +293,8 @@ static void test_older_damaged(void)
     }
 }
 
-/* A file is known by its status alone after an append or a cut, and costs a bounded number of bytes to be looked at. */
+/* A file is known by its status alone after an append or a cut, and costs a bounded number of
+ * bytes to be looked at. */
 static void test_recognition(void)
 {
     static struct bytes raw;
@@ -386,7 +393,8 @@ static void test_size_is_bounded(void)
 
 enum { SKIPPED = 77 };
 
-/* More than one pwritev may carry, and more than fits into 32 bits. A run of its own: it takes long, and much disk. */
+/* More than one pwritev may carry, and more than fits into 32 bits. A run of its own: it takes
+ * long, and much disk. */
 static int test_huge(void)
 {
     struct statvfs disk;
@@ -417,7 +425,8 @@ static int test_huge(void)
     return check_result();
 }
 
-/* A process that holds the lock: readers go on, a writer meets its deadline, and the lock's end ends it. */
+/* A process that holds the lock: readers go on, a writer meets its deadline, and the lock's end
+ * ends it. */
 static void test_lock(void)
 {
     char name[] = "store_test.XXXXXX";
@@ -452,7 +461,8 @@ static void test_lock(void)
     (void)close(fd);
 }
 
-/* A process that locks the file again as soon as it has given it back does not keep the others out for ever. */
+/* A process that locks the file again as soon as it has given it back does not keep the others
+ * out for ever. */
 static void test_lock_turns(void)
 {
     char name[] = "store_test.XXXXXX";
@@ -528,7 +538,8 @@ static int commit_plain_text(int fd, const char *text)
     return store_commit_plain(fd, &payload, true);
 }
 
-/* The letter, then headers of twins, wherever a place may come to lie: a reader that takes one finds an empty image. */
+/* The letter, then headers of twins, wherever a place may come to lie: a reader that takes one
+ * finds an empty image. */
 static int commit_letter(int fd, char letter, size_t size)
 {
     char *bytes = malloc(size + 1);
@@ -576,7 +587,8 @@ static ssize_t always_lapped(int fd, void *buffer, size_t size, uint64_t offset)
     return sys_pread(fd, buffer, size, offset);
 }
 
-/* I2: a reader that would be lapped for ever waits for the lock, and gets the last of the images. */
+/* I2: a reader that would be lapped for ever waits for the lock, and gets the last of the
+ * images. */
 static void test_lapped_for_ever(void)
 {
     char name[] = "store_test.XXXXXX";
@@ -600,8 +612,8 @@ static void test_lapped_for_ever(void)
     (void)close(always.other);
 }
 
-/* I2: a reader that is lapped finds what was live when it began, or something newer; never an older image that
- * is still complete in its place. */
+/* I2: a reader that is lapped finds what was live when it began, or something newer; never an
+ * older image that is still complete in its place. */
 static void test_lapped_reader(void)
 {
     static const size_t sizes[][3] = {/* older, live, then committed by those who lap */
@@ -638,7 +650,8 @@ static void test_lapped_reader(void)
     (void)close(target);
 }
 
-/* A plain file whose size changes while it is read is read again: the old or the new content, no part of it. */
+/* A plain file whose size changes while it is read is read again: the old or the new content, no
+ * part of it. */
 static void test_lapped_reader_of_plain(void)
 {
     static const char *const texts[][2] = {
