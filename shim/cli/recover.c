@@ -5,6 +5,7 @@
 #include "config/pattern.h"
 #include "config/resolve.h"
 #include "store/filelock.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,11 +40,12 @@ static struct {
 } walk;
 
 /* Mends the file of `fd`, which has a commit that died. Returns an exit status. */
-static int mend(const char *name, int fd)
+static int mend(const char *name, int fd, const struct store_image *old)
 {
     struct store_image image;
     struct filelock lock;
-    int error = filelock_acquire(&lock, fd, F_WRLCK, walk.timeout);
+    /* a journal that was left can wait */
+    int error = filelock_acquire(&lock, fd, F_WRLCK, old->unsettled ? walk.timeout : 0);
 
     if (error == 0) {
         error = store_recover(fd, walk.sync);
@@ -51,6 +53,8 @@ static int mend(const char *name, int fd)
             error = store_load(fd, -1, (struct store_wait){.locked = true}, &image);
         filelock_release(&lock);
     }
+    if (error != 0 && !old->unsettled)
+        return CLI_GOOD;
     if (error != 0) {
         cli_complain("%s: %s", name, error == -ETIMEDOUT ? "writers keep it locked" : strerror(-error));
         return CLI_BAD;
@@ -59,7 +63,7 @@ static int mend(const char *name, int fd)
         cli_complain("%s: torn: a commit that nothing protected was cut short; write the file anew", name);
         return CLI_BAD;
     }
-    if (!image.unsettled)
+    if (old->unsettled && !image.unsettled)
         cli_complain("%s: recovered, generation %llu, %llu bytes", name, (unsigned long long)image.generation,
                      (unsigned long long)image.size);
     return CLI_GOOD;
@@ -75,12 +79,13 @@ static int recover(const char *name)
 
     if (fd < 0)
         return CLI_GOOD; /* gone, or none of ours to read */
-    if (store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image) == 0 && image.unsettled) {
+    if (store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image) == 0 &&
+        (image.unsettled || image.has_journal)) {
         writable = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
         if (writable >= 0) {
-            status = mend(name, writable);
+            status = mend(name, writable, &image);
             (void)close(writable);
-        } else if (!walk.quiet) {
+        } else if (!walk.quiet && image.unsettled) {
             cli_complain("%s: a commit was cut short, but: %s", name, strerror(errno));
             status = CLI_BAD;
         }
@@ -146,6 +151,7 @@ static void recover_list(const char *patterns)
 static void prepare(const struct config *config)
 {
     walk.sync = config->sync;
+    store_journal_folder = config->journal_dir;
     walk.timeout = config->lock_timeout;
     walk.status = CLI_GOOD;
 }

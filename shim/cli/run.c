@@ -26,6 +26,7 @@ static const char help[] =
     "  --isolation commit|session   lock for the commit, or from open to close (ATOMSHIM_ISOLATION)\n"
     "  --lock-timeout SECONDS   then a commit fails (ATOMSHIM_LOCK_TIMEOUT)\n"
     "  --rescue-dir DIR         where images of failed commits go (ATOMSHIM_RESCUE_DIR)\n"
+    "  --journal-dir DIR        where journals of plain files go (ATOMSHIM_JOURNAL_DIR)\n"
     "  --log LEVEL              error, warn, info or debug (ATOMSHIM_LOG)\n"
     "  --log-file FILE          instead of stderr (ATOMSHIM_LOG_FILE)\n"
     "  --force                  run PROGRAM even if the shim may not load into it\n"
@@ -45,6 +46,7 @@ static const struct option {
     {"--isolation", "ATOMSHIM_ISOLATION", NULL},
     {"--lock-timeout", "ATOMSHIM_LOCK_TIMEOUT", NULL},
     {"--rescue-dir", "ATOMSHIM_RESCUE_DIR", NULL},
+    {"--journal-dir", "ATOMSHIM_JOURNAL_DIR", NULL},
     {"--log", "ATOMSHIM_LOG", NULL},
     {"--log-file", "ATOMSHIM_LOG_FILE", NULL},
     {"--force", NULL, ""},
@@ -78,7 +80,7 @@ static const struct option *find_option(const char *argument)
             return &options[i];
     cli_complain(
         "run: unknown option '%s': accepted are --path, --plain, --no-sync, --isolation, --lock-timeout, "
-        "--rescue-dir, --log, --log-file, --force and --help",
+        "--rescue-dir, --journal-dir, --log, --log-file, --force and --help",
         argument);
     return NULL;
 }

@@ -14,7 +14,8 @@ enum {
 };
 
 #define NAMES                                                                                                \
-    "ATOMSHIM_PATHS, _FORMAT, _SYNC, _ISOLATION, _LOCK_TIMEOUT, _RESCUE_DIR, _LOG, _LOG_FILE and _DISABLE"
+    "ATOMSHIM_PATHS, _FORMAT, _SYNC, _ISOLATION, _LOCK_TIMEOUT, _RESCUE_DIR, _JOURNAL_DIR, _LOG, _LOG_FILE " \
+    "and _DISABLE"
 
 static bool read_word(const char *value, const char *const words[], int *result)
 {
@@ -99,6 +100,14 @@ static const char *set_rescue_dir(struct config *config, const char *value)
     return NULL;
 }
 
+static const char *set_journal_dir(struct config *config, const char *value)
+{
+    if (value[0] != '/')
+        return "accepted is the absolute path of a directory";
+    config->journal_dir = value;
+    return NULL;
+}
+
 static const char *set_log_file(struct config *config, const char *value)
 {
     if (value[0] != '/')
@@ -125,10 +134,15 @@ static const struct setting {
     const char *name;
     const char *(*set)(struct config *config, const char *value);
 } settings[] = {
-    {"ATOMSHIM_DISABLE", set_disable},       {"ATOMSHIM_PATHS", set_paths},
-    {"ATOMSHIM_FORMAT", set_format},         {"ATOMSHIM_SYNC", set_sync},
-    {"ATOMSHIM_ISOLATION", set_isolation},   {"ATOMSHIM_LOCK_TIMEOUT", set_lock_timeout},
-    {"ATOMSHIM_RESCUE_DIR", set_rescue_dir}, {"ATOMSHIM_LOG", set_log},
+    {"ATOMSHIM_DISABLE", set_disable},
+    {"ATOMSHIM_PATHS", set_paths},
+    {"ATOMSHIM_FORMAT", set_format},
+    {"ATOMSHIM_SYNC", set_sync},
+    {"ATOMSHIM_ISOLATION", set_isolation},
+    {"ATOMSHIM_LOCK_TIMEOUT", set_lock_timeout},
+    {"ATOMSHIM_RESCUE_DIR", set_rescue_dir},
+    {"ATOMSHIM_JOURNAL_DIR", set_journal_dir},
+    {"ATOMSHIM_LOG", set_log},
     {"ATOMSHIM_LOG_FILE", set_log_file},
 };
 

@@ -20,6 +20,7 @@ struct config {
     const char *paths;          /* ATOMSHIM_PATHS as given or as resolved, "" if none */
     struct pattern_names names; /* of `paths` */
     const char *rescue_dir;     /* NULL if none */
+    const char *journal_dir;    /* NULL: journals lie beside their files */
     const char *log_file;       /* NULL: stderr */
 };
 

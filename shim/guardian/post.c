@@ -4,6 +4,7 @@
 #include "os/descriptor.h"
 #include "os/log.h"
 #include "os/mapping.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -194,6 +195,7 @@ static _Noreturn void leave_post(struct post *post)
 {
     if (post->order.entry != NULL)
         __atomic_store_n(&post->order.entry->process, 0, __ATOMIC_RELEASE);
+    journal_end();
     sys_exit_group(0);
 }
 

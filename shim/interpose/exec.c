@@ -8,6 +8,7 @@
 #include "guardian/guardian.h"
 #include "os/scratch.h"
 #include "program/target.h"
+#include "store/journal.h"
 
 #include <alloca.h>
 #include <limits.h>
@@ -26,6 +27,7 @@ static struct shim_child hand_over(int directory, const char *path, int flags, c
     struct shim_child child = {.heir = {target_loads_shim(directory, path, flags, environment), is_libcs}};
     struct session_hand_over result = session_hand_over(child.heir);
 
+    journal_end(); /* the image after exec knows of none */
     child.beacon = result.beacon;
     session_share();
     if (result.needs_guardian)

@@ -2,11 +2,13 @@
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
+#include "store/journal.h"
 
 static _Noreturn void leave(int status, void (*real)(int))
 {
     if (shim_has_sessions())
         session_finish();
+    journal_end();
     if (!shim_is_quiet())
         guardian_wait();
     real(status);

@@ -6,6 +6,7 @@
 #include "guardian/guardian.h"
 #include "os/log.h"
 #include "program/target.h"
+#include "store/journal.h"
 
 #include <string.h>
 #include <sys/auxv.h>
@@ -106,6 +107,7 @@ static void commit_at_exit(void *unused)
         shim_flush_streams();
         session_finish();
     }
+    journal_end();
     guardian_wait();
 }
 
@@ -115,6 +117,7 @@ static void commit_at_quick_exit(void)
         return;
     if (session_any())
         session_finish();
+    journal_end();
     guardian_wait();
 }
 
@@ -159,6 +162,7 @@ static void set_up(void)
     config_resolve(&shim_config);
     target_remember(environ);
     session_configure(&shim_config);
+    store_journal_folder = config.journal_dir;
     guardian_configure(config.lock_timeout);
     managing = true; /* without a pattern, too, files that hold an image are recognised */
     (void)__cxa_atexit(commit_at_exit, NULL, NULL);

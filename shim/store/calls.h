@@ -21,6 +21,8 @@ struct store_calls {
     int (*statx)(int fd, struct statx *status);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*prlimit)(int resource, const void *new_limit, void *old_limit);
+    int (*openat)(int directory, const char *path, int flags, mode_t mode);
+    int (*unlinkat)(int directory, const char *path, int flags);
     long (*fcntl)(int fd, int command, long argument);
     ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
     int (*fsetxattr)(int fd, const char *name, const void *value, size_t size, int flags);

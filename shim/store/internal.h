@@ -42,7 +42,10 @@ struct held_record {
     struct record record; /* RECORD_NONE if there is none, or if it belongs to another inode */
     size_t size;          /* of the attribute, whatever it holds; 0: there is none */
     bool possible;        /* the file system has such attributes */
+    bool has_journal;     /* the record came from a journal file */
+    struct record named;  /* what the attribute itself says */
     struct scratch scratch;
+    struct scratch journal;
 };
 
 /* Reads the record of `inode`. Returns 0, or a negative errno; after 0 it is to be given back. */

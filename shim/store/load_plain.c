@@ -145,10 +145,12 @@ static void compare_with_record(const struct attempt *attempt, const struct reco
     struct store_image *image = attempt->image;
     bool same = image->size == record->size && image->payload_crc == record->crc;
 
-    if (record->word != RECORD_IDLE && record->word != RECORD_KEPT && record->word != RECORD_BUSY)
+    if (record->word == RECORD_NONE || record->word == RECORD_NOTE)
         return;
     image->generation = record->generation;
-    image->unsettled = record->word == RECORD_BUSY;
+    image->has_journal = record->word == RECORD_KEPT;
+    image->unsettled =
+        record->word == RECORD_BUSY || record->word == RECORD_FILE; /* FILE: its journal is gone */
     if (attempt->depth > LOOK)
         image->bytes = same ? STORE_CONTENT : image->unsettled ? STORE_TORN : STORE_EDITED;
 }

@@ -8,6 +8,7 @@
 
 #include "format/crc32c.h"
 #include "store/calls.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <linux/sched.h>
@@ -23,9 +24,11 @@ struct plain_commit {
     uint64_t block;
     uint64_t file_size;
     struct scratch record; /* of ours, encoded */
+    struct journal journal;
     size_t record_size;
     struct scratch pieces; /* of the file, behind the old content, if that is kept */
     struct store_payload old;
+    bool tidy;      /* journals that nobody needs any more are to be removed */
     bool announced; /* there is a record of the write that is under way */
     bool has_redo;  /* and it protects that */
 };
@@ -35,6 +38,9 @@ struct plain_commit {
  * somebody without the lock cuts the file off.
  */
 enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
+
+/* A larger content gets no journal: the record is held in memory while it is written. */
+#define JOURNALED_MAX ((uint64_t)1 << 30)
 
 /* A larger old content is not worth its sums, unless the new one is of its kind. */
 #define SUMMED_MAX ((uint64_t)64 << 20)
@@ -58,18 +64,35 @@ static int set_attribute(const struct plain_commit *commit, const void *value, s
     return (int)STORE_RETRY(store_calls.fsetxattr(commit->inode, RECORD_NAME, value, size, 0));
 }
 
-/* Sets a record of one line. Returns 0 or a negative errno. */
-static int set_line(const struct plain_commit *commit, enum record_word word, uint64_t size, uint32_t crc)
+/*
+ * Sets a record that says no more than its line, and where the journal lies. `other`: the size of the file before. Returns 0 or a
+ * negative errno.
+ */
+static int set_line(const struct plain_commit *commit, enum record_word word,
+                    const struct store_payload *content, uint64_t other)
 {
-    char line[RECORD_LINE_MAX];
+    char bytes[RECORD_LINE_MAX + PATH_MAX];
     struct record record = {.word = word,
                             .generation = commit->generation,
-                            .size = size,
-                            .crc = crc,
+                            .size = content->size,
+                            .other = other,
+                            .crc = content->crc,
                             .identity = commit->identity};
-    size_t length = record_encode(line, &record);
+    size_t line = record_line_size(word);
 
-    return length != 0 ? set_attribute(commit, line, length) : -EFBIG;
+    if (word == RECORD_FILE || word == RECORD_KEPT) {
+        record.body = commit->journal.folder;
+        record.body_size = strlen(record.body);
+        memcpy(bytes + line, record.body, record.body_size);
+    }
+    return record_encode(bytes, &record) != 0 ? set_attribute(commit, bytes, line + record.body_size)
+                                              : -EFBIG;
+}
+
+/* The file's bytes are the content: nothing is under way any more. */
+static int set_idle(const struct plain_commit *commit, const struct store_payload *content)
+{
+    return set_line(commit, commit->journal.fd >= 0 ? RECORD_KEPT : RECORD_IDLE, content, 0);
 }
 
 /* What a kill must not part for a reader without the shim: the cut, and the write over the old bytes. */
@@ -207,8 +230,14 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     record.body_size = redo_body_size(payload->size, commit->file_size,
                                       word == RECORD_BACK ? (uint64_t)REDO_BLOCK_ALL : commit->block);
     commit->record_size = line + record.body_size;
-    if (commit->record_size > RECORD_SIZE_MAX)
+    if (commit->record_size > RECORD_SIZE_MAX && (word == RECORD_BACK || payload->size > JOURNALED_MAX))
         return -EFBIG;
+    if (commit->record_size > commit->record.size) {
+        scratch_give(&commit->record);
+        error = scratch_take(&commit->record, commit->record_size);
+        if (error != 0)
+            return error;
+    }
     bytes = commit->record.bytes;
     record.body = bytes + line;
     memcpy(bytes + line, payload->bytes, payload->size);
@@ -225,20 +254,49 @@ static bool has_no_room(int error)
            error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM || error == -EACCES;
 }
 
+/* Puts the record, which does not fit into an attribute, into a journal. Returns 0 or a negative errno. */
+static int announce_by_journal(struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error;
+
+    if (journal_open(&commit->journal, commit->inode, commit->identity, commit->sync) != 0)
+        return -E2BIG; /* no place for one */
+    error = journal_write(&commit->journal, commit->record.bytes, commit->record_size, commit->sync);
+    if (error == 0)
+        error = set_line(commit, RECORD_FILE, payload, commit->file_size);
+    if (error != 0)
+        journal_close(&commit->journal, commit->identity, true);
+    return error;
+}
+
+/* Sets a REDO record, in the attribute or in a journal. Returns 0, or a negative errno: for has_no_room() there is none. */
+static int set_redo(struct plain_commit *commit, const struct store_payload *payload)
+{
+    int error = make_record(commit, RECORD_REDO, payload);
+
+    if (error != 0)
+        return error;
+    error = commit->record_size <= RECORD_SIZE_MAX
+                ? set_attribute(commit, commit->record.bytes, commit->record_size)
+                : -E2BIG;
+    if (error == -E2BIG || error == -ENOSPC ||
+        error == -ERANGE) /* ext4 says ENOSPC for whatever is larger than a block */
+        error = announce_by_journal(commit, payload);
+    return error;
+}
+
 /*
- * Says what is going to happen, as well as it can be said: by REDO, or else by BUSY, which protects nothing but tells of it. An
+ * Says what is going to happen, as well as it can be said: by REDO, in a journal if need be, or else by BUSY, which protects nothing but tells of it. An
  * old record must not stay, by which a reader would take the file for idle. Returns 0, or -errno; sets commit->announced if the
  * record is another one now, though perhaps not on disk.
  */
 static int announce(struct plain_commit *commit, const struct store_payload *payload)
 {
-    int error = make_record(commit, RECORD_REDO, payload);
+    int error = set_redo(commit, payload);
 
-    if (error == 0)
-        error = set_attribute(commit, commit->record.bytes, commit->record_size);
     commit->has_redo = error == 0;
     if (has_no_room(error))
-        error = set_line(commit, RECORD_BUSY, payload->size, payload->crc);
+        error = set_line(commit, RECORD_BUSY, payload, 0);
     commit->announced = error == 0;
     if (has_no_room(error)) {
         (void)STORE_RETRY(store_calls.fremovexattr(commit->inode, RECORD_NAME));
@@ -249,21 +307,21 @@ static int announce(struct plain_commit *commit, const struct store_payload *pay
 
 /*
  * The disk has failed in the middle: the old content goes back, as a commit of its own over whatever is there now. Where the disk
- * fails again the record that is there leads to one content or the other, complete; without one there is nothing to lose.
+ * fails again the record that is there leads to one content or the other, complete; without one there is nothing to lose. Returns
+ * true if the old content is back.
  */
-static void go_back(struct plain_commit *commit)
+static bool go_back(struct plain_commit *commit)
 {
     const struct store_payload *old = &commit->old;
 
     bool is_safe;
 
     if (old->bytes == NULL)
-        return;
+        return false;
     commit->generation++;
     is_safe = look_at_size(commit) == 0 && make_record(commit, RECORD_BACK, old) == 0 &&
               set_attribute(commit, commit->record.bytes, commit->record_size) == 0 && flush_all(commit) == 0;
-    if ((is_safe || !commit->has_redo) && apply(commit, old) == 0)
-        (void)set_line(commit, RECORD_IDLE, old->size, old->crc);
+    return (is_safe || !commit->has_redo) && apply(commit, old) == 0 && set_idle(commit, old) == 0;
 }
 
 /* ---- recovery ---- */
@@ -280,7 +338,7 @@ static int settle(struct plain_commit *commit, const struct held_record *held)
     int error = (int)STORE_RETRY(store_calls.fstat(commit->inode, &attempt.status));
 
     image.size = (uint64_t)attempt.status.st_size;
-    if (error == 0 && record->word == RECORD_BUSY) {
+    if (error == 0 && (record->word == RECORD_BUSY || record->word == RECORD_FILE)) {
         error = store_sum(commit->inode, image.size, &image.payload_crc);
         if (error == 0 && (image.size != record->size || image.payload_crc != record->crc))
             return 0; /* torn, or edited by others, for all that is known: that is to stay known */
@@ -293,12 +351,13 @@ static int settle(struct plain_commit *commit, const struct held_record *held)
         error = apply(commit, &content);
     else
         error = flush_data(commit);
-    return error == 0 ? set_line(commit, RECORD_IDLE, image.size, image.payload_crc) : error;
+    content = (struct store_payload){.size = image.size, .crc = image.payload_crc};
+    return error == 0 ? set_idle(commit, &content) : error;
 }
 
 static bool is_unsettled(enum record_word word)
 {
-    return word == RECORD_REDO || word == RECORD_BACK || word == RECORD_BUSY;
+    return word == RECORD_REDO || word == RECORD_BACK || word == RECORD_BUSY || word == RECORD_FILE;
 }
 
 /* Looks at the file, and ends a commit that died. Fills *commit. */
@@ -315,13 +374,18 @@ static int recover(struct plain_commit *commit)
     commit->generation = held.record.generation;
     if (is_unsettled(held.record.word))
         error = settle(commit, &held);
+    /* what is read from the file does not depend on a journal now, unless that could not be read before */
+    if (error == 0 && (held.has_journal || (commit->tidy && !is_unsettled(held.named.word))))
+        journal_remove(commit->inode, &held.named, commit->identity);
+    if (error == 0 && commit->tidy && held.named.word == RECORD_KEPT)
+        (void)set_idle(commit, &(struct store_payload){.size = held.named.size, .crc = held.named.crc});
     store_record_give(&held);
     return error == 0 ? look_at_size(commit) : error;
 }
 
 int store_recover(int inode, bool sync)
 {
-    struct plain_commit commit = {.inode = inode, .sync = sync};
+    struct plain_commit commit = {.inode = inode, .sync = sync, .tidy = true, .journal.fd = -1};
 
     return recover(&commit);
 }
@@ -358,30 +422,30 @@ static int drop_remains(const struct plain_commit *commit)
 /* Nothing was written yet: the old content is still there, and so the record says. */
 static void withdraw(const struct plain_commit *commit)
 {
-    uint32_t crc;
+    struct store_payload old = {.size = commit->file_size};
 
-    if (store_sum(commit->inode, commit->file_size, &crc) == 0)
-        (void)set_line(commit, RECORD_IDLE, commit->file_size, crc);
+    if (store_sum(commit->inode, old.size, &old.crc) == 0)
+        (void)set_idle(commit, &old);
 }
 
 static int commit_with_record(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = keep_old(commit);
+    bool is_over = true; /* no content is in the journal alone */
 
     if (error != 0)
         return error;
     commit->generation++;
     error = announce(commit, payload);
-    if (error != 0) {
-        if (commit->announced)
-            withdraw(commit);
-        return error;
-    }
-    error = apply(commit, payload);
-    if (error == 0)
-        (void)set_line(commit, RECORD_IDLE, payload->size, payload->crc);
-    else
-        go_back(commit);
+    if (error == 0) {
+        error = apply(commit, payload);
+        if (error == 0)
+            is_over = set_idle(commit, payload) == 0;
+        else
+            is_over = go_back(commit);
+    } else if (commit->announced)
+        withdraw(commit);
+    journal_close(&commit->journal, commit->identity, is_over);
     return error;
 }
 
@@ -399,7 +463,7 @@ static int attempt_plain(struct plain_commit *commit, const struct store_payload
 
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync)
 {
-    struct plain_commit commit = {.inode = inode, .sync = sync};
+    struct plain_commit commit = {.inode = inode, .sync = sync, .journal.fd = -1};
     int error = scratch_take(&commit.record, SCRATCH_CHUNK);
 
     if (error != 0)

@@ -4,6 +4,7 @@
 #include "format/crc32c.h"
 #include "store/calls.h"
 #include "store/filelock.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,11 +63,16 @@ int store_record_take(int inode, struct held_record *held)
     if (n == 0 || record_decode(held->scratch.bytes, (size_t)n, &held->record) != IMAGE_VALID ||
         (held->record.has_identity && held->record.identity != store_identity(inode, &block)))
         held->record = (struct record){.word = RECORD_NONE};
+    held->named = held->record;
+    held->has_journal =
+        held->record.word == RECORD_FILE && journal_read(inode, &held->named, &held->journal, &held->record);
     return 0;
 }
 
 void store_record_give(struct held_record *held)
 {
+    if (held->has_journal)
+        scratch_give(&held->journal);
     scratch_give(&held->scratch);
 }
 
@@ -159,7 +165,8 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
 
 int store_try_unprotected(const struct attempt *attempt, const struct held_record *held)
 {
-    bool unprotected = held->record.word == RECORD_BUSY || !held->possible;
+    bool unprotected =
+        held->record.word == RECORD_BUSY || held->record.word == RECORD_FILE || !held->possible;
 
     return unprotected && is_being_written(attempt) ? CHANGED : 0;
 }

@@ -79,6 +79,8 @@ struct store_image {
     bool resized;   /* sized, but not of a size that we give a file: somebody else appended, or cut it */
     bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
     bool unsettled; /* plain: a commit is under way, or died; store_recover() ends it */
+    /* Plain: a process has kept a journal for the next commit, or died. */
+    bool has_journal;
     enum store_bytes bytes;
 };
 

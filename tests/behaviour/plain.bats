@@ -152,3 +152,105 @@ END
     run ! grep -E 'fsync|fdatasync' "$BATS_TEST_TMPDIR/trace"
     grep -oE 'REDO|IDLE|pwritev' "$BATS_TEST_TMPDIR/trace" | paste -sd ' ' | grep -qxF 'REDO pwritev IDLE'
 }
+
+journals() {
+    find "$MANAGED" "$BATS_TEST_TMPDIR" -name '.atomshim-journal-*' | sort -u | wc -l
+}
+
+# What fits into no attribute lies in a journal beside the file, while a process commits.
+@test "I2 I5 a large commit that died is the new content by its journal, which recover takes away" {
+    for call in pwritev fdatasync; do
+        wrapped sh -c 'seq 30000 >"$file"'
+        assert_equal "$(journals)" 0
+        if [ "$call" = fdatasync ]; then # the first one is the journal's, the second one the file's
+            run strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=2 \
+                env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'seq 1001 26000 >"$file"'
+        else
+            die_at pwritev 25000
+        fi
+        assert_equal "$(journals)" 1
+        journal=$(find "$MANAGED" -name '.atomshim-journal-*')
+        assert_equal "$(stat -c %a "$journal")" 600
+        reads "$(content 25000)"
+        run -0 atomshim recover "$file"
+        [[ $output == *recovered* ]]
+        assert_equal "$(journals)" 0
+        assert_equal "$(cat "$file")" "$(content 25000)"
+    done
+}
+
+@test "I2 I5 a large commit that died when its journal was written is the old content" {
+    wrapped sh -c 'seq 30000 >"$file"'
+    run strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL \
+        env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'seq 1001 26000 >"$file"'
+    reads "$(seq 30000)"
+    wrapped sh -c 'echo next >"$file"'
+    reads next
+    run -0 atomshim recover "$file"
+}
+
+@test "a journal is kept while its process lives, and goes with it; another process's commits go on meanwhile" {
+    mkfifo "$BATS_TEST_TMPDIR/go" "$BATS_TEST_TMPDIR/there"
+    wrapped sh -c 'seq 30000 >"$file"; : >"$1"; read -r _ <"$2"; seq 31000 >"$file"' sh \
+        "$BATS_TEST_TMPDIR/there" "$BATS_TEST_TMPDIR/go" 3>&- &
+    read -r _ <"$BATS_TEST_TMPDIR/there" || true
+    assert_equal "$(journals)" 1
+    wrapped sh -c 'seq 32000 >"$file"'
+    reads "$(seq 32000)"
+    atomshim recover "$file"
+    echo >"$BATS_TEST_TMPDIR/go"
+    wait
+    reads "$(seq 31000)"
+    assert_equal "$(journals)" 0
+}
+
+@test "ATOMSHIM_JOURNAL_DIR: journals lie there, and are found without it" {
+    elsewhere=$BATS_TEST_TMPDIR/elsewhere
+    mkdir "$elsewhere"
+    wrapped sh -c 'seq 30000 >"$file"'
+    export ATOMSHIM_JOURNAL_DIR=$elsewhere
+    die_at pwritev 25000
+    [ -n "$(find "$elsewhere" -name '.atomshim-journal-*')" ]
+    reads "$(content 25000)"
+    unset ATOMSHIM_JOURNAL_DIR # the attribute leads there
+    reads "$(content 25000)"
+    run -0 atomshim recover "$file"
+    assert_equal "$(journals)" 0
+    ATOMSHIM_JOURNAL_DIR=relative run -2 atomshim recover "$file"
+    [[ $output == *"ATOMSHIM_JOURNAL_DIR=relative: accepted is the absolute path of a directory"* ]]
+}
+
+@test "a file that has no place for a journal: a commit that dies is torn, and is known to be" {
+    [ "$(id -u)" -eq 0 ] || skip 'mounts a file by itself'
+    mount --bind "$file" "$file" 2>/dev/null || skip 'no bind mounts here'
+    unshare -m true 2>/dev/null || skip 'no mount namespaces here'
+    umount "$file"
+    export alone=$BATS_TEST_TMPDIR/alone
+    run unshare -m sh -c 'mount -t tmpfs none /mnt && : >/mnt/f && mount --bind "$file" /mnt/f &&
+        LD_PRELOAD=$0 ATOMSHIM_PATHS=/mnt/ strace -f -qq -o /dev/null -e trace=pwritev -e inject=pwritev:signal=KILL \
+            sh -c "seq 1001 26000 >/mnt/f"' "$ROOT/build/libatomshim.so"
+    [ "$status" -ne 0 ]
+    assert_equal "$(journals)" 0
+    run -1 atomshim verify "$file"
+    [[ $output == *'nothing protected'* ]]
+    wrapped sh -c 'echo anew >"$file"'
+    run -0 atomshim verify "$file"
+}
+
+@test "what another user puts in a journal's place is not used" {
+    [ "$(id -u)" -eq 0 ] || skip 'needs a file of another user'
+    wrapped sh -c 'seq 30000 >"$file"; : ' 
+    name=.atomshim-journal-$(python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "user.atomshim").decode().split()[5])' "$file")
+    echo mine >"$BATS_TEST_TMPDIR/mine"
+    for kind in link fifo file; do
+        rm -f "$MANAGED/$name"
+        case $kind in
+        link) ln -s "$BATS_TEST_TMPDIR/mine" "$MANAGED/$name" ;;
+        fifo) mkfifo "$MANAGED/$name" ;;
+        file) : >"$MANAGED/$name" && chown 65534 "$MANAGED/$name" ;;
+        esac
+        wrapped sh -c 'seq 31000 >"$file"'
+        reads "$(seq 31000)"
+        assert_equal "$(cat "$BATS_TEST_TMPDIR/mine")" mine
+    done
+}

@@ -11,7 +11,8 @@ The file holds the bare content at all times; what makes a commit safe is one ex
 Commit, under the exclusive lock: set REDO; fsync; shrink by ftruncate, or reserve; pwrite; fdatasync; set IDLE. With a journal:
 write it; fdatasync; set FILE; and so on. The journal is kept, and overwritten by the next commit.
 A commit that fails is undone by another one, of the old content. BACK says so before the old bytes are written back, since the
-first record does not know of the sizes in between; the bytes that it finds are no content, untouched or not.
+first record does not know of the sizes in between; the bytes that it finds are no content, untouched or not, and some of them
+may be on disk as zeros.
 A reader, without the lock: look at the attribute, read, look again: it must not have changed. IDLE: what it read. REDO: the
 bytes decide (`settle`):
     the bytes are `new`                        new
@@ -121,12 +122,12 @@ def block_end(size):
     return -(-size // BLOCK) * BLOCK
 
 
-def redo(generation, old, new):
+def redo(generation, old, new, word="REDO"):
     """Sums of the old sectors up to the end of the block in which the new content ends, of the sector there as a cut leaves it,
-    and of all that lies behind that block. Here the sums are the bytes."""
-    near = old[:block_end(len(new))]
+    and of all that lies behind that block. BACK has a sum of each sector. Here the sums are the bytes."""
+    near = old[:block_end(len(new))] if word == "REDO" else old
     cut = sector(old[:len(new)], len(new) // SECTOR)
-    return ("REDO", generation, new, len(old), [sector(near, i) for i in range(sectors(len(near)))], cut, old[len(near):])
+    return (word, generation, new, len(old), [sector(near, i) for i in range(sectors(len(near)))], cut, old[len(near):])
 
 
 def record(attribute, journal):
@@ -151,7 +152,7 @@ def settle(control, content, attribute, journal):
     if len(content) > len(new) and len(content) != old_size:
         return content
     untouched = len(content) == old_size
-    end = block_end(len(new))
+    end = block_end(len(new)) if word == "REDO" else max(old_size, len(content))
     if len(content) > len(new) and content[end:] != far:
         return content
     for i in range(sectors(min(len(content), end))):
@@ -160,6 +161,8 @@ def settle(control, content, attribute, journal):
             continue
         untouched = False
         ours = {sector(new[:len(content)], i), sector(new[:old_size], i)}  # the latter: the size did not get to the disk
+        if word == "BACK":
+            ours.add(bytes(SECTOR))  # of what was written before only the size got to the disk
         if i == len(new) // SECTOR:
             ours.add(cut)  # cut, not yet written
         if now not in ours:
@@ -198,7 +201,7 @@ def commit(control, disk, new, with_journal, fails_at):
     for step, _ in enumerate(apply(disk, new)):
         if step == fails_at:
             if control != "a failed commit has no record of its way back":
-                disk.set_attribute(("BACK",) + redo(generation + 2, disk.content(), old)[1:])
+                disk.set_attribute(redo(generation + 2, disk.content(), old, "BACK"))
                 yield
                 disk.fsync()
                 yield

@@ -498,6 +498,7 @@ int main(void)
     test_kills();
     test_strangers();
     for_each_start(kill_shield);
+    CHECK_EQUAL(store_recover(work_file, true), 0); /* removes the journal, too */
     CHECK_EQUAL(unlink(file_name), 0);
     return check_result();
 }

@@ -235,6 +235,8 @@ static inline void watch_calls(void)
         .statx = faulty_statx,
         .prlimit = original_calls.prlimit,
         .lseek = faulty_lseek,
+        .openat = original_calls.openat,
+        .unlinkat = original_calls.unlinkat,
         .fcntl = faulty_fcntl,
         .fgetxattr = faulty_fgetxattr,
         .fsetxattr = faulty_fsetxattr,

@@ -1,0 +1,389 @@
+#include "store/journal.h"
+
+#include "os/descriptor.h"
+#include "store/calls.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+#define NAME_PREFIX ".atomshim-journal-"
+
+enum {
+    NAME_SIZE = sizeof NAME_PREFIX + 8,
+    KEPT_COUNT = 4, /* journals that a process remembers; others are removed after each commit */
+    OPENS = 4,      /* attempts, while other processes remove it */
+    SIZE_MAX_READ = 1 << 30,
+};
+
+const char *store_journal_folder;
+
+/* What this process has kept. An entry is in use while `state` is not 0; 2: it can be read. */
+static struct kept {
+    int state;
+    int process;
+    uint32_t identity;
+    char folder[PATH_MAX];
+} kept[KEPT_COUNT];
+
+static void make_name(char name[NAME_SIZE], uint32_t identity)
+{
+    char *end = stpcpy(name, NAME_PREFIX);
+
+    for (int i = 28; i >= 0; i -= 4)
+        *end++ = "0123456789abcdef"[identity >> i & 15];
+    *end = '\0';
+}
+
+static int open_folder(const char *folder)
+{
+    return DESCRIPTOR_INSIST(store_calls.openat(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+}
+
+/* ---- which folder ---- */
+
+/* Writes the folder of the file's name to `folder`. Returns false if it has none that is on the file's own file system. */
+static bool find_beside(int inode, char folder[PATH_MAX])
+{
+    char link[PROC_PATH_SIZE];
+    struct stat file;
+    struct stat named;
+    struct stat parent;
+    ssize_t n = sys_readlinkat(AT_FDCWD, descriptor_path(link, inode), folder, PATH_MAX - 1);
+    char *slash;
+
+    if (n <= 0 || folder[0] != '/')
+        return false;
+    folder[n] = '\0';
+    if (sys_fstat(inode, &file) != 0 || sys_fstatat(AT_FDCWD, folder, &named, AT_SYMLINK_NOFOLLOW) != 0 ||
+        file.st_dev != named.st_dev || file.st_ino != named.st_ino)
+        return false;
+    slash = strrchr(folder, '/');
+    slash[slash == folder] = '\0';
+    return sys_fstatat(AT_FDCWD, folder, &parent, 0) == 0 && parent.st_dev == file.st_dev;
+}
+
+/* Is what lies in this folder gone after a power cut, though the file is not? */
+static bool is_volatile(int folder, int inode)
+{
+    struct statfs status;
+    struct stat file;
+    struct stat parent;
+
+    if (sys_fstatfs(folder, &status) != 0)
+        return true;
+    if ((unsigned)status.f_type != TMPFS_MAGIC && (unsigned)status.f_type != RAMFS_MAGIC)
+        return false;
+    return sys_fstat(inode, &file) != 0 || sys_fstat(folder, &parent) != 0 || file.st_dev != parent.st_dev;
+}
+
+/* The places where a journal of `inode` may lie, the first of which is the one that is chosen; false behind the last. */
+static bool find_folder(int inode, int number, const char *recorded, char folder[PATH_MAX])
+{
+    const char *configured = store_journal_folder;
+
+    switch (number) {
+    case 0:
+        if (configured == NULL || strlen(configured) >= PATH_MAX)
+            folder[0] = '\0';
+        else
+            (void)strcpy(folder, configured);
+        return true;
+    case 1:
+        if (!find_beside(inode, folder))
+            folder[0] = '\0';
+        return true;
+    case 2:
+        (void)strcpy(folder, recorded);
+        return recorded[0] != '\0';
+    default:
+        return false;
+    }
+}
+
+/* ---- opening ---- */
+
+/* May the file of `fd` be a journal of ours? Another user may have put something in its place. */
+static bool is_trusted(int fd, int inode)
+{
+    struct stat status;
+    struct stat file;
+
+    return sys_fstat(fd, &status) == 0 && sys_fstat(inode, &file) == 0 && S_ISREG(status.st_mode) &&
+           status.st_nlink == 1 && (status.st_mode & 077) == 0 &&
+           (status.st_uid == file.st_uid || status.st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0));
+}
+
+/* Locks a journal, for as long as its description is open, against processes that would remove it. */
+static int lock_journal(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_SETLK, (long)&lock));
+}
+
+/* Opens the journal in a folder, or makes it. Returns a descriptor, or a negative errno. */
+static int open_in(int folder, const char *name, int inode, bool *created)
+{
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+    struct stat file;
+    int error = -EACCES;
+
+    *created = false;
+    for (int i = 0; i < OPENS; i++) {
+        int fd = store_calls.openat(folder, name, flags, 0);
+
+        if (fd == -ENOENT) {
+            fd = store_calls.openat(folder, name, flags | O_CREAT | O_EXCL, 0600);
+            *created = fd >= 0;
+            if (fd >= 0 && sys_fstat(inode, &file) == 0)
+                (void)SYS_CALL(SYS_fchown, fd, file.st_uid, file.st_gid, 0, 0, 0);
+        }
+        if (fd == -EEXIST)
+            continue;
+        if (fd < 0)
+            return fd;
+        error = lock_journal(fd);
+        if (error == 0 && is_trusted(fd, inode))
+            return fd;
+        (void)sys_close(fd);
+        error = error == 0 ? -EACCES : error;
+    }
+    return error;
+}
+
+static struct kept *find_kept(uint32_t identity, const char *folder)
+{
+    for (int i = 0; i < KEPT_COUNT; i++)
+        if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process == sys_getpid() &&
+            kept[i].identity == identity && strcmp(kept[i].folder, folder) == 0)
+            return &kept[i];
+    return NULL;
+}
+
+int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync)
+{
+    char name[NAME_SIZE];
+    int error = -ENOENT;
+
+    make_name(name, identity);
+    for (int i = 0; i < 2 && find_folder(inode, i, "", journal->folder); i++) {
+        int folder = journal->folder[0] != '\0' ? open_folder(journal->folder) : -ENOENT;
+
+        if (folder < 0)
+            continue;
+        if (!sync || !is_volatile(folder, inode)) {
+            journal->fd = open_in(folder, name, inode, &journal->fresh);
+            error = journal->fd < 0 ? journal->fd : 0;
+        }
+        (void)sys_close(folder);
+        if (error == 0) {
+            journal->fresh |= find_kept(identity, journal->folder) == NULL;
+            return 0;
+        }
+    }
+    journal->fd = -1;
+    return error;
+}
+
+static int sync_folder(const char *path)
+{
+    int folder = open_folder(path);
+    int error = folder < 0 ? folder : (int)STORE_RETRY(store_calls.fsync(folder));
+
+    if (folder >= 0)
+        (void)sys_close(folder);
+    return error;
+}
+
+int journal_write(struct journal *journal, const void *record, size_t size, bool sync)
+{
+    struct stat status;
+    int error = 0;
+
+    for (size_t done = 0; error == 0 && done < size;) {
+        ssize_t n =
+            STORE_RETRY(store_calls.pwrite(journal->fd, (const char *)record + done, size - done, done));
+
+        if (n <= 0)
+            error = n < 0 ? (int)n : -ENOSPC;
+        else
+            done += (size_t)n;
+    }
+    if (error == 0)
+        error = (int)STORE_RETRY(store_calls.fstat(journal->fd, &status));
+    if (error == 0 && (uint64_t)status.st_size > size)
+        error = (int)STORE_RETRY(store_calls.ftruncate(journal->fd, size));
+    if (error == 0 && sync)
+        error = (int)STORE_RETRY(store_calls.fdatasync(journal->fd));
+    if (error == 0 && sync && journal->fresh)
+        error = sync_folder(journal->folder);
+    return error;
+}
+
+/* Remembers a journal, so that it is removed in the end. Returns false if there is no place left. */
+static bool keep(uint32_t identity, const char *folder)
+{
+    for (int i = 0; i < KEPT_COUNT; i++) {
+        int state = 0;
+
+        if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process != sys_getpid())
+            state = 2; /* of the process that forked this one: that removes it */
+        if (!__atomic_compare_exchange_n(&kept[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        kept[i].process = sys_getpid();
+        kept[i].identity = identity;
+        (void)strcpy(kept[i].folder, folder);
+        __atomic_store_n(&kept[i].state, 2, __ATOMIC_RELEASE);
+        return true;
+    }
+    return false;
+}
+
+static void remove_in(const char *path, uint32_t identity)
+{
+    char name[NAME_SIZE];
+    int folder = open_folder(path);
+
+    make_name(name, identity);
+    if (folder < 0)
+        return;
+    (void)store_calls.unlinkat(folder, name, 0);
+    (void)sys_close(folder);
+}
+
+void journal_close(struct journal *journal, uint32_t identity, bool is_over)
+{
+    if (journal->fd < 0)
+        return;
+    if (is_over) {
+        (void)STORE_RETRY(store_calls.pwrite(journal->fd, "DONE", LINE_WORD, 0));
+        if (find_kept(identity, journal->folder) == NULL && !keep(identity, journal->folder))
+            remove_in(journal->folder, identity);
+    }
+    (void)sys_close(journal->fd);
+    journal->fd = -1;
+}
+
+/* ---- reading, removing ---- */
+
+/* Copies the folder that a FILE or KEPT record names; "" for others. */
+static void recorded_folder(const struct record *attribute, char folder[PATH_MAX])
+{
+    size_t size = 0;
+
+    if ((attribute->word == RECORD_FILE || attribute->word == RECORD_KEPT) &&
+        attribute->body_size < PATH_MAX) {
+        size = attribute->body_size;
+        memcpy(folder, attribute->body, size);
+    }
+    folder[size] = '\0';
+}
+
+/* Opens a journal that exists. Returns a descriptor that is_trusted(), or a negative errno. */
+static int open_existing(int inode, const char *path, uint32_t identity, int flags)
+{
+    char name[NAME_SIZE];
+    int folder = path[0] != '\0' ? open_folder(path) : -ENOENT;
+    int fd;
+
+    make_name(name, identity);
+    if (folder < 0)
+        return folder;
+    fd = DESCRIPTOR_INSIST(
+        store_calls.openat(folder, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0));
+    (void)sys_close(folder);
+    if (fd >= 0 && !is_trusted(fd, inode)) {
+        (void)sys_close(fd);
+        return -EACCES;
+    }
+    return fd;
+}
+
+static bool read_from(int fd, const struct record *attribute, struct scratch *scratch, struct record *record)
+{
+    struct stat status;
+
+    if (sys_fstat(fd, &status) != 0 || status.st_size <= 0 || status.st_size > SIZE_MAX_READ ||
+        scratch_take(scratch, (size_t)status.st_size) != 0)
+        return false;
+    if (store_read_at(fd, scratch->bytes, (size_t)status.st_size, 0) == status.st_size &&
+        record_decode(scratch->bytes, (size_t)status.st_size, record) == IMAGE_VALID &&
+        record->word == RECORD_REDO && record->generation == attribute->generation &&
+        record->size == attribute->size && record->other == attribute->other &&
+        record->crc == attribute->crc && record->identity == attribute->identity)
+        return true;
+    scratch_give(scratch);
+    return false;
+}
+
+bool journal_read(int inode, const struct record *attribute, struct scratch *scratch, struct record *record)
+{
+    char recorded[PATH_MAX];
+    char folder[PATH_MAX];
+    bool found = false;
+
+    recorded_folder(attribute, recorded);
+    for (int i = 2; i >= 0 && !found; i--) {
+        int fd;
+
+        (void)find_folder(inode, i, recorded, folder);
+        fd = open_existing(inode, folder, attribute->identity, O_RDONLY);
+        if (fd < 0)
+            continue;
+        found = read_from(fd, attribute, scratch, record);
+        (void)sys_close(fd);
+    }
+    return found;
+}
+
+/* Removes one, if no process is at it. */
+static void remove_unused(int inode, const char *folder, uint32_t identity)
+{
+    int fd = open_existing(inode, folder, identity, O_RDWR);
+
+    if (fd < 0)
+        return;
+    if (lock_journal(fd) == 0)
+        remove_in(folder, identity);
+    (void)sys_close(fd);
+}
+
+void journal_remove(int inode, const struct record *attribute, uint32_t identity)
+{
+    char recorded[PATH_MAX];
+    char folder[PATH_MAX];
+
+    recorded_folder(attribute, recorded);
+    for (int i = 0; find_folder(inode, i, recorded, folder); i++)
+        remove_unused(inode, folder, identity);
+}
+
+void journal_end(void)
+{
+    for (int i = 0; i < KEPT_COUNT; i++) {
+        int state = 2;
+        char name[NAME_SIZE];
+        char word[LINE_WORD];
+        int folder;
+        int fd;
+
+        if (kept[i].process != sys_getpid() ||
+            !__atomic_compare_exchange_n(&kept[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        make_name(name, kept[i].identity);
+        folder = open_folder(kept[i].folder);
+        fd = folder < 0 ? folder
+                        : store_calls.openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+        if (fd >= 0 && lock_journal(fd) == 0 && store_read_at(fd, word, sizeof word, 0) == LINE_WORD &&
+            memcmp(word, "DONE", LINE_WORD) == 0)
+            (void)store_calls.unlinkat(folder, name, 0);
+        descriptor_close_if_open(fd);
+        descriptor_close_if_open(folder);
+        __atomic_store_n(&kept[i].state, 0, __ATOMIC_RELEASE);
+    }
+}
