@@ -13,20 +13,41 @@
 enum { AGAIN_AT = RECORD_SIZE_MAX, PIECES_AT = 2 * RECORD_SIZE_MAX, PIECE = 1 << 17 };
 _Static_assert(PIECES_AT + PIECE <= SCRATCH_CHUNK, "all fits into one buffer");
 
-uint32_t store_identity(int inode, uint64_t *block)
+/* Reads what identities are made of. Returns false if the kernel does not tell when the inode was made. */
+static bool get_birth(int inode, struct statx *status)
 {
-    struct statx status = {0};
     struct stat plain = {0};
 
-    *block = REDO_BLOCK_MIN;
-    if (STORE_RETRY(store_calls.statx(inode, &status)) == 0) {
-        *block = status.stx_blksize;
-        return status.stx_mask & STATX_BTIME
-                   ? record_identity(status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)
-                   : record_identity(status.stx_ino, 0, 0);
-    }
+    *status = (struct statx){.stx_blksize = REDO_BLOCK_MIN};
+    if (STORE_RETRY(store_calls.statx(inode, status)) == 0)
+        return (status->stx_mask & STATX_BTIME) != 0;
     (void)STORE_RETRY(store_calls.fstat(inode, &plain));
-    return record_identity(plain.st_ino, 0, 0);
+    status->stx_ino = plain.st_ino;
+    return false;
+}
+
+uint32_t store_identity(int inode, uint64_t *block)
+{
+    struct statx status;
+    bool has_birth = get_birth(inode, &status);
+
+    *block = status.stx_blksize;
+    return has_birth ? record_identity(status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)
+                     : record_identity(status.stx_ino, 0, 0);
+}
+
+/*
+ * Does the record belong to this inode? Where the kernel does not tell when it was made (an old one, a seccomp filter, a file
+ * system without such times) nobody can say no.
+ */
+static bool is_of(const struct record *record, int inode)
+{
+    struct statx status;
+
+    return !record->has_identity || !get_birth(inode, &status) ||
+           record->identity == record_identity(status.stx_ino, 0, 0) ||
+           record->identity ==
+               record_identity(status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec);
 }
 
 /* True for the errors of getxattr that mean: there is no record. */
@@ -47,7 +68,6 @@ static ssize_t get_attribute(int inode, char *bytes, bool *possible)
 
 int store_record_take(int inode, struct held_record *held)
 {
-    uint64_t block;
     ssize_t n;
     int error = scratch_take(&held->scratch, SCRATCH_CHUNK);
 
@@ -61,7 +81,7 @@ int store_record_take(int inode, struct held_record *held)
     }
     held->size = (size_t)n;
     if (n == 0 || record_decode(held->scratch.bytes, (size_t)n, &held->record) != IMAGE_VALID ||
-        (held->record.has_identity && held->record.identity != store_identity(inode, &block)))
+        !is_of(&held->record, inode))
         held->record = (struct record){.word = RECORD_NONE};
     held->named = held->record;
     held->has_journal =
