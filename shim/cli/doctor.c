@@ -21,11 +21,12 @@
 
 static const char help[] =
     "usage: atomshim doctor [--path PATTERN]... [PROGRAM [ARG]...]\n"
-    "Tells in plain words whether PROGRAM would be covered by the shim, whether this machine and the file "
-    "systems of\n"
-    "the patterns have what it needs, what the patterns match right now, and in what state that is. One "
-    "finding a\n"
-    "line, each begins with ok, note, warning or problem. Changes nothing; PROGRAM is not run.\n"
+    "Reports whether the shim covers PROGRAM, whether this machine and its file systems have what the shim "
+    "needs,\n"
+    "which files the patterns match, in which format each of them is, which one its next commit writes and "
+    "why, and\n"
+    "what protects plain files. Each line begins with ok, note, warning or problem. Changes nothing; PROGRAM "
+    "is not run.\n"
     "Patterns are those of --path, else of ATOMSHIM_PATHS.\n"
     "Exit status: 0 no problem, 1 a problem, 2 wrong usage or configuration.\n"
     "example: atomshim doctor --path '/data/*.cfg' legacy-program && exec atomshim run ...\n";
@@ -67,11 +68,11 @@ static void look_at_rescue_dir(const char *path)
         (void)close(fd);
     if (error == ENOTDIR)
         doctor_problem(
-            "ATOMSHIM_RESCUE_DIR: %s: is no folder, or a symbolic link, which is not followed: images of "
-            "failed commits would be lost",
+            "ATOMSHIM_RESCUE_DIR: %s: is no folder, or a symbolic link, which is not followed: the images "
+            "of failed commits would be lost",
             path);
     else if (error != 0)
-        doctor_problem("ATOMSHIM_RESCUE_DIR: %s: %s: images of failed commits would be lost", path,
+        doctor_problem("ATOMSHIM_RESCUE_DIR: %s: %s: the images of failed commits would be lost", path,
                        strerror(error));
 }
 
@@ -147,23 +148,22 @@ static void look_at_machine(void)
     if (proc)
         doctor_ok("/proc is mounted");
     else
-        doctor_note(
-            "/proc is not mounted: images are held in unlinked files, what is left in shared mappings is "
-            "not seen");
+        doctor_note("/proc is not mounted: images are held in unlinked files, and the shim does not see what "
+                    "a program "
+                    "leaves in shared mappings at its exit");
     if (!can_make_memfd())
         doctor_note(
-            "memory files cannot be made here (seccomp, or vm.memfd_noexec): unlinked files take their "
-            "place");
+            "memory files cannot be made here (seccomp, or vm.memfd_noexec): images are held in unlinked "
+            "files");
     else if (proc && !can_lease())
         doctor_warn(
-            "this user or kernel has no leases: each process commits at its own last close, not at the last "
-            "of all");
+            "this user or kernel has no leases: each process commits at its own last close, even if other "
+            "processes still have the file open");
     if ((!proc || !can_make_memfd()) && access("/dev/shm", W_OK) != 0 && access("/run", W_OK) != 0 &&
         access("/tmp", W_OK) != 0 && access("/var/tmp", W_OK) != 0)
-        doctor_problem(
-            "there is no folder for images: /dev/shm, /run, /tmp, /var/tmp are not writable, and there "
-            "is no /proc "
-            "or no memory file");
+        doctor_problem("managed files cannot be opened: there is no /proc or no memory file, and none of "
+                       "/dev/shm, /run, "
+                       "/tmp, /var/tmp is writable");
 }
 
 /* ---- the command ---- */
@@ -218,11 +218,11 @@ int cli_doctor(int argc, char *argv[])
         if (program < argc)
             doctor_look_at_program(argv[program], &kind);
     } else
-        doctor_problem("there is no shim that could be loaded");
+        doctor_problem("doctor found no library that it could load");
     if (config.disabled)
         doctor_problem("ATOMSHIM_DISABLE is set: the shim does nothing");
     look_at_environment();
     look_at_machine();
-    doctor_look_at_patterns(config.paths);
+    doctor_look_at_patterns(&config);
     return cli_finish(problems != 0 ? CLI_BAD : CLI_GOOD);
 }

@@ -2,6 +2,8 @@
 #ifndef ATOMSHIM_DOCTOR_H
 #define ATOMSHIM_DOCTOR_H
 
+#include "cli/inspect.h"
+#include "config/config.h"
 #include "program/program.h"
 
 /*
@@ -20,9 +22,29 @@ void doctor_problem(const char *format, ...) __attribute__((format(printf, 1, 2)
 void doctor_look_at_program(const char *name, const struct program_kind *shim);
 
 /*
- * Tells what each of the patterns, a list as given, matches right now, in what state that is, and
- * on what file systems.
+ * Tells what each of the patterns of `config`, which are as given, matches right now, in what state
+ * that is, and on what file systems.
  */
-void doctor_look_at_patterns(const char *paths);
+void doctor_look_at_patterns(const struct config *config);
+
+/*
+ * Tells in which format the content of a file lies, which format its next commit writes and why,
+ * and what protects a plain one against kills and power cuts. `path` is canonical, the patterns of
+ * `config` are resolved.
+ */
+void doctor_look_at_format(const struct inspect_file *file, const char *path, const struct config *config);
+
+/*
+ * Finds how long a value of the extended attribute user.atomshim may be in a folder, by trying it on
+ * a file without a name. Returns 0 and sets *room; or an errno of setxattr(2): such attributes
+ * cannot be set there; or a negative errno: it cannot be tried there.
+ */
+int doctor_find_room(const char *folder, size_t *room);
+
+/*
+ * Returns how many bytes of content have a record that fits into `room` bytes, with blocks of
+ * `block` bytes, if the content before was as long.
+ */
+size_t doctor_content_room(size_t room, uint64_t block);
 
 #endif

@@ -3,7 +3,6 @@
 #include "cli/doctor.h"
 #include "cli/inspect.h"
 #include "cli/paths.h"
-#include "cli/reason.h"
 #include "config/pattern.h"
 #include "config/resolve.h"
 
@@ -36,14 +35,34 @@ static const struct file_system {
     {BTRFS_SUPER_MAGIC, "btrfs", NULL},
     {TMPFS_MAGIC, "tmpfs", NULL},
     {OVERLAYFS_SUPER_MAGIC, "overlayfs",
-     "the first write to a file of the lower layer parts its hard links, unless it is mounted with index=on"},
-    {NFS_SUPER_MAGIC, "NFS", "not tested; one writing machine at a time, with locks that work"},
-    {FUSE_SUPER_MAGIC, "FUSE", "of these GlusterFS was tested, with the options of the README"},
-    {V9FS_MAGIC, "9p", "not tested; its locks and caches may not be what is needed"},
+     "the first write to a file of the lower layer splits its hard links, unless overlayfs is mounted with "
+     "index=on"},
+    {NFS_SUPER_MAGIC, "NFS",
+     "not tested; let one machine write at a time, and make sure that its locks work"},
+    {FUSE_SUPER_MAGIC, "FUSE",
+     "only GlusterFS was tested, with the options in libatomshim(7), BEYOND ONE MACHINE"},
+    {V9FS_MAGIC, "9p", "not tested; its locks and caches may be too weak"},
     {CEPH_SUPER_MAGIC, "Ceph", "not tested"},
-    {SMB2_SUPER_MAGIC, "SMB", "not tested; its locks may not be what is needed"},
-    {MSDOS_SUPER_MAGIC, "FAT", "not tested; no links, and a power cut may take more than a commit"},
+    {SMB2_SUPER_MAGIC, "SMB", "not tested; its locks may be too weak"},
+    {MSDOS_SUPER_MAGIC, "FAT",
+     "not tested; it has no hard links, and a power cut may destroy more than the last commit"},
 };
+
+static void look_at_room(const char *folder, uint64_t block)
+{
+    size_t room;
+    int error = doctor_find_room(folder, &room);
+
+    if (error == 0)
+        doctor_ok("%s: a record in the attribute of a plain file protects up to %zu bytes of content", folder,
+                  doctor_content_room(room, block));
+    else if (error > 0)
+        doctor_note("%s: extended attributes cannot be set (%s): nothing protects plain files", folder,
+                    strerror(error));
+    else
+        doctor_note("%s: how long an extended attribute may be cannot be tried: %s", folder,
+                    strerror(-error));
+}
 
 static void look_at_file_system(const char *folder)
 {
@@ -64,11 +83,12 @@ static void look_at_file_system(const char *folder)
         doctor_warn("%s: %s: %s", folder, known->name, known->caution);
     else
         doctor_ok("%s: %s", folder, known->name);
+    look_at_room(folder, (uint64_t)status.f_bsize);
     fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return; /* nothing can be tried without leaving a trace */
     if (fcntl(fd, F_OFD_SETLK, &lock) != 0)
-        doctor_problem("%s: no locks (F_OFD_SETLK: %s): writers would not be kept apart", folder,
+        doctor_problem("%s: no locks (F_OFD_SETLK: %s): two writers could commit at once", folder,
                        strerror(errno));
     if (fdatasync(fd) != 0)
         doctor_problem("%s: fdatasync: %s: nothing would survive a power cut", folder, strerror(errno));
@@ -78,8 +98,8 @@ static void look_at_file_system(const char *folder)
 /* ---- files ---- */
 
 static struct {
-    const char *paths;
-    const char *pattern; /* the pattern of `paths` that is looked at */
+    struct config config; /* with patterns that are resolved */
+    const char *pattern;  /* the pattern of those that is looked at */
     long looked_at;
     long matched;
 } walk;
@@ -101,14 +121,13 @@ static void look_at_access(const char *path, int fd)
 static void look_at_file(const char *path)
 {
     struct inspect_file file;
-    const char *plain;
     char reason[256];
 
     if (++walk.matched > LISTED_MAX)
         return;
     if (access(path, R_OK) != 0) {
-        doctor_problem("%s: this user may not read it, and so not open it under the shim: %s", path,
-                       strerror(errno));
+        doctor_problem("%s: this user may not read it, so the shim cannot open it, not even for writing: %s",
+                       path, strerror(errno));
         return;
     }
     if (!inspect_begin(&file, path)) {
@@ -121,18 +140,8 @@ static void look_at_file(const char *path)
                        reason);
     else if (file.error != 0)
         doctor_problem("%s: %s", path, strerror(-file.error));
-    else if (file.begun)
-        doctor_ok("%s: a first commit has begun, %" PRIu64 " bytes", path, file.image.size);
-    else if (file.image.kind == STORE_PLAIN)
-        doctor_ok("%s: plain, %" PRIu64 " bytes", path, file.image.size);
     else
-        doctor_ok("%s: sized, generation %" PRIu64 ", %" PRIu64 " bytes", path, file.image.generation,
-                  file.image.size);
-    plain = reason_to_be_plain(path);
-    if (plain != NULL && file.error == 0 && (file.begun || file.image.kind == STORE_SIZED))
-        doctor_problem("%s: %s, and finds the sized format's header", path, plain);
-    else if (plain != NULL)
-        doctor_note("%s: %s: it stays plain", path, plain);
+        doctor_look_at_format(&file, path, &walk.config);
     look_at_access(path, file.fd);
     inspect_end(&file);
 }
@@ -143,12 +152,12 @@ static int visit(const char *path, const struct stat *status, int type, struct F
     if (++walk.looked_at > LOOKED_AT_MAX)
         return 1;
     if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.pattern, path) &&
-        pattern_match(walk.paths, path))
+        pattern_match(walk.config.paths, path))
         look_at_file(path);
     return 0;
 }
 
-static void look_below(const char *pattern, size_t length, const char *paths)
+static void look_below(const char *pattern, size_t length)
 {
     char alone[PATH_MAX];
     size_t plain = paths_plain_part(pattern, length);
@@ -156,7 +165,8 @@ static void look_below(const char *pattern, size_t length, const char *paths)
     struct stat status;
 
     if (plain == 0) {
-        doctor_note("%.*s: matches by name, anywhere: not looked for", (int)length, pattern);
+        doctor_note("%.*s: matches by name in every folder; doctor does not search for such files",
+                    (int)length, pattern);
         return;
     }
     if (plain >= sizeof folder || length >= sizeof alone)
@@ -172,7 +182,6 @@ static void look_below(const char *pattern, size_t length, const char *paths)
     memcpy(alone, pattern, length);
     alone[length] = '\0';
     walk.pattern = alone;
-    walk.paths = paths;
     walk.looked_at = walk.matched = 0;
     if (S_ISREG(status.st_mode)) {
         visit(folder, &status, FTW_F, NULL);
@@ -181,7 +190,7 @@ static void look_below(const char *pattern, size_t length, const char *paths)
         (void)nftw(folder, visit, 64, FTW_PHYS);
     look_at_file_system(folder[0] != '\0' ? folder : "/");
     if (walk.looked_at > LOOKED_AT_MAX)
-        doctor_note("%.*s: matches %ld of the first %d files; the others were not looked at", (int)length,
+        doctor_note("%.*s: matches %ld of the first %d files; doctor did not look at the rest", (int)length,
                     pattern, walk.matched, LOOKED_AT_MAX);
     else if (walk.matched > LISTED_MAX)
         doctor_note("%.*s: matches %ld files, of which %d are shown", (int)length, pattern, walk.matched,
@@ -194,7 +203,7 @@ static void look_below(const char *pattern, size_t length, const char *paths)
  * Looks below the pattern `item`. If it leads through a link, looks below the last of the patterns
  * that it is resolved to: for a link to a file, that is the pattern of the file itself.
  */
-static void look_at_pattern(const struct pattern_item *item, const char *paths)
+static void look_at_pattern(const struct pattern_item *item)
 {
     int length = (int)(item->end - item->start);
     struct pattern_item last = *item;
@@ -210,18 +219,20 @@ static void look_at_pattern(const struct pattern_item *item, const char *paths)
             last = next;
         doctor_note("%s: leads through a symbolic link: its files are those of %s", alone, last.start);
     }
-    look_below(last.start, (size_t)(last.end - last.start), paths);
+    look_below(last.start, (size_t)(last.end - last.start));
 }
 
-void doctor_look_at_patterns(const char *paths)
+void doctor_look_at_patterns(const struct config *config)
 {
-    const char *resolved = config_resolve_patterns(paths);
+    const char *left = config->paths;
     struct pattern_item item;
 
-    if (!paths_take_in(paths)) {
+    if (!paths_take_in(left)) {
         doctor_problem("no files to manage: give --path PATTERN or set ATOMSHIM_PATHS");
         return;
     }
-    while (pattern_next(&paths, &item))
-        look_at_pattern(&item, resolved);
+    walk.config = *config;
+    config_resolve(&walk.config);
+    while (pattern_next(&left, &item))
+        look_at_pattern(&item);
 }

@@ -14,12 +14,13 @@ static void look_at_libraries(const char *path)
     for (int i = 0; (doubt = reason_of_doubt(path, i)) != NULL; i++)
         doctor_warn("%s %s", path, doubt);
     if (reason_mentions(path, "dlopen"))
-        doctor_note("%s may load plug-ins: one that is loaded with RTLD_DEEPBIND calls past the shim", path);
+        doctor_note("%s may load plug-ins: a plug-in loaded with RTLD_DEEPBIND bypasses the shim", path);
     if ((reason_mentions(path, "libasan.so.8") || reason_mentions(path, "libasan.so.6")) &&
         (preload == NULL || strstr(preload, "libasan") == NULL))
-        doctor_problem("%s was built with AddressSanitizer and ends if its library is not first: set "
-                       "LD_PRELOAD=/path/of/libasan.so before `atomshim run`",
-                       path);
+        doctor_problem(
+            "%s was built with AddressSanitizer, which exits unless its own library is loaded first: "
+            "set LD_PRELOAD=/path/of/libasan.so before `atomshim run`",
+            path);
 }
 
 void doctor_look_at_program(const char *name, const struct program_kind *shim)
@@ -36,8 +37,7 @@ void doctor_look_at_program(const char *name, const struct program_kind *shim)
     if (!reason_loads_shim(path, shim, &answer, reason)) {
         doctor_problem("%s will not be covered: %s", path, reason);
         doctor_note(
-            "what is not covered reads and writes the raw file: see 'What is guaranteed to whom' in the "
-            "README");
+            "a program that is not covered reads and writes the raw file: see GUARANTEES in libatomshim(7)");
         return;
     }
     if (answer.scripts == 0)

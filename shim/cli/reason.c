@@ -103,9 +103,10 @@ const char *reason_of_doubt(const char *program, int index)
         const char *text;
     } doubts[] = {
         {{"liburing.so.2", "liburing.so.1"},
-         "uses io_uring: files that it opens or closes with that are not seen"},
+         "uses io_uring: the shim does not see files that it opens or closes through io_uring"},
         {{"dlmopen", "dlmopen"},
-         "may load plug-ins into name spaces of their own (dlmopen): what these open is not seen"},
+         "may load plug-ins into separate namespaces (dlmopen): the shim does not see the files that these "
+         "open"},
         {{"libseccomp.so.2", "libseccomp.so.2"},
          "sets a seccomp filter: where that forbids what the shim needs, a managed file cannot be opened"},
     };
@@ -117,13 +118,31 @@ const char *reason_of_doubt(const char *program, int index)
     return NULL;
 }
 
-const char *reason_to_be_plain(const char *path)
+const char *reason_to_be_executed(int fd, const struct store_image *image)
 {
+    uint64_t start = image->kind == STORE_SIZED ? image->place + IMAGE_HEADER_SIZE : 0;
+    char bytes[4] = "";
     struct stat status;
 
-    if (config_is_read_by_libc(path))
-        return "the C library reads it by itself";
-    if (stat(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 0111) != 0)
+    if (fstat(fd, &status) == 0 && (status.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0)
         return "the kernel may execute it";
-    return NULL;
+    if (store_read_at(fd, bytes, sizeof bytes, start) < 2 || image->size < 2)
+        return NULL;
+    return memcmp(bytes, "#!", 2) == 0 || memcmp(bytes, ELFMAG, SELFMAG) == 0 ? "the kernel may execute it"
+                                                                              : NULL;
+}
+
+const char *reason_to_be_plain(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct store_image image;
+    const char *reason = NULL;
+
+    if (config_is_read_by_libc(path))
+        reason = REASON_LIBC;
+    else if (fd >= 0 && store_look(fd, (struct store_wait){.timeout = 0}, &image) == 0)
+        reason = reason_to_be_executed(fd, &image);
+    if (fd >= 0)
+        (void)close(fd);
+    return reason;
 }

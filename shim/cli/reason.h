@@ -3,6 +3,7 @@
 #define ATOMSHIM_REASON_H
 
 #include "program/program.h"
+#include "store/store.h"
 
 #include <stdio.h>
 
@@ -30,6 +31,14 @@ const char *reason_of_doubt(const char *program, int index);
  * that it needs, a function.
  */
 bool reason_mentions(const char *path, const char *name);
+
+#define REASON_LIBC "the C library reads it by itself"
+
+/*
+ * Returns why the kernel may execute the file of `fd`, whose content *image is: it has an x bit, or
+ * its content begins with #! or as an ELF file. A phrase of static storage, or NULL.
+ */
+const char *reason_to_be_executed(int fd, const struct store_image *image);
 
 /*
  * Returns why programs without the shim, or parts of those with it, will read the bytes of the file

@@ -100,10 +100,10 @@ EOF
     echo old | wrapped dd of="$MANAGED/sized-tool" status=none
     chmod 755 "$MANAGED/tool" "$MANAGED/sized-tool"
     doctor 1 --path "$MANAGED/"
-    has "problem  $MANAGED/etc/hosts: the C library reads it by itself, and finds the sized format's header" \
-        "note     $MANAGED/etc/passwd: the C library reads it by itself: it stays plain" \
-        "problem  $MANAGED/sized-tool: the kernel may execute it, and finds the sized format's header" \
-        "note     $MANAGED/tool: the kernel may execute it: it stays plain"
+    has "problem  $MANAGED/etc/hosts: sized, generation 1, 4 bytes; the C library reads it by itself, and finds the header; stays sized" \
+        "ok       $MANAGED/etc/passwd: plain, 5 bytes; stays plain (the C library reads it by itself), " \
+        "problem  $MANAGED/sized-tool: sized, generation 1, 4 bytes; the kernel may execute it, and finds the header; becomes plain at its next commit" \
+        "ok       $MANAGED/tool: plain, 8 bytes; stays plain (the kernel may execute it), "
     run -0 --separate-stderr atomshim run --path "$MANAGED/etc/hosts:$MANAGED/tool" --path "$MANAGED/etc/passwd" true
     assert_equal "$stderr" "atomshim: warning: $MANAGED/etc/hosts: the C library reads it by itself, and finds the sized format's header"
     printf 'const char *needs = "libseccomp.so.2";\nint main(void) { return needs == 0; }\n' >filter.c
@@ -112,6 +112,71 @@ EOF
     has "warning  ./filter sets a seccomp filter: where that forbids what the shim needs, a managed file cannot be opened"
     run -0 --separate-stderr atomshim run --path "$file" ./filter
     assert_equal "$stderr" 'atomshim: warning: ./filter: sets a seccomp filter: where that forbids what the shim needs, a managed file cannot be opened'
+}
+
+@test "doctor: which format each file gets at its next commit, and why; the next commit does so" {
+    echo old | wrapped dd of="$MANAGED/was-sized" status=none
+    printf '#!/bin/sh\n' >"$MANAGED/script"
+    echo text >"$MANAGED/asked"
+    export ATOMSHIM_PATHS="$MANAGED/:plain=$MANAGED/asked"
+    doctor 0
+    has "ok       $MANAGED/was-sized: sized, generation 1, 4 bytes; stays sized" \
+        "ok       $file: plain, 6 bytes; becomes sized at its next commit (ATOMSHIM_FORMAT=sized, the default)" \
+        "ok       $MANAGED/asked: plain, 5 bytes; stays plain (a pattern says so), protected by a record in its attribute user.atomshim" \
+        "ok       $MANAGED/script: plain, 10 bytes; stays plain (the kernel may execute it), "
+    export ATOMSHIM_PATHS="plain=$MANAGED/:sized=$MANAGED/asked" ATOMSHIM_FORMAT=plain
+    doctor 0
+    has "$MANAGED/was-sized: sized, generation 1, 4 bytes; stays sized" "$file: plain, 6 bytes; stays plain (a pattern says so), " \
+        "$MANAGED/asked: plain, 5 bytes; becomes sized at its next commit (a pattern says so)"
+    export ATOMSHIM_PATHS="$MANAGED/"
+    doctor 0
+    has "$file: plain, 6 bytes; stays plain (ATOMSHIM_FORMAT=plain), "
+    export ATOMSHIM_PATHS="$MANAGED/:sized=$file"
+    # shellcheck disable=SC2016
+    atomshim run -- sh -c 'echo new >"$0/was-sized"; echo new >"$0/app.cfg"; echo new >"$0/asked"; echo "#!/bin/true" >"$0/script"' "$MANAGED"
+    run -0 atomshim verify "$MANAGED/was-sized" "$file" "$MANAGED/asked" "$MANAGED/script"
+    [[ ${lines[0]} == *sized* && ${lines[1]} == *sized* && ${lines[2]} == *plain* && ${lines[3]} == *plain* ]]
+}
+
+# longest: how many bytes of content doctor says a record protects in the managed folder
+longest() {
+    sed -n "s|^ok       $MANAGED: a record in the attribute of a plain file protects up to \([0-9]*\) bytes of content\$|\1|p" <<<"$output"
+}
+
+@test "doctor: what protects a plain file: content of the length that it names has a record, and a byte more has none" {
+    export ATOMSHIM_PATHS="plain=$MANAGED/"
+    needs strace
+    doctor 0
+    n=$(longest)
+    [ -n "$n" ] || skip 'no extended attributes here'
+    [ "$n" -ge 100 ]
+    assert_equal "$(find "$MANAGED" ! -type d)" "$file" 'doctor leaves nothing'
+    for size in "$n" $((n + 1)); do
+        head -c "$size" /dev/zero >"$file"
+        doctor 0
+        if [ "$size" -eq "$n" ]; then
+            has "ok       $file: plain, $size bytes; stays plain (a pattern says so), protected by a record in its attribute user.atomshim"
+        else
+            has "$file: plain, $size bytes; stays plain (a pattern says so), not protected: its record does not fit into an attribute, which has room for $n bytes"
+        fi
+        # the record of a commit that is killed before its first byte; sizes as before and after
+        # shellcheck disable=SC2016
+        run strace -f -qq -o /dev/null -e trace=pwritev -e inject=pwritev:signal=KILL env LD_PRELOAD="$BUILT/libatomshim.so" \
+            sh -c 'head -c "$1" /dev/urandom >"$0"' "$file" "$size"
+        [ "$status" -ne 0 ]
+        python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "user.atomshim")[:4].decode())' "$file" >"$BATS_TEST_TMPDIR/word.$size"
+    done
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/word.$n")" REDO
+    [ "$(cat "$BATS_TEST_TMPDIR/word.$((n + 1))")" != REDO ]
+}
+
+@test "doctor: a file system without attributes does not protect plain files" {
+    unshare -m true 2>/dev/null || skip 'needs the right to unshare'
+    # shellcheck disable=SC2016
+    run unshare -m sh -c 'mount -t ramfs none "$1" && echo x >"$1/x" && "$2" doctor --path "plain=$1/"' sh "$MANAGED" "$BUILT/atomshim"
+    assert_equal "$status" 0 "$output"
+    has "warning  $MANAGED/x: plain, 2 bytes; stays plain (a pattern says so), not protected: extended attributes cannot be set there: Operation not supported" \
+        "note     $MANAGED: extended attributes cannot be set (Operation not supported): nothing protects plain files"
 }
 
 @test "doctor: damaged, locked, unreadable files, patterns that match nothing" {
