@@ -204,15 +204,25 @@ static int open_log_file(const char **fault)
     return -1;
 }
 
+/*
+ * A log file on a full disk, or at RLIMIT_FSIZE, must not swallow the line that tells of that, and
+ * no signal for it may reach the program.
+ */
 static void write_line(int fd, const char *line, size_t length)
 {
-    struct signals_held held;
+    struct signals_held pipe;
+    struct signals_held limit;
 
-    if (quiet_process == 0)
-        held = signals_hold(SIGPIPE);
-    (void)sys_write(fd, line, length);
-    if (quiet_process == 0)
-        signals_release(&held);
+    if (quiet_process == 0) {
+        pipe = signals_hold(SIGPIPE);
+        limit = signals_hold(SIGXFSZ);
+    }
+    if (sys_write(fd, line, length) < 0 && fd != STDERR_FILENO && is_stderr_open())
+        (void)sys_write(STDERR_FILENO, line, length);
+    if (quiet_process == 0) {
+        signals_release(&limit);
+        signals_release(&pipe);
+    }
 }
 
 __attribute__((format(printf, 3, 0))) static void emit_line(int fd, enum log_level level, const char *format,

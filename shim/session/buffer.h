@@ -46,6 +46,14 @@ enum { BUFFER_PATH_SIZE = 512 };
 int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory);
 void buffer_remove_stand_in(const char *path);
 
+/*
+ * True if a buffer of `size` bytes would take more memory than there is: the kernel would kill
+ * this process or another one for it. A buffer has holes until its image is read for a commit.
+ * Only sizes from 1 GiB on are looked at; MemAvailable in /proc/meminfo, proc(5), counts, less
+ * what the buffer has already. False where that cannot be read, and for a buffer on a disk.
+ */
+bool buffer_is_beyond_memory(int buffer, uint64_t size);
+
 /* Is this what open(2) of a name below /proc returns where it is not mounted? */
 bool buffer_is_proc_missing(int error);
 

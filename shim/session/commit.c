@@ -315,6 +315,8 @@ static int commit_alone(struct commit *commit)
     /* who has waited once does not read it all again for each attempt */
     if (error == 0 && commit->patience->deadline != 0)
         error = lock_inode(commit);
+    if (error == 0 && buffer_is_beyond_memory(session->buffer, (uint64_t)commit->buffer.st_size))
+        error = -ENOMEM;
     if (error == 0)
         error =
             view_open(&commit->view, session->buffer, (uint64_t)commit->buffer.st_size, commit->exclusive);

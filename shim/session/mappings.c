@@ -3,6 +3,7 @@
 
 #include "format/image.h"
 #include "os/mapping.h"
+#include "session/buffer.h"
 
 #include <errno.h>
 #include <linux/falloc.h>
@@ -157,7 +158,7 @@ enum { LARGE_BIT = 40 };
 
 int session_check_size(const struct session *session, uint64_t size)
 {
-    if (size >= IMAGE_NUMBER_MAX / 8)
+    if (size >= IMAGE_NUMBER_MAX / 8 || buffer_is_beyond_memory(session->buffer, size))
         return -EFBIG;
     if (size >> LARGE_BIT == 0)
         return 0;

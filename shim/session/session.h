@@ -336,8 +336,8 @@ int session_mapped_at(const void *address, struct session **session);
 void session_clear_tail(struct session *session);
 void session_clear_tails(void);
 
-/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, or what its
- * file system has offsets for. */
+/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, what its file
+ * system has offsets for, or what fits into memory (buffer_is_beyond_memory()). */
 int session_check_size(const struct session *session, uint64_t size);
 
 /*

@@ -186,3 +186,40 @@ PY
 EFBIG True"
     assert_equal "$(payload "$MANAGED/limited")" old
 }
+
+@test "I7 a log file that cannot take the line, or not within RLIMIT_FSIZE: it goes to stderr" {
+    printf old >"$MANAGED/limited"
+    head -c 1024 /dev/zero >"$log"
+    for log in /dev/full "$log"; do
+        ATOMSHIM_LOG_FILE=$log run wrapped dash -c "
+            ulimit -f 2
+            printf '%5000s' >'$MANAGED/limited'
+            echo alive"
+        grep -q 'commit failed: file too large (EFBIG)' <<<"$output"
+        grep -qx alive <<<"$output"
+        assert_equal "$(payload "$MANAGED/limited")" old
+    done
+}
+
+@test "I7 a file of more than the memory: EFBIG, or ENOMEM at the close, and nobody is killed for it" {
+    printf old >"$MANAGED/large"
+    run --separate-stderr wrapped python3 -S - "$MANAGED/large" <<'PY'
+import errno, os, sys
+size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + (1 << 30)
+def tell(call, *arguments):
+    try:
+        print(call(*arguments))
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+tell(os.truncate, sys.argv[1], size)
+fd = os.open(sys.argv[1], os.O_RDWR)
+tell(os.ftruncate, fd, size)
+tell(os.pwrite, fd, b"x", size)
+tell(os.close, fd)
+PY
+    assert_equal "$output" "EFBIG
+EFBIG
+1
+ENOMEM"
+    assert_equal "$(payload "$MANAGED/large")" old
+}
