@@ -27,12 +27,12 @@ SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noe
 	-Wl,--hash-style=both $(START_FLAGS)
 
 # The folders of shim/, in the order in which they may include each other (scripts/layers). The
-# library is all but the command, the command needs no session; tests of single parts link what they
+# library is all but the command and what only that does (store/restamp), the command needs no session; tests of single parts link what they
 # test and what lies below it.
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
 CORE = $(ENGINE) $(call sources,config program session guardian manage)
-SHIM = $(CORE) $(call sources,interpose)
+SHIM = $(filter-out store/restamp,$(CORE)) $(call sources,interpose)
 CLI = $(ENGINE) $(call sources,config program cli)
 
 # the calls_*.c whose calls are made by syscall(2), too

@@ -27,12 +27,17 @@ int cli_cat(int argc, char *argv[]);
 int cli_info(int argc, char *argv[]);
 int cli_verify(int argc, char *argv[]);
 int cli_recover(int argc, char *argv[]);
+int cli_import(int argc, char *argv[]);
+int cli_export(int argc, char *argv[]);
+int cli_undo(int argc, char *argv[]);
+int cli_repair(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
 int cli_inject(int argc, char *argv[]);
 
 /*
- * Ends the commits to plain files that died, of all the files that config->paths names, before a program starts. Says what
- * it mended, and what it skipped: it looks at no more than a bounded number of files.
+ * Ends the commits to plain files that died, of all the files that config->paths names, before a
+ * program starts. Says what it mended, and what it skipped: it looks at no more than a bounded
+ * number of files.
  */
 void recover_patterns(const struct config *config);
 
@@ -44,6 +49,9 @@ void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 
 /* Prints "TEXT\n" to stdout likewise. */
 void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Shows a state on stderr, a terminal; the next line that is printed takes its place. */
+void cli_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints a help text. Returns an exit status. */
 int cli_help(const char *text);

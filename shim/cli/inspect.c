@@ -27,20 +27,21 @@ static const char *describe(mode_t mode)
     }
 }
 
-int inspect_open(const char *name)
+int inspect_open(const char *name, int access)
 {
     struct stat status;
     int fd = -1;
 
     /* looked at before it is opened: opening a FIFO or a device has effects of its own */
     if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
-        fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
             (void)rendezvous_wait(fd, inspect_wait().timeout);
             return fd;
         }
     } else if (stat(name, &status) == 0) {
-        cli_complain("%s: is %s, not a regular file", name, describe(status.st_mode));
+        cli_complain("%s: is %s, not a regular file%s", name, describe(status.st_mode),
+                     S_ISDIR(status.st_mode) ? " (some commands take -r)" : "");
         return -1;
     }
     cli_complain("%s: %s", name, strerror(errno));
@@ -112,7 +113,7 @@ static int look_at_place(const struct inspect_file *file, struct inspect_place *
     else if (offset + length > file->size)
         place->fault = "image cut off by the end of the file";
     else if (offset == 0 ? length > place->header.twin : place->header.twin != 0)
-        place->fault = "header does not belong here";
+        place->fault = "header of another place";
     return place->fault == NULL ? check_payload(file, place, offset) : 0;
 }
 
@@ -173,7 +174,7 @@ bool inspect_begin(struct inspect_file *file, const char *name)
     struct store_wait wait = inspect_wait();
     int error = 0;
 
-    *file = (struct inspect_file){.name = name, .fd = inspect_open(name)};
+    *file = (struct inspect_file){.name = name, .fd = inspect_open(name, O_RDONLY)};
     if (file->fd < 0)
         return false;
     for (int i = 0; i < LOOKS_MAX; i++) {
@@ -186,7 +187,8 @@ bool inspect_begin(struct inspect_file *file, const char *name)
     if (error == 0 && !file->damaged)
         error = file->error;
     if (error != 0) {
-        cli_complain("%s: %s", name, error == -ETIMEDOUT ? "writers keep it locked" : strerror(-error));
+        cli_complain("%s: %s", name,
+                     error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error));
         inspect_end(file);
     }
     return error == 0;

@@ -28,8 +28,11 @@ struct inspect_file {
     bool damaged;              /* the error is: no complete image, though the file has had one */
 };
 
-/* Opens the regular file `name` for reading. Returns a descriptor, or -1 after a complaint. */
-int inspect_open(const char *name);
+/*
+ * Opens the regular file `name` with O_RDONLY or O_RDWR, after guardians have committed it. Returns a
+ * descriptor, or -1 after a complaint.
+ */
+int inspect_open(const char *name, int access);
 
 /* How to wait for writers: as long as ATOMSHIM_LOCK_TIMEOUT says. */
 struct store_wait inspect_wait(void);

@@ -13,33 +13,63 @@ static const struct command {
     const char *name;
     int (*function)(int argc, char *argv[]);
 } commands[] = {
-    {"run", cli_run},       {"cat", cli_cat},       {"info", cli_info},       {"verify", cli_verify},
-    {"doctor", cli_doctor}, {"inject", cli_inject}, {"recover", cli_recover},
+    {"run", cli_run},         {"cat", cli_cat},       {"info", cli_info},     {"verify", cli_verify},
+    {"recover", cli_recover}, {"import", cli_import}, {"export", cli_export}, {"undo", cli_undo},
+    {"repair", cli_repair},   {"doctor", cli_doctor}, {"inject", cli_inject},
 };
 
 static const char help[] =
     "usage: atomshim run [OPTION]... [--] PROGRAM [ARG]...   run PROGRAM, its overwrites made atomic\n"
-    "       atomshim cat FILE                                print what FILE contains\n"
-    "       atomshim info FILE...                            show format, live image, generation, CRCs\n"
-    "       atomshim verify FILE...                          check that FILE holds a complete image\n"
+    "       atomshim cat [--previous] FILE                   print what FILE contains, or did before\n"
+    "       atomshim info [-r] [--json] FILE...              show format, live image, generation, CRCs\n"
+    "       atomshim verify [-r] [-q] [--json] FILE...       check that FILE holds a complete image\n"
     "       atomshim recover [FILE|PATTERN]...               end commits to plain files that died\n"
-    "       atomshim doctor [--path PATTERN]... [PROGRAM]    will PROGRAM be covered, and what do the "
-    "patterns match?\n"
+    "       atomshim import [-r] [-q] FILE...                make plain files sized, in place\n"
+    "       atomshim export [-r] [-q] FILE...                make sized files plain, in place\n"
+    "       atomshim undo FILE...                            the content before the last commit again\n"
+    "       atomshim repair [--yes] FILE...                  save what is left of a damaged file\n"
+    "       atomshim doctor [OPTION]... [PROGRAM]            will PROGRAM be covered, what do the patterns "
+    "match?\n"
     "       atomshim inject DIR                              put command and library into DIR, for unchanged "
     "images\n"
-    "       atomshim COMMAND --help                          more about a command\n"
-    "       atomshim --version\n"
+    "       atomshim help [COMMAND]                          more about a command; also COMMAND --help\n"
+    "       atomshim version\n"
     "\n"
     "example: atomshim run --path '/data/*.cfg' -- sh -c 'date > /data/app.cfg'\n"
-    "         atomshim cat /data/app.cfg\n";
+    "         atomshim cat /data/app.cfg\n"
+    "Manual: man atomshim\n";
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 const char *cli_self;
+
+static bool progress_is_shown;
+
+/* Takes a state of progress off the terminal. */
+static void clear_progress(void)
+{
+    if (progress_is_shown)
+        (void)fputs("\r\033[K", stderr);
+    progress_is_shown = false;
+}
+
+void cli_progress(const char *format, ...)
+{
+    va_list arguments;
+
+    clear_progress();
+    va_start(arguments, format);
+    (void)vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    progress_is_shown = true;
+}
 
 /* Prints one line: a file name may hold newlines, a message must not. */
 static void put_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
 {
     char line[LINE_SIZE];
 
+    clear_progress();
     if (vsnprintf(line, sizeof line, format, arguments) < 0)
         line[0] = '\0';
     for (char *p = line; *p != '\0'; p++)
@@ -68,6 +98,7 @@ void cli_print(const char *format, ...)
 
 int cli_finish(int status)
 {
+    clear_progress();
     errno = 0;
     if (fflush(stdout) == 0 && ferror(stdout) == 0)
         return status;
@@ -81,30 +112,67 @@ int cli_help(const char *text)
     return cli_finish(CLI_GOOD);
 }
 
+/* Says that there is no such command, and which there are. */
+static int refuse(const char *name)
+{
+    char list[LINE_SIZE] = "";
+
+    for (size_t i = 0; i < COMMANDS; i++)
+        (void)strcat(strcat(list, commands[i].name), ", ");
+    if (name == NULL)
+        cli_complain("no command: accepted are %shelp and version", list);
+    else
+        cli_complain("unknown %s '%s': accepted are %shelp and version",
+                     name[0] == '-' ? "option" : "command", name, list);
+    return CLI_USAGE;
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int show_help(const char *name)
+{
+    char option[] = "--help";
+    char *argv[] = {(char *)name, option, NULL};
+    const struct command *command = name == NULL ? NULL : find_command(name);
+
+    if (command != NULL)
+        return command->function(2, argv);
+    return name == NULL ? cli_help(help) : refuse(name);
+}
+
+static bool is_one_of(const char *name, const char *word, const char *longer, const char *shorter)
+{
+    return strcmp(name, word) == 0 || strcmp(name, longer) == 0 || strcmp(name, shorter) == 0;
+}
+
 int main(int argc, char *argv[])
 {
     const char *name = argc > 1 ? argv[1] : NULL;
+    const struct command *command;
 
     cli_self = argc > 0 ? argv[0] : "";
     /* with more rights `cat` would read, and `run` would run, what the user may not */
     if (getauxval(AT_SECURE) != 0) {
         cli_complain(
-            "does not run set-user-id, set-group-id or with file capabilities: take these off the file");
+            "refuses to run set-user-id, set-group-id or with file capabilities: remove these from the "
+            "file %s",
+            cli_self);
         return CLI_USAGE;
     }
-    if (name == NULL) {
-        cli_complain("no command: give run, cat, info, verify, recover, doctor or inject, or --help");
-        return CLI_USAGE;
-    }
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return commands[i].function(argc - 1, argv + 1);
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        return cli_help(help);
-    if (strcmp(name, "--version") == 0)
+    if (name == NULL)
+        return refuse(NULL);
+    command = find_command(name);
+    if (command != NULL)
+        return command->function(argc - 1, argv + 1);
+    if (is_one_of(name, "help", "--help", "-h"))
+        return show_help(name[0] == '-' || argc < 3 ? NULL : argv[2]);
+    if (is_one_of(name, "version", "--version", "-V"))
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
-    cli_complain(
-        "unknown %s '%s': accepted are run, cat, info, verify, recover, doctor, inject, --help and --version",
-        name[0] == '-' ? "option" : "command", name);
-    return CLI_USAGE;
+    return refuse(name);
 }

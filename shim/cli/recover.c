@@ -178,7 +178,7 @@ static void recover_argument(const char *argument)
     const char *fault = NULL;
 
     if (stat(argument, &status) == 0 && !S_ISDIR(status.st_mode)) {
-        int fd = inspect_open(argument);
+        int fd = inspect_open(argument, O_RDONLY);
 
         if (fd < 0) {
             take_status(CLI_USAGE);

@@ -1,12 +1,13 @@
 /*
- * From the sized format back to plain: the first commit (commit.c) backwards, atomic for every size.
+ * From the sized format back to plain: the first commit (commit.c) backwards, atomic for every
+ * size.
  *
  *   a copy of the live image behind the end of the file, as generation 1, and a footer behind it; flush
  *   HEAD LIVE, TWIN LIVE -> ADOPTED   the content's first 512 bytes at 0, in place of the header; flush
  *   ADOPTED -> PLAIN                  the rest of the content behind them; fsync; cut the file to the content's size; flush
  *
- * One sector switches from the old images to the copy: a reader finds either the header at 0, or the footer, whose checksum of
- * the first 512 bytes holds. So no reader has to know of exports.
+ * One sector switches from the old images to the copy: a reader finds either the header at 0, or
+ * the footer, whose checksum of the first 512 bytes holds. So no reader has to know of exports.
  */
 #include "store/internal.h"
 
@@ -45,7 +46,10 @@ static int write_at(const struct export *export, const char *bytes, size_t size,
     return 0;
 }
 
-/* Copies content from the image at `from`, beginning with its byte `done`, so that its byte 0 comes to lie at `to`. */
+/*
+ * Copies content from the image at `from`, beginning with its byte `done`, so that its byte 0
+ * comes to lie at `to`.
+ */
 static int copy_content(const struct export *export, uint64_t from, uint64_t to, uint64_t done)
 {
     struct scratch scratch;
@@ -66,7 +70,10 @@ static int copy_content(const struct export *export, uint64_t from, uint64_t to,
     return error;
 }
 
-/* Reads how the content begins. Returns 0, or a negative errno: -EINVAL if the plain file would be taken for a sized one. */
+/*
+ * Reads how the content begins. Returns 0, or a negative errno: -EINVAL if the plain file would be
+ * taken for a sized one.
+ */
 static int look_at_content(struct export *export)
 {
     const struct store_image *live = &export->live;
@@ -113,7 +120,10 @@ static int write_copy(const struct export *export)
     return error == 0 ? flush(export) : error;
 }
 
-/* The blocks that the content takes at 0, some of which are holes: a full disk is to be noticed before the switch. */
+/*
+ * The blocks that the content takes at 0, some of which are holes: a full disk is to be noticed
+ * before the switch.
+ */
 static int reserve(const struct export *export)
 {
     int error = export->live.size == 0 ? 0
@@ -123,7 +133,10 @@ static int reserve(const struct export *export)
     return error == -EOPNOTSUPP || error == -ENOSYS ? 0 : error;
 }
 
-/* The record of the plain file, on disk before the file is plain: one that is there is of an earlier content. */
+/*
+ * The record of the plain file, on disk before the file is plain: one that is there is of an
+ * earlier content.
+ */
 static int set_record(const struct export *export)
 {
     char line[RECORD_LINE_MAX];

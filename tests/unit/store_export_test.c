@@ -1,9 +1,12 @@
 /*
- * The way back from the sized format to plain (store/export.c): every prefix of its writes, each cut at every 512-byte sector, and
- * power cuts that keep any subset of what was not flushed, from every state that a commit leaves, exports that died included.
- * A reader finds the content in each state (I2, I5), and the next commit works.
+ * The way back from the sized format to plain (store/export.c): every prefix of its writes, each
+ * cut at every 512-byte sector, and power cuts that keep any subset of what was not flushed, from
+ * every state that a commit leaves, exports that died included. A reader finds the content in each
+ * state (I2, I5), and the next commit works.
  */
 #include "store_disk.h"
+
+#include "store/restamp.h"
 
 /* ---- kills ---- */
 
@@ -135,7 +138,10 @@ static void export_after_a_dead_commit(void)
     tear_down();
 }
 
-/* What would be read as a sized file stays one: content that begins with a header, or ends with a footer. */
+/*
+ * What would be read as a sized file stays one: content that begins with a header, or ends with a
+ * footer.
+ */
 static void refuse_what_looks_sized(void)
 {
     static const enum filling fillings[] = {TWIN_HEADERS, HEAD_HEADERS, FOOTERS};
@@ -172,6 +178,67 @@ static void replace_the_record(void)
     tear_down();
 }
 
+/* ---- undo: the image before becomes the content again, atomically, too ---- */
+
+static long undone;
+
+static void undo_kills(const struct bytes *base)
+{
+    struct bytes *state = new_bytes();
+    unsigned allowed = one(0) | one(1);
+
+    copy_bytes(state, base);
+    for (int i = 0; i < record.count; i++) {
+        apply(state, &record.list[i]);
+        if (record.list[i].kind == REPORT)
+            allowed = one(0);
+        judge(state, allowed, "kill after", i, 0);
+        result.kills++;
+    }
+    free(state);
+}
+
+static void undo_once(const struct scenario *scenario, bool sync)
+{
+    struct bytes *base = new_bytes();
+    struct store_image image;
+    int error;
+
+    set_up(scenario, sync, base);
+    CHECK_EQUAL(commit(add_content(60, scenario->next), sync), 0);
+    forget_record();
+    get_file(work_file, base);
+    base->note = work_note;
+    error = store_undo(work_file, sync, &image);
+    CHECK(error == 0 || error == -ENODATA); /* a first commit, or one that moved the twin place */
+    if (error == 0) {
+        undone++;
+        CHECK(read_state() & one(0));
+        (void)add(REPORT, one(0), 0);
+        undo_kills(base);
+        if (sync)
+            replay_power_cuts(base, 0, one(0) | one(1));
+        put_work(base);
+        CHECK_EQUAL(store_undo(work_file, sync, &image), 0);
+        CHECK_EQUAL(store_undo(work_file, sync, &image), 0);
+        CHECK(read_state() & one(1)); /* the second leads back */
+    }
+    free(base);
+    tear_down();
+}
+
+static void undo(void)
+{
+    start(false);
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        forget_seen();
+        undo_once(&scenarios[i], true);
+        undo_once(&scenarios[i], false);
+    }
+    report("undo");
+    CHECK(undone > 10);
+}
+
 static void control(bool *what, const char *name)
 {
     start(true);
@@ -190,6 +257,7 @@ int main(void)
     static const enum filling fillings[] = {LETTERS, TWIN_HEADERS, WHOLE_FILE};
 
     start_recording();
+    undo();
     refuse_what_looks_sized();
     replace_the_record();
     for (size_t f = 0; f < sizeof fillings / sizeof fillings[0]; f++) {

@@ -87,7 +87,7 @@ unit() {
     unit store_crash_test
 }
 
-@test "I2 I5 store: every prefix of every way back to plain, power cuts, controls" {
+@test "I2 I5 store: every prefix of every way back to plain and of undo, power cuts, controls" {
     unit store_export_test
 }
 

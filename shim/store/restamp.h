@@ -1,0 +1,57 @@
+/*
+ * The image before the live one, and what is left of a damaged file. All functions: the caller
+ * holds the exclusive lock of `inode`.
+ */
+#ifndef ATOMSHIM_RESTAMP_H
+#define ATOMSHIM_RESTAMP_H
+
+#include "store/store.h"
+
+/*
+ * Loads the image before the live one, as store_load() does that one; a lock for reading is
+ * enough. -ENODATA: the file is plain, or has no complete image but the live one; else as there.
+ */
+int store_load_previous(int inode, int target, struct store_image *previous);
+
+/*
+ * Makes the image before the live one the content, by a header of a new generation: a commit like
+ * any other, atomic, and so is doing it again, which leads back. Returns 0 and fills *image, or a
+ * negative errno: -ENODATA as above, else as store_commit().
+ */
+int store_undo(int inode, bool sync, struct store_image *image);
+
+enum store_repair_kind {
+    STORE_REPAIR_NOTHING,  /* the file is good */
+    STORE_REPAIR_PLAIN,    /* plain: the bytes as they are become the content */
+    STORE_REPAIR_COMPLETE, /* an image is left that is complete */
+    STORE_REPAIR_AS_IT_IS, /* an image is left whose checksum is wrong, or whose end is missing */
+};
+
+/* What can be made of a damaged file. */
+struct store_repair {
+    enum store_repair_kind kind;
+    uint64_t place;            /* of the image that becomes the content */
+    uint64_t twin;             /* where the twin place is, as far as can be told */
+    uint64_t found_generation; /* of that image */
+    uint64_t generation;       /* that it gets */
+    uint64_t size;             /* payload bytes that are there */
+    uint64_t wanted_size;      /* that its header tells of */
+    uint32_t crc;              /* of those that are there */
+    bool has_head, has_twin;   /* there are headers in both places to go by */
+};
+
+/*
+ * Finds out what is left of a damaged file: the complete image of the highest generation, else the
+ * one that is most recent by its header; by a search of the whole file, where the header at 0 is
+ * gone. Changes nothing. Returns 0 and fills *plan, -ENODATA if nothing is left to go by, or what
+ * a system call returned.
+ */
+int store_plan_repair(int inode, struct store_repair *plan);
+
+/*
+ * Does what store_plan_repair() planned for a sized file, under the same lock: writes headers, and
+ * no byte of an image. Returns 0 or a negative errno.
+ */
+int store_repair(int inode, bool sync, const struct store_repair *plan);
+
+#endif

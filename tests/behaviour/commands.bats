@@ -1,0 +1,243 @@
+#!/usr/bin/env bats
+# The commands that change files in place, and what the others say besides: import, export, undo, repair, verify -r,
+# JSON, help.
+
+load ../lib/helpers
+
+setup() {
+    helpers_setup
+    file=$MANAGED/file
+    export file
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+only() {
+    assert_equal "$output" "$1"
+}
+
+two_generations() {
+    wrapped sh -c 'echo one >"$file"; echo two >"$file"'
+}
+
+# Spoils a byte of the payload of the head or the twin place of $file.
+spoil() { # head|twin
+    local at=128
+    [ "$1" = head ] || at=$((128 + $(atomshim info "$file" | sed -n 's/^twin offset: //p')))
+    printf X | dd of="$file" bs=1 seek=$at conv=notrunc status=none
+}
+
+@test "I3 import and export: sized and back to plain, the same inode, links and content" {
+    seq 20000 >"$file"
+    ln "$file" link
+    cp "$file" expected
+    inode=$(stat -c %i "$file")
+    run -0 atomshim import "$file"
+    only "$file: now sized, generation 1, 108894 bytes"
+    [[ $(head -n 1 "$file") == '#atomshim/1 '* ]]
+    cmp expected <(atomshim cat link)
+    run -0 atomshim import "$file"
+    only "$file: sized already, generation 1, 108894 bytes"
+    run -0 atomshim export link
+    only 'link: now plain, 108894 bytes'
+    cmp expected "$file"
+    assert_equal "$(stat -c '%i %h' "$file")" "$inode 2"
+    run -0 atomshim export "$file"
+    only "$file: plain already, 108894 bytes"
+    run -0 atomshim export -q "$file"
+    only ''
+}
+
+@test "import and export with -r: all files below, not through links; without it a folder is refused" {
+    mkdir -p tree/below
+    echo 1 >tree/a
+    echo 2 >tree/below/b
+    echo 3 >outside
+    ln -s ../outside tree/link
+    run -2 atomshim import tree
+    only 'atomshim: tree: is a directory, not a regular file (some commands take -r)'
+    run -0 atomshim import -r -q tree
+    only ''
+    assert_equal "$(head -c 9 tree/a) $(head -c 9 tree/below/b) $(cat outside)" '#atomshim #atomshim 3'
+    run -0 atomshim verify -r tree
+    assert_equal "${#lines[@]}" 2
+    run -0 atomshim export -r tree
+    assert_equal "$(cat tree/a tree/below/b)" $'1\n2'
+}
+
+@test "import refuses what programs without the shim have to read" {
+    printf '#!/bin/sh\n' >"$MANAGED/tool"
+    chmod +x "$MANAGED/tool"
+    run -1 atomshim import "$MANAGED/tool"
+    only "atomshim: $MANAGED/tool: stays plain: the kernel may execute it"
+    mkdir etc
+    echo root >etc/passwd
+    run -1 atomshim import etc/passwd
+    only 'atomshim: etc/passwd: stays plain: the C library reads it by itself'
+    assert_equal "$(cat etc/passwd)" root
+}
+
+@test "export refuses content that would be read as a sized file" {
+    two_generations
+    cp "$file" raw
+    # shellcheck disable=SC2002  # the shim is not to see the file that is read
+    cat raw | wrapped sh -c 'cat >"$file"'
+    run -1 atomshim export "$file"
+    only "atomshim: $file: stays sized: its content looks like a file in the sized format"
+    cmp raw <(atomshim cat "$file")
+}
+
+@test "import, export and undo wait for the lock, and say who has it not" {
+    two_generations
+    mkfifo ready go
+    exec 8<>ready 9<>go # the test's own ends: no open waits
+    python3 -c "
+import fcntl, os, struct, sys
+f = open(sys.argv[1], 'r+b')
+fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))
+os.write(8, b'x\n')
+os.read(9, 2)" "$file" &
+    read -r _ <&8
+    for command in export undo; do
+        ATOMSHIM_LOCK_TIMEOUT=0 run -1 atomshim $command "$file"
+        only "atomshim: $file: another process keeps it locked"
+    done
+    echo x >&9
+    wait $!
+    run -0 atomshim undo "$file"
+}
+
+@test "I2 cat --previous and undo: the content before, and back" {
+    two_generations
+    assert_equal "$(atomshim cat --previous "$file")" one
+    run -0 atomshim undo "$file"
+    only "$file: undone, generation 3, 4 bytes"
+    assert_equal "$(payload "$file") $(atomshim cat --previous "$file")" 'one two'
+    run -0 atomshim undo "$file"
+    assert_equal "$(payload "$file") $(generation "$file")" 'two 4'
+    wrapped sh -c 'echo three >"$file"'
+    assert_equal "$(payload "$file") $(atomshim cat --previous "$file")" 'three two'
+    run -0 atomshim verify "$file"
+}
+
+@test "undo and cat --previous of a file that keeps nothing say so" {
+    echo plain >"$file"
+    for command in undo 'cat --previous'; do
+        # shellcheck disable=SC2086  # a command and its option
+        run -1 atomshim $command "$file"
+        only "atomshim: $file: holds no content before the present one"
+    done
+    wrapped sh -c 'echo one >"$file"'
+    run -1 atomshim undo "$file"
+    only "atomshim: $file: holds no content before the present one"
+    assert_equal "$(payload "$file")" one
+}
+
+@test "verify says that only the content before is damaged; -q leaves out what is good" {
+    two_generations
+    spoil twin
+    run -0 atomshim verify "$file"
+    only "$file: good, sized, generation 2, 4 bytes; the content before it is damaged"
+    echo plain >"$MANAGED/plain"
+    run -0 atomshim verify -q "$MANAGED/plain"
+    only ''
+    wrapped sh -c 'echo three >"$file"'
+    spoil twin # generation 3
+    run -1 atomshim verify -q -r "$MANAGED"
+    only "$file: damaged: the content is generation 2, the later one was edited (head: complete, twin: payload CRC wrong)"
+}
+
+@test "repair of a file whose latest image is damaged: the one before, and nothing without --yes" {
+    two_generations
+    spoil head
+    cp "$file" before
+    run -1 atomshim repair "$file"
+    assert_equal "${lines[0]}" "$file: generation 1 is complete (twin): its 4 bytes become the content"
+    assert_equal "${lines[1]}" "$file: nothing was changed: --yes repairs it"
+    cmp before "$file"
+    run -0 atomshim repair --yes "$file"
+    assert_equal "${lines[2]}" "$file: repaired"
+    cmp before "$file.damaged"
+    run -0 atomshim verify "$file"
+    assert_equal "$(payload "$file")" one
+    run -0 atomshim repair "$file"
+    only "$file: good: nothing to repair"
+    wrapped sh -c 'echo three >"$file"'
+    assert_equal "$(payload "$file")" three
+}
+
+@test "repair of a file whose images are both damaged: the latest as it is; its bytes are kept" {
+    two_generations
+    spoil head
+    spoil twin
+    run -1 atomshim verify "$file"
+    run -1 atomshim repair "$file"
+    assert_equal "${lines[0]}" "$file: no image is complete; of generation 2 (head) 4 of 4 bytes are there, not as they \
+were committed: they become the content"
+    run -0 atomshim repair --yes "$file"
+    assert_equal "$(payload "$file")" Xwo
+    run -0 atomshim verify "$file"
+    # the copy of the first repair is never overwritten
+    wrapped sh -c 'echo four >"$file"'
+    spoil twin
+    spoil head
+    cp "$file.damaged" kept
+    run -1 atomshim repair --yes "$file"
+    [[ $output == *'not repaired, as its bytes cannot be kept: '*'File exists'* ]]
+    cmp kept "$file.damaged"
+}
+
+@test "repair finds the content where the header at the start is gone" {
+    # the header alone: head live; all of it and the text behind: twin live
+    two_generations
+    printf 'gone' | dd of="$file" bs=1 seek=30 conv=notrunc status=none
+    run -1 atomshim verify "$file"
+    run -0 atomshim repair --yes "$file"
+    [[ ${lines[0]} == "$file: generation 1 is complete (twin): its 4 bytes become the content" ]]
+    run -0 atomshim verify "$file"
+    assert_equal "$(payload "$file")" one
+    rm "$file" "$file.damaged"
+    two_generations
+    wrapped sh -c 'seq 3000 >"$file"'
+    tr '\0' z </dev/zero | dd of="$file" bs=4096 count=1 conv=notrunc status=none iflag=fullblock
+    run -0 atomshim repair --yes "$file"
+    cmp <(seq 3000) <(atomshim cat "$file")
+    rm "$file" "$file.damaged"
+    two_generations
+    tr '\0' '#' </dev/zero | dd of="$file" bs=32896 count=1 conv=notrunc status=none iflag=fullblock
+    printf '#atomshim/1 ' | dd of="$file" conv=notrunc status=none
+    run -1 atomshim repair --yes "$file"
+    [[ $output == *'nothing is left that tells where its content is'* ]]
+    [ ! -e "$file.damaged" ]
+}
+
+@test "JSON: an object a line, whatever the name, as python3 reads it" {
+    needs python3
+    two_generations
+    name=$'a "name" \\ with\ttabs, \xff and \xc3\xa9'
+    cp "$file" "$name"
+    for command in info verify; do
+        run -0 atomshim $command --json "$name"
+        python3 -m json.tool <<<"$output" >parsed
+        run -0 python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["file"] == sys.argv[1], d["generation"], d["size"], d["format"])' \
+            $'a "name" \\ with\ttabs, \ufffd and \u00e9' <<<"$output"
+        only 'True 2 4 sized'
+    done
+    spoil head
+    run -1 atomshim verify --json "$file" "$name"
+    assert_equal "${#lines[@]}" 2
+    assert_equal "$(python3 -c 'import json, sys; print(*[json.loads(line)["good"] for line in sys.stdin])' <<<"$output")" 'False True'
+    run -2 atomshim info --json missing
+    only 'atomshim: missing: No such file or directory'
+}
+
+
+@test "help and version are commands, too" {
+    run -0 atomshim version
+    only "$(atomshim --version)"
+    run -0 atomshim help
+    only "$(atomshim --help)"
+    run -0 atomshim help undo
+    only "$(atomshim undo --help)"
+    run -2 atomshim help nothing
+    [[ $output == "atomshim: unknown command 'nothing': accepted are run, cat, "*', help and version' ]]
+}
