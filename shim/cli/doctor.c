@@ -76,6 +76,18 @@ static void look_at_rescue_dir(const char *path)
                        strerror(error));
 }
 
+static void look_at_journal_dir(const char *path)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int error = fd < 0 ? errno : faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    if (error != 0)
+        doctor_problem("ATOMSHIM_JOURNAL_DIR: %s: %s: no journal file can be made there", path,
+                       strerror(error));
+}
+
 static void look_at_log_file(const char *path)
 {
     struct stat status;
@@ -88,6 +100,7 @@ static void look_at_log_file(const char *path)
 
 static void look_at_environment(void)
 {
+    const char *journal = getenv("ATOMSHIM_JOURNAL_DIR");
     const char *log = getenv("ATOMSHIM_LOG_FILE");
     const char *preload = getenv("LD_PRELOAD");
     const char *rescue = getenv("ATOMSHIM_RESCUE_DIR");
@@ -98,6 +111,8 @@ static void look_at_environment(void)
         doctor_note("LD_PRELOAD is set already: %s", preload);
     if (rescue != NULL && *rescue != '\0')
         look_at_rescue_dir(rescue);
+    if (journal != NULL && *journal != '\0')
+        look_at_journal_dir(journal);
     if (log != NULL && *log != '\0')
         look_at_log_file(log);
     if (file != NULL) {

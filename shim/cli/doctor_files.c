@@ -54,8 +54,9 @@ static void look_at_room(const char *folder, uint64_t block)
     int error = doctor_find_room(folder, &room);
 
     if (error == 0)
-        doctor_ok("%s: a record in the attribute of a plain file protects up to %zu bytes of content", folder,
-                  doctor_content_room(room, block));
+        doctor_ok("%s: a record in its attribute protects a plain file of up to %zu bytes; a journal file "
+                  "longer ones",
+                  folder, doctor_content_room(room, block));
     else if (error > 0)
         doctor_note("%s: extended attributes cannot be set (%s): nothing protects plain files", folder,
                     strerror(error));

@@ -3,6 +3,7 @@
 #include "cli/reason.h"
 #include "config/libc_files.h"
 #include "format/redo.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,37 +80,90 @@ static void get_folder(const char *path, char folder[PATH_MAX])
 }
 
 /*
- * Says in `text` what makes commits to a plain file safe. Returns false if nothing does, and says
- * why.
+ * Finds where a journal of the file would lie. Returns true and its folder in `text`; or false and why
+ * there is no place for one.
  */
-static bool find_protection(const struct inspect_file *file, const char *path, char *text, size_t size)
+static bool find_journal(const struct inspect_file *file, const struct config *config, char *text,
+                         size_t size)
+{
+    char folder[PATH_MAX];
+    size_t used = 0;
+
+    store_journal_folder = config->journal_dir;
+    *text = '\0';
+    for (int i = 0; i < JOURNAL_PLACES && used < size; i++) {
+        int fd = journal_open_place(file->fd, i, config->sync, folder);
+        int error = fd < 0 ? -fd : faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
+
+        if (fd >= 0)
+            (void)close(fd);
+        if (error == 0) {
+            (void)snprintf(text, size, "%s", folder);
+            return true;
+        }
+        if (folder[0] == '\0')
+            used += (size_t)snprintf(text + used, size - used, "%s",
+                                     i == 0 ? "ATOMSHIM_JOURNAL_DIR is not set"
+                                            : ", and the file is mounted by itself");
+        else
+            used += (size_t)snprintf(text + used, size - used, "%s%s: %s", i == 0 ? "" : ", and ", folder,
+                                     error == EXDEV ? "lies in memory" : strerror(error));
+    }
+    return false;
+}
+
+/* Returns 0 if the attribute of a file may be `size` bytes long, or why not, as doctor_find_room(). */
+static int find_file_room(const struct inspect_file *file, const char *path, size_t *room)
 {
     char folder[PATH_MAX];
     struct stat beside;
     struct stat own;
-    size_t room;
-    int error;
 
     get_folder(path, folder);
-    if (fstat(file->fd, &own) != 0 || stat(folder, &beside) != 0 || own.st_dev != beside.st_dev) {
-        (void)snprintf(text, size, "it is mounted by itself, so that its file system cannot be tried");
-        return false;
+    if (fstat(file->fd, &own) != 0 || stat(folder, &beside) != 0)
+        return -errno;
+    return own.st_dev == beside.st_dev ? doctor_find_room(folder, room) : -EXDEV;
+}
+
+enum protection { PROTECTED, UNPROTECTED, UNTRIED };
+
+/* Says in `text` what makes commits to a plain file safe, or why nothing does. */
+static enum protection find_protection(const struct inspect_file *file, const char *path,
+                                       const struct config *config, char *text, size_t size)
+{
+    struct stat status = {.st_blksize = REDO_BLOCK_MIN};
+    char place[3 * PATH_MAX];
+    const bool has_journal = find_journal(file, config, place, sizeof place);
+    size_t room = 0;
+    int error = find_file_room(file, path, &room);
+
+    (void)fstat(file->fd, &status);
+    if (error > 0) {
+        (void)snprintf(text, size, "not protected: extended attributes cannot be set there: %s",
+                       strerror(error));
+        return UNPROTECTED;
     }
-    error = doctor_find_room(folder, &room);
-    if (error < 0)
-        (void)snprintf(text, size, "the file system cannot be tried: %s: %s", folder, strerror(-error));
-    else if (error > 0)
-        (void)snprintf(text, size, "extended attributes cannot be set there: %s", strerror(error));
-    else if (record_size(file->image.size, (uint64_t)own.st_blksize) > room)
-        (void)snprintf(text, size,
-                       "its record does not fit into an attribute, which has room for %zu bytes of "
-                       "content",
-                       doctor_content_room(room, (uint64_t)own.st_blksize));
-    else {
+    if (error < 0) {
+        (void)snprintf(text, size, "whether a record fits into its attribute cannot be tried (%s), %s%s",
+                       error == -EXDEV ? "it is mounted by itself" : strerror(-error),
+                       has_journal ? "for one that does not there is a journal file in "
+                                   : "and there is no place for a journal file: ",
+                       place);
+        return UNTRIED;
+    }
+    if (record_size(file->image.size, (uint64_t)status.st_blksize) <= room)
         (void)snprintf(text, size, "protected by a record in its attribute " RECORD_NAME);
-        return true;
+    else if (has_journal)
+        (void)snprintf(text, size, "protected by a journal file in %s", place);
+    else {
+        (void)snprintf(
+            text, size,
+            "not protected: its attribute has room for %zu bytes of content, and there is no place "
+            "for a journal file: %s",
+            doctor_content_room(room, (uint64_t)status.st_blksize), place);
+        return UNPROTECTED;
     }
-    return false;
+    return PROTECTED;
 }
 
 /* Why the name of a file asks for the format that it does. */
@@ -122,21 +176,29 @@ static const char *reason_of_format(const struct config *config, const char *pat
     return config->format == CONFIG_PLAIN ? "ATOMSHIM_FORMAT=plain" : "ATOMSHIM_FORMAT=sized, the default";
 }
 
-static void look_at_plain(const struct inspect_file *file, const char *path, const char *what,
+static void look_at_plain(const struct inspect_file *file, const char *path, const struct config *config,
                           const char *reason)
 {
-    char protection[2 * PATH_MAX];
+    char protection[4 * PATH_MAX];
+    char what[PATH_MAX + 128];
 
+    (void)snprintf(what, sizeof what, "%s: plain, %llu bytes; stays plain (%s)", path,
+                   (unsigned long long)file->image.size, reason);
     if (file->image.bytes == STORE_TORN)
         doctor_problem("%s: torn: a commit that nothing protected was cut short; write the file anew", path);
     else if (file->image.unsettled)
         doctor_warn("%s: a commit was cut short: `atomshim recover` ends it, or the next commit", path);
-    if (find_protection(file, path, protection, sizeof protection))
-        doctor_ok("%s: %s; stays plain (%s), %s", path, what, reason, protection);
-    else
-        doctor_warn("%s: %s; stays plain (%s), not protected: %s: a kill or a power cut may tear it, which "
-                    "`atomshim verify` would tell",
-                    path, what, reason, protection);
+    switch (find_protection(file, path, config, protection, sizeof protection)) {
+    case PROTECTED:
+        doctor_ok("%s, %s", what, protection);
+        break;
+    case UNTRIED:
+        doctor_note("%s, %s", what, protection);
+        break;
+    default:
+        doctor_warn("%s, %s; a kill or a power cut may tear it, which `atomshim verify` would tell", what,
+                    protection);
+    }
 }
 
 void doctor_look_at_format(const struct inspect_file *file, const char *path, const struct config *config)
@@ -156,7 +218,7 @@ void doctor_look_at_format(const struct inspect_file *file, const char *path, co
     else
         (void)snprintf(what, sizeof what, "plain, %llu bytes", (unsigned long long)file->image.size);
     if (!sized && plain)
-        look_at_plain(file, path, what, reason);
+        look_at_plain(file, path, config, reason);
     else if (!sized)
         doctor_ok("%s: %s; becomes sized at its next commit (%s)", path, what, reason);
     else if (executed != NULL)

@@ -163,21 +163,32 @@ static struct kept *find_kept(uint32_t identity, const char *folder)
     return NULL;
 }
 
+int journal_open_place(int inode, int place, bool sync, char path[PATH_MAX])
+{
+    int folder;
+
+    (void)find_folder(inode, place, "", path);
+    folder = path[0] != '\0' ? open_folder(path) : -ENOENT;
+    if (folder >= 0 && sync && is_volatile(folder, inode)) {
+        (void)sys_close(folder);
+        return -EXDEV;
+    }
+    return folder;
+}
+
 int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync)
 {
     char name[NAME_SIZE];
     int error = -ENOENT;
 
     make_name(name, identity);
-    for (int i = 0; i < 2 && find_folder(inode, i, "", journal->folder); i++) {
-        int folder = journal->folder[0] != '\0' ? open_folder(journal->folder) : -ENOENT;
+    for (int i = 0; i < JOURNAL_PLACES; i++) {
+        int folder = journal_open_place(inode, i, sync, journal->folder);
 
         if (folder < 0)
             continue;
-        if (!sync || !is_volatile(folder, inode)) {
-            journal->fd = open_in(folder, name, inode, &journal->fresh);
-            error = journal->fd < 0 ? journal->fd : 0;
-        }
+        journal->fd = open_in(folder, name, inode, &journal->fresh);
+        error = journal->fd < 0 ? journal->fd : 0;
         (void)sys_close(folder);
         if (error == 0) {
             journal->fresh |= find_kept(identity, journal->folder) == NULL;

@@ -22,6 +22,15 @@ struct journal {
     bool fresh;            /* this process has not used it before: its name may not be on disk */
 };
 
+enum { JOURNAL_PLACES = 2 };
+
+/*
+ * Opens the folder that is the choice number `place` for journals of `inode`: 0 is store_journal_folder, 1 the folder that the
+ * file lies in. Writes its path to `folder`, "" if there is none. Returns a descriptor, or a negative errno; -EXDEV: with
+ * `sync` a power cut would take what lies there, but not the file.
+ */
+int journal_open_place(int inode, int place, bool sync, char folder[PATH_MAX]);
+
 /*
  * Opens the journal of `inode`, or makes one, and locks it; it stays open until journal_close(). With `sync` no folder is taken
  * that a power cut empties. Returns 0, or a negative errno: then there is no place for one.

@@ -140,7 +140,7 @@ EOF
 
 # longest: how many bytes of content doctor says a record protects in the managed folder
 longest() {
-    sed -n "s|^ok       $MANAGED: a record in the attribute of a plain file protects up to \([0-9]*\) bytes of content\$|\1|p" <<<"$output"
+    sed -n "s|^ok       $MANAGED: a record in its attribute protects a plain file of up to \([0-9]*\) bytes; a journal file longer ones\$|\1|p" <<<"$output"
 }
 
 @test "doctor: what protects a plain file: content of the length that it names has a record, and a byte more has none" {
@@ -157,7 +157,7 @@ longest() {
         if [ "$size" -eq "$n" ]; then
             has "ok       $file: plain, $size bytes; stays plain (a pattern says so), protected by a record in its attribute user.atomshim"
         else
-            has "$file: plain, $size bytes; stays plain (a pattern says so), not protected: its record does not fit into an attribute, which has room for $n bytes"
+            has "ok       $file: plain, $size bytes; stays plain (a pattern says so), protected by a journal file in $MANAGED"
         fi
         # the record of a commit that is killed before its first byte; sizes as before and after
         # shellcheck disable=SC2016
@@ -167,7 +167,30 @@ longest() {
         python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "user.atomshim")[:4].decode())' "$file" >"$BATS_TEST_TMPDIR/word.$size"
     done
     assert_equal "$(cat "$BATS_TEST_TMPDIR/word.$n")" REDO
-    [ "$(cat "$BATS_TEST_TMPDIR/word.$((n + 1))")" != REDO ]
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/word.$((n + 1))")" FILE
+    run find "$MANAGED" -name '.atomshim-journal-*'
+    assert_equal "${#lines[@]}" 1 'journal files where doctor says'
+}
+
+@test "doctor: where the journal file of a plain file lies, or why there is no place for one" {
+    head -c 100000 /dev/zero >"$file"
+    export ATOMSHIM_PATHS="plain=$MANAGED/"
+    mkdir journals
+    ATOMSHIM_JOURNAL_DIR=$PWD/journals doctor 0
+    has "ok       $file: plain, 100000 bytes; stays plain (a pattern says so), protected by a journal file in $PWD/journals"
+    ATOMSHIM_JOURNAL_DIR=/no/such doctor 1
+    has 'problem  ATOMSHIM_JOURNAL_DIR: /no/such: No such file or directory: no journal file can be made there' \
+        "protected by a journal file in $MANAGED"
+    unshare -m true 2>/dev/null || skip 'needs the right to unshare'
+    # shellcheck disable=SC2016
+    run unshare -m sh -c 'mount -t tmpfs none /mnt && : >/mnt/f && mount --bind "$1" /mnt/f &&
+        ATOMSHIM_JOURNAL_DIR=/mnt "$2" doctor --path plain=/mnt/f; "$2" doctor --path plain=/mnt/f
+        ATOMSHIM_JOURNAL_DIR="$3" "$2" doctor --path plain=/mnt/f' sh "$file" "$BUILT/atomshim" "$PWD/journals"
+    has "note     /mnt/f: plain, 100000 bytes; stays plain (a pattern says so), whether a record fits into its attribute cannot be tried (it is mounted by itself), and there is no place for a journal file: /mnt: lies in memory, and the file is mounted by itself" \
+        'and there is no place for a journal file: ATOMSHIM_JOURNAL_DIR is not set, and the file is mounted by itself' \
+        "for one that does not there is a journal file in $PWD/journals"
+    run unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && "$2" doctor --path "plain=$1/"' sh "$MANAGED" "$BUILT/atomshim"
+    has "$file: plain, 100000 bytes; stays plain (a pattern says so), " 'ATOMSHIM_JOURNAL_DIR is not set, and '"$MANAGED: Read-only file system"
 }
 
 @test "doctor: a file system without attributes does not protect plain files" {
