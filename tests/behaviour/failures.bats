@@ -193,7 +193,7 @@ EFBIG True"
     for log in /dev/full "$log"; do
         ATOMSHIM_LOG_FILE=$log run wrapped dash -c "
             ulimit -f 2
-            printf '%5000s' >'$MANAGED/limited'
+            printf new >'$MANAGED/limited'
             echo alive"
         grep -q 'commit failed: file too large (EFBIG)' <<<"$output"
         grep -qx alive <<<"$output"
