@@ -31,6 +31,7 @@ int cli_import(int argc, char *argv[]);
 int cli_export(int argc, char *argv[]);
 int cli_undo(int argc, char *argv[]);
 int cli_repair(int argc, char *argv[]);
+int cli_watch(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
 int cli_inject(int argc, char *argv[]);
 

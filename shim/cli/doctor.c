@@ -4,6 +4,7 @@
  */
 #include "cli/doctor.h"
 #include "cli/cli.h"
+#include "cli/json.h"
 #include "cli/paths.h"
 #include "cli/preload.h"
 #include "config/config.h"
@@ -20,25 +21,46 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: atomshim doctor [--path PATTERN]... [PROGRAM [ARG]...]\n"
+    "usage: atomshim doctor [-p|--path PATTERN]... [--json] [PROGRAM [ARG]...]\n"
     "Reports whether the shim covers PROGRAM, whether this machine and its file systems have what the shim "
     "needs,\n"
     "which files the patterns match, in which format each of them is, which one its next commit writes and "
     "why, and\n"
     "what protects plain files. Each line begins with ok, note, warning or problem. Changes nothing; PROGRAM "
     "is not run.\n"
-    "Patterns are those of --path, else of ATOMSHIM_PATHS.\n"
+    "  -p, --path PATTERN   the patterns; else those of ATOMSHIM_PATHS\n"
+    "  --json               an object per finding, one a line\n"
     "Exit status: 0 no problem, 1 a problem, 2 wrong usage or configuration.\n"
     "example: atomshim doctor --path '/data/*.cfg' legacy-program && exec atomshim run ...\n";
 
 static int problems;
+static bool as_json;
+
+enum { RED = 31, YELLOW = 33 }; /* ECMA-48, SGR */
+
+/* https://no-color.org: not if NO_COLOR is set to anything. */
+static bool is_coloured(void)
+{
+    const char *no = getenv("NO_COLOR");
+
+    return isatty(STDOUT_FILENO) && (no == NULL || *no == '\0');
+}
 
 static void put_finding(const char *kind, const char *format, va_list arguments)
 {
     char text[3 * PATH_MAX];
 
     (void)vsnprintf(text, sizeof text, format, arguments);
-    cli_print("%-8s %s", kind, text);
+    if (as_json) {
+        json_begin();
+        json_text("finding", kind);
+        json_text("text", text);
+        json_end();
+    } else if (is_coloured() && *kind != 'o' && *kind != 'n') {
+        (void)printf("\033[%dm%-8s\033[m ", *kind == 'p' ? RED : YELLOW, kind);
+        cli_print("%s", text);
+    } else
+        cli_print("%-8s %s", kind, text);
 }
 
 #define FINDING(name, kind, is_problem)                                                                      \
@@ -202,8 +224,13 @@ static int take_options(int argc, char *argv[])
             i++;
             break;
         }
-        if (value == NULL && strcmp(argv[i], "--path") != 0) {
-            cli_complain("doctor: unknown option '%s': accepted are --path PATTERN and --help", argv[i]);
+        if (strcmp(argv[i], "--json") == 0) {
+            as_json = true;
+            continue;
+        }
+        if (value == NULL && strcmp(argv[i], "--path") != 0 && strcmp(argv[i], "-p") != 0) {
+            cli_complain("doctor: unknown option '%s': accepted are --path PATTERN, --json and --help",
+                         argv[i]);
             return -1;
         }
         if (value == NULL && (value = argv[++i]) == NULL) {

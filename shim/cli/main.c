@@ -15,7 +15,7 @@ static const struct command {
 } commands[] = {
     {"run", cli_run},         {"cat", cli_cat},       {"info", cli_info},     {"verify", cli_verify},
     {"recover", cli_recover}, {"import", cli_import}, {"export", cli_export}, {"undo", cli_undo},
-    {"repair", cli_repair},   {"doctor", cli_doctor}, {"inject", cli_inject},
+    {"repair", cli_repair},   {"watch", cli_watch},   {"doctor", cli_doctor}, {"inject", cli_inject},
 };
 
 static const char help[] =
@@ -28,6 +28,7 @@ static const char help[] =
     "       atomshim export [-r] [-q] FILE...                make sized files plain, in place\n"
     "       atomshim undo FILE...                            the content before the last commit again\n"
     "       atomshim repair [--yes] FILE...                  save what is left of a damaged file\n"
+    "       atomshim watch [--exec COMMAND] PATTERN...       a line for each commit\n"
     "       atomshim doctor [OPTION]... [PROGRAM]            will PROGRAM be covered, what do the patterns "
     "match?\n"
     "       atomshim inject DIR                              put command and library into DIR, for unchanged "
@@ -171,7 +172,9 @@ int main(int argc, char *argv[])
     if (command != NULL)
         return command->function(argc - 1, argv + 1);
     if (is_one_of(name, "help", "--help", "-h"))
-        return show_help(name[0] == '-' || argc < 3 ? NULL : argv[2]);
+        return show_help(name[0] == '-' || argc < 3 || argv[2][0] == '-' ? NULL : argv[2]);
+    if (is_one_of(name, "version", "--version", "-V") && argc > 2 && argv[2][0] == '-')
+        return cli_help("usage: atomshim version\n");
     if (is_one_of(name, "version", "--version", "-V"))
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
     return refuse(name);

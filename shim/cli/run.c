@@ -16,23 +16,27 @@
 
 static const char help[] =
     "usage: atomshim run [OPTION]... [--] PROGRAM [ARG]...\n"
-    "Runs PROGRAM with the shim loaded, so that its overwrites of the files named are atomic.\n"
-    "  --path PATTERN           files to manage: /data/app.cfg, '/data/*.cfg', '/etc/**', /data/ (all "
+    "Runs PROGRAM with the shim loaded, so that it overwrites the named files atomically.\n"
+    "  -p, --path PATTERN       files to manage: /data/app.cfg, '/data/*.cfg', '/etc/**', /data/ (all "
     "below),\n"
-    "                           '*.cfg' (by name), '!/data/tmp/' (not these); may be repeated.\n"
+    "                           '*.cfg' (by name), '!/data/tmp/' (not these), 'plain=/data/x.cfg' (without\n"
+    "                           header); may be repeated.\n"
     "                           Replaces ATOMSHIM_PATHS, which is used if no --path is given\n"
-    "  --plain                  no header in the files (ATOMSHIM_FORMAT=plain): weaker, see README\n"
-    "  --no-sync                safe against kill, not against power loss (ATOMSHIM_SYNC=0)\n"
-    "  --isolation commit|session   lock for the commit, or from open to close (ATOMSHIM_ISOLATION)\n"
-    "  --lock-timeout SECONDS   then a commit fails (ATOMSHIM_LOCK_TIMEOUT)\n"
-    "  --rescue-dir DIR         where images of failed commits go (ATOMSHIM_RESCUE_DIR)\n"
+    "  --plain                  no header in the files (ATOMSHIM_FORMAT=plain)\n"
+    "  --no-sync                commits survive kill -9, but not power loss (ATOMSHIM_SYNC=0)\n"
+    "  --isolation commit|session   lock the file for the commit only, or from open to close\n"
+    "                           (ATOMSHIM_ISOLATION)\n"
+    "  --lock-timeout SECONDS   how long a commit waits for other writers before it fails\n"
+    "                           (ATOMSHIM_LOCK_TIMEOUT)\n"
+    "  --rescue-dir DIR         save the images of failed commits here (ATOMSHIM_RESCUE_DIR)\n"
     "  --journal-dir DIR        where journals of plain files go (ATOMSHIM_JOURNAL_DIR)\n"
-    "  --log LEVEL              error, warn, info or debug (ATOMSHIM_LOG)\n"
+    "  --log LEVEL              which lines to log: error, warn, info or debug (ATOMSHIM_LOG)\n"
     "  --log-file FILE          instead of stderr (ATOMSHIM_LOG_FILE)\n"
     "  --force                  run PROGRAM even if the shim may not load into it\n"
     "Exit status: PROGRAM's own; 2 wrong usage or configuration, 126 PROGRAM cannot be run with the shim,\n"
     "127 PROGRAM not found.\n"
-    "example: atomshim run --path '/data/*.cfg' -- sh -c 'date > /data/app.cfg'\n";
+    "example: atomshim run --path '/data/*.cfg' -- sh -c 'date > /data/app.cfg'\n"
+    "Manual: man atomshim\n";
 
 /* An option sets a variable, to the value that follows it or to a fixed one. */
 static const struct option {
@@ -41,6 +45,7 @@ static const struct option {
     const char *fixed; /* NULL: the option takes a value */
 } options[] = {
     {"--path", "ATOMSHIM_PATHS", NULL},
+    {"-p", "ATOMSHIM_PATHS", NULL},
     {"--plain", "ATOMSHIM_FORMAT", "plain"},
     {"--no-sync", "ATOMSHIM_SYNC", "0"},
     {"--isolation", "ATOMSHIM_ISOLATION", NULL},
@@ -112,8 +117,8 @@ static int take_option(char *argv[], int i, struct request *request)
         cli_complain("run: %s needs a value", option->name);
         return -1;
     }
-    if (strcmp(option->name, "--path") == 0 ? !paths_add("run", value, &request->paths)
-                                            : !set_variable(option->variable, value))
+    if (strcmp(option->variable, "ATOMSHIM_PATHS") == 0 ? !paths_add("run", value, &request->paths)
+                                                        : !set_variable(option->variable, value))
         return -1;
     return i + 1;
 }
@@ -217,7 +222,7 @@ static bool prepare(const char *name, const char *file, bool force)
     covered = reason_loads_shim(file, &kind, &answer, reason);
     if (!covered) {
         cli_complain(force ? "warning: %s: the shim may not load: %s"
-                           : "%s: the shim would not load: %s (--force runs it nevertheless)",
+                           : "%s: the shim would not load: %s (--force runs it anyway)",
                      name, reason);
         if (!force)
             return false;

@@ -129,7 +129,7 @@ damage() { # both images of $file
 
 @test "run: a program that cannot load the shim is refused with the reason; --force runs it" {
     run -126 managed_run "$ROOT/build/atomshim" --version
-    only "atomshim: $ROOT/build/atomshim: the shim would not load: it is statically linked (--force runs it nevertheless)"
+    only "atomshim: $ROOT/build/atomshim: the shim would not load: it is statically linked (--force runs it anyway)"
     run -0 --separate-stderr managed_run --force "$ROOT/build/atomshim" --version
     [[ $output == 'atomshim '* ]]
     [[ $stderr == *'warning: '*'statically linked' ]]
@@ -157,7 +157,7 @@ damage() { # both images of $file
 refused() {
     cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" .
     run -126 "${as_user[@]}" ./atomshim run --path /x ./program
-    only "atomshim: ./program: the shim would not load: $1 (--force runs it nevertheless)"
+    only "atomshim: ./program: the shim would not load: $1 (--force runs it anyway)"
     run -"$2" "${as_user[@]}" ./atomshim run --path /x --force ./program
     assert_equal "${lines[0]}" "atomshim: warning: ./program: the shim may not load: $1"
 }
@@ -195,7 +195,7 @@ secure='it is set-user-id, set-group-id or has file capabilities, so its loader 
     machine=$(od -An -tu2 -j18 -N2 "$ROOT/build/libatomshim.so" | tr -d ' ')
     run -126 managed_run ./program
     only "atomshim: ./program: the shim would not load: it is for another machine (ELF machine 243, the shim is for \
-$machine) (--force runs it nevertheless)"
+$machine) (--force runs it anyway)"
 }
 
 @test "run: a program whose loader does not exist is refused" {
@@ -332,5 +332,5 @@ empty: good, plain, 0 bytes"
     [[ $output =~ ^atomshim\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
     run -2 atomshim
     run -2 atomshim bogus
-    only "atomshim: unknown command 'bogus': accepted are run, cat, info, verify, recover, import, export, undo, repair, doctor, inject, help and version"
+    only "atomshim: unknown command 'bogus': accepted are run, cat, info, verify, recover, import, export, undo, repair, watch, doctor, inject, help and version"
 }

@@ -241,3 +241,85 @@ were committed: they become the content"
     run -2 atomshim help nothing
     [[ $output == "atomshim: unknown command 'nothing': accepted are run, cat, "*', help and version' ]]
 }
+
+@test "doctor --json is an object per finding; colours are for terminals, and NO_COLOR" {
+    needs python3 script
+    run -0 atomshim doctor --json -p "$MANAGED/"
+    python3 -c 'import json, sys; kinds = {json.loads(line)["finding"] for line in sys.stdin}; assert kinds <= {"ok", "note", "warning", "problem"}, kinds' \
+        <<<"$output"
+    mkdir tree
+    touch tree/f
+    chmod 000 tree/f
+    ATOMSHIM_RESCUE_DIR=/none run -1 atomshim doctor -p "$MANAGED/"
+    [[ $output != *$'\e['* && $output == *'problem  ATOMSHIM_RESCUE_DIR'* ]]
+    command="env ATOMSHIM_RESCUE_DIR=/none '$ROOT/build/atomshim' doctor -p '$MANAGED/'"
+    NO_COLOR='' run -1 script -qec "$command" /dev/null
+    [[ $output == *$'\e[31mproblem'* ]]
+    NO_COLOR=1 run -1 script -qec "$command" /dev/null
+    [[ $output != *$'\e['* ]]
+}
+
+# Starts `atomshim watch` with these arguments; its lines come from descriptor 7, and it runs already.
+start_watch() {
+    mkfifo out err
+    exec 7<>out 6<>err
+    atomshim watch "$@" >&7 2>&6 7>&- 6>&- 3>&- &
+    watch=$!
+    read -r -t 60 line <&6
+    [[ $line == 'atomshim: watching '* ]]
+}
+
+next_line() {
+    read -r -t 60 line <&7
+}
+
+teardown() {
+    [ -z "${watch:-}" ] || { kill "$watch" && wait "$watch" || :; } 2>/dev/null
+}
+
+@test "watch: a line for each commit, of files there and of files made later, through any name" {
+    two_generations
+    mkdir "$MANAGED/folder"
+    ln "$file" link
+    start_watch "$MANAGED/"
+    assert_equal "$line" 'atomshim: watching 1 files'
+    wrapped sh -c 'echo three >"$file"'
+    next_line
+    assert_equal "$line" "$file: sized, generation 3, 6 bytes"
+    # no commit: read, and the time
+    atomshim cat "$file"
+    touch "$file"
+    run -0 atomshim undo link
+    next_line
+    assert_equal "$line" "$file: sized, generation 4, 4 bytes"
+    wrapped sh -c 'mkdir "$MANAGED/folder/new"; echo x >"$MANAGED/folder/new/a"'
+    next_line
+    [[ $line == "$MANAGED/folder/new/a: "* ]]
+    ATOMSHIM_FORMAT=plain wrapped sh -c 'echo plain >"$MANAGED/folder/plain"'
+    until [[ $line == "$MANAGED/folder/plain: plain, "*', 6 bytes' ]]; do next_line; done
+}
+
+@test "watch --exec runs the command with the file and its generation; --json" {
+    needs python3
+    two_generations
+    mkfifo done
+    exec 5<>done
+    start_watch --json --exec 'echo "$1 $2" >done' "$file"
+    wrapped sh -c 'echo three >"$file"'
+    read -r -t 60 line <&5
+    assert_equal "$line" "$file 3"
+    next_line
+    run -0 python3 -c 'import json, sys; d = json.loads(sys.argv[1]); print(d["file"], d["format"], d["generation"], d["size"])' "$line"
+    only "$file sized 3 6"
+}
+
+@test "watch: bad input is one line" {
+    run -2 atomshim watch
+    only 'atomshim: watch: no PATTERN given'
+    run -2 atomshim watch --bogus
+    only "atomshim: watch: unknown option '--bogus': accepted are --exec COMMAND, --json and --help"
+    run -1 atomshim watch '*.cfg'
+    only "atomshim: watch: *.cfg: matches by name in every folder: give a folder, '/data/**/NAME'"
+    run -1 atomshim watch /none/below/f
+    [[ $output == *'/none/below: there is no such folder'* ]]
+}

@@ -117,7 +117,7 @@ more" "$kind $options"
         assert_kept "replaced $options" "$options"
     done
     run -126 run_in scratch '' /bin/static_writer 1 write x
-    assert_equal "$output" 'atomshim: /bin/static_writer: the shim would not load: it is statically linked (--force runs it nevertheless)'
+    assert_equal "$output" 'atomshim: /bin/static_writer: the shim would not load: it is statically linked (--force runs it anyway)'
 }
 
 @test "I5 containers without /proc and without a folder to write in: the open fails, the file stays" {

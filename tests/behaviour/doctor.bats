@@ -63,7 +63,7 @@ EOF
     doctor 1 --path "$file" ./go
     has 'is a Go program, which makes its system calls past the C library'
     run atomshim run --path "$file" -- ./go
-    assert_equal "$status $output" "126 atomshim: ./go: the shim would not load: it is a Go program, which makes its system calls past the C library (--force runs it nevertheless)"
+    assert_equal "$status $output" "126 atomshim: ./go: the shim would not load: it is a Go program, which makes its system calls past the C library (--force runs it anyway)"
     # and one that inherits a file is looked after by a guardian
     # shellcheck disable=SC2016
     assert_equal "$(wrapped bash -c './go >"$0"; cat "$0"' "$file")" go
