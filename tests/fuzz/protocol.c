@@ -238,6 +238,7 @@ static void begin(struct commit commit)
     writer.arena_used = 0;
     writer.moved = false;
     shadow.size = file.size;
+    shadow.note_size = 0; /* the file that readers see has none */
     memcpy(shadow.bytes, file.bytes, file.size);
 
     kernel_reset(&shadow, &target);

@@ -476,7 +476,7 @@ static void check_commit(void)
         REQUIRE(now.result == 0 && now.image.kind == STORE_SIZED && now.image.size == payload.size);
         REQUIRE(now.image.generation == seen.image.generation + 1);
         REQUIRE(memcmp(now.bytes, bytes, payload.size) == 0);
-        REQUIRE(inode.size <= image_round_up(end) + 2 * place + IMAGE_PAGE);
+        REQUIRE(inode.size <= image_round_up(end) + 2 * place + IMAGE_TAIL + IMAGE_PAGE);
     } else {
         REQUIRE(result == -EFBIG);
         REQUIRE(now.result == 0 && now.image.size == seen.image.size &&
