@@ -9,24 +9,25 @@
  *   #atomshim/1 generation=0000000000000000007 size=0000000000000000042 twin=0000000000000008192
  *   data=1c291ca3 head=6a7d9e51 mark=+
  *
- * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: there is no image here
+ * generation  counts commits from 1; the highest one whose CRCs hold is the content. 0: no image
  * size        payload bytes that follow the header
  * twin        at offset 0: where the twin place is, a multiple of 4096. In the twin place: 0
  * data        the payload's checksum, crc32c_mixed()
  * head        CRC-32C of the header's bytes before " head="
- * mark        '+' once the image is known to be on disk; '=' once its writer, who syncs nothing, has written all of it;
- *             '-' before. Outside the header's CRC
+ * mark        '+' once the image is known to be on disk; '=' once its writer, which syncs nothing,
+ *             has written all of it; '-' before. Outside the header's CRC
  *
- * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun: it names
- * how many plain bytes there are, where the twin place will be, and the CRC-32C of the file's first 512 bytes
- * as they are then (behind the plain bytes there are zeros). It stays when the commit is done; the CRC tells whether what stands at 0 is still what stood there then, or
- * remains of a header that somebody else has overwritten. Older versions wrote dots in its place.
+ * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun:
+ * it names how many plain bytes there are, where the twin place will be, and the CRC-32C of the
+ * file's first 512 bytes as they are then (behind the plain bytes there are zeros). It stays when
+ * the commit is done; the CRC tells whether what stands at 0 is what stood there then, or remains
+ * of a header that somebody else has overwritten. Older versions wrote dots in its place.
  *
  *   #atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000008192
  *   start=1c291ca3 .......................head=6a7d9e51
  *
- * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE, so that st_size alone tells that
- * nearly every other file is none, without a system call.
+ * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE, so that st_size
+ * alone tells that nearly every other file is none, without a system call.
  */
 #ifndef ATOMSHIM_IMAGE_H
 #define ATOMSHIM_IMAGE_H
@@ -53,8 +54,8 @@ struct image_header {
     uint64_t twin;       /* file offset of the twin place; 0 in the twin place itself */
     uint32_t payload_crc;
     bool flushed; /* the mark is '+' */
-    bool
-        complete; /* the mark is '+' or '=': whatever is wrong with the payload now, its writer did not leave it so */
+    /* The mark is '+' or '=': whatever is wrong with the payload, its writer did not leave it so. */
+    bool complete;
     bool bad_mark; /* the mark is none of the three */
 };
 
@@ -69,9 +70,10 @@ struct image_footer {
 void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_header *header);
 
 /*
- * Reads a header from the first `size` bytes found at its place. IMAGE_VALID only if the header's CRC holds,
- * every number is below IMAGE_NUMBER_MAX and twin is a multiple of IMAGE_PAGE. Fills *header only then.
- * IMAGE_TORN if it begins with a header's first word, or if that was overwritten, but most of the words behind stand.
+ * Reads a header from the first `size` bytes found at its place. IMAGE_VALID only if the header's
+ * CRC holds, every number is below IMAGE_NUMBER_MAX and twin is a multiple of IMAGE_PAGE. Fills
+ * *header only then. IMAGE_TORN if it begins with a header's first word, or if that was
+ * overwritten, but most of the words behind stand.
  */
 enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header);
 
@@ -85,7 +87,8 @@ static inline bool image_size_possible(uint64_t file_size)
     return file_size % IMAGE_PAGE == IMAGE_FILE_REMAINDER;
 }
 
-/* No file in the sized format is smaller: two places for images of no bytes (older versions left no hole behind). */
+/* No file in the sized format is smaller: two places for images of no bytes (older versions left
+ * no hole behind). */
 #define IMAGE_SMALLEST_FILE ((uint64_t)4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER)
 
 /* Bytes of an image whose payload has `size` bytes. */
@@ -99,15 +102,17 @@ static inline uint64_t image_round_up(uint64_t n)
     return (n + IMAGE_PAGE - 1) / IMAGE_PAGE * IMAGE_PAGE;
 }
 
-/* Room that a place gets for an image of `length` bytes: a quarter more, so that it may grow a little. */
+/* Room that a place gets for an image of `length` bytes: a quarter more, so that it may grow a
+ * little. */
 static inline uint64_t image_place_size(uint64_t length)
 {
     return image_round_up(length + length / 4 + IMAGE_PAGE);
 }
 
 /*
- * The file size that a twin place at `twin` asks for when it takes an image of `length` bytes. Behind the place there are
- * IMAGE_TAIL bytes that no commit writes: a hole, larger than what the file system counts as used besides the data.
+ * The file size that a twin place at `twin` asks for when it takes an image of `length` bytes.
+ * Behind the place there are IMAGE_TAIL bytes that no commit writes: a hole, larger than what the
+ * file system counts as used besides the data.
  */
 #define IMAGE_TAIL ((uint64_t)4 * IMAGE_PAGE)
 static inline uint64_t image_file_size(uint64_t twin, uint64_t length)

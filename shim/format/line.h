@@ -1,4 +1,5 @@
-/* Lines of printable ASCII with fields of fixed width, as templates: headers, footers and records are such lines. */
+/* Lines of printable ASCII with fields of fixed width, as templates: headers, footers and
+ * records are such lines. */
 #ifndef ATOMSHIM_LINE_H
 #define ATOMSHIM_LINE_H
 
@@ -15,8 +16,9 @@ enum image_kind {
 enum { LINE_NUMBERS = 3, LINE_WORD = 4 };
 
 /*
- * In `text` a run of 'D' is a decimal number, of 'X' the sum `data`, of 'I' the identity, of 'H' the line's own CRC, 'M' the
- * mark, 'WWWW' the word; all else stands for itself. The encoder fills the fields in, the decoder checks against the text.
+ * In `text` a run of 'D' is a decimal number, of 'X' the sum `data`, of 'I' the identity, of 'H'
+ * the line's own CRC, 'M' the mark, 'WWWW' the word; all else stands for itself. The encoder fills
+ * the fields in, the decoder checks against the text.
  */
 struct line {
     const char *text;
@@ -35,13 +37,15 @@ struct line_fields {
     char word[LINE_WORD];
 };
 
-/* Writes line->size bytes; every number must fit its digits. `tail_size` bytes follow the line, if it has a tail. */
+/* Writes line->size bytes; every number must fit its digits. `tail_size` bytes follow the line,
+ * if it has a tail. */
 void line_encode(char *bytes, const struct line *line, const struct line_fields *fields, const void *tail,
                  size_t tail_size);
 
 /*
- * Reads a line from the first of `size` bytes; with a tail all bytes behind the line are that. IMAGE_VALID only if the CRC
- * holds. *fields is of use only then. Numbers may have any value that fits their digits.
+ * Reads a line from the first of `size` bytes; with a tail all bytes behind the line are that.
+ * IMAGE_VALID only if the CRC holds. *fields is of use only then. Numbers may have any value that
+ * fits their digits.
  */
 enum image_kind line_decode(const char *bytes, size_t size, const struct line *line,
                             struct line_fields *fields);

@@ -1,28 +1,33 @@
 /*
- * The record of a file that is not in the sized format (yet): the value of its extended attribute `user.atomshim`. Pure
- * functions over bytes. A record is a line of printable ASCII, and behind it, for some words, a body; by its first word:
+ * The record of a file that is not in the sized format (yet): the value of its extended attribute
+ * `user.atomshim`. Pure functions over bytes. A record is a line of printable ASCII, and behind
+ * it, for some words, a body; by its first word:
  *
  *   IDLE 0000000042 000000000001234 1c291ca3 5f0e21aa 6a7d9e51
- *   BUSY 0000000042 000000000001234 1c291ca3 5f0e21aa 6a7d9e51
- *   KEPT 0000000042 000000000001234 000000000000000 1c291ca3 5f0e21aa 6a7d9e51/folder
- *   REDO 0000000042 000000000001234 000000000001230 1c291ca3 5f0e21aa 6a7d9e51, the new content, sums (redo.h)
+ *   BUSY as IDLE
+ *   REDO 0000000042 000000000001234 000000000001230 1c291ca3 5f0e21aa 6a7d9e51
  *   BACK as REDO
- *   FILE 0000000042 000000000001234 000000000001230 1c291ca3 5f0e21aa 6a7d9e51/folder
+ *   FILE as REDO
+ *   KEPT as REDO
  *   NOTE 000000000000017 000000000032896 1c291ca3 5f0e21aa 7ce9af25
  *
- * IDLE  no commit is under way: the file's bytes are the content. KEPT: the same, and a journal file is left in that folder
- * BUSY  a commit is under way, or died, that nothing protects
- * REDO  a commit is under way, or died: what it writes, and what it overwrites. In a journal file, too
- * BACK  a commit failed, and the content before it is written back
- * FILE  as REDO, which lies in a journal file in that folder
- * NOTE  the first commit to the sized format is under way, or died: plain bytes, the file's size with the footer
+ *   IDLE  no commit is under way: the file's bytes are the content
+ *   KEPT  the same, and a journal file is left in the folder that the body names
+ *   BUSY  a commit is under way, or died, that nothing protects
+ *   REDO  a commit is under way, or died: the body is what it writes, and sums of what it
+ *         overwrites (redo.h). A journal file holds such a record, too
+ *   BACK  a commit failed, and the content before it, which the body holds, is written back
+ *   FILE  as REDO, which lies in a journal file in the folder that the body names
+ *   NOTE  the first commit to the sized format is under way, or died
  *
- * The numbers: generation; size of the content; with some, size of the file before; the content's checksum
- * (crc32c_mixed); the inode that the record belongs to (record_identity): a copy of the file carries its attribute along, which
- * says nothing there; CRC-32C of all before it and of the body. A note of an older version has no word and no identity, and
- * numbers of 19 digits: 0000000000000000017 0000000000000016512 1c291ca3 7ce9af25.
+ * The numbers of a line: the generation; the size of the content; the size of the file before; the
+ * content's checksum (crc32c_mixed); the inode that the record belongs to (record_identity), for a
+ * copy of the file carries its attribute along, which says nothing there; the CRC-32C of all
+ * before it and of the body. A NOTE has the size of the plain bytes, the file's size with the
+ * footer, and the plain bytes' checksum. A note of an older version has no word and no identity,
+ * and numbers of 19 digits: 0000000000000000017 0000000000000016512 1c291ca3 7ce9af25.
  *
- * A line without a body fits into an inode of 256 bytes, ext4's default.
+ * IDLE, BUSY and NOTE fit into an inode of 256 bytes, ext4's default.
  */
 #ifndef ATOMSHIM_RECORD_H
 #define ATOMSHIM_RECORD_H
@@ -69,18 +74,20 @@ struct record {
 size_t record_line_size(enum record_word word);
 
 /*
- * Writes the line of *record to `bytes`, which has room for record_line_size(), and is followed by the body (record->body
- * says where it is, to be summed; it is not copied). Returns the line's size, or 0 if a number is too large.
+ * Writes the line of *record to `bytes`, which has room for record_line_size(), and is followed by
+ * the body (record->body says where it is, to be summed; it is not copied). Returns the line's
+ * size, or 0 if a number is too large.
  */
 size_t record_encode(char *bytes, const struct record *record);
 
 /*
- * Reads a record from `size` bytes. Fills *record only if it is IMAGE_VALID: the CRC holds, and the body is one that the word
- * can have. The body is not copied.
+ * Reads a record from `size` bytes. Fills *record only if it is IMAGE_VALID: the CRC holds, and the
+ * body is one that the word can have. The body is not copied.
  */
 enum image_kind record_decode(const char *bytes, size_t size, struct record *record);
 
-/* What tells an inode from others, its copies on other file systems included: its number, and when it was made. */
+/* What tells an inode from others, its copies on other file systems included: its number, and
+ * when it was made. */
 uint32_t record_identity(uint64_t number, int64_t seconds, uint32_t nanoseconds);
 
 #endif

@@ -64,7 +64,8 @@ static void sum_sector(char *at, const char *bytes, size_t size)
     put_sum(at, sum);
 }
 
-/* Adds the part of a piece that lies behind `start` to a sum. Pieces begin at sectors, and `start` is one. */
+/* Adds the part of a piece that lies behind `start` to a sum. Pieces begin at sectors, and
+ * `start` is one. */
 static void sum_far(uint32_t far[2], uint64_t start, uint64_t offset, const char *bytes, size_t size)
 {
     uint64_t skip = offset < start ? minimum(start - offset, size) : 0;
@@ -123,7 +124,8 @@ void redo_look_begin(struct redo_look *look, const struct record *record, uint64
                      (file_size <= record->size || file_size == record->other);
 }
 
-/* True if the sector at `offset`, padded with zeros, is what the new content has there of its first `limit` bytes. */
+/* True if the sector at `offset`, padded with zeros, is what the new content has there of its
+ * first `limit` bytes. */
 static bool is_of_new(const struct record *record, const char *padded, uint64_t offset, uint64_t limit)
 {
     uint64_t end = minimum(limit, record->size);
@@ -158,7 +160,8 @@ static void look_at_sector(struct redo_look *look, const char *bytes, size_t siz
     /* a flush has failed: the disk may have the size of what was written, and nothing else of it */
     if (record->word == RECORD_BACK && is_of_new(record, padded, offset, 0))
         return;
-    /* written; or written, but the size that goes with it did not get to the disk; or cut, and not yet written */
+    /* written; or written, but the size that goes with it did not get to the disk; or cut, and
+     * not yet written */
     if (!is_of_new(record, padded, offset, look->file_size) &&
         !is_of_new(record, padded, offset, record->other) &&
         !(offset / REDO_SECTOR == record->size / REDO_SECTOR &&

@@ -1,13 +1,15 @@
 /*
- * The body of a REDO or BACK record: a content that is to be written over another one, and sums of that. From the file's bytes it
- * tells which of the two they are, or on the way from one to the other, whatever subset of a commit's steps a kill or a power
- * cut has let through: tests/model/plain_model.py. Pure functions over bytes.
+ * The body of a REDO or BACK record: a content that is to be written over another one, and sums of
+ * that. From the file's bytes it tells which of the two they are, or on the way from one to the
+ * other, whatever subset of a commit's steps a kill or a power cut has let through:
+ * tests/model/plain_model.py. Pure functions over bytes.
  *
- *   the new content        record->size bytes
- *   sums, 8 bytes each     of each sector of 512 bytes (the last one filled up with zeros) of the old content, up to the end of
- *                          the block that the new content ends in (a cut zeroes a block to its end) or of the old content;
- *                          of the sector that the new content ends in, as a cut leaves it of the old content;
- *                          of all old bytes that lie behind the sectors
+ *   the new content      record->size bytes
+ *   sums, 8 bytes each   of each sector of 512 bytes (the last one filled up with zeros) of the old
+ *                        content, up to the end of the block that the new content ends in (a cut
+ *                        zeroes a block to its end), or of the old content;
+ *                        of the sector that the new content ends in, as a cut leaves it;
+ *                        of all old bytes that lie behind the sectors
  *
  * A sum is the CRC-32C of the bytes and their crc32c_mixed(), each 4 bytes, little-endian.
  */
@@ -19,18 +21,21 @@
 enum {
     REDO_SECTOR = 512, /* never torn */
     REDO_SUM = 8,
-    REDO_BLOCK_MIN = 4096, /* a block of the file system is taken for at least so large, which does no harm */
+    /* a block of the file system is taken for at least so large, which does no harm */
+    REDO_BLOCK_MIN = 4096,
     REDO_BLOCK_MAX = 1 << 16,
     REDO_BLOCK_ALL = 0, /* every sector of the old content gets a sum of its own */
 };
 
-/* Bytes of the body for a new content of `size` bytes over an old one of `old_size`, with blocks of `block` bytes. */
+/* Bytes of the body for a new content of `size` bytes over an old one of `old_size`, with blocks
+ * of `block` bytes. */
 size_t redo_body_size(uint64_t size, uint64_t old_size, uint64_t block);
 
 /* True if a record with these sizes can have a body of record->body_size bytes. */
 bool redo_is_body(const struct record *record);
 
-/* Makes the sums of an old content, which is fed in order, each piece but the last one a multiple of REDO_SECTOR long. */
+/* Makes the sums of an old content, which is fed in order, each piece but the last one a
+ * multiple of REDO_SECTOR long. */
 struct redo_sums {
     char *sums; /* in the body, behind the new content */
     uint64_t size, old_size, near_size;
@@ -44,10 +49,12 @@ void redo_sums_end(struct redo_sums *sums);
 
 /* What the bytes of the file are. */
 enum redo_state {
-    REDO_NEW,    /* the new content */
-    REDO_PARTLY, /* a mixture that a commit leaves which was cut short; or with BACK the untouched old bytes */
-    REDO_OLD,    /* the old content, untouched */
-    REDO_FOREIGN, /* what no commit leaves: bytes of somebody else, or of a commit that is writing just now */
+    REDO_NEW, /* the new content */
+    /* a mixture that a commit leaves which was cut short; or with BACK the untouched old bytes */
+    REDO_PARTLY,
+    REDO_OLD, /* the old content, untouched */
+    /* what no commit leaves: bytes of somebody else, or of a commit that is writing just now */
+    REDO_FOREIGN,
 };
 
 struct redo_look {

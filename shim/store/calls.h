@@ -1,6 +1,7 @@
 /*
- * Every system call that the store makes on a managed inode, or about it, goes through this one table, so that a test can
- * count them, fail the Nth one, cut it short or kill the process at it. Nothing else may replace an entry.
+ * Every system call that the store makes on a managed inode, or about it, goes through this one
+ * table, so that a test can count them, fail the Nth one, cut it short or kill the process at it.
+ * Nothing else may replace an entry.
  */
 #ifndef ATOMSHIM_STORE_CALLS_H
 #define ATOMSHIM_STORE_CALLS_H

@@ -44,9 +44,9 @@ static int write_header(const struct commit *commit, uint64_t place, const struc
 }
 
 /*
- * Writes bytes of the file over themselves, so that the next flush covers them. Their writer died before its flush, or
- * had it fail: then the kernel has reported the error once, calls the pages clean, and a flush alone would prove
- * nothing.
+ * Writes bytes of the file over themselves, so that the next flush covers them. Their writer died
+ * before its flush, or had it fail: then the kernel has reported the error once, calls the pages
+ * clean, and a flush alone would prove nothing.
  */
 int store_rewrite(int inode, uint64_t offset, uint64_t length)
 {
@@ -77,7 +77,8 @@ static int rewrite_live(const struct commit *commit)
     return store_rewrite(commit->inode, commit->live.place, image_length(commit->live.size));
 }
 
-/* I1, before the other place is written: the live image is on disk, and so is the header that leads to it. */
+/* I1, before the other place is written: the live image is on disk, and so is the header that
+ * leads to it. */
 static int settle_live(const struct commit *commit)
 {
     int error = 0;
@@ -90,7 +91,8 @@ static int settle_live(const struct commit *commit)
     return error == 0 ? flush(commit) : error;
 }
 
-/* Header and payload in one pwritev; several only where the kernel stops short (2 GiB, a full disk). */
+/* Header and payload in one pwritev; several only where the kernel stops short (2 GiB, a full
+ * disk). */
 static int write_image(const struct commit *commit, uint64_t place, const struct image_header *header)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -114,8 +116,8 @@ static int write_image(const struct commit *commit, uint64_t place, const struct
 }
 
 /*
- * The size that the file gets for an image at `place`: the image fits, with the hole behind it by which the file is known
- * (store_may_be_sized), and the size keeps its remainder (image.h).
+ * The size that the file gets for an image at `place`: the image fits, with the hole behind it by
+ * which the file is known (store_may_be_sized), and the size keeps its remainder (image.h).
  */
 static uint64_t wanted_size(const struct commit *commit, uint64_t place)
 {
@@ -134,7 +136,8 @@ static int make_room(const struct commit *commit, uint64_t place)
     return size == commit->file_size ? 0 : (int)STORE_RETRY(store_calls.ftruncate(commit->inode, size));
 }
 
-/* Writes a mark, to the page cache and no further: what is read after a power cut is on disk by definition. */
+/* Writes a mark, to the page cache and no further: what is read after a power cut is on disk by
+ * definition. */
 static void set_mark(const struct commit *commit, uint64_t place, char mark)
 {
     (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));
@@ -168,8 +171,8 @@ static struct image_header live_header(const struct commit *commit, uint64_t twi
 }
 
 /*
- * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name. After a
- * failed fdatasync the page cache would else show a state that the disk does not have.
+ * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name.
+ * After a failed fdatasync the page cache would else show a state that the disk does not have.
  */
 static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
 {
@@ -181,7 +184,8 @@ static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
     (void)flush(commit);
 }
 
-/* Is the header still what was written there? What cannot be read is taken for good: it was flushed. */
+/* Is the header still what was written there? What cannot be read is taken for good: it was
+ * flushed. */
 static bool is_in_place(const struct commit *commit, uint64_t place, const struct image_header *header)
 {
     char wanted[IMAGE_HEADER_SIZE];
@@ -194,9 +198,10 @@ static bool is_in_place(const struct commit *commit, uint64_t place, const struc
 }
 
 /*
- * A program that knows of no lock may have overwritten the file, or cut it off, at any moment of the commit. Whatever it
- * wrote has gone where a program's bytes go that another one overwrites, if ours are there in the end; that they are
- * is looked at before a header at 0 leads to them, and once more when all is done.
+ * A program that knows of no lock may have overwritten the file, or cut it off, at any moment of
+ * the commit. Whatever it wrote has gone where a program's bytes go that another one overwrites, if
+ * ours are there in the end; that they are is looked at before a header at 0 leads to them, and
+ * once more when all is done.
  */
 static bool is_undone(const struct commit *commit, uint64_t place, const struct image_header *header)
 {
@@ -207,7 +212,8 @@ static bool is_undone(const struct commit *commit, uint64_t place, const struct 
             (uint64_t)status.st_size < place + image_length(header->size));
 }
 
-/* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not live. */
+/* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not
+ * live. */
 static int overwrite(const struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, place == 0 ? commit->live.twin : 0);
@@ -228,8 +234,8 @@ static int overwrite(const struct commit *commit, uint64_t place)
 }
 
 /*
- * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head place is
- * dead meanwhile: its header may be written.
+ * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head
+ * place is dead meanwhile: its header may be written.
  */
 static int relocate(const struct commit *commit, uint64_t place)
 {
@@ -253,13 +259,14 @@ static int relocate(const struct commit *commit, uint64_t place)
         goto fail_head;
 
     mark_done(commit, place);
-    if (place < commit->live.place) /* the old image lies behind the new one: give its blocks back */
+    /* the old image lies behind the new one: give its blocks back */
+    if (place < commit->live.place)
         (void)STORE_RETRY(store_calls.ftruncate(commit->inode, image_file_size(place, commit->length)));
     return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
 
 fail_head:
-    /* Failed or not, the header may be on disk. Until the old one is there for certain the new place must stay what
-     * it is; without its mark the next commit sees to it. */
+    /* Failed or not, the header may be on disk. Until the old one is there for certain the new
+     * place must stay what it is; without its mark the next commit sees to it. */
     head.twin = commit->live.twin;
     if (write_header(commit, 0, &head) != 0 || flush(commit) != 0) {
         set_mark(commit, commit->live.place, IMAGE_MARK_NONE);
@@ -271,8 +278,9 @@ fail:
 }
 
 /*
- * ext4 may commit a size before the blocks that it is the size of, when another file is synced just then: the note is on disk
- * no later than the size. Where it cannot be set (no such attributes, no room) all is as if there were none.
+ * ext4 may commit a size before the blocks that it is the size of, when another file is synced just
+ * then: the note is on disk no later than the size. Where it cannot be set (no such attributes, no
+ * room) all is as if there were none.
  */
 static bool set_note(const struct commit *commit, uint64_t file_size)
 {
@@ -295,8 +303,9 @@ static void remove_note(const struct commit *commit)
 }
 
 /*
- * PREPARED -> PLAIN, and the zeros that a power cut left: the remains of an earlier first commit must not lie where our
- * footer will point, and while they are there our note would name a size that the file does not have.
+ * PREPARED -> PLAIN, and the zeros that a power cut left: the remains of an earlier first commit
+ * must not lie where our footer will point, and while they are there our note would name a size
+ * that the file does not have.
  */
 static int drop_remains(struct commit *commit)
 {
@@ -311,69 +320,90 @@ static int drop_remains(struct commit *commit)
     return error;
 }
 
+/* What a first commit needs on its way back. */
+struct beginning {
+    char start[IMAGE_START_SIZE]; /* the file's first bytes, then zeros */
+    bool noted;                   /* a note is set */
+};
+
+/* PLAIN -> PREPARED: writes the footer, which the note stands for until it is on disk. */
+static int write_footer(const struct commit *commit, uint64_t place, struct beginning *beginning)
+{
+    char bytes[IMAGE_HEADER_SIZE];
+    uint64_t at = image_file_size(place, commit->length) - sizeof bytes;
+    struct image_footer footer = {.plain_size = commit->live.size, .twin = place, .has_start = true};
+    ssize_t n = store_read_at(commit->inode, beginning->start, sizeof beginning->start, 0);
+    int error;
+
+    if (n < 0)
+        return (int)n;
+    footer.start_crc = crc32c(0, beginning->start, sizeof beginning->start);
+    image_encode_footer(bytes, &footer);
+    beginning->noted = commit->sync && set_note(commit, at + sizeof bytes);
+    n = STORE_RETRY(store_calls.pwrite(commit->inode, bytes, sizeof bytes, at));
+    error = n == sizeof bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
+    if (error == 0 && (beginning->noted || commit->live.generation != 0)) {
+        remove_note(commit); /* the footer is on disk, and says the same; or an older record lies */
+        beginning->noted = false;
+    }
+    return error;
+}
+
+/* The cut takes footer and image away together: the plain bytes are all that remains. */
+static void cut_to_plain(const struct commit *commit, const struct beginning *beginning)
+{
+    if (STORE_RETRY(store_calls.ftruncate(commit->inode, commit->live.size)) == 0 && beginning->noted)
+        remove_note(commit);
+    (void)flush(commit);
+}
+
+/* Puts the plain bytes back at 0. Returns true if they are there for certain. */
+static bool restore_start(const struct commit *commit, const struct beginning *beginning)
+{
+    return STORE_RETRY(store_calls.pwrite(commit->inode, beginning->start, IMAGE_HEADER_SIZE, 0)) ==
+               IMAGE_HEADER_SIZE &&
+           flush(commit) == 0;
+}
+
 /* PLAIN -> PREPARED -> ADOPTED -> TWIN LIVE. Until the last step the plain bytes are intact. */
 static int first_commit(const struct commit *commit)
 {
-    const struct store_image *live = &commit->live;
-    uint64_t place = image_round_up(live->size);
-    uint64_t end;
-    char plain_start[IMAGE_START_SIZE] = {0};
-    char footer_bytes[IMAGE_HEADER_SIZE];
-    struct image_header header = new_header(commit, 0);
+    uint64_t least = image_place_size(commit->length);
+    uint64_t place = image_round_up(commit->live.size);
+    struct beginning beginning = {.noted = false};
+    struct image_header header = {
+        .generation = 1, .size = commit->payload->size, .payload_crc = commit->payload->crc};
     struct image_header head;
-    bool noted;
-    ssize_t n;
     int error;
 
-    if (place < image_place_size(commit->length))
-        place = image_place_size(commit->length);
-    end = image_file_size(place, commit->length) - IMAGE_HEADER_SIZE;
+    if (place < least)
+        place = least;
     head = (struct image_header){.twin = place};
-    n = store_read_at(commit->inode, plain_start, sizeof plain_start, 0);
-    if (n < 0)
-        return (int)n;
-    image_encode_footer(footer_bytes,
-                        &(struct image_footer){.plain_size = live->size,
-                                               .twin = place,
-                                               .has_start = true,
-                                               .start_crc = crc32c(0, plain_start, sizeof plain_start)});
-    noted = commit->sync && set_note(commit, end + IMAGE_HEADER_SIZE);
-    n = STORE_RETRY(store_calls.pwrite(commit->inode, footer_bytes, sizeof footer_bytes, end));
-    error = n == sizeof footer_bytes ? flush(commit) : n < 0 ? (int)n : -ENOSPC;
-    if (error == 0 && noted) {
-        remove_note(commit); /* the footer is on disk, and says the same */
-        noted = false;
-    }
+    error = write_footer(commit, place, &beginning);
     if (error == 0)
         error = write_image(commit, place, &header);
     if (error == 0)
         error = flush(commit);
-    if (error != 0)
-        goto fail;
-    if (is_undone(commit, place, &header))
+    if (error == 0 && is_undone(commit, place, &header))
         return UNDONE;
-
-    error = write_header(commit, 0, &head);
-    if (error == 0)
-        error = flush(commit);
-    if (error != 0)
-        goto fail_head;
+    if (error == 0) {
+        error = write_header(commit, 0, &head);
+        if (error == 0)
+            error = flush(commit);
+        /*
+         * Failed or not, the header may be on disk. Until the plain bytes are back for certain the
+         * image must stay: the content is the new one, complete, though its commit is reported as
+         * failed.
+         */
+        if (error != 0 && !restore_start(commit, &beginning))
+            return error;
+    }
+    if (error != 0) {
+        cut_to_plain(commit, &beginning);
+        return error;
+    }
     mark_done(commit, place);
     return is_undone(commit, place, &header) || !is_in_place(commit, 0, &head) ? UNDONE : 0;
-
-fail_head:
-    /* Failed or not, the header may be on disk. Until the plain bytes are back for certain the image must stay: the
-     * content is the new one, complete, though its commit is reported as failed. */
-    if (STORE_RETRY(store_calls.pwrite(commit->inode, plain_start, IMAGE_HEADER_SIZE, 0)) !=
-            IMAGE_HEADER_SIZE ||
-        flush(commit) != 0)
-        return error;
-fail:
-    /* the cut takes footer and image away together: the plain bytes are all that remains */
-    if (STORE_RETRY(store_calls.ftruncate(commit->inode, live->size)) == 0 && noted)
-        remove_note(commit);
-    (void)flush(commit);
-    return error;
 }
 
 /* ADOPTED -> TWIN LIVE: the last step of a first commit whose writer died. */
@@ -411,7 +441,8 @@ int store_settle(int inode, bool sync, struct store_image *live)
     return error == UNDONE ? -EIO : error;
 }
 
-/* Where the twin place goes when it has to move, or 0 if the next image belongs into the head place. */
+/* Where the twin place goes when it has to move, or 0 if the next image belongs into the head
+ * place. */
 static uint64_t new_twin(const struct commit *commit)
 {
     const struct store_image *live = &commit->live;
@@ -426,8 +457,8 @@ static uint64_t new_twin(const struct commit *commit)
     return 0;
 }
 
-/* RLIMIT_FSIZE cuts a write short where the limit is. The header at 0, cut, would hide both images and could not be
- * mended any more; behind it a cut does no harm. */
+/* RLIMIT_FSIZE cuts a write short where the limit is. The header at 0, cut, would hide both
+ * images and could not be mended any more; behind it a cut does no harm. */
 static bool may_write_header(void)
 {
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
@@ -435,8 +466,8 @@ static bool may_write_header(void)
     return store_calls.prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
 }
 
-/* The header at 0 leads to an image that is not there, and has none of its own: a stranger cut the file off between two
- * steps of ours. */
+/* The header at 0 leads to an image that is not there, and has none of its own: a stranger cut
+ * the file off between two steps of ours. */
 static bool is_hollow(const struct commit *commit)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -450,13 +481,30 @@ static bool is_hollow(const struct commit *commit)
     return n >= 0 && image_decode_header(bytes, (size_t)n, &twin) != IMAGE_VALID;
 }
 
+/* One attempt at the first commit to a plain file. */
+static int attempt_first(struct commit *commit)
+{
+    int error = 0;
+
+    if (commit->live.unsettled) {
+        error = store_recover(commit->inode, commit->sync);
+        if (error == 0)
+            error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
+        commit->file_size = commit->live.size;
+    }
+    if (error == 0 && (commit->live.twin != 0 || commit->live.blank))
+        error = drop_remains(commit);
+    return error == 0 ? first_commit(commit) : error;
+}
+
 /* One attempt. Returns 0, UNDONE or a negative errno. */
 static int attempt(struct commit *commit)
 {
     struct stat status;
     int error;
 
-    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it since */
+    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it
+     * since */
     error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
     if (error == -EIO && commit->undone && is_hollow(commit)) {
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
@@ -473,19 +521,8 @@ static int attempt(struct commit *commit)
         error = finish_adoption(commit);
     if (error != 0)
         return error;
-    if (commit->live.kind == STORE_PLAIN) {
-        if (commit->live.unsettled) {
-            error = store_recover(commit->inode, commit->sync);
-            if (error == 0)
-                error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
-            if (error != 0)
-                return error;
-            commit->file_size = commit->live.size;
-        }
-        if (commit->live.twin != 0 || commit->live.blank)
-            error = drop_remains(commit);
-        return error == 0 ? first_commit(commit) : error;
-    }
+    if (commit->live.kind == STORE_PLAIN)
+        return attempt_first(commit);
 
     error = settle_live(commit);
     if (error != 0)

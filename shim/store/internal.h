@@ -11,7 +11,8 @@
 enum {
     CHANGED = 1, /* the file changed while it was read */
     DAMAGED = 2, /* no valid image, or a header that is being written */
-    SUSPECT = 3, /* an image was found; but another one looks damaged, unless a writer is at it just now */
+    /* an image was found; but another one looks damaged, unless a writer is at it just now */
+    SUSPECT = 3,
 };
 
 /* How much of a payload an attempt reads. */
@@ -52,15 +53,16 @@ struct held_record {
 int store_record_take(int inode, struct held_record *held);
 void store_record_give(struct held_record *held);
 
-/* Returns 0 if the attribute is still the one that was found, CHANGED if not, or a negative errno. */
+/* Returns 0 if the attribute is still the one that was found, CHANGED if not, or a negative
+ * errno. */
 int store_record_confirm(int inode, const struct held_record *held);
 
 /* What records of `inode` name as theirs. Sets *block to the size of the file system's blocks. */
 uint32_t store_identity(int inode, uint64_t *block);
 
 /*
- * Fills attempt->image for a file whose record is a REDO or BACK, and the target. Sets *state to what the file's bytes are, but
- * not for the depth SIZE. Returns 0, CHANGED, or a negative errno.
+ * Fills attempt->image for a file whose record is a REDO or BACK, and the target. Sets *state to
+ * what the file's bytes are, but not for the depth SIZE. Returns 0, CHANGED, or a negative errno.
  */
 int store_try_redo(const struct attempt *attempt, const struct held_record *held, enum redo_state *state);
 
@@ -74,34 +76,39 @@ int store_write_target(int target, const char *bytes, size_t size, uint64_t offs
 bool store_is_zero(const char *bytes, size_t size);
 
 /*
- * Reads `size` bytes at `offset`, copies them to the target if the depth is COPY, and computes their CRC. Holes cost neither
- * time nor memory but for a LOOK. Returns 0, CHANGED if the file ends early, or a negative errno.
+ * Reads `size` bytes at `offset`, copies them to the target if the depth is COPY, and computes
+ * their CRC. Holes cost neither time nor memory but for a LOOK. Returns 0, CHANGED if the file ends
+ * early, or a negative errno.
  */
 int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc);
 
-/* Reads the header at `offset`. Sets *error to 0 or a negative errno; with that the result is IMAGE_ABSENT. */
+/* Reads the header at `offset`. Sets *error to 0 or a negative errno; with that the result is
+ * IMAGE_ABSENT. */
 enum image_kind store_read_header(int inode, uint64_t offset, struct image_header *header, int *error);
 
 /*
- * Fills attempt->image if the payload at `place` is what `header` says; `twin` is the file's twin place. Returns 0, DAMAGED,
- * or a negative errno.
+ * Fills attempt->image if the payload at `place` is what `header` says; `twin` is the file's twin
+ * place. Returns 0, DAMAGED, or a negative errno.
  */
 int store_try_image(const struct attempt *attempt, const struct image_header *header, uint64_t place,
                     uint64_t twin);
 
 /*
- * Writes `length` bytes of the file at `offset` over themselves, so that the next flush covers them, whatever became of an earlier
- * one. Returns 0, CHANGED if somebody cuts the file off meanwhile, or a negative errno.
+ * Writes `length` bytes of the file at `offset` over themselves, so that the next flush covers
+ * them, whatever became of an earlier one. Returns 0, CHANGED if somebody cuts the file off
+ * meanwhile, or a negative errno.
  */
 int store_rewrite(int inode, uint64_t offset, uint64_t length);
 
 /*
- * Finds the live image under the caller's exclusive lock, ends a first commit that died, and sees to it that the live image is on
- * disk, with `sync`. Returns 0 and fills *live, or a negative errno as store_commit() does.
+ * Finds the live image under the caller's exclusive lock, ends a first commit that died, and sees
+ * to it that the live image is on disk, with `sync`. Returns 0 and fills *live, or a negative errno
+ * as store_commit() does.
  */
 int store_settle(int inode, bool sync, struct store_image *live);
 
-/* One attempt at a file that has no header at 0. Returns 0, CHANGED, DAMAGED, or a negative errno. */
+/* One attempt at a file that has no header at 0. Returns 0, CHANGED, DAMAGED, or a negative
+ * errno. */
 int store_try_plain(const struct attempt *attempt);
 
 #endif

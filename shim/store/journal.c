@@ -44,7 +44,8 @@ static int open_folder(const char *folder)
 
 /* ---- which folder ---- */
 
-/* Writes the folder of the file's name to `folder`. Returns false if it has none that is on the file's own file system. */
+/* Writes the folder of the file's name to `folder`. Returns false if it has none that is on the
+ * file's own file system. */
 static bool find_beside(int inode, char folder[PATH_MAX])
 {
     char link[PROC_PATH_SIZE];
@@ -79,7 +80,8 @@ static bool is_volatile(int folder, int inode)
     return sys_fstat(inode, &file) != 0 || sys_fstat(folder, &parent) != 0 || file.st_dev != parent.st_dev;
 }
 
-/* The places where a journal of `inode` may lie, the first of which is the one that is chosen; false behind the last. */
+/* The places where a journal of `inode` may lie, the first of which is the one that is chosen;
+ * false behind the last. */
 static bool find_folder(int inode, int number, const char *recorded, char folder[PATH_MAX])
 {
     const char *configured = store_journal_folder;
@@ -116,7 +118,8 @@ static bool is_trusted(int fd, int inode)
            (status.st_uid == file.st_uid || status.st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0));
 }
 
-/* Locks a journal, for as long as its description is open, against processes that would remove it. */
+/* Locks a journal, for as long as its description is open, against processes that would remove
+ * it. */
 static int lock_journal(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -234,7 +237,8 @@ int journal_write(struct journal *journal, const void *record, size_t size, bool
     return error;
 }
 
-/* Remembers a journal, so that it is removed in the end. Returns false if there is no place left. */
+/* Remembers a journal, so that it is removed in the end. Returns false if there is no place
+ * left. */
 static bool keep(uint32_t identity, const char *folder)
 {
     for (int i = 0; i < KEPT_COUNT; i++) {

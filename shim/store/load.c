@@ -11,7 +11,8 @@ enum {
     EAGER_RETRIES = 4,   /* of these without a pause */
     RETRY_PAUSE = 20000, /* nanoseconds, growing linearly */
     LOCKED_RETRIES = 3,  /* under the lock only a stranger can still be in the way */
-    SIZE_RETRIES = 8,    /* attempts that only a header in the middle of its change can make necessary */
+    /* attempts that only a header in the middle of its change can make necessary */
+    SIZE_RETRIES = 8,
 };
 
 enum image_kind store_read_header(int inode, uint64_t offset, struct image_header *header, int *error)
@@ -59,9 +60,10 @@ int store_try_image(const struct attempt *attempt, const struct image_header *he
 }
 
 /*
- * What was found counts only if the header at 0, which names the twin place, is still the one that was read: the twin may
- * have moved meanwhile. Then the head's image, intact though it is, was dead before this reader began; and at the old
- * twin place there may lie part of a newer payload, with an image in it that nobody committed.
+ * What was found counts only if the header at 0, which names the twin place, is still the one that
+ * was read: the twin may have moved meanwhile. Then the head's image, intact though it is, was dead
+ * before this reader began; and at the old twin place there may lie part of a newer payload, with
+ * an image in it that nobody committed.
  */
 static int confirm(const struct attempt *attempt, const struct image_header *head)
 {
@@ -89,8 +91,9 @@ static bool has_new_size(const struct attempt *attempt)
 }
 
 /*
- * An image was found beside another one that is damaged (edited). No crash does that: a mark is set when its image is there.
- * But a writer may be at that place just now, or have made the file longer since its size was asked for.
+ * An image was found beside another one that is damaged (edited). No crash does that: a mark is set
+ * when its image is there. But a writer may be at that place just now, or have made the file longer
+ * since its size was asked for.
  */
 static int accept(const struct attempt *attempt, bool edited)
 {
@@ -101,7 +104,8 @@ static int accept(const struct attempt *attempt, bool edited)
     return has_new_size(attempt) ? CHANGED : SUSPECT;
 }
 
-/* The header at 0 is valid: its image and the twin's are candidates, the higher generation first. */
+/* The header at 0 is valid: its image and the twin's are candidates, the higher generation
+ * first. */
 static int try_sized(const struct attempt *attempt, const struct image_header *head)
 {
     struct image_header twin = {0};
@@ -213,7 +217,8 @@ int store_look(int inode, struct store_wait wait, struct store_image *image)
     return find(&attempt, wait);
 }
 
-/* As store_look(), but bounded in bytes and in time. -EIO, too, if a writer is at the header again and again. */
+/* As store_look(), but bounded in bytes and in time. -EIO, too, if a writer is at the header
+ * again and again. */
 static int find_size(int inode, struct store_image *image)
 {
     struct attempt attempt = {.inode = inode, .target = -1, .depth = SIZE, .image = image};

@@ -41,10 +41,10 @@ static int check_note(const struct attempt *attempt, const struct record *note)
 }
 
 /*
- * The file ends in zeros. They are no content if a first commit's note says that it made the file longer than these plain
- * bytes: a power cut leaves then the size without the footer (ext4), or zeros up to the end of a block (xfs). Whatever
- * anybody else has written there since is not cut off. Returns 0, and changes attempt->image if the note counts; or a negative
- * errno.
+ * The file ends in zeros. They are no content if a first commit's note says that it made the file
+ * longer than these plain bytes: a power cut leaves then the size without the footer (ext4), or
+ * zeros up to the end of a block (xfs). Whatever anybody else has written there since is not cut
+ * off. Returns 0, and changes attempt->image if the note counts; or a negative errno.
  */
 static int heed_note(const struct attempt *attempt, const struct record *note)
 {
@@ -61,8 +61,8 @@ static int heed_note(const struct attempt *attempt, const struct record *note)
 }
 
 /*
- * The file has a footer and no header at 0. Is that how a first commit leaves it, or did somebody overwrite the header since?
- * Returns 0, DAMAGED, or a negative errno.
+ * The file has a footer and no header at 0. Is that how a first commit leaves it, or did somebody
+ * overwrite the header since? Returns 0, DAMAGED, or a negative errno.
  */
 static int check_start(const struct attempt *attempt, const struct image_footer *footer)
 {
@@ -79,7 +79,8 @@ static int check_start(const struct attempt *attempt, const struct image_footer 
     return (size_t)n == sizeof start && crc32c(0, start, sizeof start) == footer->start_crc ? 0 : DAMAGED;
 }
 
-/* A valid footer ends the file: the content is the twin's image, or else the plain bytes. As store_try_plain(). */
+/* A valid footer ends the file: the content is the twin's image, or else the plain bytes. As
+ * store_try_plain(). */
 static int try_first_commit(const struct attempt *attempt, const struct image_footer *footer)
 {
     struct image_header header;
@@ -155,7 +156,8 @@ static void compare_with_record(const struct attempt *attempt, const struct reco
         image->bytes = same ? STORE_CONTENT : image->unsettled ? STORE_TORN : STORE_EDITED;
 }
 
-/* The file's bytes are the content, as many as image->size says, or a footer tells of another content. */
+/* The file's bytes are the content, as many as image->size says, or a footer tells of another
+ * content. */
 static int try_bytes(const struct attempt *attempt, const struct held_record *held)
 {
     struct store_image *image = attempt->image;

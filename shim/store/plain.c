@@ -1,6 +1,7 @@
 /*
- * Commits to the plain format: for files that programs without the shim must read. The record (record.h) of the file says what
- * is under way; tests/model/plain_model.py shows why no kill and no power cut leaves a mixture:
+ * Commits to the plain format: for files that programs without the shim must read. The record
+ * (record.h) of the file says what is under way; tests/model/plain_model.py shows why no kill and
+ * no power cut leaves a mixture:
  *
  *   set REDO; fsync; cut, and one pwrite over the old bytes; fdatasync; set IDLE
  */
@@ -34,8 +35,8 @@ struct plain_commit {
 };
 
 /*
- * An old content of at most so many bytes is kept, to be written back if the disk fails. ATTEMPTS: at a commit during which
- * somebody without the lock cuts the file off.
+ * An old content of at most so many bytes is kept, to be written back if the disk fails. ATTEMPTS:
+ * at a commit during which somebody without the lock cuts the file off.
  */
 enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
 
@@ -65,8 +66,8 @@ static int set_attribute(const struct plain_commit *commit, const void *value, s
 }
 
 /*
- * Sets a record that says no more than its line, and where the journal lies. `other`: the size of the file before. Returns 0 or a
- * negative errno.
+ * Sets a record that says no more than its line, and where the journal lies. `other`: the size of
+ * the file before. Returns 0 or a negative errno.
  */
 static int set_line(const struct plain_commit *commit, enum record_word word,
                     const struct store_payload *content, uint64_t other)
@@ -95,7 +96,8 @@ static int set_idle(const struct plain_commit *commit, const struct store_payloa
     return set_line(commit, commit->journal.fd >= 0 ? RECORD_KEPT : RECORD_IDLE, content, 0);
 }
 
-/* What a kill must not part for a reader without the shim: the cut, and the write over the old bytes. */
+/* What a kill must not part for a reader without the shim: the cut, and the write over the old
+ * bytes. */
 static int overwrite(int inode, const struct store_payload *payload, uint64_t file_size)
 {
     uint64_t done = 0;
@@ -114,10 +116,11 @@ static int overwrite(int inode, const struct store_payload *payload, uint64_t fi
 }
 
 /*
- * A SIGKILL stops a large write between two pages, and a program between two calls. These are made by a vfork child
- * in a session of its own, out of reach of a kill of our process or its group; we, if killed, only stop waiting. The
- * lock stays until the child ends: it has our descriptors. No exit signal: the program never hears of the child. Not
- * inlined: the child runs on our stack and must find this frame whole.
+ * A SIGKILL stops a large write between two pages, and a program between two calls. These are made
+ * by a vfork child in a session of its own, out of reach of a kill of our process or its group; we,
+ * if killed, only stop waiting. The lock stays until the child ends: it has our descriptors. No
+ * exit signal: the program never hears of the child. Not inlined: the child runs on our stack and
+ * must find this frame whole.
  */
 static __attribute__((noinline)) int overwrite_shielded(int inode, const struct store_payload *payload,
                                                         uint64_t file_size)
@@ -188,7 +191,8 @@ static int keep_old(struct plain_commit *commit)
     return 0;
 }
 
-/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if somebody cuts the file off just now. */
+/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if somebody
+ * cuts the file off just now. */
 static int sum_file(const struct plain_commit *commit, char *body, uint64_t size, size_t body_size)
 {
     char *piece = (char *)commit->pieces.bytes + KEPT_MAX;
@@ -209,8 +213,8 @@ static int sum_file(const struct plain_commit *commit, char *body, uint64_t size
 }
 
 /*
- * Encodes a REDO or BACK record over the bytes that the file has now. Returns 0, or a negative errno: -EFBIG if the numbers or
- * the bytes are too many for one.
+ * Encodes a REDO or BACK record over the bytes that the file has now. Returns 0, or a negative
+ * errno: -EFBIG if the numbers or the bytes are too many for one.
  */
 static int make_record(struct plain_commit *commit, enum record_word word,
                        const struct store_payload *payload)
@@ -247,14 +251,16 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     return error;
 }
 
-/* True for the errors of setxattr that will not be gone at the next call: there is no room for it, or no such attributes. */
+/* True for the errors of setxattr that will not be gone at the next call: there is no room for
+ * it, or no such attributes. */
 static bool has_no_room(int error)
 {
     return error == -EFBIG || error == -ENOSPC || error == -E2BIG || error == -ERANGE || error == -EDQUOT ||
            error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM || error == -EACCES;
 }
 
-/* Puts the record, which does not fit into an attribute, into a journal. Returns 0 or a negative errno. */
+/* Puts the record, which does not fit into an attribute, into a journal. Returns 0 or a negative
+ * errno. */
 static int announce_by_journal(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error;
@@ -269,7 +275,8 @@ static int announce_by_journal(struct plain_commit *commit, const struct store_p
     return error;
 }
 
-/* Sets a REDO record, in the attribute or in a journal. Returns 0, or a negative errno: for has_no_room() there is none. */
+/* Sets a REDO record, in the attribute or in a journal. Returns 0, or a negative errno: for
+ * has_no_room() there is none. */
 static int set_redo(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = make_record(commit, RECORD_REDO, payload);
@@ -286,9 +293,10 @@ static int set_redo(struct plain_commit *commit, const struct store_payload *pay
 }
 
 /*
- * Says what is going to happen, as well as it can be said: by REDO, in a journal if need be, or else by BUSY, which protects nothing but tells of it. An
- * old record must not stay, by which a reader would take the file for idle. Returns 0, or -errno; sets commit->announced if the
- * record is another one now, though perhaps not on disk.
+ * Says what is going to happen, as well as it can be said: by REDO, in a journal if need be, or
+ * else by BUSY, which protects nothing but tells of it. An old record must not stay, by which a
+ * reader would take the file for idle. Returns 0, or -errno; sets commit->announced if the record
+ * is another one now, though perhaps not on disk.
  */
 static int announce(struct plain_commit *commit, const struct store_payload *payload)
 {
@@ -306,9 +314,10 @@ static int announce(struct plain_commit *commit, const struct store_payload *pay
 }
 
 /*
- * The disk has failed in the middle: the old content goes back, as a commit of its own over whatever is there now. Where the disk
- * fails again the record that is there leads to one content or the other, complete; without one there is nothing to lose. Returns
- * true if the old content is back.
+ * The disk has failed in the middle: the old content goes back, as a commit of its own over
+ * whatever is there now. Where the disk fails again the record that is there leads to one content
+ * or the other, complete; without one there is nothing to lose. Returns true if the old content is
+ * back.
  */
 static bool go_back(struct plain_commit *commit)
 {
@@ -346,7 +355,8 @@ static int settle(struct plain_commit *commit, const struct held_record *held)
         error = store_try_redo(&attempt, held, &state);
     if (error != 0)
         return error > 0 ? -EAGAIN : error;
-    /* Bytes that look right may be so in the page cache alone: after a flush that failed the next one proves nothing. */
+    /* Bytes that look right may be so in the page cache alone: after a flush that failed the
+     * next one proves nothing. */
     if (state == REDO_NEW || state == REDO_PARTLY)
         error = apply(commit, &content);
     else
@@ -374,7 +384,8 @@ static int recover(struct plain_commit *commit)
     commit->generation = held.record.generation;
     if (is_unsettled(held.record.word))
         error = settle(commit, &held);
-    /* what is read from the file does not depend on a journal now, unless that could not be read before */
+    /* what is read from the file does not depend on a journal now, unless that could not be read
+     * before */
     if (error == 0 && (held.has_journal || (commit->tidy && !is_unsettled(held.named.word))))
         journal_remove(commit->inode, &held.named, commit->identity);
     if (error == 0 && commit->tidy && held.named.word == RECORD_KEPT)
@@ -392,7 +403,8 @@ int store_recover(int inode, bool sync)
 
 /* ---- commit ---- */
 
-/* Reserves what the file grows by: only that, since xfs reserves the whole range that it is given. */
+/* Reserves what the file grows by: only that, since xfs reserves the whole range that it is
+ * given. */
 static int reserve(const struct plain_commit *commit, uint64_t size)
 {
     uint64_t file_size = commit->file_size;
@@ -407,7 +419,8 @@ static int reserve(const struct plain_commit *commit, uint64_t size)
     return error;
 }
 
-/* What a first commit to the sized format left: its footer or its zeros are no content, and no record tells of them. */
+/* What a first commit to the sized format left: its footer or its zeros are no content, and no
+ * record tells of them. */
 static int drop_remains(const struct plain_commit *commit)
 {
     struct store_image image;
@@ -449,7 +462,8 @@ static int commit_with_record(struct plain_commit *commit, const struct store_pa
     return error;
 }
 
-/* One attempt. Returns 0 or a negative errno: -EAGAIN if somebody cut the file off before anything was done. */
+/* One attempt. Returns 0 or a negative errno: -EAGAIN if somebody cut the file off before
+ * anything was done. */
 static int attempt_plain(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = drop_remains(commit);

@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READ_CHUNK = 1 << 17 }; /* bytes that are read, summed and written while they are in the CPU's cache */
+/* bytes that are read, summed and written while they are in the CPU's cache */
+enum { READ_CHUNK = 1 << 17 };
 
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset)
 {
@@ -49,9 +50,9 @@ bool store_is_zero(const char *bytes, size_t size)
 }
 
 /*
- * Returns where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is none. The description's own
- * offset belongs to a session (session_get_base) and is away for a moment: a caller must keep its other users out, which one
- * of a LOOK does not.
+ * Returns where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is
+ * none. The description's own offset belongs to a session (session_get_base) and is away for a
+ * moment: a caller must keep its other users out, which one of a LOOK does not.
  */
 static uint64_t end_of_hole(int inode, uint64_t offset, uint64_t end)
 {

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <string.h>
 
-/* In the scratch buffer of a held record: the attribute, what it is compared with, pieces of the file. */
+/* In the scratch buffer of a held record: the attribute, what it is compared with, pieces of the
+ * file. */
 enum { AGAIN_AT = RECORD_SIZE_MAX, PIECES_AT = 2 * RECORD_SIZE_MAX, PIECE = 1 << 17 };
 _Static_assert(PIECES_AT + PIECE <= SCRATCH_CHUNK, "all fits into one buffer");
 
-/* Reads what identities are made of. Returns false if the kernel does not tell when the inode was made. */
+/* Reads what identities are made of. Returns false if the kernel does not tell when the inode
+ * was made. */
 static bool get_birth(int inode, struct statx *status)
 {
     struct stat plain = {0};
@@ -37,8 +39,8 @@ uint32_t store_identity(int inode, uint64_t *block)
 }
 
 /*
- * Does the record belong to this inode? Where the kernel does not tell when it was made (an old one, a seccomp filter, a file
- * system without such times) nobody can say no.
+ * Does the record belong to this inode? Where the kernel does not tell when it was made (an old
+ * one, a seccomp filter, a file system without such times) nobody can say no.
  */
 static bool is_of(const struct record *record, int inode)
 {
@@ -57,7 +59,8 @@ static bool is_without(ssize_t error)
            error == -EACCES || error == -ERANGE || error == -E2BIG;
 }
 
-/* Reads the attribute to bytes[0]; most are small. Returns its size, 0 if there is none, or a negative errno. */
+/* Reads the attribute to bytes[0]; most are small. Returns its size, 0 if there is none, or a
+ * negative errno. */
 static ssize_t get_attribute(int inode, char *bytes, bool *possible)
 {
     ssize_t n = STORE_RETRY(store_calls.fgetxattr(inode, RECORD_NAME, bytes, RECORD_SIZE_MAX));
@@ -107,15 +110,16 @@ int store_record_confirm(int inode, const struct held_record *held)
     return (size_t)n == held->size && memcmp(again, held->scratch.bytes, held->size) == 0 ? 0 : CHANGED;
 }
 
-/* True while somebody else holds a lock that keeps the file from being written: a commit may be under way. */
+/* True while somebody else holds a lock that keeps the file from being written: a commit may be
+ * under way. */
 static bool is_being_written(const struct attempt *attempt)
 {
     return !attempt->locked && filelock_is_write_locked(attempt->inode);
 }
 
 /*
- * Reads the file once: compares it with the record, sums it, and copies it to the target if the depth is COPY. Returns 0,
- * CHANGED if it ends early, or a negative errno.
+ * Reads the file once: compares it with the record, sums it, and copies it to the target if the
+ * depth is COPY. Returns 0, CHANGED if it ends early, or a negative errno.
  */
 static int compare(const struct attempt *attempt, const struct held_record *held, enum redo_state *state,
                    uint32_t *crc)
@@ -163,7 +167,8 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
     image->unsettled = true;
     image->generation = record->generation;
     if (attempt->depth ==
-        SIZE) { /* which content it is nobody can tell from the size alone, but both have one of these */
+        /* which content it is nobody can tell from the size alone, but both have one of these */
+        SIZE) {
         if (size != record->other)
             image->size = record->size;
         return 0;

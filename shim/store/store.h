@@ -1,49 +1,75 @@
 /*
- * Load and commit an image in an inode. The store knows files, not programs: no descriptor of a program, no
- * session, no configuration. image.h describes the format, scripts/read_image.py the reader's rules.
+ * Load and commit the content of an inode. The store knows files, not programs: no descriptor of a
+ * program, no session, no configuration. image.h and record.h describe the two formats,
+ * scripts/read_image.py the reader's rules for the sized one.
  *
- * STATES of a managed inode, and the function in commit.c that performs each transition
+ *   load.c, load_plain.c   find the content, without a lock; read.c moves the bytes
+ *   record.c               the record of a plain file, and what the file's bytes are by it
+ *   commit.c               commits to the sized format
+ *   plain.c, journal.c     commits to the plain format, their recovery, and their journal files
+ *   export.c               from the sized format back to the plain one
+ *   filelock.c             the lock of a file, with a deadline
+ *   rendezvous.c           how others wait for guardians
  *
- *         first_commit:          first_commit:          first_commit: empty header at 0
- *         footer                 image                  (finish_adoption, if its writer died)
- *   PLAIN ---------> PREPARED ---------> ADOPTED ---------> TWIN LIVE
+ * STATES of a file in the sized format, and the function in commit.c that performs each transition
+ *
+ *         first_commit:     first_commit:    first_commit: an empty header at 0
+ *         footer            image            (finish_adoption, if its writer died)
+ *   PLAIN ------> PREPARED ------> ADOPTED ------> TWIN LIVE
  *
  *   TWIN LIVE --> HEAD LIVE   overwrite: the image goes into the head place
- *   HEAD LIVE --> TWIN LIVE   overwrite: the image goes into the twin place, which grows as it has to
- *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far too large:
- *                             image into a new twin place, then an empty header at 0 that names it
+ *   HEAD LIVE --> TWIN LIVE   overwrite: the image goes into the twin place, which grows
+ *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far
+ *                             too large: image into a new twin place, then an empty header at 0
  *
- *   A first commit sets a note (image.h) before its footer, and takes it away when that is on disk, or undone. Who dies in
- *   between leaves it; the next first commit overwrites it, and cuts off first what the dead one left.
+ *   PLAIN      no header at 0, no valid footer: the payload is all bytes; but a note may say that
+ *              a power cut left zeros behind it
+ *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the
+ *              plain bytes
+ *   ADOPTED    no header at 0, footer valid, its sum of the first bytes right, and a valid image of
+ *              generation 1 in the twin place: that image
+ *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
  *
- *   Before a place is overwritten, settle_live() sees to it that the live image is on disk. A commit that fails goes back
- *   (withdraw), but never takes away what the disk may already lead to: where the way back is not certain to be on disk,
+ *   A first commit sets a note (record.h) before its footer, and takes it away when that is on
+ *   disk, or undone. A writer that dies in between leaves it; the next first commit overwrites it,
+ *   and first cuts off what the dead one left. Before a place is overwritten, settle_live() sees
+ *   to it that the live image is on disk. A commit that fails goes back (withdraw), but never
+ *   takes away what the disk may already lead to: where the way back is not certain to be on disk,
  *   the new image stays, complete.
  *
- *   PLAIN      no header at 0, no valid footer: the payload is all bytes; but a note may say that a power cut left zeros
- *              behind it
- *   PREPARED   no header at 0, footer valid, no valid image in the twin place: the payload is the plain bytes
- *   ADOPTED    no header at 0, footer valid, valid image in the twin place: that image
- *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
+ * STATES of a plain file, by its record, and the function in plain.c that performs each transition
+ *
+ *   none, IDLE, KEPT --> REDO, FILE --> IDLE, KEPT   commit_with_record: set_redo, apply, set_idle
+ *   REDO, FILE --> BACK --> IDLE                     go_back: the disk failed
+ *   none, IDLE, KEPT --> BUSY --> IDLE               the same, where no record has room
+ *   REDO, FILE, BACK, BUSY --> IDLE                  settle: the next one that has the lock
+ *
+ *   A commit: the record, fsync; the cut and the write, fdatasync; IDLE. A reader looks at the
+ *   record before and after it reads the bytes: with IDLE they are the content, with REDO they
+ *   themselves tell (redo.h) which content they are, or are on the way to.
  *
  * INVARIANTS, and the tests that guard each; tests name the numbers. I6 and I7 stand in session.h
  *
- *   I1  No byte of the live image is written while it is live (its mark excepted), and the other place is not
- *       overwritten before the live image is known to be on disk (with sync).
+ *   I1  No byte of the live image is written while it is live (its mark excepted), and the other
+ *       place is not overwritten before the live image is known to be on disk (with sync). Of a
+ *       plain file no byte is written before its record is on disk.
  *       unit/store_crash_test, unit/store_disk_fault_test, fuzz/protocol, campaigns/power
  *   I2  Every reader gets exactly one committed image.
- *       unit/store_crash_test, unit/store_test, unit/hostile_test, fuzz/reader, stress.bats, campaigns/history
+ *       unit/store_crash_test, unit/store_test, unit/record_test, unit/hostile_test, fuzz/reader,
+ *       plain.bats, stress.bats, campaigns/history
  *   I3  The inode number and the link count never change by our doing.
  *       programs.bats, calls.bats, campaigns/kill, campaigns/power
  *   I4  A commit that returned success survives kill -9 at once, and power loss with sync.
  *       unit/store_fault_test, campaigns/kill, campaigns/power
  *   I5  A commit that failed or died changed nothing that a reader can see.
- *       unit/store_fault_test, unit/store_crash_test, failures.bats, campaigns/faults, campaigns/kill
+ *       unit/store_fault_test, unit/store_crash_test, failures.bats, campaigns/faults,
+ *       campaigns/kill
  *
- * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn; where a file was made
- * longer a power cut leaves the data that made it so (btrfs), or else zeros together with an extended attribute that
- * was set before (ext4 with data=ordered). xfs keeps to that but for the block that the plain bytes end in:
- * libatomshim(7), WHAT THE FILE SYSTEM MUST HAVE.
+ * ASSUMED of the disk and the file system: 128 bytes inside one 512-byte sector are never torn;
+ * where a file was made longer a power cut leaves the data that made it so (btrfs), or else zeros,
+ * together with an extended attribute that was set before (ext4 with data=ordered; xfs, up to the
+ * end of the block that the plain bytes end in). Of a plain file no sector is torn, and an
+ * attribute is on disk after fsync (model/plain_model.py).
  */
 #ifndef ATOMSHIM_STORE_H
 #define ATOMSHIM_STORE_H
@@ -53,13 +79,17 @@
 
 enum store_kind { STORE_PLAIN, STORE_SIZED };
 
-/* What the bytes of a plain file are, as a program without the shim reads them. Known only to store_load(). */
+/* What the bytes of a plain file are, as a program without the shim reads them. Known only to
+ * store_load(). */
 enum store_bytes {
     STORE_UNRECORDED, /* no record tells */
     STORE_CONTENT,    /* the content, as its commit left it, or a commit is about to overwrite it */
     STORE_EDITED,     /* what another program has written since: that is the content */
-    STORE_CUT_SHORT,  /* a mixture that a commit has left, or is writing; the content is known, and whole */
-    STORE_TORN, /* a commit that nothing protected was cut short, unless another program wrote them: nobody knows */
+    /* a mixture that a commit has left, or is writing; the content is known, and whole */
+    STORE_CUT_SHORT,
+    /* a commit that nothing protected was cut short, unless another program wrote them: nobody
+     * knows */
+    STORE_TORN,
 };
 
 /* The image that is the content of a file. */
@@ -68,15 +98,18 @@ struct store_image {
     uint64_t size;       /* payload bytes */
     uint64_t generation; /* 0 for a plain file without a record */
     uint64_t place;      /* file offset of the image; for a plain file 0 */
-    uint64_t twin;       /* file offset of the twin place; for a plain file the one its footer names, or 0 */
+    /* file offset of the twin place; for a plain file the one its footer names, or 0 */
+    uint64_t twin;
     /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
     uint32_t payload_crc;
     bool flushed; /* the image's mark: it is known to be on disk */
     bool adopted; /* ADOPTED: the last step of a first commit is still to be done */
-    /* Sized: a later image, complete, was there, or may have been, and somebody else has damaged it or cut it off. */
+    /* Sized: a later image, complete, was there, or may have been, and somebody else has damaged
+     * it or cut it off. */
     bool edited;
     bool scratched; /* the content is the latest, but somebody else has changed its mark */
-    bool resized;   /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool resized;
     bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
     bool unsettled; /* plain: a commit is under way, or died; store_recover() ends it */
     /* Plain: a process has kept a journal for the next commit, or died. */
@@ -91,36 +124,39 @@ struct store_wait {
 };
 
 /*
- * Finds the live image of `inode` (readable) and, with target >= 0, makes `target` (any seekable, writable
- * file, from offset 0) an exact copy of its payload; with target < 0 the payload is only verified. Takes no
- * lock unless writers lap it again and again. Returns 0 and fills *image. -EIO: no place holds a valid image,
- * or the file goes on to look torn though nobody holds its lock. -ETIMEDOUT: writers kept the lock. Else what
- * read, write, ftruncate or getxattr returned. *image and target hold nothing of use then.
+ * Finds the live image of `inode` (readable) and, with target >= 0, makes `target` (any seekable,
+ * writable file, from offset 0) an exact copy of its payload; with target < 0 the payload is only
+ * verified. Takes no lock unless writers lap it again and again. Returns 0 and fills *image. -EIO:
+ * no place holds a valid image, or the file goes on to look torn though nobody holds its lock.
+ * -ETIMEDOUT: writers kept the lock. Else what read, write, ftruncate or getxattr returned. *image
+ * and target hold nothing of use then.
  */
 int store_load(int inode, int target, struct store_wait wait, struct store_image *image);
 
 /*
- * Like store_load() without a target, but reads a payload only where a header alone cannot tell: an image
- * that is marked as flushed is complete. The CRC of a plain file is not computed.
+ * Like store_load() without a target, but reads a payload only where a header alone cannot tell: an
+ * image that is marked as flushed is complete. The CRC of a plain file is not computed.
  */
 int store_look(int inode, struct store_wait wait, struct store_image *image);
 
 /*
- * Finds the size of the content: of the image that is live by its headers; a payload of up to 1 MiB that is not known to be
- * complete is verified. Reads a bounded number of bytes, whatever the file is, and takes no lock. Returns 0, or a negative
- * errno: -EIO if there is no such image, or if a writer was at the header in each of a few attempts.
+ * Finds the size of the content: of the image that is live by its headers; a payload of up to 1 MiB
+ * that is not known to be complete is verified. Reads a bounded number of bytes, whatever the file
+ * is, and takes no lock. Returns 0, or a negative errno: -EIO if there is no such image, or if a
+ * writer was at the header in each of a few attempts.
  */
 int store_size(int inode, uint64_t *size);
 
 /*
- * Is there a file in the sized format, whole: an image by the rules of store_size(), or a first commit that has begun? Returns
- * 1 or 0, or what read or fstat returned. As cheap as store_size().
+ * Is there a file in the sized format, whole: an image by the rules of store_size(), or a first
+ * commit that has begun? Returns 1 or 0, or what read or fstat returned. As cheap as store_size().
  */
 int store_is_whole(int inode);
 
 /*
- * True if a file with this status can be in the sized format: it has the size of one, or more than that and a hole, which each
- * commit leaves behind the twin's image: so it is still known when somebody else has appended to it or cut it. No system call.
+ * True if a file with this status can be in the sized format: it has the size of one, or more than
+ * that and a hole, which each commit leaves behind the twin's image: so it is still known when
+ * somebody else has appended to it or cut it. No system call.
  */
 static inline bool store_may_be_sized(const struct stat *status)
 {
@@ -130,8 +166,8 @@ static inline bool store_may_be_sized(const struct stat *status)
 }
 
 /*
- * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing. Returns 0, -EIO if it has
- * fewer, or what read returned.
+ * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing.
+ * Returns 0, -EIO if it has fewer, or what read returned.
  */
 int store_sum(int fd, uint64_t size, uint32_t *crc);
 
@@ -143,41 +179,45 @@ struct store_payload {
 };
 
 /*
- * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h) the
- * caller holds. With `sync` the image is on disk when this returns 0, without it a power cut may lose it.
- * Returns 0, or a negative errno: then the old image is still the content, on disk and in the page cache, unless the
- * disk failed twice in a row: then it may be the new one, complete.
- * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way; -EIO: the
- * file holds no valid image to protect (see store_load) or the disk failed; else what pwrite, fdatasync or
- * ftruncate returned.
+ * Makes `payload` the content of `inode` (readable and writable), whose exclusive lock (filelock.h)
+ * the caller holds. With `sync` the image is on disk when this returns 0, without it a power cut
+ * may lose it. Returns 0, or a negative errno: then the old image is still the content, on disk and
+ * in the page cache, unless the disk failed twice in a row: then it may be the new one, complete.
+ * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way;
+ * -EIO: the file holds no valid image to protect (see store_load) or the disk failed; else what
+ * pwrite, fdatasync or ftruncate returned.
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
 /*
- * The plain format: the payload alone, without header, under the protection of a record (record.h) where the file system has
- * room for one. As store_commit(), but: the old content comes back from a failure of the disk in the middle of the write only
- * if it is of at most 64 KiB; else the content is the new one, complete, though its commit is reported as failed. A program
- * without the shim may meanwhile see a mixture, and does for good if this dies without a record.
+ * The plain format: the payload alone, without header, under the protection of a record (record.h)
+ * where the file system has room for one. As store_commit(), but: the old content comes back from a
+ * failure of the disk in the middle of the write only if it is of at most 64 KiB; else the content
+ * is the new one, complete, though its commit is reported as failed. A program without the shim may
+ * meanwhile see a mixture, and does for good if this dies without a record.
  */
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
 
 /*
- * Ends a commit to a plain file that died: makes the bytes of `inode` (readable and writable), whose exclusive lock the caller
- * holds, what its content is, on disk with `sync`, and its record say so. Does nothing where none is unsettled. Returns 0, or what
- * a system call returned; the content is what it was then.
+ * Ends a commit to a plain file that died: makes the bytes of `inode` (readable and writable),
+ * whose exclusive lock the caller holds, what its content is, on disk with `sync`, and its record
+ * say so. Does nothing where none is unsettled. Returns 0, or what a system call returned; the
+ * content is what it was then.
  */
 int store_recover(int inode, bool sync);
 
 /*
- * Makes a file in the sized format plain, in place: the content of `inode` (readable and writable), whose exclusive lock the caller
- * holds, stays what it is for every reader at every moment, a kill and with `sync` a power cut included. Does nothing to a
- * plain file but to cut off what a first commit left behind it. Returns 0, or a negative errno; the content is the same then,
- * but the file may be in either format. -EINVAL: the content looks like a file in the sized format, and would be read as
- * one. -EIO: there is no valid image; else what a system call returned.
+ * Makes a file in the sized format plain, in place: the content of `inode` (readable and writable),
+ * whose exclusive lock the caller holds, stays what it is for every reader at every moment, a kill
+ * and with `sync` a power cut included. Does nothing to a plain file but to cut off what a first
+ * commit left behind it. Returns 0, or a negative errno; the content is the same then, but the file
+ * may be in either format. -EINVAL: the content looks like a file in the sized format, and would be
+ * read as one. -EIO: there is no valid image; else what a system call returned.
  */
 int store_export(int inode, bool sync);
 
-/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a negative errno. */
+/* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a
+ * negative errno. */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
 
 #endif

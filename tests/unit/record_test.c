@@ -1,6 +1,7 @@
 /*
- * format/record.h and format/redo.h: what is written is what is read, nothing else is taken for a record, and from the bytes
- * of a file a REDO tells the old content from the new one and from anybody else's, whatever part of a commit's steps was done.
+ * format/record.h and format/redo.h: what is written is what is read, nothing else is taken for a
+ * record, and from the bytes of a file a REDO tells the old content from the new one and from
+ * anybody else's, whatever part of a commit's steps was done.
  */
 #include "check.h"
 
@@ -151,7 +152,8 @@ static enum redo_state look(const struct record *record, uint64_t size)
     return redo_look_end(&look);
 }
 
-/* What a commit leaves that wrote some of its sectors: with the size before it, between, or after it. */
+/* What a commit leaves that wrote some of its sectors: with the size before it, between, or
+ * after it. */
 static uint64_t leave_some(uint64_t size, uint64_t old_size)
 {
     uint64_t length =
@@ -172,7 +174,8 @@ static uint64_t leave_some(uint64_t size, uint64_t old_size)
     for (uint64_t at = 0; at < minimum(size, length); at += 512)
         if (rand() % 2 == 0 || at + 512 > old_size)
             memcpy(file + at, new + at, minimum(512, minimum(size, length) - at));
-    /* written when the file had its old size, which the disk has of this sector, but not of those behind */
+    /* written when the file had its old size, which the disk has of this sector, but not of
+     * those behind */
     if (old_size < length && old_size % 512 != 0 && rand() % 2 == 0) {
         memcpy(file + old_size / 512 * 512, new + old_size / 512 * 512, old_size % 512);
         memset(file + old_size, 0, minimum(length - old_size, 512 - old_size % 512));

@@ -284,6 +284,23 @@ static void plain_format(void)
     contents.filling = LETTERS;
 }
 
+/* The first commit to the sized format of a file that has seen plain commits, whose record is there. */
+static void sized_after_plain(const struct scenario *scenario)
+{
+    struct bytes *base = new_bytes();
+
+    contents.format = PLAIN;
+    set_up(scenario, true, base);
+    contents.format = SIZED;
+    commit_and_report(50, scenario->next, true);
+    CHECK_EQUAL(look(work_file).generation, 1);
+    CHECK_EQUAL(work_note.size, 0);
+    replay_kills(base, 0, since(0));
+    replay_power_cuts(base, 0, since(0));
+    free(base);
+    tear_down();
+}
+
 /* A control: violations must be found with a step left out. */
 static void plain_control(bool *what, const char *name)
 {
@@ -315,6 +332,12 @@ int main(void)
     start_recording();
     plain_format();
     plain_controls();
+    start(false);
+    for (size_t i = 0; i < PLAIN_SCENARIOS; i++) {
+        forget_seen();
+        sized_after_plain(&plain_scenarios[i]);
+    }
+    report("sized, after commits to the plain format");
     for (enum filling filling = 0; filling < FILLINGS; filling++) {
         contents.filling = filling;
         (void)printf("payloads of %s\n", filling_names[filling]);

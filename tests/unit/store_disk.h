@@ -37,7 +37,9 @@ enum kind {
     FLUSH,
     SYNC, /* a flush of the notes, too */
     FAILED_FLUSH,
-    DROP,  /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a seed */
+    /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a
+     * seed */
+    DROP,
     REPORT /* what may be read from now on, `offset` */
 };
 
@@ -492,11 +494,13 @@ static struct {
     struct bytes cache;
     struct version versions[4 * SECTORS_MAX];
     int count;
-    bool dirty[PAGES_MAX + 1];         /* the next flush writes them */
-    bool cut[PAGES_MAX + 1];           /* so it does after a truncation, failure or not */
-    uint64_t sizes[OPERATIONS_MAX];    /* since the last flush; a later one implies the earlier ones */
+    bool dirty[PAGES_MAX + 1]; /* the next flush writes them */
+    bool cut[PAGES_MAX + 1];   /* so it does after a truncation, failure or not */
+    /* since the last flush; a later one implies the earlier ones */
+    uint64_t sizes[OPERATIONS_MAX];
     struct note notes[OPERATIONS_MAX]; /* with them */
-    uint64_t lowest[OPERATIONS_MAX];   /* of them up to this one: what the disk had beyond is gone */
+    /* of them up to this one: what the disk had beyond is gone */
+    uint64_t lowest[OPERATIONS_MAX];
     int size_count;
 } power;
 
