@@ -36,7 +36,7 @@ int inspect_open(const char *name, int access)
     if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
         fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-            (void)rendezvous_wait(fd, inspect_wait().timeout);
+            (void)rendezvous_wait(fd, status.st_dev, status.st_ino, inspect_wait().timeout);
             return fd;
         }
     } else if (stat(name, &status) == 0) {

@@ -7,10 +7,15 @@
 #include "store/store.h"
 
 #include <linux/magic.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-/* 1 unless `fd` is of one of the kernel's own file systems, whose regular files are none. */
-static int is_on_disk(int fd)
+/*
+ * 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose regular
+ * files are none. Those have no block device: their numbers have the major number 0 (get_anon_bdev()
+ * in Linux, fs/super.c).
+ */
+static int is_on_disk(int fd, dev_t device)
 {
     static const unsigned magics[] = {
         PROC_SUPER_MAGIC, SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
@@ -18,8 +23,11 @@ static int is_on_disk(int fd)
         PSTOREFS_MAGIC,   EFIVARFS_MAGIC,   SELINUX_MAGIC,      SMACK_MAGIC,
     };
     struct statfs status;
-    int error = sys_fstatfs(fd, &status);
+    int error;
 
+    if (major(device) != 0)
+        return 1;
+    error = sys_fstatfs(fd, &status);
     if (error != 0)
         return named_is_transient(error) ? error : 0;
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
@@ -107,7 +115,7 @@ static int is_managed(const struct named *named, int fd, int flags)
     result = named_matches(named, fd, NULL);
     if (result == 0)
         result = speaks_for_itself(named, fd, &status);
-    return result <= 0 ? result : is_on_disk(fd);
+    return result <= 0 ? result : is_on_disk(fd, status.st_dev);
 }
 
 /*
@@ -176,13 +184,14 @@ void managed_remove_created(const struct managed_request *request, const struct 
 static int may_create(const struct named *named)
 {
     int folder = named_open_folder(named);
+    struct stat status;
     int match;
 
     if (folder < 0)
         return named_is_transient(folder) ? folder : 0;
     match = named_matches(named, folder, path_last_component(named->path));
     if (match > 0)
-        match = is_on_disk(folder);
+        match = is_on_disk(folder, sys_fstat(folder, &status) == 0 ? status.st_dev : 0);
     (void)sys_close(folder);
     return match;
 }
@@ -375,7 +384,7 @@ static bool may_show_payload(const struct named *named, int fd, const struct sta
 {
     if (named_matches(named, fd, NULL) <= 0 && !(may_speak_for_itself(status) && store_is_whole(fd) > 0))
         return false;
-    return is_on_disk(fd) > 0;
+    return is_on_disk(fd, status->st_dev) > 0;
 }
 
 uint64_t managed_payload_size(int directory, const char *path, int flags, const struct stat *status)

@@ -361,7 +361,7 @@ int replace_commit(const struct replace_name *from, const struct replace_name *t
     source = open_source(from, &is_ours);
     if (source < 0)
         return source;
-    (void)rendezvous_wait(source, session_config->lock_timeout);
+    (void)rendezvous_wait(source, from->status.st_dev, from->status.st_ino, session_config->lock_timeout);
     error = replace_by(from, to, target, source);
     if (error == 0 && to->status.st_nlink > 1)
         log_line(LOG_INFO, "%s: replaced by a rename; its other names show the new content, too", to->path);

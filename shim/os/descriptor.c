@@ -87,6 +87,10 @@ int descriptor_make_private(int fd)
     bool raised = false;
     long number;
 
+    /* a limit that lets this succeed is high enough for the number and for the table */
+    number = fd < HIGH / 2 ? sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH + DESCRIPTOR_BEACONS) : -EINVAL;
+    if (number >= 0)
+        goto out;
     (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
     if (limit.rlim_cur <= LOW_LIMIT || (rlim_t)fd >= limit.rlim_cur / 2)
         raised = descriptor_raise_limit(&limit);
@@ -100,6 +104,7 @@ int descriptor_make_private(int fd)
         descriptor_restore_limit(&limit);
     if (number < 0)
         return (int)number;
+out:
     (void)sys_close(fd);
     return (int)number;
 }

@@ -42,23 +42,22 @@ static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, b
     return own | others << 3 | others;
 }
 
-/* `buffer` is any descriptor of it, `status` what fstat(2) says of it. The set-id bits there are
- * not the file's, see after_mode(). */
-static void follow_mode(const struct session *session, int buffer, const struct stat *status)
+/* `buffer` is any descriptor of it, `status` and `inode` are what fstat(2) says of it and of the
+ * real inode. The set-id bits there are not the file's, see after_mode(). */
+static void follow_mode(const struct session *session, int buffer, const struct stat *status,
+                        const struct stat *inode)
 {
-    struct stat inode;
-
-    if (sys_fstat(session->inode, &inode) == 0)
-        (void)sys_fchmod(buffer, (status->st_mode & 07000) |
-                                     buffer_mode(&inode, status, (session->flags & SESSION_WRITABLE) != 0));
+    (void)sys_fchmod(buffer, (status->st_mode & 07000) |
+                                 buffer_mode(inode, status, (session->flags & SESSION_WRITABLE) != 0));
 }
 
 void session_follow_mode(const struct session *session)
 {
     struct stat status;
+    struct stat inode;
 
-    if (sys_fstat(session->buffer, &status) == 0)
-        follow_mode(session, session->buffer, &status);
+    if (sys_fstat(session->buffer, &status) == 0 && sys_fstat(session->inode, &inode) == 0)
+        follow_mode(session, session->buffer, &status, &inode);
 }
 
 /* The time of modification of a buffer that nobody has written to. */
@@ -82,9 +81,22 @@ bool session_was_written(const struct session *session, const struct stat *buffe
     return (session->flags & SESSION_WRITABLE) && !is_never(buffer->st_mtim);
 }
 
+static void set_cells(const struct session *session, struct session_base base, unsigned append);
+
+/* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */
+static int load(const struct session *session, int target, int64_t timeout, struct store_image *image)
+{
+    const struct store_wait wait = {.locked = (session->flags & SESSION_LOCKED) != 0, .timeout = timeout};
+    struct signals_held held = signals_hold(SIGXFSZ);
+    int error = store_load(session->inode, target, wait, image);
+
+    signals_release(&held);
+    return error;
+}
+
 /* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of
- * open(2), `timeout` is for the lock. */
-static int make_buffer(struct session *session, int flags, int64_t timeout)
+ * open(2), `inode` is the status of the real inode, `timeout` is for the lock. */
+static int make_buffer(struct session *session, int flags, const struct stat *inode, int64_t timeout)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
     struct store_image image = {0};
@@ -100,10 +112,7 @@ static int make_buffer(struct session *session, int flags, int64_t timeout)
     if (error != 0)
         return error;
     if (!base.force)
-        error = store_load(
-            session->inode, buffer.filler,
-            (struct store_wait){.locked = (session->flags & SESSION_LOCKED) != 0, .timeout = timeout},
-            &image);
+        error = load(session, buffer.filler, timeout, &image);
     if (error == 0)
         session_tell_edits(session, &image);
     if (error == 0)
@@ -114,7 +123,7 @@ static int make_buffer(struct session *session, int flags, int64_t timeout)
     base.crc = image.payload_crc;
     SESSION_SET(session->buffer_number, status.st_ino);
     SESSION_SET(session->buffer_device, status.st_dev);
-    follow_mode(session, buffer.filler, &status);
+    follow_mode(session, buffer.filler, &status, inode);
     if (!(session->flags & SESSION_WRITABLE))
         buffer_seal(&buffer);
     else if (!base.force) /* a truncation is a write */
@@ -126,7 +135,7 @@ static int make_buffer(struct session *session, int flags, int64_t timeout)
         goto out;
     }
     SESSION_SET(session->buffer, private);
-    session_set_base(session, base);
+    set_cells(session, base, 0); /* nobody has it yet */
 out:
     if (buffer.filler != buffer.fd)
         (void)sys_close(buffer.filler);
@@ -214,11 +223,14 @@ int session_refresh_reader(struct session *session)
                         .old_number = session->buffer_number,
                         .fresh = -1};
     int old_memory = session->buffer;
+    struct stat inode;
     int error;
 
     if (session_is_stray(session) || !session_table_is_ours())
         return 0;
-    error = make_buffer(session, O_RDONLY, 0);
+    error = sys_fstat(session->inode, &inode);
+    if (error == 0)
+        error = make_buffer(session, O_RDONLY, &inode, 0);
     if (error != 0)
         return error;
     error = swap_all(&swap);
@@ -273,7 +285,6 @@ static unsigned opens; /* atomic */
 int session_begin(int inode, int flags, bool created, struct session_found *found)
 {
     struct session *session = &found->stray;
-    struct signals_held held;
     struct stat status;
     int private;
     int error = sys_fstat(inode, &status);
@@ -288,7 +299,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
         return error;
     }
     if (!created) /* what did not exist has no guardian */
-        (void)rendezvous_wait(inode, session_config->lock_timeout);
+        (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     SESSION_SET(session->device, status.st_dev);
     SESSION_SET(session->number, status.st_ino);
     SESSION_SET(session->buffer_number, 0);
@@ -313,9 +324,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     SESSION_SET(session->inode, private);
     if (session->flags & SESSION_WRITABLE)
         descriptor_set_opener(private, sys_getpid());
-    held = signals_hold(SIGXFSZ); /* RLIMIT_FSIZE is not for what is read: EFBIG, but no signal */
-    error = make_buffer(session, flags, session_config->lock_timeout);
-    signals_release(&held);
+    error = make_buffer(session, flags, &status, session_config->lock_timeout);
     if (error != 0) {
         session_drop(session);
         return error;
@@ -386,17 +395,22 @@ struct session_base session_get_base(const struct session *session)
     };
 }
 
-void session_set_base(const struct session *session, struct session_base base)
+/* `append`: SESSION_APPEND or 0, besides the flags of the session. */
+static void set_cells(const struct session *session, struct session_base base, unsigned append)
 {
     const uint64_t little = ((uint64_t)1 << (IDENTITY_BIT + RECORD_LITTLE)) - 1;
-    unsigned flags =
-        (session->flags & recorded_flags) | (get_cell(session->buffer) >> FLAGS_BIT & SESSION_APPEND);
+    unsigned flags = (session->flags & recorded_flags) | append;
     uint64_t cell = (uint64_t)session_identity_sum(session->device, session->number) << IDENTITY_BIT |
                     (uint64_t)flags << FLAGS_BIT | (uint64_t)base.force << FORCE_BIT | base.crc;
 
     (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
     if (sys_lseek(session->buffer, (int64_t)cell, SEEK_SET) == -EINVAL)
         (void)sys_lseek(session->buffer, (int64_t)(cell & little), SEEK_SET);
+}
+
+void session_set_base(const struct session *session, struct session_base base)
+{
+    set_cells(session, base, get_cell(session->buffer) >> FLAGS_BIT & SESSION_APPEND);
 }
 
 struct session_record session_get_record(int buffer)

@@ -45,7 +45,7 @@ static bool is_over(struct session *session)
     int last = descriptor_is_last(session->buffer);
 
     if (last == 0 && session_is_guarded(session) &&
-        rendezvous_wait(session->inode, session_config->lock_timeout))
+        rendezvous_wait(session->inode, session->device, session->number, session_config->lock_timeout))
         last = descriptor_is_last(session->buffer);
     if (last == 1)
         return true;

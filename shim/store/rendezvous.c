@@ -226,19 +226,19 @@ static bool may_wait(void)
     return !is_guardian && !__atomic_load_n(&has_given_up, __ATOMIC_RELAXED);
 }
 
-bool rendezvous_wait(int inode, int64_t timeout)
+bool rendezvous_wait(int inode, dev_t device, ino_t number, int64_t timeout)
 {
     struct guardians guardians = {.count = 0};
-    struct stat file;
     int proc;
 
-    /* the commit waits for a lock of this process's */
-    if (!may_wait() || sys_fstat(inode, &file) != 0 || filelock_is_posix_obstacle(inode))
+    if (!may_wait())
         return false;
     proc = rendezvous_open();
     if (proc < 0)
         return false;
-    find_guardians(proc, room_of(file.st_dev, file.st_ino), &guardians);
+    find_guardians(proc, room_of(device, number), &guardians);
+    if (guardians.count != 0 && filelock_is_posix_obstacle(inode))
+        guardians.count = 0; /* their commit waits for a lock of this process's */
     if (guardians.count != 0)
         wait_for_each(proc, inode, &guardians, timeout);
     (void)sys_close(proc);
