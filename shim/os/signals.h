@@ -29,12 +29,28 @@ static inline struct signals_held signals_hold(int signal)
     return held;
 }
 
-/* Restores the mask, and drops the signal if it was raised meanwhile. */
-static inline void signals_release(const struct signals_held *held)
+/* Drops the signal if it was raised meanwhile. */
+static inline void signals_drop(const struct signals_held *held)
 {
     if (!held->pending && sys_is_signal_pending(held->signal))
         (void)sys_take_signal(held->signal);
+}
+
+/* The same, and restores the mask. */
+static inline void signals_release(const struct signals_held *held)
+{
+    signals_drop(held);
     (void)sys_sigprocmask(&held->before, NULL);
+}
+
+/* signals_hold() for a caller that has blocked all signals itself, when the mask was `before`. It
+ * ends with signals_drop(). */
+static inline struct signals_held signals_look(int signal, uint64_t before)
+{
+    struct signals_held held = {.signal = (uint64_t)1 << (signal - 1), .before = before};
+
+    held.pending = (before & held.signal) != 0 && sys_is_signal_pending(held.signal);
+    return held;
 }
 
 #endif

@@ -136,41 +136,6 @@ static void carry_newer_time(const struct session *session, const struct stat *b
         carry_times(session, buffer, &inode);
 }
 
-/* What a write takes from a file: set-id bits and capabilities. */
-struct privileges {
-    mode_t set_id;
-    ssize_t size;          /* of the capabilities; there are none unless it is positive */
-    char capabilities[64]; /* struct vfs_ns_cap_data, and more */
-};
-
-/* Those that the program set after its last write outlive the commit, like times. To be called
- * when the bytes that are committed were read: a write since then takes them from the buffer. */
-static void privileges_look(const struct session *session, struct privileges *set)
-{
-    struct stat buffer;
-    struct stat inode;
-
-    set->set_id = 0;
-    if (sys_fstat(session->buffer, &buffer) == 0 && (buffer.st_mode & S_ISUID) &&
-        sys_fstat(session->inode, &inode) == 0)
-        set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
-    set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
-    if (set->size > 0)
-        set->size =
-            sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
-}
-
-static void privileges_restore(const struct session *session, const struct privileges *set)
-{
-    struct stat inode;
-
-    if (set->set_id != 0 && sys_fstat(session->inode, &inode) == 0 && (set->set_id & ~inode.st_mode) != 0)
-        (void)sys_fchmod(session->inode, (inode.st_mode & 07777) | set->set_id);
-    if (set->size > 0)
-        (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
-                            XATTR_CREATE);
-}
-
 /* A file that the session created must still have its name after a power cut. */
 static void sync_directory(const struct session *session)
 {
@@ -246,12 +211,49 @@ struct commit {
     uint32_t crc; /* of the view */
 };
 
+/* What a write takes from a file: set-id bits and capabilities. */
+struct privileges {
+    mode_t set_id;
+    ssize_t size;          /* of the capabilities; there are none unless it is positive */
+    char capabilities[64]; /* struct vfs_ns_cap_data, and more */
+};
+
+/* Those that the program set after its last write outlive the commit, like times. To be called
+ * when the bytes that are committed were read: a write since then takes them from the buffer. */
+static void privileges_look(const struct commit *commit, struct privileges *set)
+{
+    const struct session *session = commit->session;
+    struct stat buffer = commit->buffer;
+    struct stat inode;
+
+    set->set_id = 0;
+    if ((commit->exclusive || sys_fstat(session->buffer, &buffer) == 0) && (buffer.st_mode & S_ISUID) &&
+        sys_fstat(session->inode, &inode) == 0)
+        set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
+    set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
+    if (set->size > 0)
+        set->size =
+            sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
+}
+
+static void privileges_restore(const struct session *session, const struct privileges *set)
+{
+    struct stat inode;
+
+    if (set->set_id != 0 && sys_fstat(session->inode, &inode) == 0 && (set->set_id & ~inode.st_mode) != 0)
+        (void)sys_fchmod(session->inode, (inode.st_mode & 07777) | set->set_id);
+    if (set->size > 0)
+        (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
+                            XATTR_CREATE);
+}
+
 static int lock_inode(struct commit *commit)
 {
     int error = 0;
 
     if (!commit->locked && !(commit->session->flags & SESSION_LOCKED)) {
         commit->lock.is_ranged = session_holds_other_lock(commit->session);
+        commit->lock.is_masked = true;
         error = filelock_try(&commit->lock, commit->session->inode, F_WRLCK, commit->patience);
         commit->locked = error == 0;
     }
@@ -286,7 +288,7 @@ static int commit_view(struct commit *commit)
     error = lock_inode(commit);
     if (error != 0)
         return error;
-    privileges_look(session, &privileges);
+    privileges_look(commit, &privileges);
     error = store(session, &commit->view, commit->crc, commit->base);
     privileges_restore(session, &privileges);
     if (error != 0)
@@ -460,7 +462,7 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
 {
     /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our
      * doing */
-    struct signals_held held = signals_hold(SIGXFSZ);
+    struct signals_held held = signals_look(SIGXFSZ, patience->mask);
     struct commit commit = {.session = session, .patience = patience, .exclusive = exclusive};
     int error = keep_others_out(session, exclusive);
 
@@ -476,18 +478,21 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
             give_up(session);
     }
     let_others_in(session);
-    signals_release(&held);
+    signals_drop(&held);
     return error;
 }
 
 int session_commit(struct session *session, bool exclusive)
 {
     struct filelock_patience patience = {.timeout = session_config->lock_timeout};
+    const uint64_t all = ~UINT64_C(0);
     int error;
 
-    do
+    do {
+        (void)sys_sigprocmask(&all, &patience.mask);
         error = session_try_commit(session, exclusive, &patience);
-    while (error == -EAGAIN && (filelock_wait(&patience), true));
+        (void)sys_sigprocmask(&patience.mask, NULL);
+    } while (error == -EAGAIN && (filelock_wait(&patience), true));
     return error;
 }
 

@@ -34,7 +34,8 @@ void session_set_unwritten(int buffer);
 
 /*
  * One attempt at session_commit(), by a caller who holds nothing between two of them: what waits
- * can be left by siglongjmp(3). Returns -EAGAIN, with nothing told, if a lock was in the way and
+ * can be left by siglongjmp(3). The caller has blocked all signals; patience->mask says
+ * which were blocked before. Returns -EAGAIN, with nothing told, if a lock was in the way and
  * *patience is not over yet: filelock_wait() comes next.
  */
 struct filelock_patience;

@@ -134,14 +134,13 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
 {
     struct filelock_patience patience = {.timeout = session_config->lock_timeout};
     bool must_commit = false; /* though others have it open */
-    uint64_t mask;
     bool again;
     int error;
 
     if (!session_is_stray(session) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
-        if (!session_take_turn(session, buffer_number, wait, &mask))
+        if (!session_take_turn(session, buffer_number, wait, &patience.mask))
             return wait ? take_last_error(session, buffer_number) : 0;
         SESSION_SET(session->closed_here, true);
         error = 0;
@@ -149,7 +148,7 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
             if (session->flags & SESSION_WRITABLE)
                 error = session_try_commit(session, true, &patience);
             if (error != -EAGAIN) {
-                end(session, error, mask);
+                end(session, error, patience.mask);
                 return error;
             }
         } else if (session_has_lost_writer(session))
@@ -162,7 +161,7 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
             session_give_up_locks(session, false);
         if (!SESSION_GET(session->is_shared) && session_is_released(session))
             session_watch_kernel(session);
-        again = session_end_turn(session, mask);
+        again = session_end_turn(session, patience.mask);
         if (error == -EAGAIN)
             (void)filelock_wait(&patience);
     } while (again || error == -EAGAIN);
@@ -251,15 +250,14 @@ static int insist(struct session *session, ino_t buffer_number,
                   int (*try)(struct session *session, const struct filelock_patience *patience))
 {
     struct filelock_patience patience = {.timeout = session_config->lock_timeout};
-    uint64_t mask;
     bool again;
     int error;
 
     do {
-        if (!session_take_turn(session, buffer_number, true, &mask))
+        if (!session_take_turn(session, buffer_number, true, &patience.mask))
             return 0;
         error = try(session, &patience);
-        again = session_end_turn(session, mask);
+        again = session_end_turn(session, patience.mask);
         if (error == -EAGAIN)
             (void)filelock_wait(&patience);
     } while (error == -EAGAIN);

@@ -182,11 +182,12 @@ int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_
     int error;
 
     lock->fd = fd;
-    lock->mask = set_signal_mask(~UINT64_C(0));
+    if (!lock->is_masked)
+        lock->mask = set_signal_mask(~UINT64_C(0));
     error = try(lock, type);
     if (error == -EAGAIN && patience->long_already)
         error = try_in_turn(lock, type);
-    if (error != 0)
+    if (error != 0 && !lock->is_masked)
         (void)set_signal_mask(lock->mask);
     return error;
 }
@@ -197,6 +198,7 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
     int error;
 
     lock->is_ranged = false;
+    lock->is_masked = false;
     do {
         error = filelock_try(lock, fd, type, &patience);
         if (error != -EAGAIN)
@@ -227,7 +229,8 @@ void filelock_commit_unlock_process(int fd)
 void filelock_release(const struct filelock *lock)
 {
     (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, lock->start, lock->start == 0 ? turn : commit_byte);
-    (void)set_signal_mask(lock->mask);
+    if (!lock->is_masked)
+        (void)set_signal_mask(lock->mask);
 }
 
 int filelock_keep(int fd, int64_t timeout)

@@ -23,6 +23,7 @@
 struct filelock {
     int fd;
     bool is_ranged; /* before filelock_try(): the program has a lock through another description */
+    bool is_masked; /* before filelock_try(): the caller has blocked all signals */
     int64_t start;  /* of the range that is locked */
     uint64_t mask;
 };
@@ -33,6 +34,7 @@ struct filelock_patience {
     int64_t deadline; /* 0: no attempt has failed yet */
     int64_t pause;
     bool long_already;
+    uint64_t mask; /* for the caller: the signals that were blocked before it blocked all */
 };
 
 /*
