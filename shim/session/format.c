@@ -32,12 +32,10 @@ static bool begins_with(const struct store_payload *payload, const char *text)
  * Will the kernel or the dynamic loader read the file? Neither knows the sized format: execve(2)
  * and mmap(2) get the bytes that are there.
  */
-static bool may_be_executed(const struct session *session, const struct store_payload *payload)
+static bool may_be_executed(const struct stat *status, const struct store_payload *payload)
 {
-    struct stat status;
-
     return begins_with(payload, "#!") || begins_with(payload, "\177ELF") ||
-           (sys_fstat(session->inode, &status) == 0 && (status.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)));
+           (status->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH));
 }
 
 /* What the file's name and the settings ask for. */
@@ -57,10 +55,20 @@ static enum config_format format_by_name(const struct session *session)
 
 int session_store(const struct session *session, const struct store_payload *payload)
 {
-    const bool executed = may_be_executed(session, payload);
+    struct stat status;
     struct store_image live;
-    int error;
+    bool executed;
+    int error = sys_fstat(session->inode, &status);
 
+    if (error != 0)
+        return error;
+    executed = may_be_executed(&status, payload);
+    /* the format that it has counts before the name is asked for, which costs more */
+    if (!executed && store_may_be_sized(&status)) {
+        error = store_commit_sized(session->inode, payload, session_config->sync);
+        if (error != STORE_NOT_SIZED)
+            return error;
+    }
     if (looks_sized(payload) || (!executed && format_by_name(session) == CONFIG_SIZED))
         return store_commit(session->inode, payload, session_config->sync);
     error = store_look(session->inode, (struct store_wait){.locked = true}, &live);

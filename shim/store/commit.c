@@ -25,6 +25,7 @@ struct commit {
     uint64_t length;    /* of the new image */
     uint64_t file_size; /* before the commit */
     bool undone;        /* the attempt before this one did not last */
+    bool sized_only;    /* store_commit_sized() */
 };
 
 static int flush(const struct commit *commit)
@@ -500,7 +501,6 @@ static int attempt_first(struct commit *commit)
 /* One attempt. Returns 0, UNDONE or a negative errno. */
 static int attempt(struct commit *commit)
 {
-    struct stat status;
     int error;
 
     /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it
@@ -510,11 +510,11 @@ static int attempt(struct commit *commit)
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
         commit->live = (struct store_image){.kind = STORE_PLAIN};
     }
-    if (error == 0)
-        error = (int)STORE_RETRY(store_calls.fstat(commit->inode, &status));
     if (error != 0)
         return error;
-    commit->file_size = (uint64_t)status.st_size;
+    if (commit->live.kind == STORE_PLAIN && commit->sized_only && !commit->undone)
+        return STORE_NOT_SIZED;
+    commit->file_size = commit->live.file_size;
     if (commit->file_size >= IMAGE_NUMBER_MAX / 8 || commit->live.generation + 1 >= IMAGE_NUMBER_MAX)
         return -EFBIG;
     if (commit->live.adopted)
@@ -534,19 +534,32 @@ static int attempt(struct commit *commit)
     return place != 0 ? relocate(commit, place) : overwrite(commit, 0);
 }
 
-int store_commit(int inode, const struct store_payload *payload, bool sync)
+static int insist(struct commit *commit)
 {
-    struct commit commit = {
-        .inode = inode, .sync = sync, .payload = payload, .length = image_length(payload->size)};
     int error;
 
-    if (payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
+    commit->length = image_length(commit->payload->size);
+    if (commit->payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
         return -EFBIG;
     for (int i = 0; i < ATTEMPTS; i++) {
-        error = attempt(&commit);
+        error = attempt(commit);
         if (error != UNDONE)
             return error;
-        commit.undone = true;
+        commit->undone = true;
     }
     return -EIO;
+}
+
+int store_commit(int inode, const struct store_payload *payload, bool sync)
+{
+    struct commit commit = {.inode = inode, .sync = sync, .payload = payload};
+
+    return insist(&commit);
+}
+
+int store_commit_sized(int inode, const struct store_payload *payload, bool sync)
+{
+    struct commit commit = {.inode = inode, .sync = sync, .payload = payload, .sized_only = true};
+
+    return insist(&commit);
 }

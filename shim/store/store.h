@@ -96,6 +96,7 @@ enum store_bytes {
 struct store_image {
     enum store_kind kind;
     uint64_t size;       /* payload bytes */
+    uint64_t file_size;  /* of the whole file; set by store_load() and store_look() */
     uint64_t generation; /* 0 for a plain file without a record */
     uint64_t place;      /* file offset of the image; for a plain file 0 */
     /* file offset of the twin place; for a plain file the one its footer names, or 0 */
@@ -188,6 +189,11 @@ struct store_payload {
  * pwrite, fdatasync or ftruncate returned.
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
+
+/* As store_commit() for a file that is in the sized format. Any other is left as it is:
+ * STORE_NOT_SIZED. */
+enum { STORE_NOT_SIZED = 1000 };
+int store_commit_sized(int inode, const struct store_payload *payload, bool sync);
 
 /*
  * The plain format: the payload alone, without header, under the protection of a record (record.h)
