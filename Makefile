@@ -66,7 +66,7 @@ force:
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
-$(BUILD)/static/cli/preload.o $(BUILD)/static/cli/main.o $(BUILD)/static/cli/doctor.o: $(BUILD)/settings
+$(BUILD)/pic/interpose/init.o $(BUILD)/static/cli/preload.o $(BUILD)/static/cli/main.o $(BUILD)/static/cli/doctor.o: $(BUILD)/settings
 
 $(BUILD)/pic/%.o: shim/%.c
 	@mkdir -p $(@D)

@@ -5,6 +5,7 @@
 
 #include "guardian/guardian.h"
 #include "os/log.h"
+#include "os/scratch.h"
 #include "program/target.h"
 #include "store/journal.h"
 
@@ -133,6 +134,22 @@ static void register_quick_exit(void)
         real_at_quick_exit(commit_at_quick_exit);
 }
 
+/* A line of the level info for each program that the shim is in. */
+static void tell_start(void)
+{
+    struct scratch scratch;
+    ssize_t n;
+
+    if (!log_wants(LOG_INFO) || scratch_take(&scratch, PATH_MAX) != 0)
+        return;
+    n = sys_readlinkat(AT_FDCWD, "/proc/self/exe", scratch.bytes, PATH_MAX - 1);
+    ((char *)scratch.bytes)[n > 0 ? n : 0] = '\0';
+    log_line(LOG_INFO, "version " ATOMSHIM_VERSION " in %s; patterns: %s",
+             n > 0 ? (char *)scratch.bytes : "a program",
+             *shim_config.paths != '\0' ? shim_config.paths : "none");
+    scratch_give(&scratch);
+}
+
 /*
  * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process
  * chose its environment and its descriptors. The shim stays disabled there for good, whatever
@@ -167,6 +184,7 @@ static void set_up(void)
     managing = true; /* without a pattern, too, files that hold an image are recognised */
     (void)__cxa_atexit(commit_at_exit, NULL, NULL);
     register_quick_exit();
+    tell_start();
     session_adopt();
 }
 

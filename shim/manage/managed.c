@@ -2,6 +2,7 @@
 
 #include "manage/named.h"
 #include "os/descriptor.h"
+#include "os/log.h"
 #include "os/path.h"
 #include "session/session.h"
 #include "store/store.h"
@@ -96,6 +97,13 @@ static bool is_sealed(const struct stat *status)
            (found.session->flags & SESSION_WRITABLE) == 0;
 }
 
+/* Tells at the level debug why a file is managed, or is not. Returns `result`. */
+static int explain(const struct named *named, const char *why, int result)
+{
+    log_line(LOG_DEBUG, "%s: %s", named->path, why);
+    return result;
+}
+
 /*
  * Is the file of `fd`, which the program wants to open with `flags`, managed? -EPERM: it must not
  * be opened.
@@ -103,6 +111,7 @@ static bool is_sealed(const struct stat *status)
 static int is_managed(const struct named *named, int fd, int flags)
 {
     struct stat status;
+    const char *reason = "managed: a pattern matches it";
     int result = sys_fstat(fd, &status);
 
     if (result != 0)
@@ -111,11 +120,19 @@ static int is_managed(const struct named *named, int fd, int flags)
     if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
         return descriptor_wants_writing(flags) && is_sealed(&status) ? -EPERM : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
-        return 1;
+        return explain(named, "managed: it is open already", 1);
     result = named_matches(named, fd, NULL);
-    if (result == 0)
+    if (result == 0) {
         result = speaks_for_itself(named, fd, &status);
-    return result <= 0 ? result : is_on_disk(fd, status.st_dev);
+        if (result == 0)
+            return explain(named, "not managed: no pattern matches it, and it holds no image", 0);
+        reason = "managed: it holds an image";
+    }
+    if (result > 0)
+        result = is_on_disk(fd, status.st_dev);
+    if (result < 0)
+        return result;
+    return explain(named, result > 0 ? reason : "not managed: its file system is the kernel's own", result);
 }
 
 /*
@@ -147,7 +164,10 @@ static int is_candidate(const struct managed_request *request, int flags)
         return CANDIDATE_NO;
     if (store_may_be_sized(&status) || session_on(status.st_dev, status.st_ino) != NULL)
         return CANDIDATE_ANYWHERE;
-    return named_may_match(request->path) ? CANDIDATE_HERE : CANDIDATE_NO;
+    if (named_may_match(request->path))
+        return CANDIDATE_HERE;
+    return explain(&(struct named){request->directory, request->path},
+                   "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
 /*

@@ -273,6 +273,11 @@ void log_configure(enum log_level level, const char *file)
     configured_file = file;
 }
 
+bool log_wants(enum log_level level)
+{
+    return level <= configured_level;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
     static bool told;

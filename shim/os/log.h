@@ -5,6 +5,7 @@
 #ifndef ATOMSHIM_LOG_H
 #define ATOMSHIM_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -39,6 +40,9 @@ void log_be_loud(void);
  * errno untouched, async-signal-safe. Ignores an error of write(2), and never blocks on a log file.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* True if lines of this level are written: for what costs something to find out. */
+bool log_wants(enum log_level level);
 
 /*
  * The formatter alone: at most `size` bytes with the NUL, cut where it does not fit. Returns the

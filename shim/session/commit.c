@@ -269,6 +269,21 @@ static void after_commit(struct session *session)
     session_tell_nameless(session);
 }
 
+/* store(), and a line of the log where that is wanted. */
+static int store_and_tell(const struct commit *commit)
+{
+    const struct filelock_patience *patience = commit->patience;
+    const bool tells = log_wants(LOG_INFO);
+    const int64_t began = tells ? sys_now() : 0;
+    int error = store(commit->session, &commit->view, commit->crc, commit->base);
+
+    if (error == 0 && tells)
+        session_tell_commit(commit->session,
+                            patience->deadline == 0 ? 0 : began - (patience->deadline - patience->timeout),
+                            sys_now() - began);
+    return error;
+}
+
 /* With the bytes in the view. */
 static int commit_view(struct commit *commit)
 {
@@ -289,7 +304,7 @@ static int commit_view(struct commit *commit)
     if (error != 0)
         return error;
     privileges_look(commit, &privileges);
-    error = store(session, &commit->view, commit->crc, commit->base);
+    error = store_and_tell(commit);
     privileges_restore(session, &privileges);
     if (error != 0)
         return error;

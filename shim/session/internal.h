@@ -157,6 +157,11 @@ int session_store(const struct session *session, const struct store_payload *pay
  * that it had. */
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
+/*
+ * Tells at the level info of a commit, while its lock is held: `waited` and `stored` are nanoseconds, for the
+ * lock, and for the write with its sync.
+ */
+void session_tell_commit(const struct session *session, int64_t waited, int64_t stored);
 void session_tell_nameless(const struct session *session);
 
 /* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop

@@ -59,3 +59,19 @@ void session_tell_nameless(const struct session *session)
         log_line(LOG_WARN, "%s: it was deleted since it was opened: what was written is lost with it", path);
     scratch_give(&scratch);
 }
+
+void session_tell_commit(const struct session *session, int64_t waited, int64_t stored)
+{
+    struct store_image image;
+    struct scratch scratch;
+
+    if (store_look(session->inode, (struct store_wait){.locked = true}, &image) != 0 ||
+        scratch_take(&scratch, PATH_MAX) != 0)
+        return;
+    (void)session_path(session, scratch.bytes, PATH_MAX);
+    log_line(LOG_INFO,
+             "%s: committed %s, %lu bytes, generation %lu; lock waited for %lu us, written in %lu us",
+             (char *)scratch.bytes, image.kind == STORE_SIZED ? "sized" : "plain", (unsigned long)image.size,
+             (unsigned long)image.generation, (unsigned long)(waited / 1000), (unsigned long)(stored / 1000));
+    scratch_give(&scratch);
+}
