@@ -8,9 +8,10 @@ static _Noreturn void leave(int status, void (*real)(int))
 {
     if (shim_has_sessions())
         session_finish();
-    journal_end();
-    if (!shim_is_quiet())
+    if (!shim_is_quiet()) {
+        journal_end();
         guardian_wait();
+    }
     real(status);
     sys_exit_group(status);
 }

@@ -5,8 +5,8 @@
  * were.
  *
  * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed
- * file needs makes the shim quiet, for good: from then on it makes no call besides the program's
- * own. What is open was committed before, and a guardian commits what comes; no managed file can be
+ * file needs, or lets those fail that tell which file is managed, makes the shim quiet, for good:
+ * from then on it makes no call besides the program's own. What is open was committed before, and a guardian commits what comes; no managed file can be
  * opened, or replaced by a rename, which the log tells; files are told by the path that the program
  * gives.
  */
@@ -37,6 +37,9 @@ static const int needed[] = {
     SYS_rt_sigtimedwait, SYS_nanosleep,  SYS_clock_gettime,
 };
 
+/* The calls that tell which file is managed: if one fails, a managed file would be written raw. */
+static const int telling[] = {SYS_readlinkat, SYS_newfstatat, SYS_fstat, SYS_fstatfs};
+
 bool shim_is_quiet(void)
 {
     return __atomic_load_n(&quiet, __ATOMIC_ACQUIRE) != 0;
@@ -48,6 +51,9 @@ static bool is_in_the_way(const struct sock_fprog *filter)
         return false;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         if (seccomp_kills(filter, needed[i]))
+            return true;
+    for (size_t i = 0; i < sizeof telling / sizeof telling[0]; i++)
+        if (seccomp_lets_fail(filter, telling[i]))
             return true;
     return false;
 }
@@ -185,10 +191,9 @@ int shim_refuse(int directory, const char *path)
 {
     if (!shim_is_quiet() || !is_named(directory, path))
         return SHIM_PASS;
-    log_line(
-        LOG_ERROR,
-        "%s: cannot be opened or replaced: this program has a seccomp filter of its own that kills it for "
-        "what a managed file needs (EPERM)",
-        path);
+    log_line(LOG_ERROR,
+             "%s: cannot be opened or replaced: this program has a seccomp filter of its own that forbids "
+             "what a managed file needs (EPERM)",
+             path);
     return -EPERM;
 }

@@ -150,11 +150,16 @@ static uint32_t run_filter(const struct sock_fprog *filter, struct machine *mach
     return SECCOMP_RET_ALLOW;
 }
 
-bool seccomp_kills(const struct sock_fprog *filter, int number)
+static uint32_t answer_to(const struct sock_fprog *filter, int number)
 {
     struct machine machine = {.data = {.nr = number, .arch = NATIVE_ARCHITECTURE}};
 
-    switch (run_filter(filter, &machine) & SECCOMP_RET_ACTION_FULL) {
+    return run_filter(filter, &machine) & SECCOMP_RET_ACTION_FULL;
+}
+
+bool seccomp_kills(const struct sock_fprog *filter, int number)
+{
+    switch (answer_to(filter, number)) {
     case SECCOMP_RET_ALLOW:
     case SECCOMP_RET_LOG:
     case SECCOMP_RET_ERRNO:
@@ -164,4 +169,9 @@ bool seccomp_kills(const struct sock_fprog *filter, int number)
     default: /* an action that the kernel does not know kills, too */
         return true;
     }
+}
+
+bool seccomp_lets_fail(const struct sock_fprog *filter, int number)
+{
+    return answer_to(filter, number) == SECCOMP_RET_ERRNO;
 }

@@ -1,7 +1,7 @@
 /*
- * quiet prctl|seccomp|errno FILE...: gives itself a seccomp filter that allows what is needed to
- * read and to write files, and kills for every other call, or with errno lets every other call
- * fail. Then, for each FILE, "NAME" is read to stdout, ">NAME" written, and "NAME>TARGET"
+ * quiet prctl|seccomp|errno|uname FILE...: gives itself a seccomp filter that allows what is needed
+ * to read and to write files, and kills for every other call, or with errno lets every other call
+ * fail; with uname only that call fails. Then, for each FILE, "NAME" is read to stdout, ">NAME" written, and "NAME>TARGET"
  * renamed. What fails is told by its errno.
  */
 #include "expect.h"
@@ -34,10 +34,19 @@ static struct sock_filter code[] = {
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 };
 
+static struct sock_filter no_uname[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_uname, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
 static void set_filter(const char *way)
 {
     struct sock_fprog filter = {sizeof code / sizeof code[0], code};
 
+    if (strcmp(way, "uname") == 0)
+        filter = (struct sock_fprog){sizeof no_uname / sizeof no_uname[0], no_uname};
     if (strcmp(way, "errno") == 0)
         code[filter.len - 1].k = SECCOMP_RET_ERRNO | ENOSYS;
     EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
