@@ -107,6 +107,8 @@ static int visit(const char *path, const struct stat *status, int type, struct F
         return 1;
     if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.patterns, path))
         take_status(recover(path));
+    if (type == FTW_F)
+        journal_tidy(path);
     return 0;
 }
 

@@ -83,6 +83,23 @@ bool session_was_written(const struct session *session, const struct stat *buffe
 
 static void set_cells(const struct session *session, struct session_base base, unsigned append);
 
+/*
+ * A commit to the plain file died. A program that opens it to write may mend it for programs
+ * without the shim; nobody is waited for, and the next commit does it, too.
+ */
+static void mend(const struct session *session)
+{
+    struct filelock lock;
+
+    if (session->flags & SESSION_LOCKED)
+        (void)store_recover(session->inode, session_config->sync);
+    else if ((session->flags & SESSION_WRITABLE) &&
+             filelock_acquire(&lock, session->inode, F_WRLCK, 0) == 0) {
+        (void)store_recover(session->inode, session_config->sync);
+        filelock_release(&lock);
+    }
+}
+
 /* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */
 static int load(const struct session *session, int target, int64_t timeout, struct store_image *image)
 {
@@ -90,6 +107,8 @@ static int load(const struct session *session, int target, int64_t timeout, stru
     struct signals_held held = signals_hold(SIGXFSZ);
     int error = store_load(session->inode, target, wait, image);
 
+    if (error == 0 && image->unsettled)
+        mend(session);
     signals_release(&held);
     return error;
 }

@@ -377,6 +377,23 @@ void journal_remove(int inode, const struct record *attribute, uint32_t identity
         remove_unused(inode, folder, identity);
 }
 
+void journal_tidy(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    char word[LINE_WORD];
+    int fd;
+
+    if (name == NULL || strncmp(name + 1, NAME_PREFIX, sizeof NAME_PREFIX - 1) != 0)
+        return;
+    fd = store_calls.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0)
+        return;
+    if (lock_journal(fd) == 0 && store_read_at(fd, word, sizeof word, 0) == LINE_WORD &&
+        memcmp(word, "DONE", LINE_WORD) == 0)
+        (void)store_calls.unlinkat(AT_FDCWD, path, 0);
+    (void)sys_close(fd);
+}
+
 void journal_end(void)
 {
     for (int i = 0; i < KEPT_COUNT; i++) {

@@ -62,6 +62,12 @@ bool journal_read(int inode, const struct record *attribute, struct scratch *scr
  */
 void journal_remove(int inode, const struct record *attribute, uint32_t identity);
 
+/*
+ * Removes the journal at `path` if it says that its commit is over and no process has it locked:
+ * what a kill left of a file that is gone. Does nothing to any other file.
+ */
+void journal_tidy(const char *path);
+
 /* The process ends: removes what it has kept. */
 void journal_end(void);
 

@@ -254,3 +254,19 @@ journals() {
         assert_equal "$(cat "$BATS_TEST_TMPDIR/mine")" mine
     done
 }
+
+@test "a commit that died is mended when a program under the shim opens the file to write, too" {
+    die_at pwritev 300
+    wrapped cat "$file" | cmp - <(content 300)
+    run ! cmp -s "$file" <(content 300)
+    wrapped sh -c ': >>"$file"'
+    cmp "$file" <(content 300)
+}
+
+@test "a journal that a kill left of a file that is gone is removed by recover" {
+    wrapped sh -c 'seq 30000 >"$file"; kill -9 $$' || true
+    rm "$file"
+    assert_equal "$(journals)" 1
+    run -0 atomshim recover "$MANAGED/"
+    assert_equal "$(journals)" 0
+}
