@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/paths.h"
+#include "cli/places.h"
 #include "cli/preload.h"
 #include "config/config.h"
 
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: atomshim doctor [-p|--path PATTERN]... [--json] [PROGRAM [ARG]...]\n"
+    "usage: atomshim doctor [-p|--path PATTERN]... [--json] [--self-test PATTERN] [PROGRAM [ARG]...]\n"
     "Reports whether the shim covers PROGRAM, whether this machine and its file systems have what the shim "
     "needs,\n"
     "which files the patterns match, in which format each of them is, which one its next commit writes and "
@@ -29,12 +30,14 @@ static const char help[] =
     "what protects plain files. Each line begins with ok, note, warning or problem. Changes nothing; PROGRAM "
     "is not run.\n"
     "  -p, --path PATTERN   the patterns; else those of ATOMSHIM_PATHS\n"
+    "  --self-test PATTERN  write, kill and read back a scratch file in the pattern's folder\n"
     "  --json               an object per finding, one a line\n"
     "Exit status: 0 no problem, 1 a problem, 2 wrong usage or configuration.\n"
     "example: atomshim doctor --path '/data/*.cfg' legacy-program && exec atomshim run ...\n";
 
 static int problems;
 static bool as_json;
+static const char *self_test; /* the pattern of --self-test, or NULL */
 
 enum { RED = 31, YELLOW = 33 }; /* ECMA-48, SGR */
 
@@ -81,62 +84,25 @@ FINDING(doctor_problem, "problem", 1)
 
 /* ---- the environment ---- */
 
-static void look_at_rescue_dir(const char *path)
+static void tell_problem(const char *text)
 {
-    int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int error = fd < 0 ? errno : faccessat(fd, ".", W_OK, AT_EACCESS) != 0 ? errno : 0;
-
-    if (fd >= 0)
-        (void)close(fd);
-    if (error == ENOTDIR)
-        doctor_problem(
-            "ATOMSHIM_RESCUE_DIR: %s: is no folder, or a symbolic link, which is not followed: the images "
-            "of failed commits would be lost",
-            path);
-    else if (error != 0)
-        doctor_problem("ATOMSHIM_RESCUE_DIR: %s: %s: the images of failed commits would be lost", path,
-                       strerror(error));
+    doctor_problem("%s", text);
 }
 
-static void look_at_journal_dir(const char *path)
+static void tell_warning(const char *text)
 {
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int error = fd < 0 ? errno : faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0 ? errno : 0;
-
-    if (fd >= 0)
-        (void)close(fd);
-    if (error != 0)
-        doctor_problem("ATOMSHIM_JOURNAL_DIR: %s: %s: no journal file can be made there", path,
-                       strerror(error));
-}
-
-static void look_at_log_file(const char *path)
-{
-    struct stat status;
-
-    if (lstat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode))
-        doctor_problem(
-            "ATOMSHIM_LOG_FILE: %s: is neither a regular file nor a terminal%s: lines would go to stderr",
-            path, S_ISLNK(status.st_mode) ? " but a symbolic link, which is not followed" : "");
+    doctor_warn("%s", text);
 }
 
 static void look_at_environment(void)
 {
-    const char *journal = getenv("ATOMSHIM_JOURNAL_DIR");
-    const char *log = getenv("ATOMSHIM_LOG_FILE");
     const char *preload = getenv("LD_PRELOAD");
-    const char *rescue = getenv("ATOMSHIM_RESCUE_DIR");
     char line[256] = "";
     FILE *file = fopen("/etc/ld.so.preload", "r");
 
     if (preload != NULL && *preload != '\0')
         doctor_note("LD_PRELOAD is set already: %s", preload);
-    if (rescue != NULL && *rescue != '\0')
-        look_at_rescue_dir(rescue);
-    if (journal != NULL && *journal != '\0')
-        look_at_journal_dir(journal);
-    if (log != NULL && *log != '\0')
-        look_at_log_file(log);
+    places_check(tell_problem);
     if (file != NULL) {
         while (fgets(line, sizeof line, file) != NULL)
             if (strstr(line, "libatomshim") != NULL)
@@ -224,12 +190,19 @@ static int take_options(int argc, char *argv[])
             i++;
             break;
         }
+        if (strcmp(argv[i], "--self-test") == 0 && argv[i + 1] != NULL) {
+            self_test = argv[++i];
+            if (!paths_add("doctor", self_test, &any))
+                return -1;
+            continue;
+        }
         if (strcmp(argv[i], "--json") == 0) {
             as_json = true;
             continue;
         }
         if (value == NULL && strcmp(argv[i], "--path") != 0 && strcmp(argv[i], "-p") != 0) {
-            cli_complain("doctor: unknown option '%s': accepted are --path PATTERN, --json and --help",
+            cli_complain("doctor: unknown option '%s': accepted are --path PATTERN, --self-test PATTERN, "
+                         "--json and --help",
                          argv[i]);
             return -1;
         }
@@ -265,6 +238,9 @@ int cli_doctor(int argc, char *argv[])
         doctor_problem("ATOMSHIM_DISABLE is set: the shim does nothing");
     look_at_environment();
     look_at_machine();
+    places_check_patterns(config.paths, tell_warning);
     doctor_look_at_patterns(&config);
+    if (self_test != NULL && !config.disabled)
+        doctor_self_test(self_test);
     return cli_finish(problems != 0 ? CLI_BAD : CLI_GOOD);
 }

@@ -35,8 +35,8 @@ void doctor_look_at_patterns(const struct config *config);
 void doctor_look_at_format(const struct inspect_file *file, const char *path, const struct config *config);
 
 /*
- * Finds how long a value of the extended attribute user.atomshim may be in a folder, by trying it on
- * a file without a name. Returns 0 and sets *room; or an errno of setxattr(2): such attributes
+ * Finds how long a value of the extended attribute user.atomshim may be in a folder, by trying it
+ * on a file without a name. Returns 0 and sets *room; or an errno of setxattr(2): such attributes
  * cannot be set there; or a negative errno: it cannot be tried there.
  */
 int doctor_find_room(const char *folder, size_t *room);
@@ -46,5 +46,11 @@ int doctor_find_room(const char *folder, size_t *room);
  * `block` bytes, if the content before was as long.
  */
 size_t doctor_content_room(size_t room, uint64_t block);
+
+/*
+ * Writes, kills and reads back a scratch file in the folder of the pattern, or in the current one,
+ * where the pattern names none, and removes it.
+ */
+void doctor_self_test(const char *pattern);
 
 #endif

@@ -176,10 +176,8 @@ static void look_below(const char *pattern, size_t length)
     folder[plain] = '\0';
     if (lstat(folder, &status) != 0 && strrchr(folder, '/') != folder)
         *strrchr(folder, '/') = '\0';
-    if (stat(folder, &status) != 0) {
-        doctor_warn("%.*s: matches nothing: %s: %s", (int)length, pattern, folder, strerror(errno));
+    if (stat(folder, &status) != 0) /* places_check_patterns() has said so */
         return;
-    }
     memcpy(alone, pattern, length);
     alone[length] = '\0';
     walk.pattern = alone;

@@ -1,6 +1,7 @@
 /* run: sets the environment, makes sure that the shim will load, and becomes the program. */
 #include "cli/cli.h"
 #include "cli/paths.h"
+#include "cli/places.h"
 #include "cli/preload.h"
 #include "cli/reason.h"
 #include "config/config.h"
@@ -189,6 +190,11 @@ static void warn_of_sized_files(const struct config *config)
     }
 }
 
+static void warn(const char *text)
+{
+    cli_complain("warning: %s", text);
+}
+
 static bool check_config(struct config *config)
 {
     if (config_parse(config, environ, report, NULL) != 0)
@@ -196,6 +202,8 @@ static bool check_config(struct config *config)
     if (config->disabled)
         return true;
     if (paths_take_in(config->paths)) {
+        places_check(warn);
+        places_check_patterns(config->paths, warn);
         recover_patterns(config);
         warn_of_sized_files(config);
         return true;

@@ -190,8 +190,7 @@ static int check_names(char *const environment[], config_report *report, void *c
             size_t length = strcspn(*environment, "=");
 
             (void)log_format(name, length < sizeof name ? length + 1 : sizeof name, "%s", *environment);
-            (void)log_format(message, sizeof message, "%s: there is no such variable: accepted are " NAMES,
-                             name);
+            (void)log_format(message, sizeof message, "%s: unknown variable: accepted are " NAMES, name);
             report(message, context);
             bad++;
         }

@@ -27,7 +27,10 @@ extern int __cxa_atexit(void (*function)(void *), void *argument, void *library)
 static void report_setting(const char *message, void *context)
 {
     (void)context;
-    log_line(LOG_ERROR, "%s; the default is used", message);
+    log_line(LOG_ERROR, "%s; %s", message,
+             strncmp(message, "ATOMSHIM_PATHS:", 15) == 0  ? "no file is managed by its name"
+             : strstr(message, "unknown variable") != NULL ? "it is ignored"
+                                                           : "the default is used");
 }
 
 static void ignore_setting(const char *message, void *context)

@@ -47,9 +47,9 @@ damage() { # both images of $file
 }
 
 @test "run: paths from the environment; --path replaces them" {
-    ATOMSHIM_PATHS=/x/ run -0 atomshim run printenv ATOMSHIM_PATHS
+    ATOMSHIM_PATHS=/x/ run -0 --separate-stderr atomshim run printenv ATOMSHIM_PATHS
     only /x/
-    ATOMSHIM_PATHS=/x/ run -0 atomshim run --path /y/ printenv ATOMSHIM_PATHS
+    ATOMSHIM_PATHS=/x/ run -0 --separate-stderr atomshim run --path /y/ printenv ATOMSHIM_PATHS
     only /y/
 }
 
@@ -98,7 +98,7 @@ damage() { # both images of $file
     run -2 atomshim run --path /x
     only 'atomshim: run: no PROGRAM given'
     ATOMSHIM_FROMAT=plain run -2 managed_run touch ran
-    [[ $output == 'atomshim: ATOMSHIM_FROMAT: there is no such variable: accepted are '* ]]
+    [[ $output == 'atomshim: ATOMSHIM_FROMAT: unknown variable: accepted are '* ]]
     [ ! -e ran ]
 }
 
@@ -124,7 +124,8 @@ damage() { # both images of $file
     writes sized "$real/symbolic" "$link/symbolic" # a link to the file itself
     writes sized "$link/sub/f" "sized=$link/**" "!$link/x"
     writes plain "$real/sub/f" f "!$link/sub/"
-    writes plain "$real/sub/f" "$link-not-there/" "$link/sub/ff"
+    mkdir "$real/other"
+    writes plain "$real/sub/f" "$link/other/" "$link/sub/ff"
 }
 
 @test "run: a program that cannot load the shim is refused with the reason; --force runs it" {

@@ -223,7 +223,7 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
 
 @test "doctor: wrong usage, wrong configuration, a shim that is switched off" {
     doctor 2 --bogus
-    has "unknown option '--bogus': accepted are --path PATTERN and --help"
+    has "unknown option '--bogus': accepted are --path PATTERN, --self-test PATTERN, --json and --help"
     doctor 0 --path "$file" sh -c 'arguments are not looked at'
     ATOMSHIM_RESCUE_DIR=/no/such doctor 1 --path "$file"
     has 'ATOMSHIM_RESCUE_DIR: /no/such: No such file or directory'
@@ -241,4 +241,41 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     run unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$PROGRAMS/without_memfd" kill "$ROOT/build/atomshim" doctor --path "$file"
     assert_equal "$status" 0 "$output"
     has '/proc is not mounted: images are held in unlinked files' 'memory files cannot be made here'
+}
+
+@test "--self-test writes, kills and reads back a scratch file, and leaves nothing; without a shim that works it says so" {
+    folder=$MANAGED/'a:b [c]!'
+    mkdir "$folder"
+    run -0 atomshim doctor --self-test "$MANAGED/"
+    has "ok       self-test in this folder: commits are there, in the same inode, and a killed program changed nothing: $MANAGED"
+    cd "$folder"
+    run -0 atomshim doctor --self-test '*.cfg'
+    has "changed nothing: $folder"
+    ATOMSHIM_LOCK_TIMEOUT=1 run -1 atomshim doctor --self-test /none/below/
+    has 'problem  self-test: /none: no file can be made there: No such file or directory'
+    # a shim that does nothing: an empty library in its place
+    mkdir "$MANAGED/empty"
+    cp "$ROOT/build/atomshim" "$MANAGED/empty/"
+    cc -shared -o "$MANAGED/empty/libatomshim.so" -x c /dev/null
+    run -1 "$MANAGED/empty/atomshim" doctor --self-test "$MANAGED/"
+    has 'problem  self-test: '
+    assert_equal "$(find "$MANAGED" -name '*self-test*')" '' 'left behind'
+}
+
+@test "a folder without its slash, a folder that is not there, places that cannot be written: doctor and run say so" {
+    check() { # KIND MESSAGE
+        run atomshim doctor -p "$pattern"
+        has "$1$2"
+        run -0 --separate-stderr atomshim run -p "$pattern" true
+        assert_equal "$stderr" "atomshim: warning: $2"
+    }
+    pattern=$MANAGED
+    check 'warning  ' "$MANAGED: is a folder: write $MANAGED/ to take in all files below it"
+    pattern=/none/x.cfg
+    check 'warning  ' '/none/x.cfg: matches nothing: /none: No such file or directory'
+    pattern=$MANAGED/
+    export ATOMSHIM_RESCUE_DIR=/none ATOMSHIM_LOG_FILE=
+    check 'problem  ' 'ATOMSHIM_RESCUE_DIR: /none: No such file or directory: the images of failed commits would be lost'
+    export ATOMSHIM_RESCUE_DIR= ATOMSHIM_LOG_FILE=/none/log
+    check 'problem  ' 'ATOMSHIM_LOG_FILE: /none/log: No such file or directory: lines would go to stderr'
 }

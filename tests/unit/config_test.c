@@ -133,7 +133,7 @@ static void test_bad_values(void)
     check_bad("ATOMSHIM_PATHS=/good:data/x",
               "ATOMSHIM_PATHS: pattern data/x: a pattern with a '/' starts with '/' or with '**'");
     check_bad("ATOMSHIM_PATH=/data/",
-              "ATOMSHIM_PATH: there is no such variable: accepted are ATOMSHIM_PATHS, _FORMAT, _SYNC, "
+              "ATOMSHIM_PATH: unknown variable: accepted are ATOMSHIM_PATHS, _FORMAT, _SYNC, "
               "_ISOLATION, _LOCK_TIMEOUT, _RESCUE_DIR, _JOURNAL_DIR, _LOG, _LOG_FILE and _DISABLE");
 }
 
