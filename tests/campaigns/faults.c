@@ -320,6 +320,8 @@ static const struct possible {
     {"utimensat", {"EIO", "EPERM", "EACCES", "EROFS", "ENOSPC"}},
     {"getdents64", {"EIO", "ENOENT"}},
     {"ppoll", {"EINTR", "ENOMEM"}},
+    {"fchmod", {"EIO", "EPERM", "EROFS"}},
+    {"statx", {"EIO", "ENOMEM", "EACCES"}},
     {"clone", {"EAGAIN", "ENOMEM"}},
     {"dup3", {"EMFILE", "EINTR"}},
     {"prlimit64", {"EPERM"}},
@@ -344,6 +346,7 @@ static const struct possible {
 /* A memfd takes these instead, where they differ. */
 static const struct possible possible_in_memory[] = {
     {"fstat", {NULL}},
+    {"fchmod", {NULL}},
     {"utimensat", {NULL}},
     {"read", {"ENOMEM", "EINTR"}},
     {"pread64", {"ENOMEM", "EINTR"}},
