@@ -100,6 +100,16 @@ static void mend(const struct session *session)
     }
 }
 
+/* A content that would fill the memory makes the kernel kill programs, not this one in particular:
+ * nobody has a memfd mapped. */
+static bool is_beyond_memory(const struct session *session, int target, const struct stat *inode)
+{
+    uint64_t size;
+
+    return buffer_is_beyond_memory(target, (uint64_t)inode->st_size) &&
+           store_size(session->inode, &size) == 0 && buffer_is_beyond_memory(target, size);
+}
+
 /* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */
 static int load(const struct session *session, int target, int64_t timeout, struct store_image *image)
 {
@@ -131,7 +141,9 @@ static int make_buffer(struct session *session, int flags, const struct stat *in
     if (error != 0)
         return error;
     if (!base.force)
-        error = load(session, buffer.filler, timeout, &image);
+        error = is_beyond_memory(session, buffer.filler, inode)
+                    ? -ENOMEM
+                    : load(session, buffer.filler, timeout, &image);
     if (error == 0)
         session_tell_edits(session, &image);
     if (error == 0)

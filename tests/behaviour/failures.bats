@@ -223,3 +223,15 @@ EFBIG
 ENOMEM"
     assert_equal "$(payload "$MANAGED/large")" old
 }
+
+@test "I7 a file of more than the memory is not loaded: ENOMEM, and the kernel kills nobody for it" {
+    unshare -m true 2>/dev/null || skip 'needs root, who may mount'
+    printf 'MemTotal:       2000000 kB\nMemFree:        2000000 kB\nMemAvailable:    100000 kB\n' >"$BATS_TEST_TMPDIR/meminfo"
+    truncate -s 1G "$MANAGED/large"
+    export MANAGED
+    run unshare -m sh -c 'mount --bind "$1" /proc/meminfo && shift && exec "$@"' sh "$BATS_TEST_TMPDIR/meminfo" \
+        "$BUILT/atomshim" run --path "$MANAGED/" -- head -c 1 "$MANAGED/large"
+    [[ $status = 1 && $output == *'Cannot allocate memory'* ]] || { echo "$output"; return 1; }
+    wrapped sh -c 'echo new >"$MANAGED/large"' # a truncation loads nothing
+    assert_equal "$(payload "$MANAGED/large")" new
+}
