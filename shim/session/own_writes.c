@@ -217,8 +217,14 @@ static int open_another(struct session *session, void *context)
 int session_open_again(dev_t device, ino_t number, int flags)
 {
     bool reads = (flags & O_ACCMODE) == O_RDONLY;
-    struct session *session = find_writer(device, number, reads);
+    bool isolates = session_config->isolation == CONFIG_SESSION;
+    struct session *session;
 
+    /* What appenders write is put together at their commits. */
+    if (!reads && (flags & O_APPEND))
+        return -ENOENT;
+    /* Another thread that isolates its sessions waits until this one's has ended. */
+    session = find_writer(device, number, reads || isolates);
     return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
 }
 
