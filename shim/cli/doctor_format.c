@@ -225,7 +225,10 @@ void doctor_look_at_format(const struct inspect_file *file, const char *path, co
         doctor_problem("%s: %s; %s, and finds the header; becomes plain at its next commit", path, what,
                        executed);
     else if (config_is_read_by_libc(path))
-        doctor_problem("%s: %s; %s, and finds the header; stays sized", path, what, REASON_LIBC);
+        doctor_problem("%s: %s; %s, and finds the header; stays sized until `atomshim export`", path, what,
+                       REASON_LIBC);
+    else if (plain)
+        doctor_warn("%s: %s; stays sized until `atomshim export` makes it plain (%s)", path, what, reason);
     else
         doctor_ok("%s: %s; stays sized", path, what);
 }

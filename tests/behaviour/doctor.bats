@@ -100,7 +100,7 @@ EOF
     echo old | wrapped dd of="$MANAGED/sized-tool" status=none
     chmod 755 "$MANAGED/tool" "$MANAGED/sized-tool"
     doctor 1 --path "$MANAGED/"
-    has "problem  $MANAGED/etc/hosts: sized, generation 1, 4 bytes; the C library reads it by itself, and finds the header; stays sized" \
+    has "problem  $MANAGED/etc/hosts: sized, generation 1, 4 bytes; the C library reads it by itself, and finds the header; stays sized until \`atomshim export\`" \
         "ok       $MANAGED/etc/passwd: plain, 5 bytes; stays plain (the C library reads it by itself), " \
         "problem  $MANAGED/sized-tool: sized, generation 1, 4 bytes; the kernel may execute it, and finds the header; becomes plain at its next commit" \
         "ok       $MANAGED/tool: plain, 8 bytes; stays plain (the kernel may execute it), "
@@ -126,7 +126,7 @@ EOF
         "ok       $MANAGED/script: plain, 10 bytes; stays plain (the kernel may execute it), "
     export ATOMSHIM_PATHS="plain=$MANAGED/:sized=$MANAGED/asked" ATOMSHIM_FORMAT=plain
     doctor 0
-    has "$MANAGED/was-sized: sized, generation 1, 4 bytes; stays sized" "$file: plain, 6 bytes; stays plain (a pattern says so), " \
+    has "warning  $MANAGED/was-sized: sized, generation 1, 4 bytes; stays sized until \`atomshim export\` makes it plain (a pattern says so)" "$file: plain, 6 bytes; stays plain (a pattern says so), " \
         "$MANAGED/asked: plain, 5 bytes; becomes sized at its next commit (a pattern says so)"
     export ATOMSHIM_PATHS="$MANAGED/"
     doctor 0
@@ -136,6 +136,9 @@ EOF
     atomshim run -- sh -c 'echo new >"$0/was-sized"; echo new >"$0/app.cfg"; echo new >"$0/asked"; echo "#!/bin/true" >"$0/script"' "$MANAGED"
     run -0 atomshim verify "$MANAGED/was-sized" "$file" "$MANAGED/asked" "$MANAGED/script"
     [[ ${lines[0]} == *sized* && ${lines[1]} == *sized* && ${lines[2]} == *plain* && ${lines[3]} == *plain* ]]
+    atomshim export "$MANAGED/was-sized"
+    doctor 0
+    has "$MANAGED/was-sized: plain, 4 bytes; stays plain (ATOMSHIM_FORMAT=plain), "
 }
 
 # longest: how many bytes of content doctor says a record protects in the managed folder
