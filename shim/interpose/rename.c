@@ -3,6 +3,7 @@
  */
 #include "interpose/interpose.h"
 
+#include "manage/named.h"
 #include "manage/rename_hints.h"
 #include "manage/replace.h"
 #include "os/descriptor.h"
@@ -21,6 +22,31 @@ static bool is_about_links(const struct replace_name *from, const struct replace
 }
 
 /*
+ * In a sticky folder anybody may leave a file where another user's rename will come; its owner
+ * would get to read what is renamed. As for fs.protected_regular, proc_sys_fs(5), which guards
+ * opens alone, the owner of the folder and this user are trusted, and so are root, who reads it
+ * anyway, and the owner of the new file.
+ */
+static bool may_be_planted(const struct replace_name *from, const struct replace_name *to)
+{
+    const struct named named = {to->directory, to->path};
+    const uid_t owner = to->status.st_uid;
+    struct stat status;
+    bool result;
+    int folder;
+
+    if (owner == 0 || owner == sys_geteuid() || owner == from->status.st_uid)
+        return false;
+    folder = named_open_folder(&named);
+    if (folder < 0)
+        return false;
+    result = sys_fstat(folder, &status) == 0 && (status.st_mode & S_ISVTX) != 0 &&
+             (status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && owner != status.st_uid;
+    (void)sys_close(folder);
+    return result;
+}
+
+/*
  * Returns what replace_commit() returns, or SHIM_PASS: whatever is not one regular file over
  * another is the kernel's.
  */
@@ -36,7 +62,7 @@ static int replace_target(struct replace_name *from, struct replace_name *to)
         return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
     if (!is_regular(from) ||
         (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino) ||
-        is_about_links(from, to))
+        is_about_links(from, to) || may_be_planted(from, to))
         error = SHIM_PASS;
     else {
         (void)session_settle_closed(false);

@@ -122,7 +122,7 @@ int session_lock_inode(struct session *session, int fd)
     char path[PROC_PATH_SIZE];
     int expected = 0;
     int inode;
-    int private;
+    int moved;
 
     if (mark < 0)
         return session->inode;
@@ -135,13 +135,13 @@ int session_lock_inode(struct session *session, int fd)
     if (inode < 0)
         return session->inode;
     descriptor_mark_inode(inode);
-    private = descriptor_make_private(inode);
-    if (private < 0)
-    private = inode;
-    if (__atomic_compare_exchange_n(&session->lock_inodes[mark], &expected, private, false, __ATOMIC_ACQ_REL,
+    moved = descriptor_make_private(inode);
+    if (moved < 0)
+        moved = inode;
+    if (__atomic_compare_exchange_n(&session->lock_inodes[mark], &expected, moved, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
-        return private;
-    (void)sys_close(private); /* another thread came first */
+        return moved;
+    (void)sys_close(moved); /* another thread came first */
     return expected;
 }
 

@@ -72,6 +72,30 @@ elsewhere() {
     assert_equal "$(elsewhere as_nobody cat box/report)" planted "root's, read by another user"
 }
 
+@test "a managed file that another user left in a sticky folder is replaced by a rename, not overwritten" {
+    needs_root
+    mkdir -m 1777 "$MANAGED/box"
+    for owner in 65534 0; do
+        planted "$MANAGED/box/report"
+        chown $owner "$MANAGED/box/report"
+        before=$(inode "$MANAGED/box/report")
+        (umask 077 && echo secret >secret)
+        wrapped mv -f secret "$MANAGED/box/report"
+        assert_equal "$(payload "$MANAGED/box/report")" secret "$owner"
+        if [ $owner = 0 ]; then
+            assert_equal "$(inode "$MANAGED/box/report")" "$before" "root's own stays the inode"
+        else
+            assert_equal "$(stat -c '%u %a' "$MANAGED/box/report")" '0 600' "another user's"
+        fi
+        rm "$MANAGED/box/report"
+    done
+    planted "$MANAGED/box/report"
+    before=$(inode "$MANAGED/box/report")
+    (umask 077 && echo edited >edited && chown 65534:65534 edited)
+    wrapped mv -f edited "$MANAGED/box/report"
+    assert_equal "$(payload "$MANAGED/box/report") $(inode "$MANAGED/box/report")" "edited $before" 'sed -i by root'
+}
+
 @test "a damaged image under a name that no pattern names makes nothing managed" {
     wrapped sh -c 'echo content >"$1"' sh "$MANAGED/image"
     cp "$MANAGED/image" copy
