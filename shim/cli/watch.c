@@ -185,7 +185,7 @@ static int visit(const char *path, const struct stat *status, int type, struct F
 }
 
 /* Watches what one pattern names, and the folders in which more of it may be made. */
-static bool begin(const struct pattern_item *item)
+static bool watch_pattern(const struct pattern_item *item)
 {
     size_t plain = paths_plain_part(item->start, (size_t)(item->end - item->start));
     char path[PATH_MAX];
@@ -313,7 +313,7 @@ int cli_watch(int argc, char *argv[])
     }
     left = watch.patterns = config_resolve_patterns(getenv("ATOMSHIM_PATHS"));
     while (pattern_next(&left, &item))
-        if (!item.takes_out && !begin(&item))
+        if (!item.takes_out && !watch_pattern(&item))
             return CLI_BAD;
     cli_complain("watching %ld files", watch.files);
     watch.begun = true;

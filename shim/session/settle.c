@@ -114,7 +114,7 @@ static int take_last_error(struct session *session, ino_t buffer_number)
 }
 
 /* By its only committer. */
-static void end(struct session *session, int error, uint64_t mask)
+static void end_session(struct session *session, int error, uint64_t mask)
 {
     if (session->flags & SESSION_LOCKED) /* a forked child may still have the description */
         filelock_give_up(session->inode);
@@ -148,7 +148,7 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
             if (session->flags & SESSION_WRITABLE)
                 error = session_try_commit(session, true, &patience);
             if (error != -EAGAIN) {
-                end(session, error, patience.mask);
+                end_session(session, error, patience.mask);
                 return error;
             }
         } else if (session_has_lost_writer(session))

@@ -124,7 +124,7 @@ static int try_from(struct filelock *lock, int type, int64_t start)
     return error == -EACCES ? -EAGAIN : error;
 }
 
-static int try(struct filelock *lock, int type)
+static int try_lock(struct filelock *lock, int type)
 {
     int error = try_from(lock, type, lock->is_ranged || has_own_ofd_lock(lock->fd) ? commit_byte : 0);
 
@@ -160,7 +160,7 @@ int filelock_wait(struct filelock_patience *patience)
     return 0;
 }
 
-/* try() for one who has waited for long. Signals are blocked here: the turn is not kept for more
+/* try_lock() for one who has waited for long. Signals are blocked here: the turn is not kept for more
  * than a few pauses. */
 static int try_in_turn(struct filelock *lock, int type)
 {
@@ -170,7 +170,7 @@ static int try_in_turn(struct filelock *lock, int type)
         return -EAGAIN;
     for (int i = 0; i < TURN_PAUSES && (i == 0 || error == -EAGAIN); i++) {
         sys_sleep(TURN_PAUSE);
-        error = try(lock, type);
+        error = try_lock(lock, type);
     }
     if (error != 0 || lock->start != 0)
         (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, INT64_MAX);
@@ -184,7 +184,7 @@ int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_
     lock->fd = fd;
     if (!lock->is_masked)
         lock->mask = set_signal_mask(~UINT64_C(0));
-    error = try(lock, type);
+    error = try_lock(lock, type);
     if (error == -EAGAIN && patience->long_already)
         error = try_in_turn(lock, type);
     if (error != 0 && !lock->is_masked)
