@@ -27,8 +27,8 @@ SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noe
 	-Wl,--hash-style=both $(START_FLAGS)
 
 # The folders of shim/, in the order in which they may include each other (scripts/layers). The
-# library is all but the command and what only that does (store/restamp), the command needs no session; tests of single parts link what they
-# test and what lies below it.
+# library is all but the command and what only that does (store/restamp), the command needs no
+# session; tests of single parts link what they test and what lies below it.
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
 CORE = $(ENGINE) $(call sources,config program session guardian manage)
@@ -46,7 +46,7 @@ CAMPAIGNS = $(patsubst tests/campaigns/%.c,$(BUILD)/campaigns/%,$(filter-out %/p
 MAN_PAGES = $(wildcard shim/man/*.[1-9])
 C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 
-.PHONY: all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall deb dist clean help
+.PHONY: force all tested rootfs test check campaigns coverage lint sanitize format bench bench-check install uninstall deb dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 

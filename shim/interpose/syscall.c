@@ -87,9 +87,9 @@ static void leave_export(int cancel)
         }                                                                                                    \
         }
 
-/* The C library's function reads the times itself; the kernel answers EFAULT. Newer machines lack
- * all of the calls that it is asked for. */
-__attribute__((unused)) static bool are_readable(long times, size_t size)
+/* A C library's function may read the times itself (glibc's utimes(), musl's utimensat()); the
+ * kernel answers EFAULT. */
+static bool are_readable(long times, size_t size)
 {
     return times == 0 ||
            (sys_is_readable(POINTER(times)) && sys_is_readable(POINTER(times + (long)size - 8)));
@@ -143,7 +143,8 @@ GROUP(by_metadata)
     CASE(SYS_fchmodat2, by_fchmodat2((int)a, POINTER(b), (mode_t)c, (int)d))
     CASE(SYS_fchownat, fchownat((int)a, POINTER(b), (uid_t)c, (gid_t)d, (int)e))
     /* the libc's utimensat() takes no NULL */
-    CASE(SYS_utimensat, b != 0   ? utimensat((int)a, POINTER(b), POINTER(c), (int)d)
+    CASE(SYS_utimensat, !are_readable(c, 2 * sizeof(struct timespec)) ? SHIM_PASS
+                        : b != 0   ? utimensat((int)a, POINTER(b), POINTER(c), (int)d)
                         : d == 0 ? futimens((int)a, POINTER(c))
                                  : SHIM_PASS)
     CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e))
