@@ -68,6 +68,10 @@ unit() {
     unit note_test
 }
 
+@test "I2 records of plain files: encoded and decoded, and what a commit may leave of the bytes" {
+    unit record_test
+}
+
 @test "I2 store: an image of over 2 GiB" {
     run unit store_test huge
     [ "$status" -ne 77 ] || skip "$output"
@@ -101,4 +105,8 @@ unit() {
 
 @test "the format's model on a disk that keeps any subset of sectors: 0 violations, controls find some" {
     python3 "$ROOT/tests/model/format_model.py" 3000
+}
+
+@test "I2 I4 I5 a model of the plain format finds nothing, and its controls find what was left out" {
+    python3 "$ROOT/tests/model/plain_model.py" 3000
 }
