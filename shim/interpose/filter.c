@@ -6,9 +6,9 @@
  *
  * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed
  * file needs, or lets those fail that tell which file is managed, makes the shim quiet, for good:
- * from then on it makes no call besides the program's own. What is open was committed before, and a guardian commits what comes; no managed file can be
- * opened, or replaced by a rename, which the log tells; files are told by the path that the program
- * gives.
+ * from then on it makes no call besides the program's own. What is open was committed before, and a
+ * guardian commits what comes; no managed file can be opened, or replaced by a rename, which the
+ * log tells; files are told by the path that the program gives.
  */
 #include "interpose/interpose.h"
 

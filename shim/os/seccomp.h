@@ -12,7 +12,7 @@
  */
 bool seccomp_kills(const struct sock_fprog *filter, int number);
 
-/* True if the call would fail with an error that the filter chooses. Read as for seccomp_kills(). */
+/* Like seccomp_kills(): true if the call would fail, with an error that the filter chooses. */
 bool seccomp_lets_fail(const struct sock_fprog *filter, int number);
 
 /* True if all of the filter can be read. It may be anywhere: the address comes from the program. */

@@ -1,10 +1,12 @@
 /*
- * The memory of a session: a file without a name that holds what the program reads and writes. A memfd; where that
- * cannot be had, a file that is unlinked as soon as its descriptions are open:
+ * The buffer of a session: a file without a name that holds what the program reads and writes. It
+ * is a memfd; where that cannot be had, a file that is unlinked as soon as its descriptions are
+ * open:
  *
  *   memfd_create() fails      ENOSYS, a seccomp filter, vm.memfd_noexec
  *   a filter may kill for it  see may_use_memfd()
- *   /proc is not mounted      a buffer gets no second description then, and leases count none but those of an open
+ *   /proc is not mounted      a buffer gets no second description then, and leases count none but
+ *                             those of an open
  */
 #ifndef ATOMSHIM_BUFFER_H
 #define ATOMSHIM_BUFFER_H
@@ -13,7 +15,7 @@
 
 struct buffer {
     int fd;      /* of a description that leases count */
-    int filler;  /* to write the content with: may be `fd`, and else is to be closed after memory_finish() */
+    int filler;  /* the content is written through it: `fd`, or to be closed behind buffer_seal() */
     int program; /* the program's description, where /proc cannot open one later, or -1 */
 };
 

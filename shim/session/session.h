@@ -108,7 +108,7 @@ struct session {
     ino_t kept_number;  /* st_ino of that file */
     uint64_t kept_size; /* what the session's base was when it was made */
     uint32_t kept_crc;
-    int early; /* OPENING: the program's description, where it cannot be opened later (memory.h), or -1 */
+    int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
 };
 
 /* Sessions that this process may have. A larger number costs address space, no memory. */

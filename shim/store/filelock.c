@@ -160,8 +160,8 @@ int filelock_wait(struct filelock_patience *patience)
     return 0;
 }
 
-/* try_lock() for one who has waited for long. Signals are blocked here: the turn is not kept for more
- * than a few pauses. */
+/* try_lock() for a caller who has waited for long. Signals are blocked here: the turn is not kept
+ * for more than a few pauses. */
 static int try_in_turn(struct filelock *lock, int type)
 {
     int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, INT64_MAX);

@@ -1,8 +1,8 @@
 /*
  * quiet prctl|seccomp|errno|uname FILE...: gives itself a seccomp filter that allows what is needed
  * to read and to write files, and kills for every other call, or with errno lets every other call
- * fail; with uname only that call fails. Then, for each FILE, "NAME" is read to stdout, ">NAME" written, and "NAME>TARGET"
- * renamed. What fails is told by its errno.
+ * fail; with uname only that call fails. Then, for each FILE, "NAME" is read to stdout, ">NAME"
+ * written, and "NAME>TARGET" renamed. A call that fails is told by its errno.
  */
 #include "expect.h"
 
