@@ -4,6 +4,7 @@ VERSION = 0.1.0
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
 
 CC ?= cc
@@ -218,13 +219,14 @@ install: all
 	cp $(BUILD)/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
 	chmod 755 $(DESTDIR)$(BINDIR)/.atomshim.new
 	mv $(DESTDIR)$(BINDIR)/.atomshim.new $(DESTDIR)$(BINDIR)/atomshim
+	install -D -m 755 scripts/inject/atomshim-preload $(DESTDIR)$(SBINDIR)/atomshim-preload
 	for page in $(MAN_PAGES); do \
 		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
 	done
 
 # Takes away what install put there.
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libatomshim.so $(DESTDIR)$(BINDIR)/atomshim
+	rm -f $(DESTDIR)$(LIBDIR)/libatomshim.so $(DESTDIR)$(BINDIR)/atomshim $(DESTDIR)$(SBINDIR)/atomshim-preload
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
 
 # Makes a Debian package, build/atomshim_VERSION_ARCHITECTURE.deb.

@@ -3,6 +3,7 @@
  */
 #include "interpose/interpose.h"
 
+#include "config/settings_file.h"
 #include "guardian/guardian.h"
 #include "os/log.h"
 #include "os/scratch.h"
@@ -154,6 +155,19 @@ static void tell_start(void)
 }
 
 /*
+ * Does LD_PRELOAD name the shim? Else /etc/ld.so.preload does, for every program of the system, and
+ * the settings file counts: su(1), cron and sshd drop variables. A program that is wrapped by its
+ * environment has its settings there, and pays for no look at a file.
+ */
+static bool is_named_by_environment(void)
+{
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++)
+        if (strncmp(*entry, "LD_PRELOAD=", 11) == 0)
+            return strstr(*entry, "libatomshim") != NULL;
+    return false;
+}
+
+/*
  * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process
  * chose its environment and its descriptors. The shim stays disabled there for good, whatever
  * loaded it: shim_config keeps its initial value.
@@ -162,6 +176,7 @@ static void set_up(void)
 {
     char **environment;
     struct config config;
+    const char *fault = NULL;
     int bad;
 
     real_resolve();
@@ -172,11 +187,17 @@ static void set_up(void)
     environment = copy_environment();
     /* the first pass finds where messages go, and reports nothing */
     bad = config_parse(&config, environment, ignore_setting, NULL);
+    if (!config.disabled && !is_named_by_environment()) {
+        environment = config_add_file(environment, SETTINGS_FILE, &fault);
+        bad = config_parse(&config, environment, ignore_setting, NULL);
+    }
     shim_config = config;
     if (config.disabled)
         return;
     log_configure((enum log_level)config.log_level, config.log_file);
     log_remember_stderr();
+    if (fault != NULL)
+        log_line(LOG_ERROR, SETTINGS_FILE ": %s; it is ignored", fault);
     if (bad != 0)
         (void)config_parse(&config, environment, report_setting, NULL);
     config_resolve(&shim_config);

@@ -84,33 +84,38 @@ print(*v if isinstance(v, list) else [v])' "$inject/$1" "$2"
     assert_equal "$(generation "$MANAGED/file")" 1
 }
 
-@test "inject: ld-so-preload installs, is switched off, and is removed" {
+@test "inject: atomshim-preload installs, is switched off, and is removed" {
     root_with_shell /atomshim
     export LD_SO_PRELOAD=$PWD/root/etc/ld.so.preload
     cp "$ROOT/build/libatomshim.so" .
-    run -1 "$inject/ld-so-preload" install "$PWD/none.so"
+    run -1 "$inject/atomshim-preload" install "$PWD/none.so"
     [[ $output == *'not installed: '*none.so* ]]
     [ ! -e "$LD_SO_PRELOAD" ]
-    run -2 "$inject/ld-so-preload" install none.so
-    run -2 "$inject/ld-so-preload"
+    run -2 "$inject/atomshim-preload" install none.so
+    run -2 "$inject/atomshim-preload"
     echo /other.so >"$LD_SO_PRELOAD"
-    "$inject/ld-so-preload" install "$ROOT/build/libatomshim.so"
-    "$inject/ld-so-preload" install "$ROOT/build/libatomshim.so"
+    "$inject/atomshim-preload" install "$ROOT/build/libatomshim.so"
+    "$inject/atomshim-preload" install "$ROOT/build/libatomshim.so"
+    run -0 "$inject/atomshim-preload" status "$ROOT/build/libatomshim.so"
+    [[ $output == "installed: $LD_SO_PRELOAD names $ROOT/build/libatomshim.so"* ]]
     assert_equal "$(cat "$LD_SO_PRELOAD")" "/other.so
 $ROOT/build/libatomshim.so"
-    "$inject/ld-so-preload" remove "$ROOT/build/libatomshim.so"
+    "$inject/atomshim-preload" remove "$ROOT/build/libatomshim.so"
     assert_equal "$(cat "$LD_SO_PRELOAD")" /other.so
+    run -0 "$inject/atomshim-preload" status "$ROOT/build/libatomshim.so"
+    [[ $output == "not installed: "* ]]
+    run -0 "$inject/atomshim-preload" --help
     # as a machine's own, in a root file system
     rm "$LD_SO_PRELOAD"
-    cp "$inject/ld-so-preload" root/bin/
-    env -u LD_SO_PRELOAD chroot root /bin/ld-so-preload install /atomshim/libatomshim.so
+    cp "$inject/atomshim-preload" root/bin/
+    env -u LD_SO_PRELOAD chroot root /bin/atomshim-preload install /atomshim/libatomshim.so
     ATOMSHIM_PATHS=/data/ ATOMSHIM_DISABLE=1 chroot root /bin/sh -c 'echo plain >/data/app.cfg'
     assert_equal "$(cat root/data/app.cfg)" plain
     ATOMSHIM_PATHS=/data/ chroot root /bin/sh -c 'echo new >/data/app.cfg'
     assert_equal "$(generation root/data/app.cfg)" 1
     run -0 env ATOMSHIM_PATHS=/data/ chroot root /atomshim/atomshim verify /data/app.cfg
     assert_equal "$output" '/data/app.cfg: good, sized, generation 1, 4 bytes'
-    env -u LD_SO_PRELOAD chroot root /bin/ld-so-preload remove /atomshim/libatomshim.so
+    env -u LD_SO_PRELOAD chroot root /bin/atomshim-preload remove /atomshim/libatomshim.so
     [ ! -e "$LD_SO_PRELOAD" ]
     # a broken line is a message
     echo /none.so >"$LD_SO_PRELOAD"

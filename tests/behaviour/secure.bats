@@ -180,3 +180,39 @@ RECORD 2" "data of a program, $how"
         assert_equal "$(cat stderr)" ''
     done
 }
+
+@test "the settings file counts for programs that /etc/ld.so.preload gives the shim, and the environment wins" {
+    with_shim_everywhere '
+        printf "# the app\n\nATOMSHIM_PATHS=/etc/managed/\nATOMSHIM_FORMAT=plain\n" >/etc/atomshim.conf
+        info() { env ATOMSHIM_DISABLE=1 "$HERE/atomshim" info "$1" | sed -n 2p; }
+        env -i /bin/sh -c "echo new >/etc/managed/f; echo x >/etc/managed/f"
+        env ATOMSHIM_DISABLE=1 "$HERE/atomshim" info /etc/managed/f | sed -n "s/^bytes: //p"
+        env -i ATOMSHIM_FORMAT=sized /bin/sh -c "echo new >/etc/managed/g"; info /etc/managed/g
+        env -i ATOMSHIM_DISABLE=1 /bin/sh -c "echo new >/etc/managed/h"; head -c 3 /etc/managed/h; echo
+        env -i ATOMSHIM_PATHS=/none/ ATOMSHIM_FORMAT=sized /bin/sh -c "echo new >/etc/managed/i"; info /etc/managed/i
+        : >/etc/ld.so.preload
+        env -i LD_PRELOAD="$HERE/libatomshim.so" ATOMSHIM_FORMAT=sized /bin/sh -c "echo new >/etc/managed/j"; info /etc/managed/j'
+    assert_equal "$output" "as the last commit left them
+format: sized
+new
+format: plain
+format: plain"
+}
+
+@test "a settings file that is not root's, that others may write, or that has a bad line is ignored, with one line" {
+    with_shim_everywhere '
+        try() { env -i /bin/sh -c "echo new >/etc/managed/f" 2>&1; env ATOMSHIM_DISABLE=1 head -c 3 /etc/managed/f; echo; : >/etc/managed/f; }
+        echo ATOMSHIM_PATHS=/etc/managed/ >/etc/atomshim.conf
+        try
+        env ATOMSHIM_DISABLE=1 "$HERE/atomshim" export -q /etc/managed/f; : >/etc/managed/f
+        chmod g+w /etc/atomshim.conf; try
+        chmod g-w /etc/atomshim.conf; chown 1 /etc/atomshim.conf; try
+        chown 0 /etc/atomshim.conf; echo nonsense >>/etc/atomshim.conf; try
+        mv /etc/atomshim.conf /etc/other; ln -s other /etc/atomshim.conf; try'
+
+    assert_equal "$(grep -v '^atomshim' <<<"$output" | tr '\n' ' ')" '#at new new new new '
+    for fault in 'others than root may write to it' 'its owner is not root' \
+        "accepted are lines ATOMSHIM_NAME=value, and comments that begin with '#'" 'it cannot be opened, or is a symbolic link'; do
+        grep -qF "error: /etc/atomshim.conf: $fault; it is ignored" <<<"$output" || { echo "no $fault in $output" >&2; return 1; }
+    done
+}
