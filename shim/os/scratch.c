@@ -6,10 +6,10 @@
 
 /*
  * The buffers that are kept for the next taker; NULL while one is taken. An atomic exchange takes
- * and gives them, so that no lock is needed. A commit needs one for the new image, and sometimes
- * one to verify the live image.
+ * and gives them, so that no lock is needed. A commit to a plain file needs one for the new content,
+ * one for its record, and two to read what is there.
  */
-static void *kept[2];
+static void *kept[4];
 
 static void *exchange_kept(int slot, void *bytes)
 {
@@ -20,7 +20,7 @@ int scratch_take(struct scratch *scratch, size_t size)
 {
     scratch->size = size <= SCRATCH_CHUNK ? SCRATCH_CHUNK : size;
     scratch->bytes = NULL;
-    for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && scratch->bytes == NULL; i++)
+    for (int i = 0; i < 4 && scratch->size == SCRATCH_CHUNK && scratch->bytes == NULL; i++)
         scratch->bytes = exchange_kept(i, NULL);
     if (scratch->bytes != NULL)
         return 0;
@@ -37,7 +37,7 @@ void scratch_give(struct scratch *scratch)
     void *bytes = scratch->bytes;
 
     scratch->bytes = NULL;
-    for (int i = 0; i < 2 && scratch->size == SCRATCH_CHUNK && bytes != NULL; i++)
+    for (int i = 0; i < 4 && scratch->size == SCRATCH_CHUNK && bytes != NULL; i++)
         bytes = exchange_kept(i, bytes);
     if (bytes != NULL)
         (void)sys_munmap(bytes, scratch->size);

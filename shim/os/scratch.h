@@ -1,4 +1,4 @@
-/* Scratch memory without malloc: anonymous mappings, two of which are kept for the next caller. */
+/* Scratch memory without malloc: anonymous mappings, four of which are kept for the next caller. */
 #ifndef ATOMSHIM_SCRATCH_H
 #define ATOMSHIM_SCRATCH_H
 
