@@ -14,12 +14,15 @@
  *   sizes          images of four sizes take turns: commits grow and shrink the file
  *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
  *                  the dead program still holds
+ *   record         as plain, but it is read as under the shim, without the lock; then the commit that died is ended (store_recover),
+ *                  after which a reader without the shim must find the same
  *   rename         the program replaces the file by rename(2); what is killed before the new file is gone leaves it
  *   naked          the program itself overwrites the file by one pwrite: a control, with ATOMSHIM_DISABLE=1
  *   group          the kill goes to the program's process group
  *   cgroup=DIR     to the cgroup DIR (cgroup.kill), which the program has joined
  *   namespace      the program is process 1 of a pid namespace, which dies with it
  */
+#include "store/filelock.h"
 #include "store/store.h"
 
 #include <errno.h>
@@ -41,7 +44,7 @@ struct campaign {
     int argc;
     const char *file;
     size_t size;
-    bool first, sizes, plain, naked, rename, group, namespace; /* the options of the same names */
+    bool first, sizes, plain, record, naked, rename, group, namespace; /* the options of the same names */
     const char *cgroup;
     char *image;
     char *expected;
@@ -158,7 +161,7 @@ static pid_t start_writer(const struct campaign *campaign, const char *round, in
     (void)dup2(output, STDOUT_FILENO);
     (void)setenv("LD_PRELOAD", campaign->argv[1], 1);
     (void)setenv("ATOMSHIM_PATHS", campaign->file, 1);
-    if (campaign->plain)
+    if (campaign->plain || campaign->record)
         (void)setenv("ATOMSHIM_FORMAT", "plain", 1);
     (void)execv("/proc/self/exe", arguments);
     _exit(127);
@@ -220,14 +223,36 @@ static bool read_plain(const struct campaign *campaign, int fd, size_t *size)
     return n >= 0;
 }
 
+static bool read_recovered(const struct campaign *campaign, int fd, size_t *size)
+{
+    bool good = read_sized(campaign, fd, size);
+    struct filelock lock;
+    char *bare = malloc(campaign->size + 1);
+    ssize_t n = -1;
+
+    if (bare == NULL)
+        fail("memory");
+    if (filelock_acquire(&lock, fd, F_WRLCK, (int64_t)10 * 1000000000) == 0) {
+        good = store_recover(fd, true) == 0 && good;
+        n = pread(fd, bare, campaign->size + 1, 0);
+        filelock_release(&lock);
+    }
+    good = good && n == (ssize_t)*size && memcmp(bare, campaign->image, *size) == 0;
+    free(bare);
+    return good;
+}
+
 /* The round and sequence of the image in the file, or false if it is not a complete one. */
 static bool read_image(const struct campaign *campaign, unsigned *round, unsigned *sequence)
 {
-    int fd = open(campaign->file, O_RDONLY | O_CLOEXEC);
+    int fd = open(campaign->file, O_RDWR | O_CLOEXEC);
     size_t size = 0;
     bool complete = false;
 
-    if (fd >= 0 && (campaign->plain || campaign->naked ? read_plain : read_sized)(campaign, fd, &size) &&
+    if (fd >= 0 &&
+        (campaign->record                     ? read_recovered
+         : campaign->plain || campaign->naked ? read_plain
+                                              : read_sized)(campaign, fd, &size) &&
         size >= LINE && sscanf(campaign->image, "%7u %7u\n", round, sequence) == 2 &&
         size == image_size(campaign, *sequence)) {
         fill(campaign->expected, size, *round, *sequence);
@@ -329,7 +354,7 @@ static bool parse_options(struct campaign *campaign)
         const char *name;
         bool *set;
     } options[] = {
-        {"first", &campaign->first},         {"sizes", &campaign->sizes},   {"plain", &campaign->plain},
+        {"first", &campaign->first},         {"sizes", &campaign->sizes},   {"plain", &campaign->plain},   {"record", &campaign->record},
         {"naked", &campaign->naked},         {"rename", &campaign->rename}, {"group", &campaign->group},
         {"namespace", &campaign->namespace},
     };

@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2034 # what is unused here is for the campaigns
-# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci"
-# or "full", prints a table with one row a case, and fails on one violation, or on a control that
-# finds none. It begins with
+# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci",
+# "full" or "long", prints a table with one row a case, and fails on one violation, or on a control
+# that finds none. It begins with
 #
 #   . "$(dirname "$0")/lib.sh"
 #   campaign_begin "$@"
@@ -20,9 +20,9 @@ campaign_begin() { # SIZE
     CAMPAIGN=$(basename "$0")
     SIZE=${1:-}
     case $SIZE in
-    ci | full) ;;
+    ci | full | long) ;;
     *)
-        echo "$CAMPAIGN: '$SIZE': accepted are ci and full" >&2
+        echo "$CAMPAIGN: '$SIZE': accepted are ci, full and long" >&2
         exit 2
         ;;
     esac
@@ -47,9 +47,13 @@ clean_up() {
     exit "$status"
 }
 
-# The first at CI size, the second at full size.
-pick() { # CI FULL
-    [ "$SIZE" = ci ] && echo "$1" || echo "$2"
+# The first at CI size, the second at full size, the third, if there is one, at long size.
+pick() { # CI FULL [LONG]
+    case $SIZE in
+    ci) echo "$1" ;;
+    full) echo "$2" ;;
+    long) echo "${3:-$2}" ;;
+    esac
 }
 
 # One case: there must be no violation.
@@ -127,6 +131,26 @@ unmount() { # DIR
         esac
         rm -f "$mounted.disk"
     done
+}
+
+# An engine with one line changed: SED-SCRIPT on a FILE of shim/. What it does not touch is not built again.
+build_broken() { # NAME FILE SED-SCRIPT
+    mkdir -p "$WORK/$1/build"
+    cp -a "$ROOT/Makefile" "$ROOT/shim" "$WORK/$1"
+    cp -a "$ROOT/build/pic" "$WORK/$1/build"
+    sed "$3" "$ROOT/shim/$2" >"$WORK/$1/shim/$2"
+    if cmp -s "$ROOT/shim/$2" "$WORK/$1/shim/$2" ||
+        ! make -C "$WORK/$1" WARNINGS=-std=gnu17 build/libatomshim.so >"$WORK/log" 2>&1; then
+        echo "$CAMPAIGN: $2: '$3' changes nothing, or breaks it more than it should" >&2
+        tail -n 5 "$WORK/log" >&2
+        exit 2
+    fi
+}
+
+# One in which a system call does nothing, and believes to have done it.
+build_without() { # NAME CALL PARAMETERS
+    build_broken "$1" store/calls.c \
+        "s/^struct store_calls store_calls/static int nothing($3) { return 0; }\n&/; s/= sys_$2,/= nothing,/"
 }
 
 campaign_end() {

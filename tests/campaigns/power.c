@@ -10,8 +10,11 @@
  *   done FILE VERSION        the program's close() has returned success: from here on this version or a newer one
  *   begin FILE VERSION       a program is about to write this version: from here on it may be found
  *   failed FILE VERSION      its close() has failed: from here on it must not be found
+ *   loose FILE VERSION       up to the next `done` the last commit is one without sync: `atomshim cat` may say that its
+ *                          image is damaged, and of a plain file any mixture may be found
  *   inode FILE NUMBER LINKS  what a name must lead to, whenever it is there
  *   limit NUMBER             the LIMIT of the next workload
+ *   format plain             the next workload's files are in the plain format
  *   workload NAME            power cuts from here on, until
  *   end                      here; the next workload has files of its own
  *
@@ -32,7 +35,8 @@
  * at twice. Each is mounted. Every file of the workload must then be readable by `atomshim cat`,
  * with a version that may be found at that point (I4, I5; an image that is none of them was torn),
  * be the same inode with the same number of links (I3), and take another commit, from cp under the
- * shim, which the next reader must find.
+ * shim, which the next reader must find. In the plain format a program without the shim must find the same bytes, once
+ * `atomshim recover` has run, and after that commit.
  *
  * Prints for each workload "NAME:IMAGES:VIOLATIONS:TORN:LOST", then how many images there were of
  * each kind; on stderr, a line for each violation. Exits 0 unless it could not do its work.
@@ -83,6 +87,7 @@ struct file {
     int done;        /* the last version that was acknowledged, or NO_VERSION: the file may be missing */
     uint64_t begun;  /* a bit for each version */
     uint64_t failed; /* the same */
+    bool loose;      /* the last commit was not synced */
     struct bytes versions[VERSIONS_MAX];
 };
 
@@ -135,6 +140,7 @@ static struct {
     char *directory;         /* where crash images are mounted */
     char *next;              /* what the check commits */
     char *preload, *managed; /* the shim's environment */
+    bool plain;              /* the workload at hand is in the plain format */
 } setup;
 
 static struct {
@@ -495,8 +501,12 @@ static void heed(size_t index)
         exit(2);
     }
     file->begun |= (uint64_t)1 << number;
-    if (strcmp(what, "done") == 0)
+    if (strcmp(what, "loose") == 0)
+        file->loose = true;
+    if (strcmp(what, "done") == 0) {
         file->done = (int)number;
+        file->loose = false;
+    }
     if (strcmp(what, "failed") == 0)
         file->failed |= (uint64_t)1 << number;
 }
@@ -507,6 +517,7 @@ static void know(size_t first, size_t point)
     for (size_t i = 0; i < files_count; i++) {
         files[i].done = NO_VERSION;
         files[i].begun = files[i].failed = 0;
+        files[i].loose = false;
     }
     for (size_t i = first; i <= point; i++)
         if (!is_mark(i, "inode "))
@@ -542,7 +553,9 @@ static void forget_versions(void)
 static bool run(const char *const argv[], bool shim, struct bytes *output)
 {
     char *plain[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
-    char *shimmed[] = {plain[0], plain[1], setup.preload, setup.managed, NULL};
+    char *shimmed[] = {plain[0],      plain[1],
+                       setup.preload, setup.managed,
+                       setup.plain ? "ATOMSHIM_FORMAT=plain" : "ATOMSHIM_FORMAT=sized", NULL};
     posix_spawn_file_actions_t actions;
     int memory = memfd_create("output", 0);
     int status = -1;
@@ -585,7 +598,7 @@ static bool content_allowed(const struct file *file, const struct bytes *content
 {
     bool known = false;
 
-    if (file->done == NO_VERSION && content->size == 0)
+    if ((file->done == NO_VERSION && content->size == 0) || (file->loose && setup.plain))
         return true;
     for (int version = 0; version < VERSIONS_MAX; version++) {
         if ((file->begun >> version & 1) == 0 || !equal(content, &file->versions[version]))
@@ -613,14 +626,40 @@ static bool inode_right(const struct file *file, const char *path)
     return violation(file, "I3: another inode, or number of links");
 }
 
+/* What a program without the shim reads of a plain file. */
+static bool is_bare(const char *path, const struct bytes *content)
+{
+    struct bytes bare = map_file(path);
+    bool good = equal(&bare, content);
+
+    if (bare.size > 0)
+        (void)munmap(bare.data, bare.size);
+    return good;
+}
+
+/* A plain file: `content` is what a reader under the shim found in it; a recovery makes it so for the others. */
+static bool check_recovered(const struct file *file, const char *path, const struct bytes *content)
+{
+    const char *const recover[] = {setup.atomshim, "recover", path, NULL};
+    struct bytes said;
+    bool good = run(recover, false, &said);
+
+    free(said.data);
+    if (good && is_bare(path, content))
+        return true;
+    count.torn++;
+    return violation(file, good ? "is not what a reader found, after a recovery" : "is not recovered");
+}
+
 static bool check_content(const struct file *file, const char *path)
 {
     const char *const cat[] = {setup.atomshim, "cat", path, NULL};
     struct bytes content;
     bool good;
 
-    if (run(cat, false, &content)) {
-        good = content_allowed(file, &content);
+    if (run(cat, false, &content) || file->loose) {
+        good = content_allowed(file, &content) &&
+               (!setup.plain || check_recovered(file, path, &content));
     } else {
         count.torn++;
         good = violation(file, "cannot be read");
@@ -640,7 +679,8 @@ static bool check_next(const struct file *file, const char *path)
 
     free(content.data);
     if (good) {
-        good = run(cat, true, &content) && equal(&content, &expected);
+        good = run(cat, true, &content) && equal(&content, &expected) &&
+               (!setup.plain || is_bare(path, &expected));
         free(content.data);
     }
     (void)munmap(expected.data, expected.size);
@@ -861,7 +901,7 @@ static bool is_new(void)
     for (size_t i = 0; i < files_count; i++) {
         hash = hash * 31 + (uint64_t)files[i].done;
         hash = hash * 31 + files[i].begun;
-        hash = hash * 31 + files[i].failed;
+        hash = hash * 31 + files[i].failed * 2 + files[i].loose;
     }
     for (size_t i = 0; i < seen.count; i++)
         if (*AT(seen, uint64_t, i) == hash)
@@ -922,6 +962,14 @@ static void advance(size_t *applied, size_t epoch)
         disk_apply(AT(units, struct unit, *applied), ~0U, false);
 }
 
+static bool has_mark(size_t first, size_t begin, const char *text)
+{
+    for (size_t i = first; i < begin; i++)
+        if (is_mark(i, text))
+            return true;
+    return false;
+}
+
 /* The LIMIT of the workload whose marks begin at `first`. */
 static size_t find_limit(size_t first, size_t begin)
 {
@@ -940,6 +988,7 @@ static void run_workload(size_t first, size_t begin, size_t end, size_t *applied
     (void)snprintf(name, sizeof name, "%.*s", (int)mark->is.size - 9, mark->bytes + 9);
     for (size_t i = first; i <= end; i++)
         heed(i);
+    setup.plain = has_mark(first, begin, "format plain");
     load_versions();
     memset(&count, 0, sizeof count);
     cuts.count = seen.count = 0;
