@@ -14,8 +14,9 @@
  *   sizes          images of four sizes take turns: commits grow and shrink the file
  *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
  *                  the dead program still holds
- *   record         as plain, but it is read as under the shim, without the lock; then the commit that died is ended (store_recover),
- *                  after which a reader without the shim must find the same
+ *   record         as plain, but it is read as under the shim, without the lock; then the commit
+ *                  that died is ended (store_recover), after which a reader without the shim must
+ *                  find the same
  *   rename         the program replaces the file by rename(2); what is killed before the new file is gone leaves it
  *   naked          the program itself overwrites the file by one pwrite: a control, with ATOMSHIM_DISABLE=1
  *   group          the kill goes to the program's process group
@@ -354,9 +355,9 @@ static bool parse_options(struct campaign *campaign)
         const char *name;
         bool *set;
     } options[] = {
-        {"first", &campaign->first},         {"sizes", &campaign->sizes},   {"plain", &campaign->plain},   {"record", &campaign->record},
-        {"naked", &campaign->naked},         {"rename", &campaign->rename}, {"group", &campaign->group},
-        {"namespace", &campaign->namespace},
+        {"first", &campaign->first},   {"sizes", &campaign->sizes},         {"plain", &campaign->plain},
+        {"record", &campaign->record}, {"naked", &campaign->naked},         {"rename", &campaign->rename},
+        {"group", &campaign->group},   {"namespace", &campaign->namespace},
     };
 
     if (campaign->argc < 5 || campaign->argc > ARGUMENTS_MAX)

@@ -133,7 +133,8 @@ unmount() { # DIR
     done
 }
 
-# An engine with one line changed: SED-SCRIPT on a FILE of shim/. What it does not touch is not built again.
+# An engine with one line changed: SED-SCRIPT on a FILE of shim/. What it does not touch is not
+# built again.
 build_broken() { # NAME FILE SED-SCRIPT
     mkdir -p "$WORK/$1/build"
     cp -a "$ROOT/Makefile" "$ROOT/shim" "$WORK/$1"

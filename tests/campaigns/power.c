@@ -10,10 +10,11 @@
  *   done FILE VERSION        the program's close() has returned success: from here on this version or a newer one
  *   begin FILE VERSION       a program is about to write this version: from here on it may be found
  *   failed FILE VERSION      its close() has failed: from here on it must not be found
- *   loose FILE VERSION       up to the next `done` the last commit is one without sync: `atomshim cat` may say that its
- *                          image is damaged, and of a plain file any mixture may be found
+ *   loose FILE VERSION       up to the next `done` the last commit is one without sync: `atomshim
+ *                            cat` may say that its image is damaged, and of a plain file any
+ *                            mixture may be found
  *   inode FILE NUMBER LINKS  what a name must lead to, whenever it is there
- *   limit NUMBER             the LIMIT of the next workload
+ *   limit NUMBER             the LIMIT of the next workload; the last one counts
  *   format plain             the next workload's files are in the plain format
  *   workload NAME            power cuts from here on, until
  *   end                      here; the next workload has files of its own
@@ -35,8 +36,8 @@
  * at twice. Each is mounted. Every file of the workload must then be readable by `atomshim cat`,
  * with a version that may be found at that point (I4, I5; an image that is none of them was torn),
  * be the same inode with the same number of links (I3), and take another commit, from cp under the
- * shim, which the next reader must find. In the plain format a program without the shim must find the same bytes, once
- * `atomshim recover` has run, and after that commit.
+ * shim, which the next reader must find. In the plain format a program without the shim must find
+ * the same bytes, once `atomshim recover` has run, and after that commit.
  *
  * Prints for each workload "NAME:IMAGES:VIOLATIONS:TORN:LOST", then how many images there were of
  * each kind; on stderr, a line for each violation. Exits 0 unless it could not do its work.
@@ -87,8 +88,8 @@ struct file {
     int done;        /* the last version that was acknowledged, or NO_VERSION: the file may be missing */
     uint64_t begun;  /* a bit for each version */
     uint64_t failed; /* the same */
-    bool loose;      /* the last commit was not synced */
     struct bytes versions[VERSIONS_MAX];
+    bool loose; /* the last commit was not synced */
 };
 
 /* A block of a write, which reaches the disk or not; or a whole range of zeroes. */
@@ -553,9 +554,12 @@ static void forget_versions(void)
 static bool run(const char *const argv[], bool shim, struct bytes *output)
 {
     char *plain[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
-    char *shimmed[] = {plain[0],      plain[1],
-                       setup.preload, setup.managed,
-                       setup.plain ? "ATOMSHIM_FORMAT=plain" : "ATOMSHIM_FORMAT=sized", NULL};
+    char *shimmed[] = {plain[0],
+                       plain[1],
+                       setup.preload,
+                       setup.managed,
+                       setup.plain ? "ATOMSHIM_FORMAT=plain" : "ATOMSHIM_FORMAT=sized",
+                       NULL};
     posix_spawn_file_actions_t actions;
     int memory = memfd_create("output", 0);
     int status = -1;
@@ -637,7 +641,10 @@ static bool is_bare(const char *path, const struct bytes *content)
     return good;
 }
 
-/* A plain file: `content` is what a reader under the shim found in it; a recovery makes it so for the others. */
+/*
+ * A plain file: `content` is what a reader under the shim found in it; a recovery makes it so for
+ * the others.
+ */
 static bool check_recovered(const struct file *file, const char *path, const struct bytes *content)
 {
     const char *const recover[] = {setup.atomshim, "recover", path, NULL};
@@ -658,8 +665,7 @@ static bool check_content(const struct file *file, const char *path)
     bool good;
 
     if (run(cat, false, &content) || file->loose) {
-        good = content_allowed(file, &content) &&
-               (!setup.plain || check_recovered(file, path, &content));
+        good = content_allowed(file, &content) && (!setup.plain || check_recovered(file, path, &content));
     } else {
         count.torn++;
         good = violation(file, "cannot be read");
@@ -973,7 +979,7 @@ static bool has_mark(size_t first, size_t begin, const char *text)
 /* The LIMIT of the workload whose marks begin at `first`. */
 static size_t find_limit(size_t first, size_t begin)
 {
-    for (size_t i = first; i < begin; i++)
+    for (size_t i = begin; i-- > first;)
         if (is_mark(i, "limit ")) /* a number ends at what is no digit: the next record */
             return strtoul(AT(records, struct record, i)->bytes + strlen("limit "), NULL, 10);
     return setup.limit;
