@@ -118,6 +118,7 @@ static int set_lock(struct session *session, int inode, int command, const struc
         return result;
     if (real->l_type == F_UNLCK)
         return unpublished;
+    session_note_lock(session);
     if (command == F_SETLK || command == F_SETLKW)
         session_note_posix_lock(session);
     result = after_lock(session);
@@ -287,7 +288,10 @@ static int shim_flock(int fd, int operation)
     result = real_flock(inode, operation) == 0 ? 0 : -errno;
     if (result != 0)
         return result;
-    return operation & LOCK_UN ? unpublished : after_lock(found.session);
+    if (operation & LOCK_UN)
+        return unpublished;
+    session_note_lock(found.session);
+    return after_lock(found.session);
 }
 
 EXPORT int flock(int fd, int operation)

@@ -235,6 +235,8 @@ static int shim_ftruncate(int fd, int64_t size)
     if (error != 0)
         return error;
     session_clear_tail(found.session);
+    if (size == 0)
+        session_note_emptied(found.session);
     return SHIM_PASS;
 }
 

@@ -4,6 +4,13 @@
 
 #include "os/scratch.h"
 
+static int sync_for_program(struct session *session)
+{
+    int error = session->flags & SESSION_WRITABLE ? session_claim_file(session) : 0;
+
+    return error == 0 && session->flags & SESSION_WRITABLE ? session_sync(session) : error;
+}
+
 static int shim_sync(int fd)
 {
     struct session_found found;
@@ -14,7 +21,7 @@ static int shim_sync(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF;
     shim_testcancel();
-    return found.session->flags & SESSION_WRITABLE ? session_sync(found.session) : 0;
+    return sync_for_program(found.session);
 }
 
 EXPORT int fsync(int fd)
@@ -56,7 +63,7 @@ EXPORT int msync(void *address, size_t size, int flags)
         return shim_result(session_sync_all()); /* no /proc: any may be meant */
     if (session != NULL)
         session_clear_tail(session);
-    return session != NULL && session->flags & SESSION_WRITABLE ? shim_result(session_sync(session)) : 0;
+    return session != NULL ? shim_result(sync_for_program(session)) : 0;
 }
 
 /* A mapping outlives the descriptor it was made from: it may have been the last thing to hold a

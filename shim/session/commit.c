@@ -75,15 +75,29 @@ static int check_same(const struct session *session, struct store_wait wait, con
     return error;
 }
 
-/* Under the lock. Somebody else's commit is merged with what was appended, or else overwritten,
- * which the log tells. */
+/* Under the lock, where others have committed since. Their bytes are merged with ours if the
+ * session keeps what it began with; else ours take their place, which the log tells. */
+static int store_over_others(const struct session *session, const struct store_payload *payload,
+                             struct session_base base)
+{
+    bool overwritten = true;
+    bool is_merged = session_has_kept(session, base);
+    int error = is_merged ? session_commit_merged(session, &overwritten) : 0;
+
+    if (error == 0 && overwritten)
+        session_tell(
+            session, LOG_WARN,
+            "it was changed by another program since it was opened here: that change is overwritten");
+    return is_merged ? error : session_store(session, payload);
+}
+
+/* Under the lock. Somebody else's commit is merged with what was appended. */
 static int store(const struct session *session, const struct view *view, uint32_t crc,
                  struct session_base base)
 {
     const struct store_wait wait = {.locked = true};
     struct store_payload payload = {view->bytes, view->size, crc};
     bool same = true;
-    bool overwritten = true;
     int error = 0;
     /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they
      * were */
@@ -98,16 +112,15 @@ static int store(const struct session *session, const struct view *view, uint32_
         return error;
     if (!same && appended)
         return session_commit_appended(session, view, base);
-    if (!same && session_has_kept(session, base)) {
-        error = session_commit_merged(session, &overwritten);
-        if (error != 0)
-            return error;
-    }
-    if (!same && overwritten)
+    if (!base.force && !session_may_commit(session, same)) {
         session_tell(
-            session, LOG_WARN,
-            "it was changed by another program since it was opened here: that change is overwritten");
-    return !same && session_has_kept(session, base) ? 0 : session_store(session, &payload);
+            session, LOG_ERROR,
+            same ? "another program syncs it, and has it for itself until it closes it"
+                 : "it was changed by another program since it was opened here, and is not overwritten: "
+                   "programs that share a file must lock it");
+        return -EBUSY;
+    }
+    return same ? session_store(session, &payload) : store_over_others(session, &payload, base);
 }
 
 /*
@@ -311,6 +324,7 @@ static int commit_view(struct commit *commit)
     carry_times(session, &commit->buffer, &commit->inode);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
+    session_note_committed(session);
     after_commit(session);
     return 0;
 }
@@ -457,11 +471,6 @@ static void let_others_in(struct session *session)
     (void)sys_close(commit_lock);
 }
 
-static bool is_patience_over(const struct filelock_patience *patience)
-{
-    return patience->timeout <= 0 || (patience->deadline != 0 && sys_now() >= patience->deadline);
-}
-
 /* A failure at the end was reported: no other process that has the session is to try again. */
 static void give_up(struct session *session)
 {
@@ -485,7 +494,7 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
         error = commit_alone(&commit);
     if (commit.locked)
         filelock_release(&commit.lock);
-    if (error == -EAGAIN && is_patience_over(patience))
+    if (error == -EAGAIN && filelock_is_patience_over(patience))
         error = -ETIMEDOUT;
     if (error != 0 && error != -EAGAIN) {
         session_report(session, error);
@@ -520,5 +529,5 @@ int session_try_refresh(struct session *session, const struct filelock_patience 
     let_others_in(session);
     if (error == -ETIMEDOUT) /* of the store, which was told not to wait */
         error = -EAGAIN;
-    return error == -EAGAIN && is_patience_over(patience) ? -ETIMEDOUT : error;
+    return error == -EAGAIN && filelock_is_patience_over(patience) ? -ETIMEDOUT : error;
 }

@@ -60,6 +60,22 @@ void view_close(struct view *view);
  * making a file in memory. */
 int session_commit_appended(const struct session *session, const struct view *view, struct session_base base);
 
+/* Calls try() as the session's only committer until it does not return -EAGAIN; in between nothing
+ * is held. try() finds in *patience whether `timeout`, in nanoseconds, is over. Returns try()'s
+ * answer; 0 if the session ended meanwhile. */
+int session_insist(struct session *session, int64_t timeout,
+                   int (*try)(struct session *session, const struct filelock_patience *patience));
+
+/* Waits until no other process claims the file: 0; or -EBUSY, and a line in the log. */
+int session_wait_for_claim(const struct session *session);
+
+/* False if the session, which nobody truncated, must not commit: another process claims the file,
+ * or has committed since the session began (`same` is false), session_claim_file(). */
+bool session_may_commit(const struct session *session, bool same);
+
+/* The session's bytes are what is live now. By the session's only committer. */
+void session_note_committed(struct session *session);
+
 /* One attempt at session_keep_base(): 0, or a negative errno where there is no memory for it. */
 int session_try_keep(struct session *session, const struct filelock_patience *patience);
 

@@ -347,6 +347,9 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
 
     if (session->flags & SESSION_LOCKED)
         error = filelock_keep(inode, session_config->lock_timeout);
+    else if ((session->flags & (SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED)) == SESSION_WRITABLE &&
+             (flags & O_TRUNC) == 0)
+        error = session_wait_for_claim(session);
     private = error == 0 ? make_inode_private(inode, &status) : error;
     if (private < 0) {
         session_drop(session);

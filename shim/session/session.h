@@ -104,6 +104,8 @@ struct session {
     int descriptions;                      /* that a second open got, with a mark each */
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
+    bool takes_turns;   /* atomic: the program has locked the file: it knows that others write it */
+    int syncs;          /* atomic: claim.c */
     int kept;           /* a file in memory with the content that the session began with (merge.c), or -1 */
     ino_t kept_number;  /* st_ino of that file */
     uint64_t kept_size; /* what the session's base was when it was made */
@@ -239,6 +241,25 @@ int session_keep_base(struct session *session);
 /* The program has got a POSIX lock through the session's inode: session_settle() gives it back,
  * as the close(2) of any descriptor of the file does, fcntl(2). */
 void session_note_posix_lock(struct session *session);
+
+/*
+ * To be called when the program asks for fsync(2), before session_sync(). A program that syncs a
+ * file more than once while it has it open for writing, and neither locks it nor appends to it, is
+ * taken for a database: what it expects others to see at once they do not see. So it claims the
+ * file: until it closes it no other process opens the file for writing, or commits, but one that
+ * truncates, appends, or locks. And a session that was synced does not overwrite what another
+ * process has committed before the claim: its commit fails with -EBUSY. Returns 0, or after one
+ * second, and a line in the log, -EBUSY: another process has claimed the file.
+ */
+int session_claim_file(struct session *session);
+
+/* The program has emptied the file by ftruncate(2): what a session that was synced commits next is
+ * an image of its own, as after an open that truncates. Gives the claim back. */
+void session_note_emptied(struct session *session);
+
+/* The program has got a lock on the file: it agrees with others about who writes, and never
+ * claims the file. */
+void session_note_lock(struct session *session);
 
 /* session_sync() for every session. */
 int session_sync_all(void);

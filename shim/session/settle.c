@@ -245,11 +245,11 @@ int session_settle_all(void)
     return settle_each(&round);
 }
 
-/* What try() may have to wait for: it is asked again, and in between nothing is held. */
-static int insist(struct session *session, ino_t buffer_number,
-                  int (*try)(struct session *session, const struct filelock_patience *patience))
+int session_insist(struct session *session, int64_t timeout,
+                   int (*try)(struct session *session, const struct filelock_patience *patience))
 {
-    struct filelock_patience patience = {.timeout = session_config->lock_timeout};
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    struct filelock_patience patience = {.timeout = timeout};
     bool again;
     int error;
 
@@ -283,7 +283,7 @@ int session_sync(struct session *session)
         copy.flags |= SESSION_STRAY;
         return session_commit(&copy, false);
     }
-    error = insist(session, buffer_number, try_sync);
+    error = session_insist(session, session_config->lock_timeout, try_sync);
     return error == 0 ? settle(session, buffer_number, true) : error;
 }
 
@@ -291,14 +291,14 @@ int session_refresh(struct session *session)
 {
     if (!session_is_stray(session) && !session_table_is_ours())
         return 0;
-    return insist(session, SESSION_GET(session->buffer_number), session_try_refresh);
+    return session_insist(session, session_config->lock_timeout, session_try_refresh);
 }
 
 int session_keep_base(struct session *session)
 {
     if (!(session->flags & SESSION_WRITABLE) || session_is_stray(session) || !session_table_is_ours())
         return 0;
-    return insist(session, SESSION_GET(session->buffer_number), session_try_keep);
+    return session_insist(session, session_config->lock_timeout, session_try_keep);
 }
 
 void session_set_append(struct session *session)
@@ -319,7 +319,7 @@ void session_begin_appending(struct session *session)
     if (session_is_stray(session) || !session_table_is_ours())
         (void)set_append(session, NULL);
     else
-        (void)insist(session, SESSION_GET(session->buffer_number), set_append);
+        (void)session_insist(session, session_config->lock_timeout, set_append);
 }
 
 int session_move_private(struct session *session, int number, int lowest)

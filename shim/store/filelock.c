@@ -18,16 +18,19 @@ enum {
 };
 
 /*
- * The last byte that can be locked: whose turn it is. Nobody gets the whole file while another
+ * The last byte of a commit's lock: whose turn it is. Nobody gets the whole file while another
  * has this byte, and who has got the whole file gives this byte back at once. So a process that
  * has waited for long can take its turn, and the one that locks again and again, with next to no
  * time in between, cannot get past it.
  */
-static const int64_t turn = INT64_MAX;
+static const int64_t turn = INT64_MAX - 1;
 
 /* The byte before it is in every commit's lock, and in none of a program's through us: of two
  * commits by programs that hold a range each, it lets one in at a time. */
-static const int64_t commit_byte = INT64_MAX - 1;
+static const int64_t commit_byte = INT64_MAX - 2;
+
+/* The last byte that can be locked, and in no commit's lock: filelock_claim(). */
+static const int64_t claim_byte = INT64_MAX;
 
 static int set_lock(int fd, int set, int type, int64_t start, int64_t end)
 {
@@ -120,7 +123,7 @@ static int try_from(struct filelock *lock, int type, int64_t start)
 
     lock->start = start;
     if (error == 0 && start == 0)
-        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, INT64_MAX);
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, turn);
     return error == -EACCES ? -EAGAIN : error;
 }
 
@@ -160,11 +163,16 @@ int filelock_wait(struct filelock_patience *patience)
     return 0;
 }
 
+bool filelock_is_patience_over(const struct filelock_patience *patience)
+{
+    return patience->timeout <= 0 || (patience->deadline != 0 && sys_now() >= patience->deadline);
+}
+
 /* try_lock() for a caller who has waited for long. Signals are blocked here: the turn is not kept
  * for more than a few pauses. */
 static int try_in_turn(struct filelock *lock, int type)
 {
-    int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, INT64_MAX);
+    int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, turn);
 
     if (error != 0)
         return -EAGAIN;
@@ -173,7 +181,7 @@ static int try_in_turn(struct filelock *lock, int type)
         error = try_lock(lock, type);
     }
     if (error != 0 || lock->start != 0)
-        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, INT64_MAX);
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, turn);
     return error;
 }
 
@@ -245,7 +253,7 @@ int filelock_keep(int fd, int64_t timeout)
 
 void filelock_give_up(int fd)
 {
-    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, INT64_MAX);
+    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, turn);
 }
 
 bool filelock_is_posix_holder(int fd)
@@ -271,7 +279,26 @@ bool filelock_is_anothers(int fd)
 bool filelock_is_write_locked(int fd)
 {
     /* up to the byte that is in every commit's lock */
-    struct flock found = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = INT64_MAX};
+    struct flock found = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = commit_byte + 1};
+
+    return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_GETLK, (long)&found)) == 0 && found.l_type != F_UNLCK;
+}
+
+int filelock_claim(int fd)
+{
+    int error = set_lock(fd, F_OFD_SETLK, F_WRLCK, claim_byte, INT64_MAX);
+
+    return error == -EACCES ? -EAGAIN : error;
+}
+
+void filelock_disclaim(int fd)
+{
+    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, claim_byte, INT64_MAX);
+}
+
+bool filelock_is_claimed(int fd)
+{
+    struct flock found = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = claim_byte};
 
     return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_GETLK, (long)&found)) == 0 && found.l_type != F_UNLCK;
 }

@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The last byte that a program's lock may cover. The two behind it are ours. */
-#define FILELOCK_PROGRAM_END (INT64_MAX - 2)
+/* The last byte that a program's lock may cover. The three behind it are ours. */
+#define FILELOCK_PROGRAM_END (INT64_MAX - 3)
 
 /* A lock that is held. */
 struct filelock {
@@ -52,6 +52,9 @@ int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_
 /* Pauses before the next attempt, ever longer. Signal handlers run meanwhile, and may jump out:
  * nothing is held. Returns 0, or -ETIMEDOUT at once when the time is over. */
 int filelock_wait(struct filelock_patience *patience);
+
+/* True if the time is over, or there is none. */
+bool filelock_is_patience_over(const struct filelock_patience *patience);
 
 /* filelock_try() and filelock_wait() until there is an answer: -ETIMEDOUT after `timeout`
  * nanoseconds, and else as there. */
@@ -94,5 +97,17 @@ bool filelock_is_locked_through(int fd);
 /* True if another process has a lock on the file of `fd`, and nobody took one through the
  * description of `fd`. */
 bool filelock_is_anothers(int fd);
+
+/*
+ * The claim says that the program behind the description of `fd`, which must be writable, has the
+ * file for itself: see session_claim_file(). It conflicts with no lock of a commit, and lasts
+ * until filelock_disclaim() or the close of the description. Returns 0, -EAGAIN if another
+ * description has it, or what fcntl(2) returned.
+ */
+int filelock_claim(int fd);
+void filelock_disclaim(int fd);
+
+/* True if another description than that of `fd` has the claim. Readable `fd`; takes no lock. */
+bool filelock_is_claimed(int fd);
 
 #endif

@@ -157,3 +157,58 @@ check"
     load_keys three | wrapped mdb_load "$MANAGED/db"
     assert_equal "$(wrapped mdb_dump -p "$MANAGED/db" | grep -A 6 HEADER=END | grep -c '^ value')" 3
 }
+
+# A program that opens the file for reading and writing, and then obeys: a line of Python at a time, with the file's descriptor
+# in `fd`. Its answer is what the line gives, or the error's name.
+start_obedient() { # NAME
+    mkfifo "$1.ask" "$1.answer"
+    wrapped exec python3 -c 'import errno, os, sys
+fd = None
+for line in open(sys.argv[1] + ".ask"):
+    try:
+        answer = eval(line) if not line.startswith("fd =") else exec(line)
+    except OSError as error:
+        answer = errno.errorcode[error.errno]
+    with open(sys.argv[1] + ".answer", "w") as out:
+        print(answer, file=out)' "$1" 3>&- &
+}
+
+ask() { # NAME LINE DESCRIPTOR: of its FIFO, which must stay open
+    echo "$2" >&"$3"
+    timeout 60 cat "$1.answer"
+}
+
+open_read_write='fd = os.open(os.environ["file"], os.O_RDWR)'
+
+@test "I7 a program that syncs a file without locks never overwrites what another has committed, and has it alone from its second sync on" {
+    cd "$BATS_TEST_TMPDIR"
+    echo aaaabbbb >"$file"
+    start_obedient one
+    start_obedient two
+    exec 7>one.ask 8>two.ask
+    ask one "$open_read_write" 7
+    ask two "$open_read_write" 8
+    assert_equal "$(ask one 'os.pwrite(fd, b"1111", 0), os.fsync(fd)' 7)" '(4, None)' 'the first one'
+    assert_equal "$(ask two 'os.pwrite(fd, b"2222", 4), os.fsync(fd)' 8)" EBUSY 'the second one'
+    assert_equal "$(ask two 'os.close(fd)' 8)" EBUSY 'its close'
+    assert_equal "$(payload "$file")" 1111bbbb
+    assert_equal "$(grep -c ": $file: it was changed by another program since it was opened here, and is not overwritten" "$log")" 2
+    # what was opened since begins with what was committed
+    assert_equal "$(ask two "$open_read_write" 8)" None
+    assert_equal "$(ask one 'os.fsync(fd)' 7)" None 'the claim'
+    assert_equal "$(ask two 'os.pwrite(fd, b"2222", 4), os.fsync(fd)' 8)" EBUSY 'while it is claimed'
+    ask two 'os.close(fd)' 8
+    wrapped sh -c 'echo next >>"$file"'
+    rm "$log"
+    run ! wrapped sh -c ': <>"$file"'
+    assert_equal "$(grep -c "error: $file: not opened: another program syncs it, and has it for itself until it closes it; programs that share a file must lock it" "$log")" 1
+    wrapped cat "$file" >/dev/null
+    # emptied, it is an image of its own, and the next one may come; and so after a close
+    assert_equal "$(ask one 'os.ftruncate(fd, 0), os.fsync(fd)' 7)" '(None, None)'
+    wrapped sh -c ': <>"$file"'
+    assert_equal "$(ask one 'os.fsync(fd), os.fsync(fd)' 7)" '(None, None)'
+    ask one 'os.close(fd)' 7
+    wrapped sh -c 'echo end 1<>"$file"'
+    exec 7>&- 8>&-
+    wait
+}

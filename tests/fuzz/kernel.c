@@ -91,13 +91,13 @@ static long find_data(uint64_t offset)
     return offset < kernel.inode->size ? (long)offset : -ENXIO;
 }
 
-/* One whole-file lock, others' or ours: nobody else is in this process. The last two bytes are the
- * turn and every commit's (filelock.c), which nobody disputes. */
+/* One whole-file lock, others' or ours: nobody else is in this process. The last bytes are the
+ * turn, every commit's and the claim (filelock.c), which nobody disputes. */
 static long lock_file(long command, struct flock *lock)
 {
     bool others = kernel.is_held != NULL && kernel.is_held();
 
-    REQUIRE(lock->l_start == 0 || lock->l_start >= INT64_MAX - 1);
+    REQUIRE(lock->l_start == 0 || lock->l_start >= INT64_MAX - 2);
     if (lock->l_start != 0)
         return 0;
     if (command == F_GETLK || command == F_OFD_GETLK) {

@@ -32,7 +32,7 @@ static void lock_first_byte(int fd, int type)
 
 static bool commit_waits(int fd)
 {
-    struct flock turn = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LLONG_MAX};
+    struct flock turn = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LLONG_MAX - 1, .l_len = 1};
 
     if (fcntl(fd, F_OFD_GETLK, &turn) != 0)
         fail("whose turn it is");
