@@ -87,12 +87,16 @@ static void leave_export(int cancel)
         }                                                                                                    \
         }
 
-/* A C library's function may read the times itself (glibc's utimes(), musl's utimensat()); the
- * kernel answers EFAULT. */
+/* A C library's function may read or write there itself: times in glibc's utimes() and musl's
+ * utimensat(), a status in musl's fstatat(). The kernel answers EFAULT. */
+static bool is_there(long address, size_t size)
+{
+    return sys_is_readable(POINTER(address)) && sys_is_readable(POINTER(address + (long)size - 8));
+}
+
 static bool are_readable(long times, size_t size)
 {
-    return times == 0 ||
-           (sys_is_readable(POINTER(times)) && sys_is_readable(POINTER(times + (long)size - 8)));
+    return times == 0 || is_there(times, size);
 }
 
 /* clang-format off */
@@ -125,8 +129,8 @@ END_GROUP
 
 GROUP(by_metadata)
 #ifdef SYS_open
-    CASE(SYS_stat, stat(POINTER(a), POINTER(b)))
-    CASE(SYS_lstat, lstat(POINTER(a), POINTER(b)))
+    CASE(SYS_stat, is_there(b, sizeof(struct stat)) ? stat(POINTER(a), POINTER(b)) : SHIM_PASS)
+    CASE(SYS_lstat, is_there(b, sizeof(struct stat)) ? lstat(POINTER(a), POINTER(b)) : SHIM_PASS)
     CASE(SYS_chmod, chmod(POINTER(a), (mode_t)b))
     CASE(SYS_chown, chown(POINTER(a), (uid_t)b, (gid_t)c))
     CASE(SYS_utime, are_readable(b, sizeof(struct utimbuf)) ? utime(POINTER(a), POINTER(b)) : SHIM_PASS)
@@ -134,8 +138,8 @@ GROUP(by_metadata)
     CASE(SYS_futimesat,
          are_readable(c, 2 * sizeof(struct timeval)) ? futimesat((int)a, POINTER(b), POINTER(c)) : SHIM_PASS)
 #endif
-    CASE(SYS_fstat, fstat((int)a, POINTER(b)))
-    CASE(SYS_newfstatat, fstatat((int)a, POINTER(b), POINTER(c), (int)d))
+    CASE(SYS_fstat, is_there(b, sizeof(struct stat)) ? fstat((int)a, POINTER(b)) : SHIM_PASS)
+    CASE(SYS_newfstatat, is_there(c, sizeof(struct stat)) ? fstatat((int)a, POINTER(b), POINTER(c), (int)d) : SHIM_PASS)
     CASE(SYS_statx, statx((int)a, POINTER(b), (int)c, (unsigned)d, POINTER(e)))
     CASE(SYS_fchmod, fchmod((int)a, (mode_t)b))
     CASE(SYS_fchown, fchown((int)a, (uid_t)b, (gid_t)c))

@@ -116,6 +116,7 @@ static void test_bad_pointers(const char *file)
     EXPECT_ERROR(syscall(SYS_linkat, AT_FDCWD, file, AT_FDCWD, 16, 0), EFAULT);
     EXPECT_ERROR(syscall(SYS_statx, AT_FDCWD, file, 0, STATX_SIZE, 16), EFAULT);
     EXPECT_ERROR(syscall(SYS_newfstatat, AT_FDCWD, file, 16, 0), EFAULT);
+    EXPECT_ERROR(syscall(SYS_fstat, 0, 16), EFAULT);
 }
 
 int main(int argc, char *argv[])
