@@ -14,6 +14,7 @@
 
 #include "config/pattern.h"
 #include "guardian/guardian.h"
+#include "manage/folders.h"
 #include "os/log.h"
 #include "os/scratch.h"
 #include "os/seccomp.h"
@@ -107,6 +108,7 @@ bool shim_before_filter(bool is_strict, const struct sock_fprog *filter)
     struct scratch scratch;
 
     buffer_expect_filters();
+    folders_stop();
     if (!shim_is_at_work() || shim_is_quiet() || !session_table_is_ours() ||
         (!is_strict && !is_in_the_way(filter)))
         return false;

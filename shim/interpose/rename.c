@@ -3,6 +3,7 @@
  */
 #include "interpose/interpose.h"
 
+#include "manage/folders.h"
 #include "manage/named.h"
 #include "manage/rename_hints.h"
 #include "manage/replace.h"
@@ -29,7 +30,7 @@ static bool is_about_links(const struct replace_name *from, const struct replace
  */
 static bool may_be_planted(const struct replace_name *from, const struct replace_name *to)
 {
-    const struct named named = {to->directory, to->path};
+    const struct named named = {.directory = to->directory, .path = to->path};
     const uid_t owner = to->status.st_uid;
     struct stat status;
     bool result;
@@ -89,21 +90,29 @@ static int shim_rename(int from_directory, const char *from_path, int to_directo
     return result;
 }
 
+/* `result` is that of the libc's call. */
+static int renamed(int result)
+{
+    folders_forget();
+    return result;
+}
+
 EXPORT int rename(const char *from, const char *to)
 {
     int result = shim_rename(AT_FDCWD, from, AT_FDCWD, to, 0);
-    return result == SHIM_PASS ? real_rename(from, to) : shim_result(result);
+    return result == SHIM_PASS ? renamed(real_rename(from, to)) : shim_result(result);
 }
 
 EXPORT int renameat(int from_directory, const char *from, int to_directory, const char *to)
 {
     int result = shim_rename(from_directory, from, to_directory, to, 0);
-    return result == SHIM_PASS ? real_renameat(from_directory, from, to_directory, to) : shim_result(result);
+    return result == SHIM_PASS ? renamed(real_renameat(from_directory, from, to_directory, to))
+                               : shim_result(result);
 }
 
 EXPORT int renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned flags)
 {
     int result = shim_rename(from_directory, from, to_directory, to, flags);
-    return result == SHIM_PASS ? real_renameat2(from_directory, from, to_directory, to, flags)
+    return result == SHIM_PASS ? renamed(real_renameat2(from_directory, from, to_directory, to, flags))
                                : shim_result(result);
 }

@@ -8,6 +8,7 @@
 #include "store/store.h"
 
 #include <linux/magic.h>
+#include <string.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
@@ -166,7 +167,7 @@ static int is_candidate(const struct managed_request *request, int flags)
         return CANDIDATE_ANYWHERE;
     if (named_may_match(request->path))
         return CANDIDATE_HERE;
-    return explain(&(struct named){request->directory, request->path},
+    return explain(&(struct named){.directory = request->directory, .path = request->path},
                    "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
@@ -183,9 +184,17 @@ static int is_suspect(const struct managed_request *request, int fd)
     return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status);
 }
 
+/* With these flags an open leaves no trace, and its descriptor is good for a session. */
+static bool is_only_read(int flags)
+{
+    return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
+}
+
 int managed_opened(const struct managed_request *request, int fd)
 {
-    const struct named named = {request->directory, request->path};
+    const struct named named = {request->directory, request->path,
+                                request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
+                                    is_only_read(request->flags) && strchr(request->path, '/') == NULL};
     int result = named_may_match(request->path) ? 1 : is_suspect(request, fd);
 
     return result <= 0 ? result : is_managed(&named, fd, O_RDONLY);
@@ -223,7 +232,7 @@ static int may_create(const struct named *named)
  */
 static int create(const struct managed_request *request, struct managed_file *file)
 {
-    const struct named named = {request->directory, request->path};
+    const struct named named = {.directory = request->directory, .path = request->path};
     struct stat status;
     int match = may_create(&named);
 
@@ -250,12 +259,6 @@ static int create(const struct managed_request *request, struct managed_file *fi
     (void)sys_close(file->inode);
     managed_remove_created(request, file);
     return match;
-}
-
-/* With these flags an open leaves no trace, and its descriptor is good for a session. */
-static bool is_only_read(int flags)
-{
-    return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
 }
 
 /*
@@ -296,7 +299,7 @@ static int open_in_sticky(const struct managed_request *request, int probe, int 
 /* Opens the file of `probe` for the session. */
 static int open_inode(const struct managed_request *request, int probe, bool by_name)
 {
-    const struct named named = {request->directory, request->path};
+    const struct named named = {.directory = request->directory, .path = request->path};
     int access = descriptor_wants_writing(request->flags) ? O_RDWR : O_RDONLY;
     bool unseen = (request->flags & (O_ACCMODE | O_NOATIME)) == O_WRONLY;
     int inode;
@@ -317,7 +320,7 @@ enum { REPLACED = 100 };
 
 static int open_existing(const struct managed_request *request, int probe, struct managed_file *file)
 {
-    const struct named named = {request->directory, request->path};
+    const struct named named = {.directory = request->directory, .path = request->path};
     int behind = open_behind(probe, request->flags);
     int result = 1;
 
@@ -339,7 +342,7 @@ static int open_existing(const struct managed_request *request, int probe, struc
 
 static int open_once(const struct managed_request *request, struct managed_file *file)
 {
-    const struct named named = {request->directory, request->path};
+    const struct named named = {.directory = request->directory, .path = request->path};
     const int flags = request->flags;
     int result = CANDIDATE_NO;
     int probe;
@@ -376,7 +379,7 @@ int managed_open(const struct managed_request *request, struct managed_file *fil
 
 int managed_find(int directory, const char *path, const struct stat *status)
 {
-    const struct named named = {directory, path};
+    const struct named named = {.directory = directory, .path = path};
     int result;
     int fd;
 
@@ -394,7 +397,7 @@ int managed_find(int directory, const char *path, const struct stat *status)
 
 int managed_reopen(int directory, const char *path, int fd, int flags)
 {
-    const struct named named = {directory, path};
+    const struct named named = {.directory = directory, .path = path};
 
     return DESCRIPTOR_INSIST(named_open_again(&named, fd, flags));
 }
@@ -409,7 +412,7 @@ static bool may_show_payload(const struct named *named, int fd, const struct sta
 
 uint64_t managed_payload_size(int directory, const char *path, int flags, const struct stat *status)
 {
-    const struct named named = {directory, path};
+    const struct named named = {.directory = directory, .path = path};
     uint64_t size = (uint64_t)status->st_size;
     const struct session *session;
     struct stat found;

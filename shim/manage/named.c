@@ -1,6 +1,7 @@
 #include "manage/named.h"
 
 #include "config/pattern.h"
+#include "manage/folders.h"
 #include "os/descriptor.h"
 #include "os/log.h"
 #include "os/path.h"
@@ -86,6 +87,12 @@ int named_matches(const struct named *named, int fd, const char *name)
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return -ENOMEM;
     path = scratch.bytes;
+    n = name == NULL && named->is_entry ? folders_path(named->directory, path, PATH_MAX) : -1;
+    if (n > 0) {
+        match = entry_matches(path, (size_t)n, named->path);
+        scratch_give(&scratch);
+        return match;
+    }
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
     if (buffer_is_proc_missing((int)n))
         match = matches_without_proc(named, fd, name != NULL, path);

@@ -15,6 +15,7 @@
 struct named {
     int directory;
     const char *path;
+    bool is_entry; /* the path is the name of a file, no link, in `directory`; it was opened to be read */
 };
 
 /*
@@ -33,7 +34,8 @@ bool named_may_match(const char *path);
 /*
  * Does a pattern match the canonical path of `fd`, or with a `name` that of the file `name` in the
  * directory `fd`? `named` is how the program named `fd`, or that file. No file whose path needs
- * PATH_MAX bytes or more matches. One system call (readlink).
+ * PATH_MAX bytes or more matches. One system call (readlink); of an entry the path of its folder
+ * may be remembered (folders.h): then two that cost a third (statx, clock_gettime).
  */
 int named_matches(const struct named *named, int fd, const char *name);
 

@@ -269,3 +269,35 @@ PYTHON
         is_not_managed "$name"
     done
 }
+
+@test "a folder that the program itself moves into a tree: what is in it is managed at once" {
+    wrapped python3 - "$work" "$MANAGED" <<'EOF'
+import os, sys
+
+
+def mount_of(fd):
+    with open("/proc/self/fdinfo/%d" % fd) as lines:
+        return next(line for line in lines if line.startswith("mnt_id"))
+
+
+def is_managed(folder):
+    fd = os.open("file", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+    stands_in = mount_of(fd) != mount_of(folder)  # memory, in place of the file
+    os.close(fd)
+    return stands_in
+
+
+for i in range(50):  # within one tick of the kernel's coarse clock, mostly
+    old, new = os.path.join(sys.argv[1], "d%d" % i), os.path.join(sys.argv[2], "d%d" % i)
+    os.mkdir(old)
+    with open(old + "/file", "w") as file:
+        file.write("plain")
+    folder = os.open(old, os.O_RDONLY | os.O_DIRECTORY)
+    assert not is_managed(folder)
+    os.rename(old, new)
+    assert is_managed(folder), i
+    os.rename(new, old)
+    assert not is_managed(folder), i
+    os.close(folder)
+EOF
+}
