@@ -354,10 +354,17 @@ os.set_inheritable(fd, True)
 os.write(fd, b"before ")
 os.execv("/bin/sh", ["sh", "-c", "cat \"$file\" >\"$seen\"; echo after >&%d" % fd])'
     saw old
-    expect 'close-on-exec' 1 python3 -c 'import os
+    # exec closes the descriptor, and a guardian commits: the next program that opens the file waits
+    # for that, however soon it comes
+    local before
+    before=$(generation "$file")
+    wrapped python3 -c 'import os
 fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
 os.write(fd, b"close-on-exec")
-os.execv("/bin/true", ["true"])'
+os.execv("/bin/cat", ["cat", os.environ["file"]])' >"$seen"
+    saw close-on-exec
+    assert_equal "$(payload "$other") $(generation "$file")" "close-on-exec $((before + 1))"
+    assert_equal "$(inode "$file") $(stat -c %h "$file")" "$before_inode 2"
 }
 
 @test "I2 I3 python3: multiprocessing fork, the last of both commits" {
