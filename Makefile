@@ -170,7 +170,7 @@ test:
 	@$(MAKE) --no-print-directory $(JOBS) tested rootfs
 	@scripts/run-tests $(CAMPAIGN_TESTS) $(TESTS)
 
-# Runs the campaigns at their full size, an hour or two.
+# Runs the campaigns at their full size, two at a time.
 campaigns:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory $(JOBS) tested
