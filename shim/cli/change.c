@@ -137,10 +137,11 @@ static int commit_content(const struct target *target, enum store_kind kind, str
     int error =
         memory < 0 ? -errno : store_load(target->fd, memory, (struct store_wait){.locked = true}, image);
 
+    if (memory < 0)
+        return error;
     if (error == 0 && image->kind == STORE_PLAIN)
         error = commit_memory(target, memory, image, kind);
-    if (memory >= 0)
-        (void)close(memory);
+    (void)close(memory);
     return error;
 }
 

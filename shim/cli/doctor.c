@@ -190,7 +190,7 @@ static int take_options(int argc, char *argv[])
             i++;
             break;
         }
-        if (strcmp(argv[i], "--self-test") == 0 && argv[i + 1] != NULL) {
+        if (strcmp(argv[i], "--self-test") == 0 && i + 1 < argc) {
             self_test = argv[++i];
             if (!paths_add("doctor", self_test, &any))
                 return -1;

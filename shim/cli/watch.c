@@ -283,7 +283,7 @@ static bool take_arguments(int argc, char *argv[])
             watch.json = true;
         else if (strncmp(argv[i], "--exec=", 7) == 0)
             watch.command = argv[i] + 7;
-        else if (strcmp(argv[i], "--exec") == 0 && argv[i + 1] != NULL)
+        else if (strcmp(argv[i], "--exec") == 0 && i + 1 < argc)
             watch.command = argv[++i];
         else if (argv[i][0] == '-') {
             cli_complain("watch: %s '%s': accepted are --exec COMMAND, --json and --help",
