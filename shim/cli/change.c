@@ -147,7 +147,7 @@ static int commit_content(const struct target *target, enum store_kind kind, str
 
 static int import_locked(const struct target *target)
 {
-    struct store_image before;
+    struct store_image before = {0};
     struct store_image image;
     int error = commit_content(target, STORE_SIZED, &before);
 
