@@ -320,17 +320,20 @@ static int open_existing(int inode, const char *path, uint32_t identity, int fla
 
 static bool read_from(int fd, const struct record *attribute, struct scratch *scratch, struct record *record)
 {
+    struct record found;
     struct stat status;
 
     if (sys_fstat(fd, &status) != 0 || status.st_size <= 0 || status.st_size > SIZE_MAX_READ ||
         scratch_take(scratch, (size_t)status.st_size) != 0)
         return false;
     if (store_read_at(fd, scratch->bytes, (size_t)status.st_size, 0) == status.st_size &&
-        record_decode(scratch->bytes, (size_t)status.st_size, record) == IMAGE_VALID &&
-        record->word == RECORD_REDO && record->generation == attribute->generation &&
-        record->size == attribute->size && record->other == attribute->other &&
-        record->crc == attribute->crc && record->identity == attribute->identity)
+        record_decode(scratch->bytes, (size_t)status.st_size, &found) == IMAGE_VALID &&
+        found.word == RECORD_REDO && found.generation == attribute->generation &&
+        found.size == attribute->size && found.other == attribute->other && found.crc == attribute->crc &&
+        found.identity == attribute->identity) {
+        *record = found; /* not before: its body lies in the scratch */
         return true;
+    }
     scratch_give(scratch);
     return false;
 }
