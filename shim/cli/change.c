@@ -174,7 +174,7 @@ static int import(const char *name)
 static int export_locked(const struct target *target)
 {
     const struct store_wait locked = {.locked = true};
-    struct store_image image;
+    struct store_image image = {0};
     int error = store_look(target->fd, locked, &image);
     bool was_plain = error == 0 && image.kind == STORE_PLAIN;
 
@@ -201,7 +201,7 @@ static int export(const char *name)
 
 static int undo_locked(const struct target *target)
 {
-    struct store_image image;
+    struct store_image image = {0};
     int error = store_undo(target->fd, target->sync, &image);
 
     if (error == -ENODATA) {
@@ -277,7 +277,7 @@ static void say_plan(const struct target *target, const struct store_repair *pla
 static int repair_plain(const struct target *target)
 {
     const struct store_wait locked = {.locked = true};
-    struct store_image image;
+    struct store_image image = {0};
     int error = store_recover(target->fd, target->sync);
 
     if (error == 0)

@@ -177,6 +177,11 @@ static void report(const char *message, void *context)
     cli_complain("%s", message);
 }
 
+static bool takes_value(const char *option)
+{
+    return strcmp(option, "--path") == 0 || strcmp(option, "-p") == 0 || strcmp(option, "--self-test") == 0;
+}
+
 /* Returns the index of PROGRAM, argc if there is none, or -1 after a complaint. */
 static int take_options(int argc, char *argv[])
 {
@@ -190,26 +195,24 @@ static int take_options(int argc, char *argv[])
             i++;
             break;
         }
-        if (strcmp(argv[i], "--self-test") == 0 && i + 1 < argc) {
-            self_test = argv[++i];
-            if (!paths_add("doctor", self_test, &any))
-                return -1;
-            continue;
-        }
         if (strcmp(argv[i], "--json") == 0) {
             as_json = true;
             continue;
         }
-        if (value == NULL && strcmp(argv[i], "--path") != 0 && strcmp(argv[i], "-p") != 0) {
+        if (value == NULL && !takes_value(argv[i])) {
             cli_complain("doctor: unknown option '%s': accepted are --path PATTERN, --self-test PATTERN, "
                          "--json and --help",
                          argv[i]);
             return -1;
         }
-        if (value == NULL && (value = argv[++i]) == NULL) {
-            cli_complain("doctor: --path needs a value");
+        if (value == NULL && i + 1 >= argc) {
+            cli_complain("doctor: %s needs a value", argv[i]);
             return -1;
         }
+        if (value == NULL)
+            value = argv[++i];
+        if (strcmp(argv[i - 1], "--self-test") == 0)
+            self_test = value;
         if (!paths_add("doctor", value, &any))
             return -1;
     }
