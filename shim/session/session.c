@@ -166,7 +166,9 @@ struct session *session_claim(void)
         int expected = SESSION_FREE;
         unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
 
-        if (!__atomic_compare_exchange_n(&table[i].state, &expected, SESSION_OPENING, false, __ATOMIC_ACQ_REL,
+        /* no locked access to the slots that are taken */
+        if (__atomic_load_n(&table[i].state, __ATOMIC_RELAXED) != SESSION_FREE ||
+            !__atomic_compare_exchange_n(&table[i].state, &expected, SESSION_OPENING, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
         while (used <= i && !__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,

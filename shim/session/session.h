@@ -77,26 +77,27 @@ enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING
 enum { SESSION_DESCRIPTIONS = 16 };
 
 struct session {
-    int state;        /* atomic: enum session_state */
+    /* what every open and close looks at in every slot lies in one line of the CPU's cache */
+    _Alignas(64) int state; /* atomic: enum session_state */
+    unsigned flags;         /* enum session_flag */
+    dev_t device;           /* st_dev and st_ino of the real inode */
+    ino_t number;
+    dev_t buffer_device; /* st_dev and st_ino of the buffer */
+    ino_t buffer_number;
+    int inode;         /* private descriptor of the real inode */
+    int buffer;        /* private descriptor of the buffer */
+    int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
+    bool
+        closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
     int committer;    /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
     int commit_again; /* atomic: another thread wanted one meanwhile, and did not wait */
     int commit_lock;  /* the descriptor that keeps other processes' committers out, or -1 */
     int ended_error; /* atomic: of the commit that ended the session `ended_number`, if nobody was told yet */
     ino_t ended_number;
-    bool
-        closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
-    bool linked;     /* the directory of a file that the session created is synced */
+    bool linked;         /* the directory of a file that the session created is synced */
     bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
     bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
-    unsigned flags;      /* enum session_flag */
-    int inode;           /* private descriptor of the real inode */
-    int buffer;          /* private descriptor of the buffer */
-    dev_t device;        /* st_dev and st_ino of the real inode */
-    ino_t number;
-    dev_t buffer_device; /* st_dev and st_ino of the buffer */
-    ino_t buffer_number;
-    int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
-    unsigned order;    /* of the open, among this process's */
+    unsigned order;      /* of the open, among this process's */
     bool
         several_opens; /* a second open got a description of the buffer; by the only committer, like what follows */
     int writers;       /* descriptors to write with that were counted at the last close */
