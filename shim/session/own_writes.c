@@ -228,9 +228,15 @@ int session_open_again(dev_t device, ino_t number, int flags)
     return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
 }
 
+/* An appender that has written nothing yet sees what others have appended since its open. */
 static int look(struct session *session, void *buffer)
 {
-    return sys_fstat(session->buffer, buffer);
+    struct timespec when;
+    int error = sys_fstat(session->buffer, buffer);
+
+    return error == 0 && (session->flags & SESSION_APPEND) && !session_was_written(session, buffer, &when)
+               ? -ENOENT
+               : error;
 }
 
 struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer)
