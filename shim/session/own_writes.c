@@ -198,10 +198,24 @@ void session_give_up_locks(struct session *session, bool all)
     }
 }
 
+/* An appender that has written nothing yet sees what others have appended since its open. */
+static bool has_nothing_to_show(const struct session *session, const struct stat *buffer)
+{
+    struct timespec when;
+
+    return (session->flags & SESSION_APPEND) && !session_was_written(session, buffer, &when);
+}
+
 static int open_another(struct session *session, void *context)
 {
     const int *flags = context;
-    int fd = session_open_descriptor(session, *flags);
+    struct stat buffer;
+    int fd;
+
+    if ((*flags & O_ACCMODE) == O_RDONLY && sys_fstat(session->buffer, &buffer) == 0 &&
+        has_nothing_to_show(session, &buffer))
+        return -ENOENT;
+    fd = session_open_descriptor(session, *flags);
 
     if (fd < 0)
         return buffer_is_proc_missing(fd) || fd == -EACCES ? -ENOENT : fd;
@@ -220,23 +234,19 @@ int session_open_again(dev_t device, ino_t number, int flags)
     bool isolates = session_config->isolation == CONFIG_SESSION;
     struct session *session;
 
-    /* What appenders write is put together at their commits. */
-    if (!reads && (flags & O_APPEND))
-        return -ENOENT;
     /* Another thread that isolates its sessions waits until this one's has ended. */
     session = find_writer(device, number, reads || isolates);
+    /* What appenders write is put together at their commits. */
+    if (session != NULL && !reads && (flags & O_APPEND) && (SESSION_GET(session->flags) & SESSION_APPEND))
+        return -ENOENT;
     return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
 }
 
-/* An appender that has written nothing yet sees what others have appended since its open. */
 static int look(struct session *session, void *buffer)
 {
-    struct timespec when;
     int error = sys_fstat(session->buffer, buffer);
 
-    return error == 0 && (session->flags & SESSION_APPEND) && !session_was_written(session, buffer, &when)
-               ? -ENOENT
-               : error;
+    return error == 0 && has_nothing_to_show(session, buffer) ? -ENOENT : error;
 }
 
 struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer)
