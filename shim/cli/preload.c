@@ -52,6 +52,7 @@ static bool find_file(char path[PATH_MAX])
 {
     char directory[PATH_MAX];
     bool known = preload_find_command(directory);
+    int parent;
 
     if (known)
         *strrchr(directory, '/') = '\0';
@@ -59,7 +60,9 @@ static bool find_file(char path[PATH_MAX])
         access(path, F_OK) == 0)
         return true;
     /* as PREFIX/bin/atomshim, wherever PREFIX was moved to */
-    if (known && snprintf(path, PATH_MAX, "%s/../lib/%s", directory, SHIM_NAME) < PATH_MAX &&
+    /* the folder is canonical, or "" for the root: what stands before its last '/' is its parent */
+    parent = known && strrchr(directory, '/') != NULL ? (int)(strrchr(directory, '/') - directory) : 0;
+    if (known && snprintf(path, PATH_MAX, "%.*s/lib/%s", parent, directory, SHIM_NAME) < PATH_MAX &&
         access(path, F_OK) == 0)
         return true;
     (void)snprintf(path, PATH_MAX, "%s/%s", ATOMSHIM_LIBDIR, SHIM_NAME);

@@ -56,7 +56,8 @@ static int mend(const char *name, int fd, const struct store_image *old)
     if (error != 0 && !old->unsettled)
         return CLI_GOOD;
     if (error != 0) {
-        cli_complain("%s: %s", name, error == -ETIMEDOUT ? "writers keep it locked" : strerror(-error));
+        cli_complain("%s: %s", name,
+                     error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error));
         return CLI_BAD;
     }
     if (image.bytes == STORE_TORN) {
