@@ -270,3 +270,17 @@ journals() {
     run -0 atomshim recover "$MANAGED/"
     assert_equal "$(journals)" 0
 }
+
+@test "I2 a journal of another commit says nothing" {
+    wrapped sh -c 'seq 300000 >"$file"'
+    die_at pwritev 200000
+    journal=$(find "$MANAGED" -name '.atomshim-journal-*')
+    cp "$journal" "$BATS_TEST_TMPDIR/earlier"
+    wrapped sh -c 'seq 300000 >"$file"'
+    die_at pwritev 250000
+    cat "$BATS_TEST_TMPDIR/earlier" >"$journal"
+    run -0 wrapped cmp "$file" - < <(cat "$file")
+    run -0 atomshim cat "$file"
+    run -1 atomshim verify "$file"
+    [[ $output == *'nothing protected'* ]]
+}
