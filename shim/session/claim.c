@@ -76,6 +76,7 @@ static void give_back(struct session *session,
 
 void session_note_emptied(struct session *session)
 {
+    SESSION_SET(session->emptied, true);
     give_back(session, try_begin_anew);
 }
 
@@ -89,6 +90,7 @@ void session_note_lock(struct session *session)
 
 void session_note_committed(struct session *session)
 {
+    SESSION_SET(session->emptied, false);
     if (SESSION_GET(session->syncs) == CLAIMED)
         SESSION_SET(session->syncs, ALONE);
 }
@@ -114,5 +116,7 @@ bool session_may_commit(const struct session *session, bool same)
     if (SESSION_GET(session->takes_turns) ||
         (SESSION_GET(session->flags) & (SESSION_APPEND | SESSION_LOCKED)))
         return true;
-    return same || syncs == NEVER_SYNCED || syncs == ALONE ? !filelock_is_claimed(session->inode) : false;
+    return same || syncs == NEVER_SYNCED || syncs == ALONE || SESSION_GET(session->emptied)
+               ? !filelock_is_claimed(session->inode)
+               : false;
 }

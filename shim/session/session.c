@@ -189,6 +189,7 @@ void session_reset(struct session *session)
     SESSION_SET(session->is_shared, false);
     SESSION_SET(session->has_posix_lock, false);
     SESSION_SET(session->takes_turns, false);
+    SESSION_SET(session->emptied, false);
     SESSION_SET(session->syncs, 0);
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;

@@ -106,6 +106,7 @@ struct session {
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
     bool takes_turns;   /* atomic: the program has locked the file: it knows that others write it */
+    bool emptied;       /* atomic: by ftruncate(), and not committed since */
     int syncs;          /* atomic: claim.c */
     int kept;           /* a file in memory with the content that the session began with (merge.c), or -1 */
     ino_t kept_number;  /* st_ino of that file */
@@ -254,8 +255,8 @@ void session_note_posix_lock(struct session *session);
  */
 int session_claim_file(struct session *session);
 
-/* The program has emptied the file by ftruncate(2): what a session that was synced commits next is
- * an image of its own, as after an open that truncates. Gives the claim back. */
+/* The program has emptied the file by ftruncate(2): what the session commits next is an image of
+ * its own, as after an open that truncates. Gives the claim back. */
 void session_note_emptied(struct session *session);
 
 /* The program has got a lock on the file: it agrees with others about who writes, and never
