@@ -80,8 +80,8 @@ static void get_folder(const char *path, char folder[PATH_MAX])
 }
 
 /*
- * Finds where a journal of the file would lie. Returns true and its folder in `text`; or false and why
- * there is no place for one.
+ * Finds where a journal of the file would lie. Returns true and its folder in `text`; or false and
+ * why there is no place for one.
  */
 static bool find_journal(const struct inspect_file *file, const struct config *config, char *text,
                          size_t size)
@@ -112,7 +112,8 @@ static bool find_journal(const struct inspect_file *file, const struct config *c
     return false;
 }
 
-/* Returns 0 if the attribute of a file may be `size` bytes long, or why not, as doctor_find_room(). */
+/* Returns 0 if the attribute of a file may be `size` bytes long, or why not, as
+ * doctor_find_room(). */
 static int find_file_room(const struct inspect_file *file, const char *path, size_t *room)
 {
     char folder[PATH_MAX];

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* What the options say; a command accepts those in its list. */
+/* The options given; a command accepts only those in its list. */
 struct files_options {
     bool recursive; /* -r: all files below a folder */
     bool quiet;     /* -q */

@@ -29,8 +29,8 @@ struct inspect_file {
 };
 
 /*
- * Opens the regular file `name` with O_RDONLY or O_RDWR, after guardians have committed it. Returns a
- * descriptor, or -1 after a complaint.
+ * Opens the regular file `name` with O_RDONLY or O_RDWR, after guardians have committed it. Returns
+ * a descriptor, or -1 after a complaint.
  */
 int inspect_open(const char *name, int access);
 

@@ -41,7 +41,8 @@ enum { EVENTS_SIZE = 1 << 16 };
 static const uint32_t folder_events = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR;
 static const uint32_t file_events = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE;
 
-/* What inotify watches: entry `wd` of the table. A folder has no content. */
+/* Entry `wd` of the table describes what inotify watches under that number. A folder has no
+ * content. */
 struct watched {
     char *path; /* NULL: nothing */
     bool is_folder;

@@ -23,7 +23,8 @@ static int64_t check_file(int fd, const char **fault)
     return *fault == NULL ? status.st_size : -1;
 }
 
-/* Splits the text into lines, in place; `list` has room for them. Returns false if one is no setting. */
+/* Splits the text into lines, in place; `list` has room for them. Returns false if one is no
+ * setting. */
 static bool split(char *text, char **list)
 {
     while (*text != '\0') {

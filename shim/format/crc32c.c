@@ -83,8 +83,9 @@ static int cpu_has_instruction(void)
 #endif
 
 /*
- * One instruction has a latency of three cycles but one can start each cycle, so three lanes run side by
- * side. They are joined with x^(8*LANE) mod P, applied through a table per lane length (see shift_lane()).
+ * One instruction has a latency of three cycles but one can start each cycle, so three lanes run
+ * side by side. They are joined with x^(8*LANE) mod P, applied through a table per lane length (see
+ * shift_lane()).
  */
 #define LANE ((size_t)1024)
 
@@ -122,7 +123,7 @@ static int prepare(void)
     return 2;
 }
 
-/* What goes into the CRC for the `size` bytes at p, 8 at most. */
+/* Returns the word that goes into the CRC for the `size` bytes at p, 8 at most. */
 static inline uint64_t load_word(const uint8_t *p, size_t size, uint64_t multiplier)
 {
     uint64_t word = 0;
@@ -185,7 +186,8 @@ uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
     return has_instruction() ? mixed_instruction(crc, bytes, size) : crc32c_mixed_portable(crc, bytes, size);
 }
 
-/* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the coefficient of x^0. */
+/* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the
+ * coefficient of x^0. */
 static uint32_t multiply(uint32_t a, uint32_t b)
 {
     uint32_t product = 0;

@@ -1,4 +1,5 @@
-/* CRC-32C (Castagnoli, RFC 3720 appendix B.4): the CPU's instruction where there is one, else a table. */
+/* CRC-32C (Castagnoli, RFC 3720 appendix B.4): the CPU's instruction where there is one, else a
+ * table. */
 #ifndef ATOMSHIM_CRC32C_H
 #define ATOMSHIM_CRC32C_H
 
@@ -11,17 +12,19 @@
  */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t size);
 
-/* The same for `size` bytes that are all zero, in a time that hardly depends on the size: a hole in a file. */
+/* The same for `size` bytes that are all zero, in a time that hardly depends on the size: a hole in
+ * a file. */
 uint32_t crc32c_zeros(uint32_t crc, uint64_t size);
 
 /* crc32c() by the portable code alone; the reference that tests compare it with. */
 uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size);
 
 /*
- * The checksum of a payload: CRC-32C of its words of 8 bytes (little-endian, the last one filled up with zeros), each
- * multiplied by CRC32C_MULTIPLIER modulo 2^64. A plain CRC would be the same for all contents of one size that end
- * in their own CRC, as records do; multiplication is not linear where the CRC is. Goes on from `crc` like crc32c(),
- * but only behind a multiple of 8 bytes. crc32c_zeros() serves both.
+ * The checksum of a payload: CRC-32C of its words of 8 bytes (little-endian, the last one filled up
+ * with zeros), each multiplied by CRC32C_MULTIPLIER modulo 2^64. A plain CRC would be the same for
+ * all contents of one size that end in their own CRC, as records do; multiplication is not linear
+ * where the CRC is. Goes on from `crc` like crc32c(), but only behind a multiple of 8 bytes.
+ * crc32c_zeros() serves both.
  */
 #define CRC32C_MULTIPLIER UINT64_C(0x9e3779b97f4a7c15)
 uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size);

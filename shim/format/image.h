@@ -54,7 +54,8 @@ struct image_header {
     uint64_t twin;       /* file offset of the twin place; 0 in the twin place itself */
     uint32_t payload_crc;
     bool flushed; /* the mark is '+' */
-    /* The mark is '+' or '=': whatever is wrong with the payload, its writer did not leave it so. */
+    /* The mark is '+' or '=': whatever is wrong with the payload, its writer did not leave it
+     * so. */
     bool complete;
     bool bad_mark; /* the mark is none of the three */
 };

@@ -86,8 +86,8 @@ size_t record_encode(char *bytes, const struct record *record);
  */
 enum image_kind record_decode(const char *bytes, size_t size, struct record *record);
 
-/* What tells an inode from others, its copies on other file systems included: its number, and
- * when it was made. */
+/* Returns a checksum that tells an inode from others, its copies on other file systems included. It
+ * is made of the inode's number and the time of its creation. */
 uint32_t record_identity(uint64_t number, int64_t seconds, uint32_t nanoseconds);
 
 #endif

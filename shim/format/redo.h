@@ -43,11 +43,18 @@ struct redo_sums {
     uint32_t far[2];
 };
 
+/* Begins the sums of an old content of `old_size` bytes in `body`, a record's body of `body_size`
+ * bytes whose new content has `size` bytes. The body stays the caller's. */
 void redo_sums_begin(struct redo_sums *sums, char *body, uint64_t size, uint64_t old_size, size_t body_size);
+
+/* Adds the next `size` bytes of the old content. */
 void redo_sums_feed(struct redo_sums *sums, const char *bytes, size_t size);
+
+/* Writes the common sums of the sectors that have none of their own. Call it after the last
+ * feed. */
 void redo_sums_end(struct redo_sums *sums);
 
-/* What the bytes of the file are. */
+/* The state of the file's bytes. */
 enum redo_state {
     REDO_NEW, /* the new content */
     /* a mixture that a commit leaves which was cut short; or with BACK the untouched old bytes */

@@ -9,8 +9,8 @@
  * later. That there is one the kernel tells by a lock (session_is_guarded()).
  *
  * PROTOCOL of a guardian for one session. The opener decides (session.h). Where a program without
- * the shim runs in the opener's process no code of ours tells how it ends: then the guardian is told
- * the pid, and watches it.
+ * the shim runs in the opener's process no code of ours tells how it ends: then the guardian is
+ * told the pid, and watches it.
  *
  *   WATCHING  the opener lives, or this guardian does not watch it
  *   RELEASED  the opener has closed the session or ended properly
@@ -21,12 +21,13 @@
  *   WATCHING --the last close: guardian_look_after()-------> RELEASED   if it watches the opener,
  *                                                            which lives, and so has closed it
  *   RELEASED --the last close: guardian_look_after()-------> gone       commits: session_settle()
- *   WATCHING, KILLED --the last close----------------------> gone       session_drop(): the opener was
- *                                                            killed, or it has the shim and commits
- *                                                            itself, or another guardian watches it
+ *   WATCHING, KILLED --the last close----------------------> gone       session_drop(): the opener
+ *                                                            was killed, or it has the shim and
+ *                                                            commits itself, or another guardian
+ *                                                            watches it
  *
- * A program with the shim that shares the session and lives on commits by itself (session_settle()),
- * however the opener ended.
+ * A program with the shim that shares the session and lives on commits by itself
+ * (session_settle()), however the opener ended.
  *
  * WHAT GIVES WAY where the kernel does not tell
  *
@@ -35,8 +36,8 @@
  *                         It counts as a proper end: to drop what every program wrote would be the
  *                         larger harm.
  *   whether it has ended  Without pidfds and without /proc. The last close counts as the opener's.
- *   who closes last       F_SETLEASE (fcntl(2)) refuses users other than the opener's. The end of the
- *                         program that the guardian was started for counts as the last close.
+ *   who closes last       F_SETLEASE (fcntl(2)) refuses users other than the opener's. The end of
+ *                         the program that the guardian was started for counts as the last close.
  *
  * A guardian is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its
  * own, and its parent hears of it neither by a signal nor by wait(2), unless that adopts orphans

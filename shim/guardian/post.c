@@ -81,7 +81,8 @@ static int unmap_programs(const struct mapping *mapping, void *context)
     return 0;
 }
 
-/* Keeps 0 to 2 open: what the guardian opens must not get the number to which the log is written. */
+/* Keeps 0 to 2 open: no file that the guardian opens may get the number to which the log is
+ * written. */
 static void fill_standard(void)
 {
     int fd;

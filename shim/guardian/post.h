@@ -1,6 +1,6 @@
 /*
- * What the files of guardian/ share: guardian.c starts the process, post.c is its way to its post,
- * and its waiting there, watch.c what it decides.
+ * Shared by the files of guardian/: guardian.c starts the process, post.c brings it to its post and
+ * waits there, watch.c decides.
  */
 #ifndef ATOMSHIM_GUARDIAN_POST_H
 #define ATOMSHIM_GUARDIAN_POST_H
@@ -13,20 +13,20 @@
 /* The guardian's own name (comm, proc(5)). */
 #define GUARDIAN_NAME "atomshim-guard"
 
-/* What the processes of one tree, which share it, know of a guardian. */
+/* The processes of one tree share this entry, which says what they know of a guardian. */
 struct guardian_entry {
     int process; /* its pid; 0: the entry is free; -1: it is about to be started */
     unsigned looks;
 };
 
-/* What a guardian is told. */
+/* The starter hands this to the guardian. */
 struct guardian_order {
     int starter;
     int opener;                   /* the argument of guardian_start() */
     struct guardian_entry *entry; /* its own, or NULL: an exit does not wait for it */
 };
 
-/* What a session asks of its guardian. */
+/* One session that the guardian looks after. */
 struct duty {
     struct session *session;
     bool is_openers; /* its opener is order.opener */

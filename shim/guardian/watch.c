@@ -1,4 +1,4 @@
-/* What a guardian decides; guardian.h has the protocol. */
+/* Decides whether a guardian commits; guardian.h has the protocol. */
 #include "guardian/post.h"
 
 #include "os/descriptor.h"

@@ -139,7 +139,7 @@ static int move_private(struct session *session, void *context)
     return session_move_private(session, *number, *number + 1);
 }
 
-/* What `to` was before the call: with buffer_number 0, nothing of ours. */
+/* Describes `to` before the call; with buffer_number 0 it was nothing of ours. */
 struct replaced {
     struct session_found found;
     ino_t buffer_number;

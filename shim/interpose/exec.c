@@ -15,7 +15,7 @@
 #include <stdarg.h>
 #include <sys/socket.h>
 
-/* What is to be undone if an exec fails. */
+/* Says what a failed exec must undo. */
 struct exec {
     bool is_prepared;
     struct shim_child child;

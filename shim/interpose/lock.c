@@ -55,8 +55,8 @@ static int translate(int fd, const struct flock *lock, struct flock *real)
     return 0;
 }
 
-/* What stands in the way of the program's lock, put into its struct: but for the type nothing
- * changes if there is nothing. */
+/* Answers F_GETLK: copies the conflicting lock to the program's struct. Without a conflict only
+ * l_type changes (fcntl(2)). */
 static void show(const struct flock *found, struct flock *lock)
 {
     if (found->l_type == F_UNLCK) {
@@ -177,8 +177,8 @@ static bool is_lock(int command)
 #define F_LINUX_SPECIFIC_BASE 1024
 #endif
 
-/* What memory files can, and others cannot; and leases, which nobody gets on a file that we, too,
- * have open. */
+/* Handles the commands that a memfd would accept but a regular file refuses (seals), and leases:
+ * the kernel gives none on a file that we have open, too. */
 static int shim_other(int fd, int command)
 {
     struct session_found found;

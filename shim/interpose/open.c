@@ -408,9 +408,9 @@ static int create_by_openat2(int directory, const char *path, const struct open_
 }
 
 /*
- * Does the kernel let this process open the existing file of `probe` with O_CREAT? In a sticky folder
- * it may not: proc_sys_fs(5), protected_regular. A file with a session is open already, and a close
- * would drop POSIX locks.
+ * Does the kernel let this process open the existing file of `probe` with O_CREAT? In a sticky
+ * folder it may not: proc_sys_fs(5), protected_regular. A file with a session is open already, and
+ * a close would drop POSIX locks.
  */
 static bool may_open_to_create(int directory, const char *path, const struct open_how *how, int probe)
 {

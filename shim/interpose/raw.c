@@ -1,7 +1,7 @@
 /*
- * The fallbacks of calls.def: real_NAME is one of these until the libc's function was looked up, and
- * stays one where no library has it. Each is the raw system call (syscalls(2)), or fails with ENOSYS
- * where only a libc can do what is asked.
+ * The fallbacks of calls.def: real_NAME is one of these until the libc's function was looked up,
+ * and stays one where no library has it. Each is the raw system call (syscalls(2)), or fails with
+ * ENOSYS where only a libc can do what is asked.
  */
 #include "interpose/real.h"
 
@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
-/* What a function of the libc returns for the result of a system call: -1 and errno for an error. */
+/* Turns the result of a system call into that of a libc function: -1 and errno for an error. */
 static long libc_result(long result)
 {
     if (result >= 0)
@@ -29,7 +29,8 @@ static long libc_result(long result)
         return (result)SYSTEM_CALL(__VA_ARGS__);                                                             \
     }
 
-/* The same where the last argument, here `word`, need not be there: the kernel looks at it only if it is. */
+/* The same where the last argument, here `word`, is optional: the kernel reads it only if the call
+ * has it. */
 #define RAW_VARIADIC(name, parameters, last, ...)                                                            \
     int name parameters                                                                                      \
     {                                                                                                        \
@@ -48,7 +49,8 @@ static long libc_result(long result)
         return call;                                                                                         \
     }
 
-/* MISSING(result, name, parameters, failure) makes a function that returns `failure` with ENOSYS. */
+/* MISSING(result, name, parameters, failure) makes a function that returns `failure` with
+ * ENOSYS. */
 #define MISSING(result, name, parameters, failure)                                                           \
     result name parameters                                                                                   \
     {                                                                                                        \

@@ -195,7 +195,8 @@ static bool is_made(const struct spawn_record *record, int number)
     return false;
 }
 
-/* Lights the child's beacon, at a number that no action has made. Returns false if there is no room for one. */
+/* Lights the child's beacon, at a number that no action has made. Returns false if there is no room
+ * for one. */
 static bool plan_beacon(struct plan *plan)
 {
     int first = descriptor_beacon();
@@ -216,7 +217,8 @@ static void inherit_each(struct plan *plan)
             (void)inherit_one(plan->record->list[i].fd, plan);
 }
 
-/* Plans what the child inherits, after all actions. Without a beacon it would not find the sessions. */
+/* Plans what the child inherits, after all actions. Without a beacon it would not find the
+ * sessions. */
 static void plan_inheritance(struct plan *plan)
 {
     inherit_each(plan);
@@ -296,7 +298,7 @@ typedef int spawn_function(pid_t *process, const char *path, const posix_spawn_f
                            const posix_spawnattr_t *attributes, char *const arguments[],
                            char *const environment[]);
 
-/* What posix_spawn() is told, and `file`, where the program is found. */
+/* The arguments of posix_spawn(); `file` is the path at which the program was found. */
 struct spawn {
     spawn_function *real;
     const char *file;

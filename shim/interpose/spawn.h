@@ -1,6 +1,6 @@
 /*
- * The file actions of posix_spawn(3), whose object is opaque: spawn_actions.c writes them down as the
- * program adds them, spawn.c makes the child's from that.
+ * The file actions of posix_spawn(3), whose object is opaque: spawn_actions.c writes them down as
+ * the program adds them, spawn.c makes the child's from that.
  */
 #ifndef ATOMSHIM_SPAWN_H
 #define ATOMSHIM_SPAWN_H
@@ -34,8 +34,8 @@ struct spawn_record {
 };
 
 /*
- * Returns the record of an object, which lasts until that is destroyed, or NULL: the object is NULL,
- * or too many are in use at once, and its actions are performed as they are.
+ * Returns the record of an object, which lasts until that is destroyed, or NULL: the object is
+ * NULL, or too many are in use at once, and its actions are performed as they are.
  */
 struct spawn_record *spawn_find_record(const posix_spawn_file_actions_t *object);
 

@@ -239,7 +239,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
 
-/* What can be opened for reading anywhere. */
+/* Returns a path that every process can open for reading. */
 static const char *nothing(void)
 {
     struct stat status;

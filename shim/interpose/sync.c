@@ -36,7 +36,8 @@ EXPORT int fdatasync(int fd)
     return result == SHIM_PASS ? real_fdatasync(fd) : shim_result(result);
 }
 
-/* What fails is in the log, and is tried again at the close, which reports it: sync() cannot. */
+/* sync() cannot report an error: a commit that fails is logged, and the close tries again and
+ * reports it. */
 EXPORT void sync(void)
 {
     if (shim_has_sessions())

@@ -139,7 +139,8 @@ GROUP(by_metadata)
          are_readable(c, 2 * sizeof(struct timeval)) ? futimesat((int)a, POINTER(b), POINTER(c)) : SHIM_PASS)
 #endif
     CASE(SYS_fstat, is_there(b, sizeof(struct stat)) ? fstat((int)a, POINTER(b)) : SHIM_PASS)
-    CASE(SYS_newfstatat, is_there(c, sizeof(struct stat)) ? fstatat((int)a, POINTER(b), POINTER(c), (int)d) : SHIM_PASS)
+    CASE(SYS_newfstatat,
+         is_there(c, sizeof(struct stat)) ? fstatat((int)a, POINTER(b), POINTER(c), (int)d) : SHIM_PASS)
     CASE(SYS_statx, statx((int)a, POINTER(b), (int)c, (unsigned)d, POINTER(e)))
     CASE(SYS_fchmod, fchmod((int)a, (mode_t)b))
     CASE(SYS_fchown, fchown((int)a, (uid_t)b, (gid_t)c))

@@ -49,7 +49,8 @@ static bool is_same(const struct identity *one, const struct identity *other)
            one->tick.tv_sec == other->tick.tv_sec;
 }
 
-/* A path without a '/' at its start is beyond the root: no pattern matches that, and it is not kept. */
+/* A path without a '/' at its start is beyond the root: no pattern matches that, and it is not
+ * kept. */
 static ssize_t read_path(int fd, char *path, size_t size)
 {
     char link[PROC_PATH_SIZE];

@@ -14,8 +14,8 @@
 
 /*
  * 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose regular
- * files are none. Those have no block device: their numbers have the major number 0 (get_anon_bdev()
- * in Linux, fs/super.c).
+ * files are none. Those have no block device: their numbers have the major number 0
+ * (get_anon_bdev() in Linux, fs/super.c).
  */
 static int is_on_disk(int fd, dev_t device)
 {
@@ -137,8 +137,8 @@ static int is_managed(const struct named *named, int fd, int flags)
 }
 
 /*
- * What may be managed, and why: a CANDIDATE_HERE only for the path of the folder that it was named
- * in.
+ * Says whether a file may be managed. A CANDIDATE_HERE may be only for the path of the folder in
+ * which it was named.
  */
 enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE };
 

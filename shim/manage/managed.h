@@ -15,7 +15,7 @@
 
 #include "os/sys.h"
 
-/* What managed_open() found, besides a negative errno. */
+/* managed_open() returns one of these, or a negative errno. */
 enum managed {
     MANAGED_NO,  /* not managed: make the call as without us, which also gives the errno of one that fails */
     MANAGED_YES, /* a descriptor of the real inode was opened */
@@ -31,7 +31,7 @@ struct managed_request {
     bool may_ask; /* the caller can open the file first and ask managed_opened() then */
 };
 
-/* What managed_open() opened. */
+/* managed_open() describes here the file that it opened. */
 struct managed_file {
     int inode;    /* the caller's to close */
     bool created; /* the file was not there before */

@@ -6,8 +6,8 @@
 
 /*
  * The buffers that are kept for the next taker; NULL while one is taken. An atomic exchange takes
- * and gives them, so that no lock is needed. A commit to a plain file needs one for the new content,
- * one for its record, and two to read what is there.
+ * and gives them, so that no lock is needed. A commit to a plain file needs one for the new
+ * content, one for its record, and two to read what is there.
  */
 static void *kept[4];
 

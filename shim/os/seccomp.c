@@ -112,7 +112,7 @@ static void store_word(struct machine *machine, uint32_t place, uint32_t value)
         machine->memory[place] = value;
 }
 
-/* What the filter returns. */
+/* Runs the filter and returns its verdict. */
 static uint32_t run_filter(const struct sock_fprog *filter, struct machine *machine)
 {
     for (uint32_t at = 0; at < filter->len; at++) {

@@ -12,7 +12,7 @@
 #include <linux/kcmp.h>
 #include <linux/sched.h>
 
-/* What the name of a buffer says goes to *session; false if it cannot be read. */
+/* Fills *session from the name of its buffer. Returns false if the name cannot be read. */
 static bool read_buffer_name(int fd, struct session *session)
 {
     char path[PROC_PATH_SIZE];
@@ -258,9 +258,9 @@ static int close_if_program(int fd, void *context)
 }
 
 /*
- * What the opener has written is good, for it ends properly: that is committed though others still
- * have the file open. So is what another process can see of a session that the opener has released,
- * if a private mapping hides whether it is the last.
+ * The process ends properly. If it is the opener, what was written is good: it commits though
+ * others still have the file open. Another process commits, too, if the opener has released the
+ * session and a private mapping hides whether this close is the last.
  */
 static void finish(struct session *session)
 {

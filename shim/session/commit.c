@@ -1,4 +1,4 @@
-/* What a commit of a session is: decide whether anything changed, merge appends. */
+/* Commits a session: decides whether anything changed, merges appends, stores the image. */
 #include "session/internal.h"
 
 #include "format/crc32c.h"
@@ -224,15 +224,15 @@ struct commit {
     uint32_t crc; /* of the view */
 };
 
-/* What a write takes from a file: set-id bits and capabilities. */
+/* The set-id bits and capabilities of a file, which the kernel clears at a write. */
 struct privileges {
     mode_t set_id;
     ssize_t size;          /* of the capabilities; there are none unless it is positive */
     char capabilities[64]; /* struct vfs_ns_cap_data, and more */
 };
 
-/* Those that the program set after its last write outlive the commit, like times. To be called
- * when the bytes that are committed were read: a write since then takes them from the buffer. */
+/* Notes the privileges that the program set after its last write: like times, they outlive the
+ * commit. Call this once the bytes to commit were read: a later write clears them on the buffer. */
 static void privileges_look(const struct commit *commit, struct privileges *set)
 {
     const struct session *session = commit->session;
@@ -273,7 +273,7 @@ static int lock_inode(struct commit *commit)
     return error;
 }
 
-/* What a commit of a new file is followed by. */
+/* Completes the first commit of a new file: its name is on disk, too, and is looked for no more. */
 static void after_commit(struct session *session)
 {
     if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)

@@ -38,7 +38,7 @@ static bool may_be_executed(const struct stat *status, const struct store_payloa
            (status->st_mode & (S_IXUSR | S_IXGRP | S_IXOTH));
 }
 
-/* What the file's name and the settings ask for. */
+/* Returns the format that the settings ask for a file of this name. */
 static enum config_format format_by_name(const struct session *session)
 {
     enum config_format format = session_config->format;

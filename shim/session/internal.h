@@ -1,5 +1,5 @@
-/* What the files of session/ share: the table of sessions, and what they keep of the content that
- * was loaded. */
+/* Shared by the files of session/: the table of sessions, and what they keep of the loaded
+ * content. */
 #ifndef ATOMSHIM_SESSION_INTERNAL_H
 #define ATOMSHIM_SESSION_INTERNAL_H
 
@@ -17,15 +17,18 @@ bool session_descriptors_may_be_shared(void);
 /* Is it none of the table's? */
 bool session_is_stray(const struct session *session);
 
-/* What lies there besides: an image after exec that cannot read the buffer's name (no /proc) has
- * no more than this. */
+/* Lies in the file offset beside the base. After exec, a process that cannot read the buffer's name
+ * (no /proc) has no more than this. */
 struct session_record {
     unsigned flags;
     uint32_t identity; /* session_identity_sum(), or its low RECORD_LITTLE bits and nothing else */
 };
 enum { RECORD_LITTLE = 6 };
 
+/* Returns the record in the file offset of a session's private description `buffer`. */
 struct session_record session_get_record(int buffer);
+
+/* Returns a checksum of st_dev and st_ino, which tells a session's inode from others. */
 uint32_t session_identity_sum(dev_t device, ino_t number);
 
 /* Marks the buffer as one that no write(2) has changed since it was loaded:
@@ -125,7 +128,7 @@ bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, 
 /* Returns true if the session is to be looked at again. */
 bool session_end_turn(struct session *session, uint64_t mask);
 
-/* What session_begin_appending() does. By the session's only committer. */
+/* Does the work of session_begin_appending(). Only the session's committer calls it. */
 void session_set_append(struct session *session);
 
 /* True if a second open shares the session's buffer, and since the last call a descriptor was
@@ -174,8 +177,8 @@ int session_store(const struct session *session, const struct store_payload *pay
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
 /*
- * Tells at the level info of a commit, while its lock is held: `waited` and `stored` are nanoseconds, for the
- * lock, and for the write with its sync.
+ * Tells at the level info of a commit, while its lock is held: `waited` and `stored` are
+ * nanoseconds, for the lock, and for the write with its sync.
  */
 void session_tell_commit(const struct session *session, int64_t waited, int64_t stored);
 void session_tell_nameless(const struct session *session);

@@ -1,5 +1,5 @@
 /*
- * What two programs wrote at once, put together. Where the program appends, what it appended goes
+ * Puts together what two programs wrote at once. Where the program appends, what it appended goes
  * behind what is live now. Where it locks ranges of the file (interpose/lock.c), the content that
  * it began with is kept: a byte that differs from that in the buffer is the program's, every
  * other byte is the live one.

@@ -1,5 +1,5 @@
-/* What programs without the shim did to a managed file, told in the log: their bytes do not
- * vanish without a trace. */
+/* Logs what programs without the shim did to a managed file, so that their bytes do not vanish
+ * without a trace. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"

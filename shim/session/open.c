@@ -1,4 +1,4 @@
-/* What an open begins: the buffer, its content, and the program's descriptor. */
+/* Begins a session at an open: makes the buffer, loads it, and opens the program's descriptor. */
 #include "session/internal.h"
 
 #include "os/buffer_name.h"
@@ -189,12 +189,12 @@ struct swap {
     long mark;
 };
 
-/* What such a descriptor keeps of its flags. Temporary files have O_NOFOLLOW and O_TMPFILE, which
- * would fail. */
+/* The new description keeps these flags of the old one. Temporary files have O_NOFOLLOW and
+ * O_TMPFILE, with which the open would fail. */
 #define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
 
-/* Puts the program's descriptor on the new buffer, at the same position. Those at one position,
- * with the same flags, are taken for copies. */
+/* Puts the program's descriptor on the new buffer, at the same position. Descriptors
+ * at one position, with the same flags, are taken for copies. */
 static int swap_one(int fd, void *context)
 {
     struct swap *swap = context;
@@ -299,7 +299,8 @@ static int is_in_use(int fd, void *context)
     return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
 }
 
-/* What this process has closed, but has mapped still, and opens again, it means to see. */
+/* Commits a file that this process has closed but still maps before it is opened again, so that the
+ * new descriptor sees the mapping's writes. */
 static int sync_if_only_mapped(struct session *session, void *context)
 {
     const struct stat *inode = context;

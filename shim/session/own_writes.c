@@ -236,7 +236,7 @@ int session_open_again(dev_t device, ino_t number, int flags)
 
     /* Another thread that isolates its sessions waits until this one's has ended. */
     session = find_writer(device, number, reads || isolates);
-    /* What appenders write is put together at their commits. */
+    /* Two appenders need no common buffer: their commits merge what they wrote. */
     if (session != NULL && !reads && (flags & O_APPEND) && (SESSION_GET(session->flags) & SESSION_APPEND))
         return -ENOENT;
     return session == NULL ? -ENOENT : while_open(session, open_another, &flags);

@@ -1,53 +1,65 @@
 /*
  * Sessions: open -> buffer -> last close -> commit.
  *
- * On open of a managed file the payload is loaded into a buffer, and the program gets a descriptor of that
- * memfd. One session is one such memfd. It lasts until the kernel says that no description of the buffer but
- * ours is left in any process; then what changed is committed into the real inode.
+ * On open of a managed file the payload is loaded into a buffer, and the program gets a descriptor
+ * of that memfd. One session is one such memfd. It lasts until the kernel says that no description
+ * of the buffer but ours is left in any process; then what changed is committed into the real
+ * inode.
  *
  * STATES of a table slot, and the function that performs each transition
  *
- *   FREE --claim--> OPENING --session_publish--> LIVE --session_settle--> ENDING --session_drop--> FREE
- *                     \---------------------session_drop----------------------------------------^
+ *   FREE    --claim-----------> OPENING
+ *   OPENING --session_publish-> LIVE
+ *   OPENING --session_drop----> FREE
+ *   LIVE    --session_settle--> ENDING
+ *   ENDING  --session_drop----> FREE
  *
- *   OPENING  its private descriptors exist, the program's not yet: nobody may think that the last one is gone
+ *   OPENING  its private descriptors exist, the program's not yet: nobody may think that the last
+ *            one is gone
  *   LIVE     the program has, or had, descriptors. Found by session_identify()
  *   ENDING   exactly one thread closes the private descriptors
  *
  * WHO KNOWS WHAT
  *
- *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the buffer. dup(),
- *     F_DUPFD, fork() and SCM_RIGHTS need no table.
+ *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the buffer.
+ *     dup(), F_DUPFD, fork() and SCM_RIGHTS need no table.
  *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from
- *     /proc/self/fd: the buffer's name carries the flags and the real inode's identity (session_adopt). Without
- *     /proc there is a short form of them in the file offset of the private buffer description.
- *   - What the content was at open, or at the last commit, lies in the file offsets of the two private
- *     descriptions, which every process that shares the session shares (session_base).
- *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but `wants_guardian` and
- *     `is_shared`: `stray` sessions live in its descriptors and on its stack alone.
- *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its place.
+ *     /proc/self/fd: the buffer's name carries the flags and the real inode's identity
+ *     (session_adopt). Without /proc there is a short form of them in the file offset of the
+ *     private buffer description.
+ *   - What the content was at open, or at the last commit, lies in the file offsets of the two
+ *     private descriptions, which every process that shares the session shares (session_base).
+ *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but
+ *     `wants_guardian` and `is_shared`: `stray` sessions live in its descriptors and on its stack
+ *     alone.
+ *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its
+ *     place.
  *
- * THE OPENER DECIDES what a death means. The opener is the process that opened the file; the kernel keeps it with the private
- * description of the inode (descriptor_opener).
+ * THE OPENER DECIDES what a death means. The opener is the process that opened the file; the kernel
+ * keeps it with the private description of the inode (descriptor_opener).
  *
- *   OPENED --its last close, its proper end, or the proper end of a program without the shim that it became--> RELEASED
- *     OPENED    it may be in the middle of a write. Who closes last commits if it has the shim; a guardian does not:
- *               then the opener was killed
- *     RELEASED  what was written is good: it is committed at the opener's end, and again at the last close
+ *   OPENED --(a) its last close, (b) its proper end, or (c) the proper end of a program without the
+ *            shim that it became by exec--> RELEASED
+ *     OPENED    the opener may be in the middle of a write. The process that closes last commits if
+ *               it has the shim; a guardian does not: then the opener was killed
+ *     RELEASED  what was written is good: it is committed at the opener's end, and again at the
+ *               last close
  *
- *   A process that may not ask the kernel for the last close (it changed its user) commits at its own last close if it is
- *   the opener, or the session is RELEASED; else it commits nothing, for the opener will.
+ *   A process that may not ask the kernel for the last close (it changed its user) commits at its
+ *   own last close if it is the opener, or the session is RELEASED; else it commits nothing, for
+ *   the opener will.
  *
  * INVARIANTS, besides those of store.h
  *
- *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name that no pattern could
- *       match costs one, one that could two, or four to write by a path of several components, and one look at start.
- *       calls.bats, folders.bats
- *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program died before its close.
- *       calls.bats (programs/calls_exit, situations, trouble), failures.bats, neighbours.bats, campaigns/faults
+ *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name
+ *       that no pattern could match costs one, one that could two, or four to write by a path of
+ *       several components, and one look at start. calls.bats, folders.bats
+ *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program
+ *       died before its close. calls.bats (programs/calls_exit, situations, trouble),
+ *       failures.bats, neighbours.bats, campaigns/faults
  *
- * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap, and
- * processes exclude each other by flock() on a fresh description of the buffer.
+ * Everything here is async-signal-safe and takes no lock: slots change state by compare-and-swap,
+ * and processes exclude each other by flock() on a fresh description of the buffer.
  */
 #ifndef ATOMSHIM_SESSION_H
 #define ATOMSHIM_SESSION_H
@@ -57,8 +69,7 @@
 
 enum session_flag {
     SESSION_WRITABLE = 1,
-    SESSION_APPEND =
-        2, /* opened with O_APPEND: what was appended is merged into what is live at the commit */
+    SESSION_APPEND = 2,  /* opened with O_APPEND: a commit merges what was appended into what is live */
     SESSION_CREATED = 4, /* the open created the file: its directory is synced with the first commit */
     SESSION_LOCKED = 8,  /* ATOMSHIM_ISOLATION=session: the file is locked until the session ends */
     SESSION_STRAY = 16,  /* not in the table: see vfork above */
@@ -87,20 +98,20 @@ struct session {
     int inode;         /* private descriptor of the real inode */
     int buffer;        /* private descriptor of the buffer */
     int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
-    bool
-        closed_here; /* a descriptor was closed, and it was not the last one: settle_closed() has to look again */
-    int committer;    /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
-    int commit_again; /* atomic: another thread wanted one meanwhile, and did not wait */
-    int commit_lock;  /* the descriptor that keeps other processes' committers out, or -1 */
-    int ended_error; /* atomic: of the commit that ended the session `ended_number`, if nobody was told yet */
+    bool closed_here;  /* a descriptor was closed, but not the last: settle_closed() looks again */
+    int committer;     /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
+    int commit_again;  /* atomic: another thread wanted one meanwhile, and did not wait */
+    int commit_lock;   /* the descriptor that keeps other processes' committers out, or -1 */
+    int ended_error;   /* atomic: of the commit that ended `ended_number`, if nobody was told yet */
     ino_t ended_number;
     bool linked;         /* the directory of a file that the session created is synced */
     bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
     bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
     unsigned order;      /* of the open, among this process's */
-    bool
-        several_opens; /* a second open got a description of the buffer; by the only committer, like what follows */
-    int writers;       /* descriptors to write with that were counted at the last close */
+    /* A second open got a description of the buffer. Only the committer changes this and the next
+     * three. */
+    bool several_opens;
+    int writers; /* descriptors to write with that were counted at the last close */
     int counted;
     int descriptions;                      /* that a second open got, with a mark each */
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
@@ -131,7 +142,7 @@ struct session_found {
 /* Once, before the first session. The struct stays the caller's. */
 void session_configure(const struct config *config);
 
-/* What session_configure() was given. */
+/* The settings that session_configure() was given. */
 extern const struct config *session_config;
 
 /* True in a process that may change the table: not in a vfork child. */
@@ -327,7 +338,7 @@ void session_guard(const struct session *session);
 bool session_is_guarded(const struct session *session);
 bool session_is_guarded_here(const struct session *session);
 
-/* What starts a guardian for the sessions that want one; NULL: there are none. */
+/* Starts a guardian for the sessions that want one. NULL: this build has no guardians. */
 extern void (*session_start_guardian)(void);
 
 /* The end of this process: closes the program's descriptors, commits where they were the last,
@@ -389,15 +400,17 @@ bool session_is_buffer(const struct session *session, const struct stat *status)
 
 /* ---- the parts of a commit, for replace.h ---- */
 
-/* What the content was at open or at the last commit: see WHO KNOWS WHAT. */
+/* Describes the content at open or at the last commit: see WHO KNOWS WHAT. */
 struct session_base {
     uint64_t size;
     uint32_t crc;
     bool force; /* O_TRUNC: commit though the bytes may be the same */
-    bool
-        append; /* SESSION_APPEND, also where another process set it; session_set_base() never takes it away */
+    /* SESSION_APPEND, also where another process set it; session_set_base() never takes it away */
+    bool append;
 };
 
+/* Reads and writes the base in the file offsets of the private descriptions, which every process
+ * that shares the session sees. */
 struct session_base session_get_base(const struct session *session);
 void session_set_base(const struct session *session, struct session_base base);
 

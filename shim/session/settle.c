@@ -1,4 +1,4 @@
-/* What a close, a lock or a sync asks of a session: is it over, who commits, who waits. */
+/* Decides at a close, a lock or a sync whether a session is over, who commits it, and who waits. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"
@@ -176,8 +176,8 @@ void session_note_posix_lock(struct session *session)
     SESSION_SET(any_posix_lock, true);
 }
 
-/* What the kernel does at the close of any descriptor of the file. Others are to see first what
- * was written under the lock. */
+/* Gives up POSIX locks, as the kernel does at the close of any descriptor of the file. Commits
+ * first, so that the next holder sees what was written under the lock. */
 static int give_up_posix_locks(struct session *session, void *context)
 {
     const struct session *closed = context;
@@ -204,7 +204,7 @@ int session_settle(struct session *session, ino_t buffer_number)
     return error != 0 ? error : unpublished;
 }
 
-/* What every session is asked, and the first error. */
+/* The request that each session is asked, and the first error. */
 struct round {
     bool wait;
     bool closed_only;

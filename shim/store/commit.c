@@ -160,7 +160,7 @@ static struct image_header new_header(const struct commit *commit, uint64_t twin
     };
 }
 
-/* Of the image that is live, as it stands in its place. */
+/* Returns the header of the live image as it stands in its place. */
 static struct image_header live_header(const struct commit *commit, uint64_t twin)
 {
     return (struct image_header){
@@ -321,7 +321,7 @@ static int drop_remains(struct commit *commit)
     return error;
 }
 
-/* What a first commit needs on its way back. */
+/* A first commit that fails needs this to restore the file. */
 struct beginning {
     char start[IMAGE_START_SIZE]; /* the file's first bytes, then zeros */
     bool noted;                   /* a note is set */

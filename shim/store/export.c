@@ -2,9 +2,12 @@
  * From the sized format back to plain: the first commit (commit.c) backwards, atomic for every
  * size.
  *
- *   a copy of the live image behind the end of the file, as generation 1, and a footer behind it; flush
- *   HEAD LIVE, TWIN LIVE -> ADOPTED   the content's first 512 bytes at 0, in place of the header; flush
- *   ADOPTED -> PLAIN                  the rest of the content behind them; fsync; cut the file to the content's size; flush
+ *   HEAD LIVE, TWIN LIVE              a copy of the live image behind the end of the file, as
+ *                                     generation 1, and a footer behind it; flush
+ *   HEAD LIVE, TWIN LIVE -> ADOPTED   the content's first 512 bytes at 0, in place of the header;
+ *                                     flush
+ *   ADOPTED -> PLAIN                  the rest of the content behind them; fsync; cut the file to
+ *                                     the content's size; flush
  *
  * One sector switches from the old images to the copy: a reader finds either the header at 0, or
  * the footer, whose checksum of the first 512 bytes holds. So no reader has to know of exports.

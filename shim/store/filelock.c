@@ -42,8 +42,8 @@ static int set_lock(int fd, int set, int type, int64_t start, int64_t end)
     return (int)STORE_RETRY(store_calls.fcntl(fd, set, (long)&lock));
 }
 
-/* What stands in the way of a lock of `type` from `start` on, where programs have theirs; l_type
- * F_UNLCK: nothing. */
+/* Finds a lock that conflicts with one of `type` from `start` to FILELOCK_PROGRAM_END, where
+ * programs have theirs. Sets l_type to F_UNLCK if there is none. */
 static int get_lock(int fd, int get, int type, int64_t start, struct flock *lock)
 {
     *lock = (struct flock){.l_type = (short)type,

@@ -1,4 +1,4 @@
-/* What the files of store/ share: one attempt at reading a file, and its parts. */
+/* Shared by the files of store/: one attempt at reading a file, and its parts. */
 #ifndef ATOMSHIM_STORE_INTERNAL_H
 #define ATOMSHIM_STORE_INTERNAL_H
 
@@ -7,7 +7,7 @@
 #include "os/scratch.h"
 #include "store/store.h"
 
-/* What one attempt to read may come to, besides 0 and a negative errno. */
+/* An attempt to read returns one of these, 0, or a negative errno. */
 enum {
     CHANGED = 1, /* the file changed while it was read */
     DAMAGED = 2, /* no valid image, or a header that is being written */
@@ -57,7 +57,8 @@ void store_record_give(struct held_record *held);
  * errno. */
 int store_record_confirm(int inode, const struct held_record *held);
 
-/* What records of `inode` name as theirs. Sets *block to the size of the file system's blocks. */
+/* Returns the identity by which records name `inode`. Sets *block to the size of the file system's
+ * blocks. */
 uint32_t store_identity(int inode, uint64_t *block);
 
 /*

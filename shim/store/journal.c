@@ -20,7 +20,8 @@ enum {
 
 const char *store_journal_folder;
 
-/* What this process has kept. An entry is in use while `state` is not 0; 2: it can be read. */
+/* The journals that this process has kept. `state` is 0: the entry is free; 1: it is being filled;
+ * 2: it can be read. */
 static struct kept {
     int state;
     int process;

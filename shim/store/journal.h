@@ -27,9 +27,10 @@ struct journal {
 enum { JOURNAL_PLACES = 2 };
 
 /*
- * Opens the folder that is the choice number `place` for journals of `inode`: 0 is store_journal_folder, 1 the folder that the
- * file lies in. Writes its path to `folder`, "" if there is none. Returns a descriptor, or a negative errno; -EXDEV: with
- * `sync` a power cut would take what lies there, but not the file.
+ * Opens the folder that is the choice number `place` for journals of `inode`: 0 is
+ * store_journal_folder, 1 the folder that the file lies in. Writes its path to `folder`, "" if
+ * there is none. Returns a descriptor, or a negative errno; -EXDEV: with `sync` a power cut would
+ * take what lies there, but not the file.
  */
 int journal_open_place(int inode, int place, bool sync, char folder[PATH_MAX]);
 

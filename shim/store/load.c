@@ -60,10 +60,10 @@ int store_try_image(const struct attempt *attempt, const struct image_header *he
 }
 
 /*
- * What was found counts only if the header at 0, which names the twin place, is still the one that
- * was read: the twin may have moved meanwhile. Then the head's image, intact though it is, was dead
- * before this reader began; and at the old twin place there may lie part of a newer payload, with
- * an image in it that nobody committed.
+ * The image that was found counts only if the header at 0, which names the twin place, is still the
+ * one that was read: the twin may have moved meanwhile. Then the head's image, intact though it is,
+ * was dead before this reader began; and at the old twin place there may lie part of a newer
+ * payload, with an image in it that nobody committed.
  */
 static int confirm(const struct attempt *attempt, const struct image_header *head)
 {

@@ -96,8 +96,8 @@ static int set_idle(const struct plain_commit *commit, const struct store_payloa
     return set_line(commit, commit->journal.fd >= 0 ? RECORD_KEPT : RECORD_IDLE, content, 0);
 }
 
-/* What a kill must not part for a reader without the shim: the cut, and the write over the old
- * bytes. */
+/* Cuts the file and writes over its old bytes. Nothing comes between the two calls: a kill there
+ * would show a reader without the shim a file that is merely short. */
 static int overwrite(int inode, const struct store_payload *payload, uint64_t file_size)
 {
     uint64_t done = 0;
@@ -335,7 +335,7 @@ static bool go_back(struct plain_commit *commit)
 
 /* ---- recovery ---- */
 
-/* What the file holds, and what is to be done about it. */
+/* Finds out what the file holds, and repairs what a commit cut short has left. */
 static int settle(struct plain_commit *commit, const struct held_record *held)
 {
     const struct record *record = &held->record;
@@ -419,8 +419,8 @@ static int reserve(const struct plain_commit *commit, uint64_t size)
     return error;
 }
 
-/* What a first commit to the sized format left: its footer or its zeros are no content, and no
- * record tells of them. */
+/* Removes what a first commit to the sized format left behind the content: a footer or zeros, of
+ * which no record tells. */
 static int drop_remains(const struct plain_commit *commit)
 {
     struct store_image image;

@@ -150,7 +150,7 @@ struct awaited {
     int looks; /* 2: done */
 };
 
-/* Those in the room of an inode. */
+/* The guardians in the room of an inode. */
 struct guardians {
     struct awaited list[PLACES];
     size_t count;

@@ -46,11 +46,11 @@ void rendezvous_looked(struct rendezvous *place, int proc);
 
 /*
  * Waits until every guardian of the inode that `inode` is open on, which has this st_dev and
- * st_ino, has looked, and committed what was closed before this call; at most `timeout` nanoseconds, and one second where there is no
- * /proc and this is root, who cannot tell whose a process is. After that this process waits for no
- * guardian any more, and the log says so. Waits only for guardians of this user and of root, and
- * for none while this process has a POSIX lock on the file, for which they wait. Returns true if
- * there was one.
+ * st_ino, has looked, and committed what was closed before this call; at most `timeout`
+ * nanoseconds, and one second where there is no /proc and this is root, who cannot tell whose a
+ * process is. After that this process waits for no guardian any more, and the log says so. Waits
+ * only for guardians of this user and of root, and for none while this process has a POSIX lock on
+ * the file, for which they wait. Returns true if there was one.
  */
 bool rendezvous_wait(int inode, dev_t device, ino_t number, int64_t timeout);
 

@@ -100,7 +100,7 @@ int store_undo(int inode, bool sync, struct store_image *image)
 
 /* ---- repair ---- */
 
-/* What may be an image: its header, as it was found or read from what is left of it. */
+/* A possible image: its header, as it was found or read from what is left of it. */
 struct remains {
     uint64_t place;
     struct image_header header;

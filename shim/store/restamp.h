@@ -27,7 +27,7 @@ enum store_repair_kind {
     STORE_REPAIR_AS_IT_IS, /* an image is left whose checksum is wrong, or whose end is missing */
 };
 
-/* What can be made of a damaged file. */
+/* Describes what a repair can make of a damaged file. */
 struct store_repair {
     enum store_repair_kind kind;
     uint64_t place;            /* of the image that becomes the content */

@@ -79,8 +79,8 @@
 
 enum store_kind { STORE_PLAIN, STORE_SIZED };
 
-/* What the bytes of a plain file are, as a program without the shim reads them. Known only to
- * store_load(). */
+/* The state of the bytes of a plain file, as a program without the shim reads them. Only
+ * store_load() finds it out. */
 enum store_bytes {
     STORE_UNRECORDED, /* no record tells */
     STORE_CONTENT,    /* the content, as its commit left it, or a commit is about to overwrite it */
@@ -172,7 +172,8 @@ static inline bool store_may_be_sized(const struct stat *status)
  */
 int store_sum(int fd, uint64_t size, uint32_t *crc);
 
-/* What to commit. The bytes are the caller's and must not change until the commit has returned. */
+/* The content to commit. The bytes are the caller's and must not change until the commit has
+ * returned. */
 struct store_payload {
     const void *bytes;
     uint64_t size;

@@ -4,8 +4,8 @@
  * and byte.
  *
  * What libatomshim(7) says to be different is left out by two rules, and no others:
- *   - While a description that can write to a file is open nothing else looks at that file by its name, or opens it: each
- *     open has an image of its own until its close.
+ *   - While a description that can write to a file is open nothing else looks at that file by its
+ *     name, or opens it: each open has an image of its own until its close.
  *   - A mapping is of a file that is open, and is gone before that is closed.
  * Times, inode numbers and block counts are not compared, nor what the kernel gives as an errno for
  * the file system alone (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.

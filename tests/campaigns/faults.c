@@ -10,10 +10,12 @@
  * ordinary program that knows nothing of the shim, under strace: once to see which calls there are
  * between two getppid() of it, then once for each of them and errno. After each run:
  *
- *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3); the old one if a
- *     commit failed once
- *   - the program was told by an error, unless the new image is there (I7); what a reader got is the image or an error
- *   - no descriptor and no memory is left over; the rescue file is complete if a commit failed; the next commit works
+ *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3);
+ *     the old one if a commit failed once
+ *   - the program was told by an error, unless the new image is there (I7); what a reader got is
+ *     the image or an error
+ *   - no descriptor and no memory is left over; the rescue file is complete if a commit failed; the
+ *     next commit works
  *
  * The third does the same for one run of the victim without strace, on the file managed/file, in
  * whatever conditions the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how

@@ -2,14 +2,16 @@
  * Programs that write and read images which tell what they must be; they know nothing of the shim.
  * What they are used for is said in the campaigns.
  *
- *   images write FILE WRITER COUNT LEAST MOST  overwrites FILE with COUNT images of four sizes from LEAST to MOST, each
- *                                          of which tells writer, sequence and size; a line for each close() that
- *                                          returned 0
- *   images read FILE READS [locked]        reads FILE READS times: each must be one whole image (I2), and no writer's
- *                                          sequence may go back; ends with "READS reads, N torn, N back, N failed".
- *                                          locked: holds a shared lock (fcntl) meanwhile
- *   images count FILE COUNT                adds 1 to the number in FILE, COUNT times
- *   images append FILE WRITER COUNT        appends COUNT lines "WRITER SEQUENCE"
+ *   images write FILE WRITER COUNT LEAST MOST
+ *                                      overwrites FILE with COUNT images of four sizes from LEAST
+ *                                      to MOST, each of which tells writer, sequence and size; a
+ *                                      line for each close() that returned 0
+ *   images read FILE READS [locked]    reads FILE READS times: each must be one whole image (I2),
+ *                                      and no writer's sequence may go back; ends with "READS
+ *                                      reads, N torn, N back, N failed". locked: holds a shared
+ *                                      lock (fcntl) meanwhile
+ *   images count FILE COUNT            adds 1 to the number in FILE, COUNT times
+ *   images append FILE WRITER COUNT    appends COUNT lines "WRITER SEQUENCE"
  *
  * write, count and append exit 1 if a call failed; what was committed then is what their output
  * says.

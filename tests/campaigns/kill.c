@@ -9,16 +9,18 @@
  * Exits 1 if anything was torn or lost, 2 if many kills found only one of old and new: then they
  * proved nothing. Options:
  *
- *   first          the kill hits the first commit into a plain file; another writer, which is killed, too, commits on
- *                  top of what it left
+ *   first          the kill hits the first commit into a plain file; another writer, which is
+ *                  killed, too, commits on top of what it left
  *   sizes          images of four sizes take turns: commits grow and shrink the file
- *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which whoever writes for
- *                  the dead program still holds
+ *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which
+ *                  whoever writes for the dead program still holds
  *   record         as plain, but it is read as under the shim, without the lock; then the commit
  *                  that died is ended (store_recover), after which a reader without the shim must
  *                  find the same
- *   rename         the program replaces the file by rename(2); what is killed before the new file is gone leaves it
- *   naked          the program itself overwrites the file by one pwrite: a control, with ATOMSHIM_DISABLE=1
+ *   rename         the program replaces the file by rename(2); what is killed before the new file
+ *                  is gone leaves it
+ *   naked          the program itself overwrites the file by one pwrite: a control, with
+ *                  ATOMSHIM_DISABLE=1
  *   group          the kill goes to the program's process group
  *   cgroup=DIR     to the cgroup DIR (cgroup.kill), which the program has joined
  *   namespace      the program is process 1 of a pid namespace, which dies with it

@@ -1,13 +1,14 @@
 /*
  * Power cuts, out of a recording of what reached a disk.
  *
- *   power payload NAME VERSION SIZE              prints a payload whose every line names version and position
+ *   power payload NAME VERSION SIZE   prints a payload whose every line names version and position
  *   power replay RECORDING BASE TYPE VERSIONS ATOMSHIM LIBRARY LIMIT RANDOM SEED
  *
  * BASE is the disk before the recording (power_disk.c) began, with a file system of TYPE; VERSIONS
  * holds the content VERSION of each FILE as FILE.VERSION. The recording carries these marks:
  *
- *   done FILE VERSION        the program's close() has returned success: from here on this version or a newer one
+ *   done FILE VERSION        the program's close() has returned success: from here on this version
+ *                            or a newer one
  *   begin FILE VERSION       a program is about to write this version: from here on it may be found
  *   failed FILE VERSION      its close() has failed: from here on it must not be found
  *   loose FILE VERSION       up to the next `done` the last commit is one without sync: `atomshim
@@ -30,7 +31,8 @@
  *   dropped  all but one block; for each block
  *   alone    nothing but one block; for each block
  *   random   RANDOM subsets, with 10, 50 or 90 in 100 of the blocks, at random points of the epoch
- *   torn     RANDOM times: any subset of the blocks, and of one data block only some of its 512-byte sectors
+ *   torn     RANDOM times: any subset of the blocks, and of one data block only some of its
+ *            512-byte sectors
  *
  * Of these, LIMIT for a workload are taken at random (0: all), and no state of the disk is looked
  * at twice. Each is mounted. Every file of the workload must then be readable by `atomshim cat`,

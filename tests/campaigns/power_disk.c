@@ -3,15 +3,18 @@
  *
  *   power_disk IMAGE RECORDING DIRECTORY [FUSE-OPTION...]
  *
- *   DIRECTORY/disk      what is in IMAGE; made to be the backing store of a loop device. Every write, discard
- *                       and flush that reaches it is appended to RECORDING in order (power_recording.h).
+ *   DIRECTORY/disk      what is in IMAGE; made to be the backing store of a loop device. Every
+ *                       write, discard and flush that reaches it is appended to RECORDING in order
+ *                       (power_recording.h).
  *   DIRECTORY/control   takes one command a line:
  *       mark TEXT              puts TEXT into the recording
  *       fail writes [COUNT]    the next COUNT (else all) writes are answered with EIO and not done
- *       fail data [COUNT]      the same for writes that hold a block of a managed file (power_is_data)
+ *       fail data [COUNT]      the same for writes that hold a block of a managed file
+ *                              (power_is_data)
  *       fail flushes [COUNT]   the same for flushes
  *       fail none              no more of it
- *       slow MILLISECONDS      so long takes each write that holds a block of a managed file from now on
+ *       slow MILLISECONDS      so long takes each write that holds a block of a managed file from
+ *                              now on
  *                       Reading it gives what has come so far: "writes N flushes N failed N".
  *
  * It returns when the file system is mounted, goes on in the background, and ends when it is

@@ -8,8 +8,10 @@
  * lapped by several commits; or only up to some point, where the writer was killed. Since a writer
  * holds the lock, its record is exact. What must hold:
  *
- *   - a reader gets what was live when it began or what was committed since, never less, never an error
- *   - a commit that returned 0 is the content; one that failed is not; one that was killed is, or is not
+ *   - a reader gets what was live when it began or what was committed since, never less, never an
+ *     error
+ *   - a commit that returned 0 is the content; one that failed is not; one that was killed is, or
+ *     is not
  *   - no byte of the live image changes, but its mark
  *   - whatever happened, the next commit works
  *

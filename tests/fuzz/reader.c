@@ -5,12 +5,13 @@
  * An input is a plan of 16 bytes and the file. The plan says how the file is read, and what happens
  * to it or to the reader's calls meanwhile. What must hold:
  *
- *   - a file that nobody changes reads as expected() below says, which shares nothing with the reader but the
- *     header's decoder and the CRC: exactly one valid image, the plain bytes, or EIO
- *   - of one that is changed under the reader comes an image whose header was there and whose CRC holds, the
- *     plain bytes as they were at some time, or an error that there was a reason for
+ *   - a file that nobody changes reads as expected() below says, which shares nothing with the
+ *     reader but the header's decoder and the CRC: exactly one valid image, the plain bytes, or EIO
+ *   - of one that is changed under the reader comes an image whose header was there and whose CRC
+ *     holds, the plain bytes as they were at some time, or an error that there was a reason for
  *   - what is read, mapped and slept stays within what the file's real size justifies
- *   - a commit succeeds and is what the next reader gets, or changes nothing; it writes no byte of the live image
+ *   - a commit succeeds and is what the next reader gets, or changes nothing; it writes no byte of
+ *     the live image
  *
  * With SEEDS=DIR in the environment it writes its seeds there, files that the engine itself made,
  * and ends.

@@ -1,10 +1,10 @@
 /*
  * The record of a plain file, and what it says of the file's bytes.
  *
- * An input is read as a record; and it chooses a record's fields and body, an old and a new content,
- * and how far a commit from one to the other got. What is encoded is decoded again, and with one bit
- * flipped it is not; no body is let through that does not go with the sizes; what a commit leaves of
- * two contents is told from what nobody but a stranger leaves.
+ * An input is read as a record; and it chooses a record's fields and body, an old and a new
+ * content, and how far a commit from one to the other got. What is encoded is decoded again, and
+ * with one bit flipped it is not; no body is let through that does not go with the sizes; what a
+ * commit leaves of two contents is told from what nobody but a stranger leaves.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */

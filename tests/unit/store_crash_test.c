@@ -284,7 +284,8 @@ static void plain_format(void)
     contents.filling = LETTERS;
 }
 
-/* The first commit to the sized format of a file that has seen plain commits, whose record is there. */
+/* The first commit to the sized format of a file that has seen plain commits, whose record is
+ * there. */
 static void sized_after_plain(const struct scenario *scenario)
 {
     struct bytes *base = new_bytes();
