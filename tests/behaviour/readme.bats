@@ -21,7 +21,8 @@ true" 2>&1 | sed 's/^bash: line 1: *[0-9]* Killed.*/Killed/'
 }
 
 @test "the demo: torn and empty reads, a split link, a lost content without the shim, none of them with it" {
-    run -0 "$ROOT/scripts/demo"
+    printf 'b\na\n' >mine
+    run -0 "$ROOT/scripts/demo" mine
     without=${output%%=== with the shim ===*}
     with=${output#*=== with the shim ===}
     [[ $without =~ ([0-9]+)\ reads,\ ([0-9]+)\ torn,\ ([0-9]+)\ empty ]]
@@ -32,6 +33,7 @@ true" 2>&1 | sed 's/^bash: line 1: *[0-9]* Killed.*/Killed/'
     [ "${BASH_REMATCH[1]}" -gt 0 ]
     [[ $with == *$'Killed\nport=443'* && $with == *$'now plain, 9 bytes\nport=443'* ]]
     if [[ $without == *'Device or resource busy'* ]]; then
-        [[ $with == *$'Killed\nport=443\n' || $with == *$'Killed\nport=443' ]]
+        [[ $with == *$'Killed\nport=443\n\n# A real file'* ]]
     fi
+    [[ $with == *$'a\nb\ndemo=1\n'*'real.cfg: good, sized'* ]]
 }
