@@ -115,7 +115,7 @@ static void tell(const struct watched *file, const struct store_image *image)
 }
 
 /* Looks at a file that was written to; tells of a content that is a new one. */
-static void look(int wd)
+static void look_at_file(int wd)
 {
     struct watched *file = &watch.table[wd];
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -137,7 +137,7 @@ static void look(int wd)
 }
 
 /* Begins to watch a file or a folder. Returns its watch, or -1; *known if it is watched already. */
-static int add(const char *path, bool is_folder, bool *known)
+static int add_watch(const char *path, bool is_folder, bool *known)
 {
     int wd = inotify_add_watch(watch.inotify, path, is_folder ? folder_events : file_events);
     struct watched *entry;
@@ -168,9 +168,9 @@ static void add_file(const char *path)
 
     if (!pattern_match(watch.patterns, path))
         return;
-    wd = add(path, false, &known);
+    wd = add_watch(path, false, &known);
     if (wd >= 0 && !known)
-        look(wd);
+        look_at_file(wd);
 }
 
 static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
@@ -179,7 +179,7 @@ static int visit(const char *path, const struct stat *status, int type, struct F
 
     (void)position;
     if (type == FTW_D)
-        (void)add(path, true, &known); /* before its entries are read: none is missed */
+        (void)add_watch(path, true, &known); /* before its entries are read: none is missed */
     else if (type == FTW_F && S_ISREG(status->st_mode))
         add_file(path);
     return 0;
@@ -204,7 +204,7 @@ static bool watch_pattern(const struct pattern_item *item)
 
         (void)snprintf(folder, sizeof folder, "%s", path);
         *strrchr(folder, '/') = '\0';
-        if (add(folder[0] != '\0' ? folder : "/", true, &known) < 0) {
+        if (add_watch(folder[0] != '\0' ? folder : "/", true, &known) < 0) {
             if (watch.status == CLI_GOOD)
                 cli_complain("watch: %s: there is no such folder", folder);
             return false;
@@ -240,7 +240,7 @@ static void take_event(const struct inotify_event *event)
     if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: every file is looked at */
         for (int wd = 0; wd < watch.room; wd++)
             if (watch.table[wd].path != NULL && !watch.table[wd].is_folder)
-                look(wd);
+                look_at_file(wd);
         return;
     }
     if (entry == NULL || entry->path == NULL)
@@ -251,7 +251,7 @@ static void take_event(const struct inotify_event *event)
     } else if (entry->is_folder && event->len != 0)
         look_at_entry(event->wd, event->name);
     else if (!entry->is_folder)
-        look(event->wd);
+        look_at_file(event->wd);
 }
 
 static int take_events(void)

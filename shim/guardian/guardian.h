@@ -6,7 +6,7 @@
  * none of our code runs when they close it. Before such a program gets a session's descriptor, a
  * guardian is started: a process of its own, with the session's private descriptors and nothing
  * else. It stays until the last close, so a session needs one in each pid namespace, whoever comes
- * later. That there is one the kernel tells by a lock (session_is_guarded()).
+ * later. That there is one the kernel tells by a lock (session_has_guardian()).
  *
  * PROTOCOL of a guardian for one session. The opener decides (session.h). Where a program without
  * the shim runs in the opener's process no code of ours tells how it ends: then the guardian is

@@ -41,7 +41,7 @@ static int add_duty(struct session *session, void *context)
 
     if (!(session->flags & SESSION_WRITABLE) ||
         !__atomic_load_n(&session->wants_guardian, __ATOMIC_ACQUIRE) ||
-        (!is_openers && session_is_guarded_here(session)))
+        (!is_openers && session_has_guardian_here(session)))
         session_drop(session);
     else
         post->duties[post->duties_count++] = (struct duty){.session = session, .is_openers = is_openers};

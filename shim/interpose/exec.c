@@ -215,7 +215,7 @@ static bool needs_guardian(const struct msghdr *message)
             continue;
         for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof *fds; i++)
             if (shim_identify(fds[i], &found) == SESSION_PROGRAM)
-                result |= session_want_guardian(found.session) && !session_is_guarded_here(found.session);
+                result |= session_want_guardian(found.session) && !session_has_guardian_here(found.session);
     }
     return result;
 }

@@ -57,7 +57,7 @@ static int translate(int fd, const struct flock *lock, struct flock *real)
 
 /* Answers F_GETLK: copies the conflicting lock to the program's struct. Without a conflict only
  * l_type changes (fcntl(2)). */
-static void show(const struct flock *found, struct flock *lock)
+static void show_conflict(const struct flock *found, struct flock *lock)
 {
     if (found->l_type == F_UNLCK) {
         lock->l_type = F_UNLCK;
@@ -161,7 +161,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return set_lock(found.session, inode, command, &real);
     result = real_fcntl(inode, command, &real) == 0 ? 0 : -errno;
     if (result == 0)
-        show(&real, lock);
+        show_conflict(&real, lock);
     return result;
 }
 

@@ -240,7 +240,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
 
 /* Returns a path that every process can open for reading. */
-static const char *nothing(void)
+static const char *empty_path(void)
 {
     struct stat status;
 
@@ -280,7 +280,7 @@ static FILE *reopen_session(struct session *old, const char *path, const char *m
     ino_t buffer_number = SESSION_GET(old->buffer_number);
     FILE *result = NULL;
 
-    if (maker->reopen(nothing(), "r", maker->stream) != NULL) {
+    if (maker->reopen(empty_path(), "r", maker->stream) != NULL) {
         (void)session_settle(old, buffer_number);
         result = reopen_managed(path, mode, maker);
     }

@@ -107,7 +107,7 @@ int rights_narrow(const struct rights *rights, int target)
  * The list first: setting one sets the mode's bits, too, of which the mask may be wider than what
  * is wanted.
  */
-static void grant(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
+static void grant_mode(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
 {
     struct stat status;
 
@@ -119,10 +119,10 @@ static void grant(const struct rights *rights, int target, mode_t mode, const ch
 
 void rights_grant_after(const struct rights *rights, int target)
 {
-    grant(rights, target, rights->after, list_after(rights), rights->acl_after);
+    grant_mode(rights, target, rights->after, list_after(rights), rights->acl_after);
 }
 
 void rights_grant_before(const struct rights *rights, int target)
 {
-    grant(rights, target, rights->before, list_before(rights), rights->acl_before);
+    grant_mode(rights, target, rights->before, list_before(rights), rights->acl_before);
 }

@@ -262,7 +262,7 @@ static int close_if_program(int fd, void *context)
  * others still have the file open. Another process commits, too, if the opener has released the
  * session and a private mapping hides whether this close is the last.
  */
-static void finish(struct session *session)
+static void finish_session(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
@@ -288,7 +288,7 @@ static void finish(struct session *session)
 static int finish_one(struct session *session, void *context)
 {
     (void)context;
-    finish(session);
+    finish_session(session);
     return 0;
 }
 
@@ -324,5 +324,5 @@ void session_finish(void)
         (void)session_for_each(finish_one, NULL);
     else
         while (session_search(NULL, &after, &stray))
-            finish(&stray);
+            finish_session(&stray);
 }

@@ -92,8 +92,8 @@ static int store_over_others(const struct session *session, const struct store_p
 }
 
 /* Under the lock. Somebody else's commit is merged with what was appended. */
-static int store(const struct session *session, const struct view *view, uint32_t crc,
-                 struct session_base base)
+static int store_view(const struct session *session, const struct view *view, uint32_t crc,
+                      struct session_base base)
 {
     const struct store_wait wait = {.locked = true};
     struct store_payload payload = {view->bytes, view->size, crc};
@@ -282,13 +282,13 @@ static void after_commit(struct session *session)
     session_tell_nameless(session);
 }
 
-/* store(), and a line of the log where that is wanted. */
+/* store_view(), and a line of the log where that is wanted. */
 static int store_and_tell(const struct commit *commit)
 {
     const struct filelock_patience *patience = commit->patience;
     const bool tells = log_wants(LOG_INFO);
     const int64_t began = tells ? sys_now() : 0;
-    int error = store(commit->session, &commit->view, commit->crc, commit->base);
+    int error = store_view(commit->session, &commit->view, commit->crc, commit->base);
 
     if (error == 0 && tells)
         session_tell_commit(commit->session,

@@ -51,7 +51,7 @@ bool session_want_guardian(struct session *session)
     if (!is_writable(session))
         return false;
     __atomic_store_n(&session->wants_guardian, true, __ATOMIC_RELEASE);
-    return session_is_opener(session) || !session_is_guarded_here(session);
+    return session_is_opener(session) || !session_has_guardian_here(session);
 }
 
 bool session_may_hand_over(const struct session *session)

@@ -111,7 +111,7 @@ static bool is_beyond_memory(const struct session *session, int target, const st
 }
 
 /* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */
-static int load(const struct session *session, int target, int64_t timeout, struct store_image *image)
+static int load_content(const struct session *session, int target, int64_t timeout, struct store_image *image)
 {
     const struct store_wait wait = {.locked = (session->flags & SESSION_LOCKED) != 0, .timeout = timeout};
     struct signals_held held = signals_hold(SIGXFSZ);
@@ -143,7 +143,7 @@ static int make_buffer(struct session *session, int flags, const struct stat *in
     if (!base.force)
         error = is_beyond_memory(session, buffer.filler, inode)
                     ? -ENOMEM
-                    : load(session, buffer.filler, timeout, &image);
+                    : load_content(session, buffer.filler, timeout, &image);
     if (error == 0)
         session_tell_edits(session, &image);
     if (error == 0)

@@ -37,12 +37,12 @@ void session_release(const struct session *session)
     descriptor_release(SESSION_GET(session->inode));
 }
 
-bool session_is_guarded(const struct session *session)
+bool session_has_guardian(const struct session *session)
 {
     return is_locked(session, guardians_start, guardians_length);
 }
 
-bool session_is_guarded_here(const struct session *session)
+bool session_has_guardian_here(const struct session *session)
 {
     return is_locked(session, guardians_start + (int64_t)process_namespace(), 1);
 }

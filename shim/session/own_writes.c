@@ -242,7 +242,7 @@ int session_open_again(dev_t device, ino_t number, int flags)
     return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
 }
 
-static int look(struct session *session, void *buffer)
+static int look_at_buffer(struct session *session, void *buffer)
 {
     int error = sys_fstat(session->buffer, buffer);
 
@@ -253,5 +253,5 @@ struct session *session_written_here(dev_t device, ino_t number, struct stat *bu
 {
     struct session *session = find_writer(device, number, true);
 
-    return session != NULL && while_open(session, look, buffer) == 0 ? session : NULL;
+    return session != NULL && while_open(session, look_at_buffer, buffer) == 0 ? session : NULL;
 }

@@ -335,8 +335,8 @@ bool session_want_guardian(struct session *session);
  * whether there is one, anywhere or in the same pid namespace. A commit in this process takes the
  * note away: it is to be made again. */
 void session_guard(const struct session *session);
-bool session_is_guarded(const struct session *session);
-bool session_is_guarded_here(const struct session *session);
+bool session_has_guardian(const struct session *session);
+bool session_has_guardian_here(const struct session *session);
 
 /* Starts a guardian for the sessions that want one. NULL: this build has no guardians. */
 extern void (*session_start_guardian)(void);

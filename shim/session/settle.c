@@ -44,7 +44,7 @@ static bool is_over(struct session *session)
 {
     int last = descriptor_is_last(session->buffer);
 
-    if (last == 0 && session_is_guarded(session) &&
+    if (last == 0 && session_has_guardian(session) &&
         rendezvous_wait(session->inode, session->device, session->number, session_config->lock_timeout))
         last = descriptor_is_last(session->buffer);
     if (last == 1)
@@ -56,7 +56,7 @@ static bool is_over(struct session *session)
     return last < 0 || descriptor_is_last(session->buffer) == 1;
 }
 
-static bool take(struct session *session, int self)
+static bool take_committer(struct session *session, int self)
 {
     int holder = 0;
 
@@ -64,7 +64,7 @@ static bool take(struct session *session, int self)
                                        __ATOMIC_ACQUIRE);
 }
 
-static void release(struct session *session)
+static void release_committer(struct session *session)
 {
     __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
 }
@@ -75,10 +75,10 @@ bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, 
     int self = sys_gettid();
 
     (void)sys_sigprocmask(&all, mask);
-    while (!take(session, self)) {
+    while (!take_committer(session, self)) {
         if (!wait)
             __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
-        if (!wait && take(session, self)) /* it left before it could see the request */
+        if (!wait && take_committer(session, self)) /* it left before it could see the request */
             break;
         (void)sys_sigprocmask(mask, NULL);
         if (!wait)
@@ -89,7 +89,7 @@ bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, 
     if (session_is_stray(session) || (__atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE &&
                                       SESSION_GET(session->buffer_number) == buffer_number))
         return true;
-    release(session);
+    release_committer(session);
     (void)sys_sigprocmask(mask, NULL);
     return false;
 }
@@ -98,7 +98,7 @@ bool session_end_turn(struct session *session, uint64_t mask)
 {
     bool again;
 
-    release(session);
+    release_committer(session);
     again = __atomic_exchange_n(&session->commit_again, 0, __ATOMIC_ACQ_REL) != 0;
     (void)sys_sigprocmask(&mask, NULL);
     return again;
