@@ -87,11 +87,11 @@ struct file {
     char name[NAME_ROOM];
     unsigned long inode; /* 0: not known, the workload has yet to create it */
     unsigned long links;
+    bool loose;      /* the last commit was not synced */
     int done;        /* the last version that was acknowledged, or NO_VERSION: the file may be missing */
     uint64_t begun;  /* a bit for each version */
     uint64_t failed; /* the same */
     struct bytes versions[VERSIONS_MAX];
-    bool loose; /* the last commit was not synced */
 };
 
 /* A block of a write, which reaches the disk or not; or a whole range of zeroes. */

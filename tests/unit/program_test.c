@@ -20,26 +20,26 @@ static struct program_answer answer;
 
 static const struct {
     const char *head;
-    bool through_env;
     const char *interpreter; /* NULL: a fault */
+    bool through_env;
     bool search;
 } lines[] = {
-    {"#!/bin/sh\n", false, "/bin/sh", false},
-    {"#! \t/bin/sh -e\n", false, "/bin/sh", false},
-    {"#!/bin/sh", false, "/bin/sh", false},
-    {"echo text\n", false, "/bin/sh", false},
-    {"", false, "/bin/sh", false},
-    {"#!\n", false, NULL, false},
-    {"#!/usr/bin/env python3\n", true, "python3", true},
-    {"#!/usr/bin/env python3\n", false, "/usr/bin/env", false},
-    {"#!/usr/bin/env -S A=b python3 -u\n", true, "python3", true},
-    {"#!/usr/bin/env --split-string=python3\n", true, "python3", true},
-    {"#!/usr/bin/env -i python3\n", true, NULL, false},
-    {"#!/usr/bin/env -i python3\n", false, "/usr/bin/env", false}, /* env itself has the shim */
-    {"#!/usr/bin/env - python3\n", true, NULL, false},
-    {"#!/usr/bin/env -u A python3\n", true, "/usr/bin/env", false},
-    {"#!/usr/bin/env \"python3\"\n", true, "/usr/bin/env", false},
-    {"#!/usr/bin/env\n", true, "/usr/bin/env", false},
+    {"#!/bin/sh\n", "/bin/sh", false, false},
+    {"#! \t/bin/sh -e\n", "/bin/sh", false, false},
+    {"#!/bin/sh", "/bin/sh", false, false},
+    {"echo text\n", "/bin/sh", false, false},
+    {"", "/bin/sh", false, false},
+    {"#!\n", NULL, false, false},
+    {"#!/usr/bin/env python3\n", "python3", true, true},
+    {"#!/usr/bin/env python3\n", "/usr/bin/env", false, false},
+    {"#!/usr/bin/env -S A=b python3 -u\n", "python3", true, true},
+    {"#!/usr/bin/env --split-string=python3\n", "python3", true, true},
+    {"#!/usr/bin/env -i python3\n", NULL, true, false},
+    {"#!/usr/bin/env -i python3\n", "/usr/bin/env", false, false}, /* env itself has the shim */
+    {"#!/usr/bin/env - python3\n", NULL, true, false},
+    {"#!/usr/bin/env -u A python3\n", "/usr/bin/env", true, false},
+    {"#!/usr/bin/env \"python3\"\n", "/usr/bin/env", true, false},
+    {"#!/usr/bin/env\n", "/usr/bin/env", true, false},
 };
 
 static void test_lines(void)
