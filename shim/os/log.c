@@ -210,16 +210,17 @@ static int open_log_file(const char **fault)
  */
 static void write_line(int fd, const char *line, size_t length)
 {
+    const bool holds = quiet_process == 0;
     struct signals_held pipe;
     struct signals_held limit;
 
-    if (quiet_process == 0) {
+    if (holds) {
         pipe = signals_hold(SIGPIPE);
         limit = signals_hold(SIGXFSZ);
     }
     if (sys_write(fd, line, length) < 0 && fd != STDERR_FILENO && is_stderr_open())
         (void)sys_write(STDERR_FILENO, line, length);
-    if (quiet_process == 0) {
+    if (holds) {
         signals_release(&limit);
         signals_release(&pipe);
     }
