@@ -159,7 +159,8 @@ static bool retry_match(struct retry *narrow, struct retry *wide, const char **p
     return true;
 }
 
-/* Reads a star at *p and remembers it. `start` is the start of the pattern. */
+/* Reads a star at *p and remembers it. `start` is the start of the pattern. It has six parameters
+ * because all of them are the matcher's variables. */
 static void take_star(const char **p, const char *start, const char *end, const char *text,
                       struct retry *narrow, struct retry *wide)
 {

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/xattr.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -123,32 +122,6 @@ static int store_view(const struct session *session, const struct view *view, ui
     return same ? session_store(session, &payload) : store_over_others(session, &payload, base);
 }
 
-/*
- * The time of the last write is the file's, as without the shim, and not that of the commit; a
- * time that the program set itself (cp -p, touch) is one as well: the interposed calls set it on
- * both inodes. What the commit reads is no access.
- */
-static void carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode)
-{
-    struct timespec times[2] = {inode->st_atim};
-
-    if (!session_was_written(session, buffer, &times[1]))
-        times[1].tv_nsec = UTIME_OMIT;
-    (void)sys_utimensat(session->inode, NULL, times, 0);
-}
-
-/* Nothing changed but the time: what was written is what was there. */
-static void carry_newer_time(const struct session *session, const struct stat *buffer)
-{
-    struct timespec written;
-    struct stat inode;
-
-    if (session_was_written(session, buffer, &written) && sys_fstat(session->inode, &inode) == 0 &&
-        (written.tv_sec > inode.st_mtim.tv_sec ||
-         (written.tv_sec == inode.st_mtim.tv_sec && written.tv_nsec > inode.st_mtim.tv_nsec)))
-        carry_times(session, buffer, &inode);
-}
-
 /* A file that the session created must still have its name after a power cut. */
 static void sync_directory(const struct session *session)
 {
@@ -224,42 +197,6 @@ struct commit {
     uint32_t crc; /* of the view */
 };
 
-/* The set-id bits and capabilities of a file, which the kernel clears at a write. */
-struct privileges {
-    mode_t set_id;
-    ssize_t size;          /* of the capabilities; there are none unless it is positive */
-    char capabilities[64]; /* struct vfs_ns_cap_data, and more */
-};
-
-/* Notes the privileges that the program set after its last write: like times, they outlive the
- * commit. Call this once the bytes to commit were read: a later write clears them on the buffer. */
-static void privileges_look(const struct commit *commit, struct privileges *set)
-{
-    const struct session *session = commit->session;
-    struct stat buffer = commit->buffer;
-    struct stat inode;
-
-    set->set_id = 0;
-    if ((commit->exclusive || sys_fstat(session->buffer, &buffer) == 0) && (buffer.st_mode & S_ISUID) &&
-        sys_fstat(session->inode, &inode) == 0)
-        set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
-    set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
-    if (set->size > 0)
-        set->size =
-            sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
-}
-
-static void privileges_restore(const struct session *session, const struct privileges *set)
-{
-    struct stat inode;
-
-    if (set->set_id != 0 && sys_fstat(session->inode, &inode) == 0 && (set->set_id & ~inode.st_mode) != 0)
-        (void)sys_fchmod(session->inode, (inode.st_mode & 07777) | set->set_id);
-    if (set->size > 0)
-        (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
-                            XATTR_CREATE);
-}
-
 static int lock_inode(struct commit *commit)
 {
     int error = 0;
@@ -297,31 +234,31 @@ static int store_and_tell(const struct commit *commit)
     return error;
 }
 
-/* With the bytes in the view. */
+/* Commits the bytes in the view. */
 static int commit_view(struct commit *commit)
 {
     struct session *session = commit->session;
-    struct privileges privileges;
+    struct session_privileges privileges;
     int error;
 
     if (is_view_unchanged(session, commit->base, &commit->view, commit->crc)) {
-        carry_newer_time(session, &commit->buffer);
+        session_carry_newer_time(session, &commit->buffer);
         return 0;
     }
     if (is_empty_already(session, &commit->view)) {
-        carry_times(session, &commit->buffer, &commit->inode);
+        session_carry_times(session, &commit->buffer, &commit->inode);
         session_set_base(session, (struct session_base){.size = 0, .crc = commit->crc});
         return 0;
     }
     error = lock_inode(commit);
     if (error != 0)
         return error;
-    privileges_look(commit, &privileges);
+    session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &privileges);
     error = store_and_tell(commit);
-    privileges_restore(session, &privileges);
+    session_restore_privileges(session, &privileges);
     if (error != 0)
         return error;
-    carry_times(session, &commit->buffer, &commit->inode);
+    session_carry_times(session, &commit->buffer, &commit->inode);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
     session_note_committed(session);

@@ -198,4 +198,36 @@ void session_forget_systems(void);
  * private mapping is left. */
 bool session_remap(const struct session *session);
 
+/* ---- attributes.c: what of the inode a commit keeps ---- */
+
+/*
+ * Sets the inode's time of the last write to that of the session's last write, as without the shim,
+ * and puts its access time back to that in `inode`: what a commit reads is no access. A time that
+ * the program set itself (cp -p, touch) counts as well: the interposed calls set it on both inodes.
+ * `buffer` is the status of the buffer.
+ */
+void session_carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode);
+
+/* The same where only the time has changed, because the program wrote what was there. Never sets an
+ * earlier time. */
+void session_carry_newer_time(const struct session *session, const struct stat *buffer);
+
+/* The set-id bits and capabilities of a file, which the kernel clears at a write. */
+struct session_privileges {
+    mode_t set_id;
+    ssize_t size;          /* of the capabilities; there are none unless it is positive */
+    char capabilities[64]; /* struct vfs_ns_cap_data, and more */
+};
+
+/*
+ * Notes the privileges that the program set after its last write: like times, they outlive the
+ * commit. Call this once the bytes to commit were read: a later write clears them on the buffer.
+ * `known` is the status of the buffer, or NULL if others may change that meanwhile.
+ */
+void session_note_privileges(const struct session *session, const struct stat *known,
+                             struct session_privileges *set);
+
+/* Gives the inode the noted privileges back. */
+void session_restore_privileges(const struct session *session, const struct session_privileges *set);
+
 #endif

@@ -314,6 +314,24 @@ static int sync_if_only_mapped(struct session *session, void *context)
 
 static unsigned opens; /* atomic */
 
+/* Fills a claimed slot, or a stray session. The private descriptors are not open yet. */
+static void fill_slot(struct session *session, int inode, const struct stat *status, unsigned session_flags)
+{
+    SESSION_SET(session->device, status->st_dev);
+    SESSION_SET(session->number, status->st_ino);
+    SESSION_SET(session->buffer_number, 0);
+    SESSION_SET(session->buffer, -1);
+    SESSION_SET(session->inode, inode);
+    SESSION_SET(session->flags, session_flags);
+    session_reset(session);
+    SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? sys_gettid() : 0);
+    SESSION_SET(session->order, __atomic_add_fetch(&opens, 1, __ATOMIC_RELAXED));
+    if (session_flags & SESSION_STRAY) {
+        session->committer = 0;
+        session->commit_again = 0;
+    }
+}
+
 int session_begin(int inode, int flags, bool created, struct session_found *found)
 {
     struct session *session = &found->stray;
@@ -332,19 +350,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     }
     if (!created) /* what did not exist has no guardian */
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
-    SESSION_SET(session->device, status.st_dev);
-    SESSION_SET(session->number, status.st_ino);
-    SESSION_SET(session->buffer_number, 0);
-    SESSION_SET(session->buffer, -1);
-    SESSION_SET(session->inode, inode);
-    SESSION_SET(session->flags, initial_flags(session == &found->stray, flags, created));
-    session_reset(session);
-    SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? sys_gettid() : 0);
-    SESSION_SET(session->order, __atomic_add_fetch(&opens, 1, __ATOMIC_RELAXED));
-    if (session == &found->stray) {
-        session->committer = 0;
-        session->commit_again = 0;
-    }
+    fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
 
     if (session->flags & SESSION_LOCKED)
         error = filelock_keep(inode, session_config->lock_timeout);
