@@ -381,10 +381,21 @@ void journal_remove(int inode, const struct record *attribute, uint32_t identity
         remove_unused(inode, folder, identity);
 }
 
+/*
+ * Tells whether no commit depends on the journal of `fd`, which the caller has locked. It is empty
+ * where a full disk has let nothing into it.
+ */
+static bool is_over(int fd)
+{
+    char word[LINE_WORD];
+    ssize_t n = store_read_at(fd, word, sizeof word, 0);
+
+    return n == 0 || (n == LINE_WORD && memcmp(word, "DONE", LINE_WORD) == 0);
+}
+
 void journal_tidy(const char *path)
 {
     const char *name = strrchr(path, '/');
-    char word[LINE_WORD];
     int fd;
 
     if (name == NULL || strncmp(name + 1, NAME_PREFIX, sizeof NAME_PREFIX - 1) != 0)
@@ -392,8 +403,7 @@ void journal_tidy(const char *path)
     fd = store_calls.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0)
         return;
-    if (lock_journal(fd) == 0 && store_read_at(fd, word, sizeof word, 0) == LINE_WORD &&
-        memcmp(word, "DONE", LINE_WORD) == 0)
+    if (lock_journal(fd) == 0 && is_over(fd))
         (void)store_calls.unlinkat(AT_FDCWD, path, 0);
     (void)sys_close(fd);
 }
@@ -403,7 +413,6 @@ void journal_end(void)
     for (int i = 0; i < KEPT_COUNT; i++) {
         int state = 2;
         char name[NAME_SIZE];
-        char word[LINE_WORD];
         int folder;
         int fd;
 
@@ -415,8 +424,7 @@ void journal_end(void)
         folder = open_folder(kept[i].folder);
         fd = folder < 0 ? folder
                         : store_calls.openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
-        if (fd >= 0 && lock_journal(fd) == 0 && store_read_at(fd, word, sizeof word, 0) == LINE_WORD &&
-            memcmp(word, "DONE", LINE_WORD) == 0)
+        if (fd >= 0 && lock_journal(fd) == 0 && is_over(fd))
             (void)store_calls.unlinkat(folder, name, 0);
         descriptor_close_if_open(fd);
         descriptor_close_if_open(folder);

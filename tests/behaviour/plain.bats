@@ -284,3 +284,14 @@ journals() {
     run -1 atomshim verify "$file"
     [[ $output == *'nothing protected'* ]]
 }
+
+@test "a journal for which a full disk has no room is removed, and the commit goes on without" {
+    unshare -m true 2>/dev/null || skip 'no mount namespaces here'
+    # shellcheck disable=SC2016
+    run -0 unshare -m sh -c 'mount -t tmpfs -o size=512k none "$1" && seq 30000 >"$1/file"
+        head -c 1M /dev/zero >"$1/fill" 2>/dev/null
+        LD_PRELOAD=$2 ATOMSHIM_PATHS=$1/ sh -c "seq 30000 | tac >\$0" "$1/file" || exit
+        seq 30000 | tac | cmp - "$1/file" && ls -A "$1"' sh "$MANAGED" "$ROOT/build/libatomshim.so"
+    assert_equal "$output" "file
+fill"
+}
