@@ -118,9 +118,10 @@ static int overwrite(int inode, const struct store_payload *payload, uint64_t fi
 /*
  * A SIGKILL stops a large write between two pages, and a program between two calls. These are made
  * by a vfork child in a session of its own, out of reach of a kill of our process or its group; we,
- * if killed, only stop waiting. The lock stays until the child ends: it has our descriptors. No
- * exit signal: the program never hears of the child. Not inlined: the child runs on our stack and
- * must find this frame whole.
+ * if killed, only stop waiting. The lock stays until the child ends: it shares our descriptors. With
+ * a copy of them it would keep open what another thread closes meanwhile, so that this close would
+ * not be taken for the last one, and commit nothing. No exit signal: the program never hears of the
+ * child. Not inlined: the child runs on our stack and must find this frame whole.
  */
 static __attribute__((noinline)) int overwrite_shielded(int inode, const struct store_payload *payload,
                                                         uint64_t file_size)
@@ -130,7 +131,7 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
     long child;
 
     (void)sys_sigprocmask(&all_signals, &mask);
-    child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
+    child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0, 0, 0, 0, 0);
     if (child == 0) {
         (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
         error = overwrite(inode, payload, file_size);
