@@ -121,6 +121,28 @@ static int try_end(const struct attempt *attempt, const struct record *record)
     return size != 0 && store_is_zero(bytes, size) ? heed_note(attempt, record) : 0;
 }
 
+/*
+ * No footer was found. First commits that came and went while the bytes were read may have left the
+ * size that the file had, and a footer. Returns 0, CHANGED, or a negative errno.
+ */
+static int look_for_footer(const struct attempt *attempt)
+{
+    uint64_t file_size = (uint64_t)attempt->status.st_size;
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_footer footer;
+    ssize_t n;
+
+    if (!image_size_possible(file_size))
+        return 0;
+    n = store_read_at(attempt->inode, bytes, sizeof bytes, file_size - sizeof bytes);
+    if (n < 0)
+        return (int)n;
+    return n == sizeof bytes && image_decode_footer(bytes, sizeof bytes, &footer) == IMAGE_VALID &&
+                   footer.plain_size <= footer.twin && footer.twin < file_size
+               ? CHANGED
+               : 0;
+}
+
 /* Looks again: a first commit may have begun meanwhile, or come and gone. As store_try_plain(). */
 static int confirm(const struct attempt *attempt)
 {
@@ -133,6 +155,8 @@ static int confirm(const struct attempt *attempt)
     /* one whose last flush failed takes its header back, and its image after that */
     if (error == 0 && attempt->image->twin != 0 && has_image(attempt, attempt->image->twin))
         return DAMAGED;
+    if (error == 0 && attempt->image->twin == 0)
+        error = look_for_footer(attempt);
     if (error == 0)
         error = (int)STORE_RETRY(store_calls.fstat(attempt->inode, &status));
     if (error == 0 && status.st_size != attempt->status.st_size && !attempt->settle_for_plain)
