@@ -79,7 +79,7 @@ new"
     chmod 600 secret
     run setpriv --reuid=65534 --regid=65534 --clear-groups ./atomshim cat secret
     assert_equal "$status" 2
-    assert_equal "$output" 'atomshim: does not run set-user-id, set-group-id or with file capabilities: take these off the file'
+    assert_equal "$output" "atomshim: refuses to run set-user-id, set-group-id or with file capabilities: remove these from the file ./atomshim"
 }
 
 @test "a library before the shim whose dl_iterate_phdr is not ready at the start" {
