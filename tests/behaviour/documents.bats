@@ -27,7 +27,7 @@ named() {
     for page in shim/man/*.[1-9]; do
         run -0 --separate-stderr man --warnings -l "$page"
         assert_equal "$stderr" '' "$page"
-        [ "${#lines[@]}" -gt 30 ]
+        [ "${#lines[@]}" -gt 50 ]
     done
 }
 
