@@ -1,6 +1,6 @@
 /*
- * From the sized format back to plain: the first commit (commit.c) backwards, atomic for every
- * size.
+ * From the sized format back to plain: the first commit (first_commit.c) backwards, atomic for
+ * every size.
  *
  *   HEAD LIVE, TWIN LIVE              a copy of the live image behind the end of the file, as
  *                                     generation 1, and a footer behind it; flush

@@ -5,16 +5,18 @@
  *
  *   load.c, load_plain.c   find the content, without a lock; read.c moves the bytes
  *   record.c               the record of a plain file, and what the file's bytes are by it
- *   commit.c               commits to the sized format
+ *   commit.c               commits to the sized format, with the steps in commit_steps.c
+ *   first_commit.c         the first of them, to a plain file
  *   plain.c, journal.c     commits to the plain format, their recovery, and their journal files
  *   export.c               from the sized format back to the plain one
  *   filelock.c             the lock of a file, with a deadline
  *   rendezvous.c           how others wait for guardians
  *
- * STATES of a file in the sized format, and the function in commit.c that performs each transition
+ * STATES of a file in the sized format, and the function in commit.c or first_commit.c that performs
+ * each transition
  *
  *         first_commit:     first_commit:    first_commit: an empty header at 0
- *         footer            image            (finish_adoption, if its writer died)
+ *         footer            image            (store_finish_adoption, if its writer died)
  *   PLAIN ------> PREPARED ------> ADOPTED ------> TWIN LIVE
  *
  *   TWIN LIVE --> HEAD LIVE   overwrite: the image goes into the head place

@@ -5,7 +5,7 @@ A file is a row of scaled-down sectors of 8 units; a page has 4 of them; a heade
 one sector each. Processes see the page cache. A kill stops a write at the edge of a page and ends the process. A power cut
 leaves, of everything since the last flush, any subset of the sectors and any size that the file had, but no size without
 the data that extended the file to it, unless a note tells of that size. Sizes and notes come in their order. After each step a reader must find what the rules allow, and the next commit goes on
-from there. Keep it in step with shim/store/commit.c. usage: format_model.py [RUNS]
+from there. Keep it in step with shim/store/commit.c and first_commit.c. usage: format_model.py [RUNS]
 """
 import random
 import sys
