@@ -123,16 +123,58 @@ static int load_content(const struct session *session, int target, int64_t timeo
     return error;
 }
 
+/* Fills the new buffer with what the session starts from, and sets *base to it: nothing if
+ * base->force says that the open truncates. */
+static int fill_buffer(const struct session *session, int filler, const struct stat *inode, int64_t timeout,
+                       struct session_base *base)
+{
+    struct store_image image = {0};
+    int error = 0;
+
+    if (!base->force)
+        error = is_beyond_memory(session, filler, inode) ? -ENOMEM
+                                                         : load_content(session, filler, timeout, &image);
+    if (error == 0)
+        session_tell_edits(session, &image);
+    base->size = image.size;
+    base->crc = image.payload_crc;
+    return error;
+}
+
+/* Gives the session the filled buffer, by a private descriptor. `inode` is the real inode's status.
+ * Returns 0 or a negative errno. */
+static int take_buffer(struct session *session, const struct buffer *buffer, const struct stat *inode,
+                       struct session_base base)
+{
+    struct stat status;
+    int descriptor = sys_fstat(buffer->filler, &status);
+
+    if (descriptor < 0)
+        return descriptor;
+    SESSION_SET(session->buffer_number, status.st_ino);
+    SESSION_SET(session->buffer_device, status.st_dev);
+    follow_mode(session, buffer->filler, &status, inode);
+    if (!(session->flags & SESSION_WRITABLE))
+        buffer_seal(buffer);
+    else if (!base.force) /* a truncation is a write */
+        session_set_unwritten(buffer->filler);
+    descriptor_mark_buffer(buffer->fd);
+    descriptor = descriptor_make_private(buffer->fd);
+    if (descriptor < 0)
+        return descriptor;
+    SESSION_SET(session->buffer, descriptor);
+    SESSION_SET(session->early, buffer->program);
+    set_cells(session, base, 0); /* nobody has it yet */
+    return 0;
+}
+
 /* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of
  * open(2), `inode` is the status of the real inode, `timeout` is for the lock. */
 static int make_buffer(struct session *session, int flags, const struct stat *inode, int64_t timeout)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
-    struct store_image image = {0};
-    struct stat status;
     struct buffer buffer;
     char name[64];
-    int private;
     int error;
 
     buffer_name(name, session);
@@ -140,40 +182,13 @@ static int make_buffer(struct session *session, int flags, const struct stat *in
                         &buffer);
     if (error != 0)
         return error;
-    if (!base.force)
-        error = is_beyond_memory(session, buffer.filler, inode)
-                    ? -ENOMEM
-                    : load_content(session, buffer.filler, timeout, &image);
+    error = fill_buffer(session, buffer.filler, inode, timeout, &base);
     if (error == 0)
-        session_tell_edits(session, &image);
-    if (error == 0)
-        error = sys_fstat(buffer.filler, &status);
-    if (error != 0)
-        goto out;
-    base.size = image.size;
-    base.crc = image.payload_crc;
-    SESSION_SET(session->buffer_number, status.st_ino);
-    SESSION_SET(session->buffer_device, status.st_dev);
-    follow_mode(session, buffer.filler, &status, inode);
-    if (!(session->flags & SESSION_WRITABLE))
-        buffer_seal(&buffer);
-    else if (!base.force) /* a truncation is a write */
-        session_set_unwritten(buffer.filler);
-    descriptor_mark_buffer(buffer.fd);
-    private = descriptor_make_private(buffer.fd);
-    if (private < 0) {
-        error = private;
-        goto out;
-    }
-    SESSION_SET(session->buffer, private);
-    set_cells(session, base, 0); /* nobody has it yet */
-out:
+        error = take_buffer(session, &buffer, inode, base);
     if (buffer.filler != buffer.fd)
         (void)sys_close(buffer.filler);
-    if (error == 0) {
-        SESSION_SET(session->early, buffer.program);
+    if (error == 0)
         return 0;
-    }
     (void)sys_close(buffer.fd);
     if (buffer.program >= 0)
         (void)sys_close(buffer.program);
@@ -332,11 +347,36 @@ static void fill_slot(struct session *session, int inode, const struct stat *sta
     }
 }
 
+/* Makes others wait for a session that writes, as far as the isolation asks for it. */
+static int exclude_others(const struct session *session, int flags)
+{
+    if (session->flags & SESSION_LOCKED)
+        return filelock_keep(session->inode, session_config->lock_timeout);
+    if ((session->flags & (SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED)) == SESSION_WRITABLE &&
+        (flags & O_TRUNC) == 0)
+        return session_wait_for_claim(session);
+    return 0;
+}
+
+/* Makes the private descriptors of a slot that fill_slot() has filled. `flags` are those of
+ * open(2), `status` is the real inode's. */
+static int open_session(struct session *session, int flags, const struct stat *status)
+{
+    int error = exclude_others(session, flags);
+    int inode = error == 0 ? make_inode_private(session->inode, status) : error;
+
+    if (inode < 0)
+        return inode;
+    SESSION_SET(session->inode, inode);
+    if (session->flags & SESSION_WRITABLE)
+        descriptor_set_opener(inode, sys_getpid());
+    return make_buffer(session, flags, status, session_config->lock_timeout);
+}
+
 int session_begin(int inode, int flags, bool created, struct session_found *found)
 {
     struct session *session = &found->stray;
     struct stat status;
-    int private;
     int error = sys_fstat(inode, &status);
 
     if (error == 0 && session_table_is_ours()) {
@@ -351,27 +391,12 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     if (!created) /* what did not exist has no guardian */
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
-
-    if (session->flags & SESSION_LOCKED)
-        error = filelock_keep(inode, session_config->lock_timeout);
-    else if ((session->flags & (SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED)) == SESSION_WRITABLE &&
-             (flags & O_TRUNC) == 0)
-        error = session_wait_for_claim(session);
-    private = error == 0 ? make_inode_private(inode, &status) : error;
-    if (private < 0) {
+    error = open_session(session, flags, &status);
+    if (error == 0)
+        found->session = session;
+    else
         session_drop(session);
-        return private;
-    }
-    SESSION_SET(session->inode, private);
-    if (session->flags & SESSION_WRITABLE)
-        descriptor_set_opener(private, sys_getpid());
-    error = make_buffer(session, flags, &status, session_config->lock_timeout);
-    if (error != 0) {
-        session_drop(session);
-        return error;
-    }
-    found->session = session;
-    return 0;
+    return error;
 }
 
 /* The program's description is open: its number is to be the lowest that is free. */
