@@ -110,14 +110,21 @@ static bool match_token(const char **p, const char *end, char c)
     return *token == c;
 }
 
-/*
- * Says where matching goes on after a mismatch: behind a star, at the first character not tried
- * yet.
- */
+/* Where matching goes on after a mismatch: behind a star, at the first character not tried yet. */
 struct retry {
     const char *pattern; /* NULL: no star yet */
     const char *text;
     bool whole; /* "**" between two '/': it stands for whole components, or for none */
+};
+
+/* The state of the matcher. */
+struct match {
+    const char *start;   /* of the pattern */
+    const char *pattern; /* the rest of the pattern that is to be matched, up to `end` */
+    const char *end;
+    const char *text;    /* with this rest of the text */
+    struct retry narrow; /* at the last '*' */
+    struct retry wide;   /* at the last "**" */
 };
 
 /*
@@ -142,43 +149,41 @@ static bool extend_wide(struct retry *wide, bool stuck)
 }
 
 /* Lets a star take more after a mismatch. Returns false if none can. */
-static bool retry_match(struct retry *narrow, struct retry *wide, const char **pattern, const char **text)
+static bool retry_match(struct match *match)
 {
-    const struct retry *from = wide;
+    struct retry *from = &match->narrow;
 
-    if (narrow->pattern != NULL && *narrow->text != '/' && *narrow->text != '\0') {
-        narrow->text++;
-        from = narrow;
+    if (from->pattern != NULL && *from->text != '/' && *from->text != '\0') {
+        from->text++;
     } else {
-        if (!extend_wide(wide, narrow->pattern != NULL))
+        if (!extend_wide(&match->wide, from->pattern != NULL))
             return false;
-        narrow->pattern = NULL;
+        from->pattern = NULL;
+        from = &match->wide;
     }
-    *pattern = from->pattern;
-    *text = from->text;
+    match->pattern = from->pattern;
+    match->text = from->text;
     return true;
 }
 
-/* Reads a star at *p and remembers it. `start` is the start of the pattern. It has six parameters
- * because all of them are the matcher's variables. */
-static void take_star(const char **p, const char *start, const char *end, const char *text,
-                      struct retry *narrow, struct retry *wide)
+/* Reads the star or stars at the front of the pattern, and remembers the place. */
+static void take_star(struct match *match)
 {
-    const char *star = *p;
+    const char *star = match->pattern;
+    const char *p = star;
 
-    while (*p < end && **p == '*')
-        ++*p;
-    if (*p - star == 1) {
-        *narrow = (struct retry){.pattern = *p, .text = text};
-        return;
+    while (p < match->end && *p == '*')
+        p++;
+    if (p - star == 1)
+        match->narrow = (struct retry){.pattern = p, .text = match->text};
+    else {
+        bool whole = star > match->start && star[-1] == '/' && p < match->end && *p == '/';
+
+        p += whole;
+        match->wide = (struct retry){.pattern = p, .text = match->text, .whole = whole};
+        match->narrow.pattern = NULL;
     }
-    *wide = (struct retry){.text = text};
-    if (star > start && star[-1] == '/' && *p < end && **p == '/') {
-        ++*p;
-        wide->whole = true;
-    }
-    wide->pattern = *p;
-    narrow->pattern = NULL;
+    match->pattern = p;
 }
 
 /*
@@ -188,18 +193,16 @@ static void take_star(const char **p, const char *start, const char *end, const 
  */
 static bool match_pattern(const char *p, const char *end, bool tree, const char *text)
 {
-    const char *start = p;
-    struct retry narrow = {0};
-    struct retry wide = {0};
+    struct match match = {.start = p, .pattern = p, .end = end, .text = text};
 
     for (;;) {
-        if (p == end && (tree || *text == '\0'))
+        if (match.pattern == end && (tree || *match.text == '\0'))
             return true;
-        if (p < end && *p == '*')
-            take_star(&p, start, end, text, &narrow, &wide);
-        else if (p < end && *text != '\0' && match_token(&p, end, *text))
-            text++;
-        else if (!retry_match(&narrow, &wide, &p, &text))
+        if (match.pattern < end && *match.pattern == '*')
+            take_star(&match);
+        else if (match.pattern < end && *match.text != '\0' && match_token(&match.pattern, end, *match.text))
+            match.text++;
+        else if (!retry_match(&match))
             return false;
     }
 }
