@@ -18,22 +18,20 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
-/* The session that a call by path is about: of the descriptor that it leads to, or the one that
- * this thread writes. */
+/* The session that a call by path is about: of the descriptor that it leads to, or the one by which
+ * this process writes the file. */
 static struct session *session_of_aim(const struct aim *aim, int flags)
 {
     struct stat status;
-    struct stat buffer;
 
     if (aim->found.session != NULL || !session_any_writable() ||
         sys_fstatat(aim->directory, aim->path, &status, flags & AT_SYMLINK_NOFOLLOW) != 0)
         return aim->found.session;
-    return session_written_here(status.st_dev, status.st_ino, &buffer);
+    return session_writer(status.st_dev, status.st_ino);
 }
 
 static struct session *session_at(int fd, struct session_found *found)
 {
-
     return shim_identify(fd, found) == SESSION_PROGRAM ? found->session : NULL;
 }
 
@@ -79,47 +77,93 @@ static int after_xattr(int result, const char *name, const void *value, size_t s
 
 /* ---- mode ---- */
 
+/* Sets the mode by the session, if there is one that writes; SHIM_PASS: the libc's call is to be
+ * made. */
+static int set_mode(struct session *session, mode_t mode)
+{
+    int result = is_writable(session) ? session_set_mode(session, mode) : 1;
+
+    return result > 0 ? SHIM_PASS : result;
+}
+
 EXPORT int fchmod(int fd, mode_t mode)
 {
     struct session_found found;
+    struct session *session = session_at(fd, &found);
+    int result = set_mode(session, mode);
 
-    return after_mode(real_fchmod(shim_target(fd), mode), mode, session_at(fd, &found));
+    return after_mode(result == SHIM_PASS ? real_fchmod(shim_target(fd), mode) : shim_result(result), mode,
+                      session);
 }
 
 EXPORT int chmod(const char *path, mode_t mode)
 {
     struct aim aim;
+    struct session *session;
+    int result;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_mode(real_chmod(aim.path, mode), mode, session_of_aim(&aim, 0));
+    session = session_of_aim(&aim, 0);
+    result = set_mode(session, mode);
+    return after_mode(result == SHIM_PASS ? real_chmod(aim.path, mode) : shim_result(result), mode, session);
 }
 
 EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
 {
     struct aim aim;
+    struct session *session;
+    int result;
 
     shim_aim(&aim, directory, path, flags);
-    return after_mode(real_fchmodat(aim.directory, aim.path, mode, flags), mode, session_of_aim(&aim, flags));
+    session = session_of_aim(&aim, flags);
+    result = set_mode(session, mode);
+    return after_mode(result == SHIM_PASS ? real_fchmodat(aim.directory, aim.path, mode, flags)
+                                          : shim_result(result),
+                      mode, session);
 }
 
 /* ---- owner ---- */
 
+/* Commits what another owner is to get. A call that names the owner that there is takes no more
+ * than set-id bits away. */
+static int before_owner(struct session *session, uid_t user, gid_t group)
+{
+    struct stat status;
+
+    if (!is_writable(session) || sys_fstat(session->inode, &status) != 0)
+        return 0;
+    if ((user == (uid_t)-1 || user == status.st_uid) && (group == (gid_t)-1 || group == status.st_gid) &&
+        (SESSION_GET(session->pending_mode) & (S_ISUID | S_ISGID)) == 0)
+        return 0;
+    return session_settle_rights(session);
+}
+
 EXPORT int fchown(int fd, uid_t user, gid_t group)
 {
-    return real_fchown(shim_target(fd), user, group);
+    struct session_found found;
+    int error = before_owner(session_at(fd, &found), user, group);
+
+    return error != 0 ? shim_result(error) : real_fchown(shim_target(fd), user, group);
 }
 
 EXPORT int chown(const char *path, uid_t user, gid_t group)
 {
-    return real_chown(SHIM_PATH(path), user, group);
+    struct aim aim;
+    int error;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    error = before_owner(session_of_aim(&aim, 0), user, group);
+    return error != 0 ? shim_result(error) : real_chown(aim.path, user, group);
 }
 
 EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
 {
     struct aim aim;
+    int error;
 
     shim_aim(&aim, directory, path, flags);
-    return real_fchownat(aim.directory, aim.path, user, group, flags);
+    error = before_owner(session_of_aim(&aim, flags), user, group);
+    return error != 0 ? shim_result(error) : real_fchownat(aim.directory, aim.path, user, group, flags);
 }
 
 /* ---- times ---- */
@@ -174,21 +218,37 @@ EXPORT int utimes(const char *path, const struct timeval times[2])
 
 /* ---- extended attributes ---- */
 
+/* Commits what an access control list is set for, or taken from. */
+static int before_xattr(struct session *session, const char *name)
+{
+    if (!is_writable(session) || !sys_is_readable(name) || strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) != 0)
+        return 0;
+    return session_settle_rights(session);
+}
+
 EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
     struct session_found found;
+    struct session *session = session_at(fd, &found);
+    int error = before_xattr(session, name);
 
-    return after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value, size,
-                       session_at(fd, &found));
+    return error != 0 ? shim_result(error)
+                      : after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value,
+                                    size, session);
 }
 
 EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
+    struct session *session;
     struct aim aim;
+    int error;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size,
-                       session_of_aim(&aim, 0));
+    session = session_of_aim(&aim, 0);
+    error = before_xattr(session, name);
+    return error != 0
+               ? shim_result(error)
+               : after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
@@ -213,10 +273,18 @@ EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
 
 EXPORT int fremovexattr(int fd, const char *name)
 {
-    return real_fremovexattr(shim_target(fd), name);
+    struct session_found found;
+    int error = before_xattr(session_at(fd, &found), name);
+
+    return error != 0 ? shim_result(error) : real_fremovexattr(shim_target(fd), name);
 }
 
 EXPORT int removexattr(const char *path, const char *name)
 {
-    return real_removexattr(SHIM_PATH(path), name);
+    struct aim aim;
+    int error;
+
+    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
+    error = before_xattr(session_of_aim(&aim, 0), name);
+    return error != 0 ? shim_result(error) : real_removexattr(aim.path, name);
 }

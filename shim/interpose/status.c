@@ -18,6 +18,7 @@ static void put_written(const struct session *session, const struct stat *buffer
     struct timespec written;
 
     status->st_size = buffer->st_size;
+    status->st_mode = session_get_mode(session, buffer, status->st_mode);
     if (!session_was_written(session, buffer, &written))
         return;
     status->st_mtim = written;
@@ -200,7 +201,9 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
                        .st_nlink = status->stx_nlink};
     struct session_found found;
     struct session *session = shim_has_sessions() ? session_of(&key, &found) : NULL;
-    struct stat buffer = {.st_size = (off_t)status->stx_size, .st_mtim = time_of(&status->stx_mtime)};
+    struct stat buffer = {.st_mode = status->stx_mode,
+                          .st_size = (off_t)status->stx_size,
+                          .st_mtim = time_of(&status->stx_mtime)};
     struct stat shown;
 
     if (session == NULL)
@@ -208,8 +211,11 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
     *result = real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
     if (*result != 0)
         return true;
-    shown = (struct stat){.st_mtim = time_of(&status->stx_mtime), .st_ctim = time_of(&status->stx_ctime)};
+    shown = (struct stat){.st_mode = status->stx_mode,
+                          .st_mtim = time_of(&status->stx_mtime),
+                          .st_ctim = time_of(&status->stx_ctime)};
     put_written(session, &buffer, &shown);
+    status->stx_mode = (uint16_t)shown.st_mode;
     status->stx_size = (uint64_t)shown.st_size;
     put_time(&status->stx_mtime, shown.st_mtim);
     put_time(&status->stx_ctime, shown.st_ctim);
@@ -237,6 +243,7 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
         fix_path(directory, path, flags, &known);
     else
         fix_descriptor(directory, &known);
+    status->stx_mode = (uint16_t)known.st_mode;
     status->stx_size = (uint64_t)known.st_size;
     put_time(&status->stx_mtime, known.st_mtim);
     put_time(&status->stx_ctime, known.st_ctim);

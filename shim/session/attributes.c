@@ -1,5 +1,7 @@
-/* Keeps at a commit what belongs to the program: the times, set-id bits and capabilities. */
+/* Keeps at a commit what belongs to the program: the times, the mode, set-id bits, capabilities. */
 #include "session/internal.h"
+
+#include "store/store.h"
 
 #include <linux/xattr.h>
 
@@ -50,4 +52,110 @@ void session_restore_privileges(const struct session *session, const struct sess
     if (set->size > 0)
         (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
                             XATTR_CREATE);
+}
+
+/* ---- rights to what is not committed ---- */
+
+/* Does the file hold bytes that the program has replaced? By the session's only committer. */
+static bool holds_old_content(const struct session *session)
+{
+    struct session_base base = session_get_base(session);
+    struct stat inode;
+    struct stat buffer;
+    uint32_t crc;
+
+    if (sys_fstat(session->inode, &inode) != 0 || inode.st_size == 0)
+        return false;
+    return base.force || sys_fstat(session->buffer, &buffer) != 0 || (uint64_t)buffer.st_size != base.size ||
+           store_sum(session->buffer, base.size, &crc) != 0 || crc != base.crc;
+}
+
+/* The owner's bits act at once: he can give them to himself. */
+static int set_mode(struct session *session, mode_t mode)
+{
+    struct stat inode;
+    mode_t at_once;
+    int error = sys_fstat(session->inode, &inode);
+
+    if (error != 0)
+        return error;
+    at_once = holds_old_content(session) ? mode & (inode.st_mode | S_IRWXU) : mode;
+    error = sys_fchmod(session->inode, at_once);
+    if (error != 0)
+        return error;
+    session->pending_over = at_once;
+    SESSION_SET(session->pending_mode, at_once == mode ? 0 : S_IFREG | mode);
+    return 0;
+}
+
+/* Can the session's fields wait for this process's next commit, which comes for sure? */
+static bool can_wait(const struct session *session)
+{
+    return !session_is_stray(session) && session_table_is_ours() && session_is_opener(session);
+}
+
+int session_set_mode(struct session *session, mode_t mode)
+{
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    uint64_t mask;
+    int error;
+
+    if (!can_wait(session)) {
+        error = session_settle_rights(session);
+        return error != 0 ? error : 1;
+    }
+    if (!session_take_turn(session, buffer_number, true, &mask))
+        return 1;
+    error = set_mode(session, mode & 07777);
+    if (session_end_turn(session, mask))
+        (void)session_settle(session, buffer_number);
+    return error;
+}
+
+mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode)
+{
+    mode_t pending = SESSION_GET(session->pending_mode);
+    mode_t set_id = pending & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID;
+
+    if (pending == 0)
+        return mode;
+    return buffer->st_mode & S_ISUID ? pending : pending & ~set_id; /* a write has taken them away */
+}
+
+void session_apply_mode(struct session *session)
+{
+    const mode_t compared = S_ISVTX | S_IRWXU | S_IRWXG | S_IRWXO;
+    struct stat inode;
+    struct stat buffer;
+    mode_t mode;
+    int error;
+
+    if (SESSION_GET(session->pending_mode) == 0 || sys_fstat(session->inode, &inode) != 0 ||
+        sys_fstat(session->buffer, &buffer) != 0)
+        return;
+    mode = session_get_mode(session, &buffer, inode.st_mode) & 07777;
+    SESSION_SET(session->pending_mode, 0);
+    if (((inode.st_mode ^ session->pending_over) & compared) != 0)
+        return; /* somebody else has set it since */
+    error = sys_fchmod(session->inode, mode);
+    if (error != 0)
+        session_tell(session, LOG_WARN, "it is committed, but the mode that the program has set is refused");
+    else
+        session_follow_mode(session);
+}
+
+int session_settle_rights(struct session *session)
+{
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    bool is_old = true;
+    uint64_t mask;
+
+    if (!session_is_stray(session) && session_table_is_ours()) {
+        if (!session_take_turn(session, buffer_number, true, &mask))
+            return 0;
+        is_old = holds_old_content(session);
+        if (session_end_turn(session, mask))
+            (void)session_settle(session, buffer_number);
+    }
+    return is_old ? session_sync(session) : 0;
 }

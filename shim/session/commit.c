@@ -429,6 +429,8 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
 
     if (error == 0)
         error = commit_alone(&commit);
+    if (error == 0)
+        session_apply_mode(session);
     if (commit.locked)
         filelock_release(&commit.lock);
     if (error == -EAGAIN && filelock_is_patience_over(patience))

@@ -62,7 +62,8 @@ int session_store(const struct session *session, const struct store_payload *pay
 
     if (error != 0)
         return error;
-    executed = may_be_executed(&status, payload);
+    executed = may_be_executed(&status, payload) ||
+               (SESSION_GET(session->pending_mode) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
     /* the format that it has counts before the name is asked for, which costs more */
     if (!executed && store_may_be_sized(&status)) {
         error = store_commit_sized(session->inode, payload, session_config->sync);

@@ -177,11 +177,22 @@ static void keep_all_private(void)
         set_close_on_exec(&found, true);
 }
 
+/* The program that comes knows nothing of a mode that waits for a commit. */
+static int set_pending_mode(struct session *session, void *unused)
+{
+    (void)unused;
+    if (SESSION_GET(session->pending_mode) != 0)
+        (void)session_sync(session);
+    return 0;
+}
+
 struct session_hand_over session_hand_over(struct session_heir heir)
 {
     struct exec exec = {.heir = heir, .rights = get_rights(), .buffer = -1};
     struct session_hand_over result = {.beacon = -1};
 
+    if (!heir.is_libcs && session_table_is_ours())
+        (void)session_for_each(set_pending_mode, NULL);
     if (heir.is_libcs)
         (void)__atomic_add_fetch(&systems_running, 1, __ATOMIC_ACQ_REL);
     else

@@ -200,6 +200,10 @@ bool session_remap(const struct session *session);
 
 /* ---- attributes.c: what of the inode a commit keeps ---- */
 
+/* Sets the mode that waits for a commit, after one that succeeded. By the session's only
+ * committer. */
+void session_apply_mode(struct session *session);
+
 /*
  * Sets the inode's time of the last write to that of the session's last write, as without the shim,
  * and puts its access time back to that in `inode`: what a commit reads is no access. A time that

@@ -73,6 +73,11 @@ static struct session *find_writer(dev_t device, ino_t number, bool by_this_thre
     return search.found;
 }
 
+struct session *session_writer(dev_t device, ino_t number)
+{
+    return find_writer(device, number, false);
+}
+
 static int has_writable(struct session *session, void *unused)
 {
     (void)unused;

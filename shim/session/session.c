@@ -99,6 +99,7 @@ static void sweep_after_fork(bool is_fork)
 
         session->committer = 0;
         session->has_posix_lock = false;
+        session->pending_mode = 0;      /* the parent sets it */
         session->several_opens = false; /* a child that closes what it inherited commits nothing by that */
         descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
@@ -191,6 +192,7 @@ void session_reset(struct session *session)
     SESSION_SET(session->takes_turns, false);
     SESSION_SET(session->emptied, false);
     SESSION_SET(session->syncs, 0);
+    SESSION_SET(session->pending_mode, 0);
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;
     session->descriptions = 0;

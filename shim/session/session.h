@@ -123,6 +123,9 @@ struct session {
     ino_t kept_number;  /* st_ino of that file */
     uint64_t kept_size; /* what the session's base was when it was made */
     uint32_t kept_crc;
+    mode_t
+        pending_mode; /* atomic: S_IFREG and the mode that the next commit sets, or 0: session_set_mode() */
+    mode_t pending_over; /* the mode that the file has until then */
     int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
 };
 
@@ -176,6 +179,10 @@ int session_open_again(dev_t device, ino_t number, int flags);
 /* The descriptor of the real inode that has the locks of the program's descriptor `fd`: one for
  * each description, fcntl(2), flock(2). */
 int session_lock_inode(struct session *session, int fd);
+
+/* The session of this process that writes the file with this identity, the last one opened, or
+ * NULL. */
+struct session *session_writer(dev_t device, ino_t number);
 
 /* The session that this very thread opened to write the file with this identity, and still has
  * open; *buffer is the status of what is written. NULL if there is none. */
@@ -394,6 +401,26 @@ bool session_was_written(const struct session *session, const struct stat *buffe
  * session does.
  */
 void session_follow_mode(const struct session *session);
+
+/*
+ * chmod(2) for the file of a session that may be written to. Until what the session holds is
+ * committed, the file has its old content, of which `mode` may give nobody but the owner more than
+ * he had: what is wider the next commit sets, unless somebody else has changed the mode meanwhile.
+ * A process that is not the opener commits first. Returns 0 or a negative errno; or 1: nothing is
+ * in the way, and the caller makes the call itself.
+ */
+int session_set_mode(struct session *session, mode_t mode);
+
+/* The mode to show for the file: the one that waits for a commit, or `mode`, which the real inode
+ * has. `buffer` is the status of the session's buffer. */
+mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode);
+
+/*
+ * To be called before a right to the file changes hands in another way, by chown(2) or an access
+ * control list: commits what the session holds, so that nobody gets the old content by it. Returns
+ * 0, or a negative errno as of session_sync().
+ */
+int session_settle_rights(struct session *session);
 
 /* Is this the status of the session's buffer? */
 bool session_is_buffer(const struct session *session, const struct stat *status);

@@ -238,3 +238,91 @@ killed_renames() {
     wrapped sed -i s/old/new/ "$MANAGED/file"
     assert_equal "$(as_nobody "$ROOT/build/atomshim" cat "$MANAGED/file")" new 'kept by sed -i'
 }
+
+# widens HOW END: a program truncates a secret file, writes, gives others a right to it, and ends.
+# Prints what nobody reads of it then, and the mode that the program sees.
+widens() {
+    rm -f "$MANAGED/secret"
+    (umask 077 && wrapped sh -c 'echo old >"$1"' sh "$MANAGED/secret")
+    wrapped python3 -S - "$MANAGED/secret" "$1" "$2" <<'EOF'
+import fcntl, os, signal, struct, sys, threading
+path, how, end = sys.argv[1:]
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try: work()
+        finally: os._exit(0)
+    os.waitpid(child, 0)
+
+def look():
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    try: print("nobody:", open(path).read().strip(), flush=True)
+    except PermissionError: print("nobody: refused", flush=True)
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+# user::rw-, user:nobody:r--, group::---, mask::r--, other::---: acl(5) in its binary form
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (
+    (1, 6, 2**32 - 1), (2, 4, 65534), (4, 0, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)))
+fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+if how != "empty": os.write(fd, b"new\n")
+{"fchmod": lambda: os.fchmod(fd, 0o644), "empty": lambda: os.fchmod(fd, 0o644),
+ "chmod": lambda: os.chmod(path, 0o644), "thread": lambda: in_thread(lambda: os.chmod(path, 0o644)),
+ "child": lambda: in_child(lambda: os.fchmod(fd, 0o644)),
+ "fchown": lambda: os.fchown(fd, 65534, -1), "chown": lambda: os.chown(path, -1, 65534) or os.chmod(path, 0o640),
+ "acl": lambda: os.setxattr(path, "system.posix_acl_access", acl),
+ "both": lambda: os.fchmod(fd, 0o644) or os.fchown(fd, 65534, -1),
+ "back": lambda: os.fchmod(fd, 0o644) or os.fchmod(fd, 0o600),
+ "outside": lambda: os.fchmod(fd, 0o644) or in_child(lambda: os.chmod(path, 0o400)),
+ "exec": lambda: os.fchmod(fd, 0o644)}[how]()
+print("mode: %o" % (os.fstat(fd).st_mode & 0o7777), flush=True)
+in_child(look)
+if how == "empty": os.write(fd, b"new\n")
+if how == "exec": os.set_inheritable(fd, True); os.execvp("sh", ["sh", "-c", "kill -9 $$"])
+if end == "fail":
+    locked, leave = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.close(fd)
+        os.close(leave[1])
+        fcntl.lockf(os.open(path, os.O_RDWR), fcntl.LOCK_EX)
+        os.write(locked[1], b"x")
+        os.read(leave[0], 1)
+        os._exit(0)
+    os.read(locked[0], 1)
+if end == "kill": os.kill(os.getpid(), signal.SIGKILL)
+try: os.close(fd)
+except OSError as error: print("failed", flush=True)
+in_child(look)
+EOF
+    echo "end: $(payload "$MANAGED/secret") $(stat -c '%a %u' "$MANAGED/secret")"
+}
+
+@test "a right that a program gives while it writes is no right to the old content: mode, owner, list" {
+    needs_root
+    needs python3
+    refused=$'nobody: refused\n'
+    for how in fchmod empty chmod thread; do
+        assert_equal "$(widens $how close)" $'mode: 644\n'"$refused"$'nobody: new\nend: new 644 0' "$how"
+        assert_equal "$(widens $how kill 2>/dev/null)" $'mode: 644\n'"$refused"'end: old 600 0' "$how, killed"
+    done
+    for how in fchmod chmod; do
+        assert_equal "$(ATOMSHIM_LOCK_TIMEOUT=0.05 widens $how fail 2>/dev/null)" \
+            $'mode: 644\n'"$refused"$'failed\n'"$refused"'end: old 600 0' "$how, with a commit that fails"
+    done
+    # these commit first
+    assert_equal "$(widens child kill 2>/dev/null)" $'mode: 644\nnobody: new\nend: new 644 0' 'by a child'
+    assert_equal "$(widens fchown kill 2>/dev/null)" $'mode: 600\nnobody: new\nend: new 600 65534' 'fchown'
+    assert_equal "$(widens chown close)" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'chown of the group'
+    assert_equal "$(widens both kill 2>/dev/null)" $'mode: 644\nnobody: new\nend: new 644 65534' 'fchmod, then fchown'
+    assert_equal "$(widens exec kill 2>/dev/null)" $'mode: 644\n'"$refused"'end: new 644 0' 'fchmod, then exec'
+    # the last word counts
+    assert_equal "$(widens back close)" $'mode: 600\n'"$refused${refused}end: new 600 0" 'narrowed again'
+    assert_equal "$(widens outside close)" $'mode: 644\n'"$refused${refused}end: new 400 0" 'by another process'
+    if ! widens acl close >acl 2>&1 && grep -q 'not supported' acl; then skip 'needs a file system with access control lists'; fi
+    assert_equal "$(cat acl)" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'access control list'
+}
