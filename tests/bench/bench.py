@@ -314,7 +314,7 @@ def by_patterns(bench, folder, seconds):
 
 def by_files(bench, folder, seconds):
     """{way: {number of files in the folder: nanoseconds}}, of an overwrite of one after the other."""
-    counts = [1, 100, 10000] + ([100000] if bench.full else [])
+    counts = [1, 100, 10000, 100000]
     shim = bench.shim(ATOMSHIM_SYNC="0")
     kinds = {"O_TRUNC": (bench.environment(), folder), "shim": (shim, folder + "/managed")}
     ways = {}
@@ -396,7 +396,7 @@ def main():
         "reading": step("reading", reading, bench, folder, 2 * more),
         "writers": step("8 writers", eight_writers, bench, folder, 6 * more),
         "readers": step("4 readers and a writer", readers_beside_a_writer, bench, folder, 7 * more),
-        "programs": step("grep and tar", whole_programs, bench, folder, 16 * more),
+        "programs": step("grep and tar", whole_programs, bench, folder, 30 * more),
         "opens": step("opens and starts", opens_and_starts, bench, folder, 5 * more),
         "sponge": step("sponge", sponge, bench, folder, 4 * more),
         "patterns": step("patterns", by_patterns, bench, folder, 3 * more),
