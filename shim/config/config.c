@@ -240,6 +240,7 @@ int config_parse(struct config *config, char *const environment[], config_report
     }
     bad += check_paths(config, report, context) + check_names(environment, report, context);
     pattern_find_names(config->paths, &config->names);
+    config->may_be_plain = config->format == CONFIG_PLAIN || strstr(config->paths, "plain=") != NULL;
     return bad;
 }
 

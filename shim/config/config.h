@@ -13,6 +13,7 @@ enum config_isolation { CONFIG_COMMIT, CONFIG_SESSION };
 struct config {
     bool disabled; /* ATOMSHIM_DISABLE=1: the kill switch */
     enum config_format format;
+    bool may_be_plain; /* `format`, or a pattern, asks for the plain format */
     enum config_isolation isolation;
     bool sync;
     int64_t lock_timeout;       /* nanoseconds */

@@ -7,6 +7,7 @@
 #include "session/session.h"
 #include "store/store.h"
 
+#include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -410,6 +411,26 @@ static bool may_show_payload(const struct named *named, int fd, const struct sta
     return is_on_disk(fd, status->st_dev) > 0;
 }
 
+/*
+ * Is the content of the file perhaps not what its bytes are, since a commit died? One system call, but
+ * none where nothing asks for the plain format.
+ */
+static bool has_open_record(const struct named *named)
+{
+    char path[PROC_PATH_SIZE + NAME_MAX];
+    const char *name = named->path;
+
+    if (!session_config->may_be_plain || !named_may_match(name))
+        return false;
+    if (*name != '/' && named->directory != AT_FDCWD) {
+        if (strlen(name) >= NAME_MAX)
+            return true;
+        (void)stpcpy(stpcpy(path + strlen(descriptor_path(path, named->directory)), "/"), name);
+        name = path;
+    }
+    return store_record_is_open(name);
+}
+
 uint64_t managed_payload_size(int directory, const char *path, int flags, const struct stat *status)
 {
     const struct named named = {.directory = directory, .path = path};
@@ -419,7 +440,7 @@ uint64_t managed_payload_size(int directory, const char *path, int flags, const 
     int how;
     int fd;
 
-    if (!S_ISREG(status->st_mode) || !store_may_be_sized(status))
+    if (!S_ISREG(status->st_mode) || (!store_may_be_sized(status) && !has_open_record(&named)))
         return size;
     session = session_on(status->st_dev, status->st_ino);
     if (session != NULL) /* closing another descriptor would drop the program's POSIX locks */

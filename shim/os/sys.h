@@ -197,6 +197,11 @@ static inline int sys_fsetxattr(int fd, const char *name, const void *value, siz
     return (int)SYS_CALL(SYS_fsetxattr, fd, name, value, size, flags, 0);
 }
 
+static inline ssize_t sys_getxattr(const char *path, const char *name, void *value, size_t size)
+{
+    return SYS_CALL(SYS_getxattr, path, name, value, size, 0, 0);
+}
+
 static inline ssize_t sys_fgetxattr(int fd, const char *name, void *value, size_t size)
 {
     return SYS_CALL(SYS_fgetxattr, fd, name, value, size, 0, 0);

@@ -49,8 +49,11 @@ struct held_record {
     struct scratch journal;
 };
 
-/* Reads the record of `inode`. Returns 0, or a negative errno; after 0 it is to be given back. */
-int store_record_take(int inode, struct held_record *held);
+/*
+ * Reads the record of `inode`, and the journal that it names, but `bounded` no journal with a content
+ * of more than SIZE_CHECKED bytes. Returns 0, or a negative errno; after 0 it is to be given back.
+ */
+int store_record_take(int inode, bool bounded, struct held_record *held);
 void store_record_give(struct held_record *held);
 
 /* Returns 0 if the attribute is still the one that was found, CHANGED if not, or a negative
@@ -63,7 +66,8 @@ uint32_t store_identity(int inode, uint64_t *block);
 
 /*
  * Fills attempt->image for a file whose record is a REDO or BACK, and the target. Sets *state to
- * what the file's bytes are, but not for the depth SIZE. Returns 0, CHANGED, or a negative errno.
+ * what the file's bytes are, but not if these are more than the depth SIZE reads. Returns 0,
+ * CHANGED, or a negative errno.
  */
 int store_try_redo(const struct attempt *attempt, const struct held_record *held, enum redo_state *state);
 

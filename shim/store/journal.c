@@ -1,5 +1,6 @@
 #include "store/journal.h"
 
+#include "format/redo.h"
 #include "os/descriptor.h"
 #include "store/calls.h"
 #include "store/store.h"
@@ -15,7 +16,6 @@ enum {
     NAME_SIZE = sizeof NAME_PREFIX + 8,
     KEPT_COUNT = 4, /* journals that a process remembers; others are removed after each commit */
     OPENS = 4,      /* attempts, while other processes remove it */
-    SIZE_MAX_READ = 1 << 30,
 };
 
 const char *store_journal_folder;
@@ -324,7 +324,10 @@ static bool read_from(int fd, const struct record *attribute, struct scratch *sc
     struct record found;
     struct stat status;
 
-    if (sys_fstat(fd, &status) != 0 || status.st_size <= 0 || status.st_size > SIZE_MAX_READ ||
+    /* its size is bounded by the content's, whatever somebody has put there */
+    if (sys_fstat(fd, &status) != 0 || status.st_size <= 0 || attribute->size > JOURNAL_CONTENT_MAX ||
+        (uint64_t)status.st_size > record_line_size(RECORD_REDO) +
+                                       redo_body_size(attribute->size, attribute->other, REDO_BLOCK_MAX) ||
         scratch_take(scratch, (size_t)status.st_size) != 0)
         return false;
     if (store_read_at(fd, scratch->bytes, (size_t)status.st_size, 0) == status.st_size &&

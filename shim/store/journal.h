@@ -26,6 +26,9 @@ struct journal {
 
 enum { JOURNAL_PLACES = 2 };
 
+/* A larger content gets no journal: the record is held in memory while it is written. */
+#define JOURNAL_CONTENT_MAX ((uint64_t)1 << 30)
+
 /*
  * Opens the folder that is the choice number `place` for journals of `inode`: 0 is
  * store_journal_folder, 1 the folder that the file lies in. Writes its path to `folder`, "" if

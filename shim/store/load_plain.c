@@ -221,7 +221,7 @@ static int try_with_record(const struct attempt *attempt, const struct held_reco
 int store_try_plain(const struct attempt *attempt)
 {
     struct held_record held;
-    int error = store_record_take(attempt->inode, &held);
+    int error = store_record_take(attempt->inode, attempt->depth == SIZE, &held);
 
     if (error != 0)
         return error;

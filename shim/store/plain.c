@@ -40,9 +40,6 @@ struct plain_commit {
  */
 enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
 
-/* A larger content gets no journal: the record is held in memory while it is written. */
-#define JOURNALED_MAX ((uint64_t)1 << 30)
-
 /* A larger old content is not worth its sums, unless the new one is of its kind. */
 #define SUMMED_MAX ((uint64_t)64 << 20)
 
@@ -235,7 +232,7 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     record.body_size = redo_body_size(payload->size, commit->file_size,
                                       word == RECORD_BACK ? (uint64_t)REDO_BLOCK_ALL : commit->block);
     commit->record_size = line + record.body_size;
-    if (commit->record_size > RECORD_SIZE_MAX && (word == RECORD_BACK || payload->size > JOURNALED_MAX))
+    if (commit->record_size > RECORD_SIZE_MAX && (word == RECORD_BACK || payload->size > JOURNAL_CONTENT_MAX))
         return -EFBIG;
     if (commit->record_size > commit->record.size) {
         scratch_give(&commit->record);
@@ -379,7 +376,7 @@ static int recover(struct plain_commit *commit)
 
     commit->identity = store_identity(commit->inode, &commit->block);
     if (error == 0)
-        error = store_record_take(commit->inode, &held);
+        error = store_record_take(commit->inode, false, &held);
     if (error != 0)
         return error;
     commit->generation = held.record.generation;

@@ -7,6 +7,7 @@
 #include "store/journal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 /* In the scratch buffer of a held record: the attribute, what it is compared with, pieces of the
@@ -69,7 +70,7 @@ static ssize_t get_attribute(int inode, char *bytes, bool *possible)
     return n < 0 && is_without(n) ? 0 : n;
 }
 
-int store_record_take(int inode, struct held_record *held)
+int store_record_take(int inode, bool bounded, struct held_record *held)
 {
     ssize_t n;
     int error = scratch_take(&held->scratch, SCRATCH_CHUNK);
@@ -87,8 +88,8 @@ int store_record_take(int inode, struct held_record *held)
         !is_of(&held->record, inode))
         held->record = (struct record){.word = RECORD_NONE};
     held->named = held->record;
-    held->has_journal =
-        held->record.word == RECORD_FILE && journal_read(inode, &held->named, &held->journal, &held->record);
+    held->has_journal = held->record.word == RECORD_FILE && !(bounded && held->record.size > SIZE_CHECKED) &&
+                        journal_read(inode, &held->named, &held->journal, &held->record);
     return 0;
 }
 
@@ -108,6 +109,15 @@ int store_record_confirm(int inode, const struct held_record *held)
     if (n < 0)
         return (int)n;
     return (size_t)n == held->size && memcmp(again, held->scratch.bytes, held->size) == 0 ? 0 : CHANGED;
+}
+
+bool store_record_is_open(const char *path)
+{
+    char bytes[RECORD_LINE_MAX + NAME_MAX]; /* for IDLE, and KEPT with most folders */
+    ssize_t n = STORE_RETRY(sys_getxattr(path, RECORD_NAME, bytes, sizeof bytes));
+
+    return n == -ERANGE ||
+           (n > LINE_WORD && memcmp(bytes, "IDLE", LINE_WORD) != 0 && memcmp(bytes, "KEPT", LINE_WORD) != 0);
 }
 
 /* True while somebody else holds a lock that keeps the file from being written: a commit may be
@@ -166,9 +176,9 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
 
     image->unsettled = true;
     image->generation = record->generation;
-    if (attempt->depth ==
-        /* which content it is nobody can tell from the size alone, but both have one of these */
-        SIZE) {
+    /* Only the bytes tell the two contents apart, and these are too many to be read here. A commit
+     * cuts the file first: it has its old size or it is the new content. */
+    if (attempt->depth == SIZE && size > SIZE_CHECKED) {
         if (size != record->other)
             image->size = record->size;
         return 0;

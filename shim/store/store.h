@@ -169,6 +169,12 @@ static inline bool store_may_be_sized(const struct stat *status)
 }
 
 /*
+ * May the file at `path` have a record of a commit that is not over (getxattr(2))? One system call, of
+ * which an error counts as no.
+ */
+bool store_record_is_open(const char *path);
+
+/*
  * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing.
  * Returns 0, -EIO if it has fewer, or what read returned.
  */

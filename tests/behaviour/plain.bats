@@ -11,6 +11,7 @@ setup() {
     export file ATOMSHIM_FORMAT=plain
     seq 700 >"$file" # what it holds
     old=$(cat "$file")
+    old_bytes=$old$'\n'
     wrapped sh -c 'seq 700 >"$file"'
     python3 -c 'import os, sys; os.getxattr(sys.argv[1], "user.atomshim")' "$file" 2>/dev/null ||
         skip 'no extended attributes here'
@@ -26,6 +27,17 @@ die_at() { # CALL LINES
     run strace -f -qq -o /dev/null -e trace="$1" -e inject="$1":signal=KILL \
         env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'seq 1001 $((1000 + $1)) >"$file"' sh "$2"
     [ "$status" -ne 0 ]
+}
+
+# What stat() by name, by a descriptor of the folder, and of the open file say under the shim.
+shows() { # SIZE
+    run -0 wrapped python3 -c 'import os, sys
+path = sys.argv[1]
+folder = os.open(os.path.dirname(path), os.O_RDONLY)
+with open(path) as file:
+    print(os.stat(path).st_size, os.stat(os.path.basename(path), dir_fd=folder).st_size,
+          os.fstat(file.fileno()).st_size, len(file.read()))' "$file"
+    assert_equal "$output" "$1 $1 $1 $1"
 }
 
 reads() { # CONTENT, as shim and command read it
@@ -47,6 +59,24 @@ reads() { # CONTENT, as shim and command read it
     run -0 atomshim verify "$file"
     run -0 atomshim recover "$file"
     assert_equal "$output" ''
+}
+
+@test "I2 after a commit that died stat() shows the size that a reader gets, by name and by descriptor" {
+    for count in 300 710 6000; do # shorter; longer; by a journal
+        for cut in 0 1; do
+            seq 700 >"$file"
+            wrapped sh -c 'echo >>"$file"; seq 700 >"$file"'
+            die_at pwritev $count
+            if [ $cut -eq 1 ]; then # the write has come as far as its first sector
+                content $count | head -c 512 | dd of="$file" conv=notrunc status=none
+                shows "$(content $count | wc -c)"
+            elif [ $count -gt 700 ]; then
+                shows "${#old_bytes}"
+            fi
+            seq 5 >"$file" # by another program
+            shows 10
+        done
+    done
 }
 
 @test "I2 I5 a commit that died before its first byte is the old content" {

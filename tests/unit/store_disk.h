@@ -403,15 +403,17 @@ static inline void violation(const char *what, const char *state, int operation,
     check_failed(__FILE__, __LINE__, what, operation, (long long)where);
 }
 
-/* The contents that a reader finds in the work file: one, or several that are equal. 0: none of
- * them. */
+/* The contents that a reader finds in the work file, and stat() has the size of: one, or several that
+ * are equal. 0: none of them. */
 static inline unsigned read_state(void)
 {
     static struct bytes found;
     struct store_image image;
+    uint64_t size;
     unsigned equal = 0;
 
-    if (store_load(work_file, target_file, (struct store_wait){.locked = true}, &image) != 0)
+    if (store_load(work_file, target_file, (struct store_wait){.locked = true}, &image) != 0 ||
+        store_size(work_file, &size) != 0 || size != image.size)
         return 0;
     get_file(target_file, &found);
     for (int i = 0; i < contents.count; i++)
