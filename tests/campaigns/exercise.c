@@ -130,12 +130,15 @@ static int quiet_file(void)
 
 enum { NOTHING = -1000 };
 
-static long keep(struct slot *slot, int fd, FILE *stream, int file, bool writable, int group)
+/* Fills a slot, unless the open failed. A slot without a group begins a new one. */
+static long keep(struct slot *slot, struct slot content)
 {
-    if (fd < 0)
+    if (content.fd < 0)
         return -1;
-    *slot = (struct slot){stream, fd, file, group != 0 ? group : ++groups, writable};
-    return fd;
+    *slot = content;
+    if (slot->group == 0)
+        slot->group = ++groups;
+    return slot->fd;
 }
 
 /* ---- opening and closing ---- */
@@ -174,7 +177,7 @@ static long do_open(int way)
                  ? -1
                  : open(strcat(strcat(path, "/./"), name_of(file)), all & ~O_DIRECTORY, 0640);
     }
-    return keep(slot, fd, NULL, file, mode != O_RDONLY || (all & O_TRUNC), 0);
+    return keep(slot, (struct slot){.fd = fd, .file = file, .writable = mode != O_RDONLY || (all & O_TRUNC)});
 }
 
 static long op_open(void)
@@ -215,7 +218,7 @@ static long op_fopen(void)
         return NOTHING;
     note("%s %s", name_of(file), mode);
     stream = fopen(name_of(file), mode);
-    return keep(slot, stream != NULL ? fileno(stream) : -1, stream, file, writable, 0);
+    return keep(slot, (struct slot){stream, stream != NULL ? fileno(stream) : -1, file, 0, writable});
 }
 
 static long op_close(void)
@@ -256,7 +259,7 @@ static long op_dup(void)
             slots[i].fd = -1;
             to = &slots[i];
         }
-    return keep(to, fd, NULL, from->file, from->writable, from->group);
+    return keep(to, (struct slot){NULL, fd, from->file, from->group, from->writable});
 }
 
 static long op_dup2(void)
@@ -283,7 +286,7 @@ static long op_reopen(void)
     if (from == NULL || to == NULL || from->stream != NULL || from->writable)
         return NOTHING;
     (void)snprintf(path, sizeof path, random_below(2) ? "/proc/self/fd/%d" : "/dev/fd/%d", from->fd);
-    return keep(to, open(path, O_RDONLY), NULL, from->file, false, 0);
+    return keep(to, (struct slot){.fd = open(path, O_RDONLY), .file = from->file});
 }
 
 static long op_fdopen(void)

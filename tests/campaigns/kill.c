@@ -381,11 +381,38 @@ static bool parse_options(struct campaign *campaign)
     return campaign->size >= LINE;
 }
 
+/* Makes the file, and kills as often as is asked for. */
+static void run_all(struct campaign *campaign, unsigned kills)
+{
+    struct stat before;
+    struct stat after;
+
+    campaign->image = malloc(campaign->size + 1);
+    campaign->expected = malloc(campaign->size);
+    if (campaign->image == NULL || campaign->expected == NULL)
+        fail("memory");
+    fill(campaign->image, campaign->size, 0, 0);
+    make_plain(campaign->file, campaign->image, campaign->size);
+    if (stat(campaign->file, &before) != 0)
+        fail(campaign->file);
+
+    campaign->window = 4000000 + (long)campaign->size * 5;
+    srandom((unsigned)getpid());
+    for (unsigned round = 1; round <= kills; round++) {
+        if (campaign->first)
+            run_first(campaign, 2 * round);
+        else
+            run_round(campaign, round, true);
+    }
+    if (stat(campaign->file, &after) != 0 || before.st_ino != after.st_ino)
+        campaign->lost++;
+    free(campaign->image);
+    free(campaign->expected);
+}
+
 int main(int argc, char *argv[])
 {
     struct campaign campaign = {.argv = argv, .argc = argc};
-    struct stat before;
-    struct stat after;
     const char *round_to_write = NULL;
     unsigned kills;
 
@@ -401,30 +428,10 @@ int main(int argc, char *argv[])
     if (round_to_write != NULL)
         write_for_ever(&campaign, (unsigned)strtoul(round_to_write, NULL, 10));
     kills = (unsigned)strtoul(argv[3], NULL, 10);
-    campaign.image = malloc(campaign.size + 1);
-    campaign.expected = malloc(campaign.size);
-    if (campaign.image == NULL || campaign.expected == NULL)
-        fail("memory");
-    fill(campaign.image, campaign.size, 0, 0);
-    make_plain(campaign.file, campaign.image, campaign.size);
-    if (stat(campaign.file, &before) != 0)
-        fail(campaign.file);
-
-    campaign.window = 4000000 + (long)campaign.size * 5;
-    srandom((unsigned)getpid());
-    for (unsigned round = 1; round <= kills; round++) {
-        if (campaign.first)
-            run_first(&campaign, 2 * round);
-        else
-            run_round(&campaign, round, true);
-    }
-    if (stat(campaign.file, &after) != 0 || before.st_ino != after.st_ino)
-        campaign.lost++;
+    run_all(&campaign, kills);
     printf("%zu bytes%s: %u kills, %u torn, %u lost, %u old, %u new\n", campaign.size,
            campaign.first ? ", first commit" : "", kills, campaign.torn, campaign.lost, campaign.old,
            campaign.new);
-    free(campaign.image);
-    free(campaign.expected);
     if (campaign.torn + campaign.lost != 0)
         return 1;
     if (kills >= MANY && !campaign.naked && (campaign.old == 0 || campaign.new == 0)) {

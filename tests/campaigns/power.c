@@ -846,7 +846,31 @@ static void add_cuts(size_t index)
         add_cut(TORN, index, 0);
 }
 
-/* Applies of the epoch what the cut keeps. Returns the record at which the power fails. */
+/* True if the cut keeps this unit, the n-th of its epoch. `lucky` is the result of a lottery. */
+static bool keeps(const struct cut *cut, const struct unit *unit, size_t n, bool lucky)
+{
+    switch (cut->kind) {
+    case PREFIX:
+    case ALL:
+        return true;
+    case DROPPED:
+        return n != cut->unit;
+    case ALONE:
+        return n == cut->unit;
+    case DATA:
+        return unit->data;
+    case METADATA:
+        return !unit->data;
+    case RANDOM:
+    case TORN:
+        return lucky;
+    default:
+        return false;
+    }
+}
+
+/* Applies the units that the cut keeps of its epoch. Returns the record at which the power
+ * fails. */
 static size_t make_cut(const struct cut *cut)
 {
     static const unsigned percents[] = {10, 50, 90};
@@ -869,33 +893,8 @@ static size_t make_cut(const struct cut *cut)
     for (size_t i = 0; i < units_before; i++) {
         const struct unit *unit = AT(units, struct unit, epoch->unit + i);
         bool lucky = (unsigned)rand_r(&seed) % 100 < percent;
-        bool keep = false;
 
-        switch (cut->kind) {
-        case PREFIX:
-        case ALL:
-            keep = true;
-            break;
-        case DROPPED:
-            keep = i != cut->unit;
-            break;
-        case ALONE:
-            keep = i == cut->unit;
-            break;
-        case DATA:
-            keep = unit->data;
-            break;
-        case METADATA:
-            keep = !unit->data;
-            break;
-        case RANDOM:
-        case TORN:
-            keep = lucky || i == torn;
-            break;
-        default:
-            break;
-        }
-        if (keep)
+        if (keeps(cut, unit, i, lucky || i == torn))
             disk_apply(unit, i == torn ? (unsigned)rand_r(&seed) % 256 : ~0U, true);
     }
     return point;

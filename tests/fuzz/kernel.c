@@ -138,6 +138,7 @@ static long remove_note(struct kernel_file *file)
     return error;
 }
 
+/* A case for each system call. */
 static long call_inode(long number, long b, long c, long d)
 {
     size_t size = number == SYS_pread64 || number == SYS_pwrite64 ? (size_t)c : SIZE_MAX;

@@ -125,29 +125,11 @@ static int openat2_otherwise(int directory, const char *path, const struct open_
 
 typedef int openat2_function(int directory, const char *path, const struct open_how *how, size_t size);
 
-static void check_openat2(openat2_function *open2, const char *file)
+/* The calls that must fail, in the folder `directory` of the file `name`. */
+static void check_openat2_errors(openat2_function *open2, const char *file, int directory, const char *name)
 {
-    struct open_how how = {.flags = O_RDWR | O_TRUNC | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
-    const char *name;
-    int directory = split(file, &name);
+    struct open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_BENEATH};
     const char *link = sibling(name, ".symbolic");
-    const char *new = sibling(name, ".new");
-    int lowest = lowest_free();
-    int fd = open2(directory, name, &how, sizeof how);
-    struct stat status;
-
-    if (fd == -1) { /* an old kernel, or a sandbox */
-        EXPECT(errno == ENOSYS || errno == EPERM);
-        return;
-    }
-    EXPECT(fd == lowest && fcntl(fd, F_GETFD) == FD_CLOEXEC);
-    write_text(fd, "new");
-    expect_content(file, is_wrapped() ? "old" : "new");
-    EXPECT(close(fd) == 0 && lowest_free() == lowest);
-    expect_stored(file, "new");
-    how.flags = O_RDONLY;
-    fd = open2(directory, name, &how, sizeof how);
-    EXPECT(fd == lowest && fstat(fd, &status) == 0 && status.st_size == 3 && close(fd) == 0);
 
     EXPECT_ERROR(open2(AT_FDCWD, file, &how, sizeof how), EXDEV);
     EXPECT(symlinkat(file, directory, link) == 0);
@@ -166,9 +148,34 @@ static void check_openat2(openat2_function *open2, const char *file)
     EXPECT_ERROR(open2(directory, name, &how, sizeof how), EEXIST);
     EXPECT_ERROR(open2(directory, (const char *)1, &how, sizeof how), EFAULT);
     EXPECT(unlinkat(directory, link, 0) == 0);
+}
 
+static void check_openat2(openat2_function *open2, const char *file)
+{
+    struct open_how how = {.flags = O_RDWR | O_TRUNC | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
+    const char *name;
+    int directory = split(file, &name);
+    const char *new = sibling(name, ".new");
+    int lowest = lowest_free();
+    int fd = open2(directory, name, &how, sizeof how);
+    struct stat status;
+
+    if (fd == -1) { /* an old kernel, or a sandbox */
+        EXPECT(errno == ENOSYS || errno == EPERM);
+        return;
+    }
+    EXPECT(fd == lowest && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    write_text(fd, "new");
+    expect_content(file, is_wrapped() ? "old" : "new");
+    EXPECT(close(fd) == 0 && lowest_free() == lowest);
+    expect_stored(file, "new");
+    how.flags = O_RDONLY;
+    fd = open2(directory, name, &how, sizeof how);
+    EXPECT(fd == lowest && fstat(fd, &status) == 0 && status.st_size == 3 && close(fd) == 0);
+
+    check_openat2_errors(open2, file, directory, name);
+    how = (struct open_how){.flags = O_WRONLY | O_CREAT | O_EXCL, .mode = 0604, .resolve = RESOLVE_BENEATH};
     (void)umask(0);
-    how.resolve = RESOLVE_BENEATH;
     fd = open2(directory, new, &how, sizeof how);
     EXPECT(fd == lowest && fstat(fd, &status) == 0 && (status.st_mode & 07777) == 0604);
     write_text(fd, "created");

@@ -413,9 +413,17 @@ static void test_spawn(const char *file)
     }
 }
 
-/* Spawns what reads from `in`, tells its pid, and ends itself: actions name all numbers that the
- * shim may have descriptors at. */
-static void spawn_and_end(const char *file, int in, int tell, const char *text, bool covered, bool replace)
+/* A spawn whose actions name all numbers that the shim may have descriptors at. */
+struct numbers {
+    const char *text; /* is written before the spawn */
+    int in;           /* the child reads from it */
+    int told;         /* the pid of the child goes there */
+    bool covered;     /* the child loads the shim */
+    bool replace;     /* dup2 onto the numbers; else close them */
+};
+
+/* Spawns, and ends this process. */
+static void spawn_and_end(const char *file, const struct numbers *numbers)
 {
     char *cat[] = {"cat", NULL};
     char *wait[] = {"static_writer", "1", "wait-write", "new", NULL};
@@ -425,17 +433,17 @@ static void spawn_and_end(const char *file, int in, int tell, const char *text, 
 
     EXPECT(posix_spawn_file_actions_init(&actions) == 0);
     EXPECT(posix_spawn_file_actions_adddup2(&actions, fd, 1) == 0);
-    EXPECT(posix_spawn_file_actions_adddup2(&actions, in, 0) == 0);
+    EXPECT(posix_spawn_file_actions_adddup2(&actions, numbers->in, 0) == 0);
     for (int number = 3; number < 1024; number++)
-        if (replace && number > 100)
+        if (numbers->replace && number > 100)
             EXPECT(posix_spawn_file_actions_adddup2(&actions, 2, number) == 0);
         else
             EXPECT(posix_spawn_file_actions_addclose(&actions, number) == 0);
-    write_text(fd, text);
-    errno =
-        posix_spawn(&child, covered ? "/bin/cat" : writer(), &actions, NULL, covered ? cat : wait, environ);
+    write_text(fd, numbers->text);
+    errno = posix_spawn(&child, numbers->covered ? "/bin/cat" : writer(), &actions, NULL,
+                        numbers->covered ? cat : wait, environ);
     EXPECT(errno == 0);
-    EXPECT(write(tell, &child, sizeof child) == sizeof child);
+    EXPECT(write(numbers->told, &child, sizeof child) == sizeof child);
     _exit(0);
 }
 
@@ -454,7 +462,7 @@ static void test_spawn_numbers(const char *file)
         EXPECT(pipe2(in, O_CLOEXEC) == 0 && pipe2(told, O_CLOEXEC) == 0);
         child = fork();
         if (child == 0)
-            spawn_and_end(file, in[0], told[1], text, covered, turn / 2 != 0);
+            spawn_and_end(file, &(struct numbers){text, in[0], told[1], covered, turn / 2 != 0});
         expect_exit(child, 0);
         child = read_pid(told[0]);
         EXPECT(close(told[0]) == 0 && close(told[1]) == 0 && close(in[0]) == 0);

@@ -44,8 +44,9 @@ static void expect_content_elsewhere(const char *file, const char *content)
     expect_exit(child, 0);
 }
 
-/* `set`: F_SETLK or F_OFD_SETLK, by either name of the call. */
-static void check_fcntl(int (*control)(int fd, int command, ...), const char *file, int set, int get)
+typedef int fcntl_function(int fd, int command, ...);
+
+static void check_fcntl_ranges(fcntl_function *control, const char *file, int set, int get)
 {
     int fd = open(file, O_RDWR);
     struct flock lock = range(F_WRLCK, 0, 0);
@@ -76,9 +77,13 @@ static void check_fcntl(int (*control)(int fd, int command, ...), const char *fi
     EXPECT(close(fd) == 0);
     expect_content_elsewhere(file, "closed");
     EXPECT(is_free(file, F_WRLCK, 0, 0));
+}
 
-    /* where offsets count from */
-    fd = open(file, O_RDWR);
+static void check_fcntl_origins(fcntl_function *control, const char *file, int set)
+{
+    int fd = open(file, O_RDWR);
+    struct flock lock;
+
     EXPECT(lseek(fd, 2, SEEK_SET) == 2);
     lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_start = 1, .l_len = 1};
     EXPECT(control(fd, set, &lock) == 0 && lock.l_start == 1 && lock.l_whence == SEEK_CUR);
@@ -87,9 +92,13 @@ static void check_fcntl(int (*control)(int fd, int command, ...), const char *fi
     EXPECT(control(fd, set, &lock) == 0);
     EXPECT(!is_free(file, F_WRLCK, 5, 1) && is_free(file, F_WRLCK, 4, 1) && is_free(file, F_WRLCK, 6, 1));
     EXPECT(close(fd) == 0);
+}
 
-    fd = open(file, O_RDONLY);
-    lock = range(F_WRLCK, 0, 0);
+static void check_fcntl_errors(fcntl_function *control, const char *file, int set, int get)
+{
+    int fd = open(file, O_RDONLY);
+    struct flock lock = range(F_WRLCK, 0, 0);
+
     EXPECT_ERROR(control(fd, set, &lock), EBADF);
     lock = range(F_RDLCK, 0, 0);
     EXPECT(control(fd, set, &lock) == 0 && close(fd) == 0);
@@ -101,6 +110,14 @@ static void check_fcntl(int (*control)(int fd, int command, ...), const char *fi
     EXPECT(control(fd, F_GETFL) == (O_WRONLY | (control(fd, F_GETFL) & ~O_ACCMODE)));
     EXPECT(close(fd) == 0);
     EXPECT_ERROR(control(fd, set, &lock), EBADF);
+}
+
+/* `set` is F_SETLK or F_OFD_SETLK, and `get` what belongs to it. */
+static void check_fcntl(fcntl_function *control, const char *file, int set, int get)
+{
+    check_fcntl_ranges(control, file, set, get);
+    check_fcntl_origins(control, file, set);
+    check_fcntl_errors(control, file, set, get);
 }
 
 static void test_fcntl(const char *file)

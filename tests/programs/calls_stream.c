@@ -5,7 +5,6 @@ typedef FILE *stream_opener(const char *path, const char *mode);
 
 static void check_modes(stream_opener *open_stream, const char *file)
 {
-    const char *new = sibling(file, ".new");
     char line[64];
     int lowest = lowest_free();
     FILE *stream = open_stream(file, "w");
@@ -25,8 +24,7 @@ static void check_modes(stream_opener *open_stream, const char *file)
     EXPECT(fclose(stream) == 0);
 
     stream = open_stream(file, "a");
-    EXPECT(fputs("three\n", stream) >= 0);
-    EXPECT(fclose(stream) == 0);
+    EXPECT(fputs("three\n", stream) >= 0 && fclose(stream) == 0);
     expect_content(file, "one\ntwo\nthree\n");
 
     stream = open_stream(file, "r+");
@@ -47,6 +45,12 @@ static void check_modes(stream_opener *open_stream, const char *file)
     EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "again") == 0);
     EXPECT(fclose(stream) == 0);
     expect_content(file, "again");
+}
+
+static void check_errors(stream_opener *open_stream, const char *file)
+{
+    const char *new = sibling(file, ".new");
+    FILE *stream;
 
     errno = 0;
     EXPECT(open_stream(file, "wx") == NULL && errno == EEXIST);
@@ -63,11 +67,13 @@ static void check_modes(stream_opener *open_stream, const char *file)
 static void test_fopen(const char *file)
 {
     check_modes(fopen, file);
+    check_errors(fopen, file);
 }
 
 static void test_fopen64(const char *file)
 {
     check_modes(fopen64, file);
+    check_errors(fopen64, file);
 }
 
 static void test_fdopen(const char *file)

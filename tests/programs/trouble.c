@@ -78,6 +78,44 @@ static void test_full_table(const char *file)
     expect_content(file, "full");
 }
 
+static void use_one_number(const char *file, const char *created)
+{
+    struct rlimit limit = {64, 1024};
+    struct stat status;
+    int last = 0;
+    int fd;
+    pid_t writer;
+
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    for (fd = dup(0); fd >= 0; fd = dup(0))
+        last = fd;
+    EXPECT_ERROR(open(created, O_WRONLY | O_CREAT, 0600), EMFILE);
+    EXPECT_ERROR(stat(created, &status), ENOENT);
+    EXPECT_ERROR(open(file, O_RDONLY), EMFILE);
+    EXPECT(close(last) == 0);
+
+    fd = open(file, O_WRONLY | O_APPEND);
+    EXPECT(fd == last);
+    writer = fork();
+    if (writer == 0) {
+        EXPECT(close(0) == 0);
+        append(file, " other");
+        _exit(0);
+    }
+    expect_exit(writer, 0);
+    EXPECT(stat(file, &status) == 0 && status.st_size == 9);
+    write_text(fd, " appended");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "old other appended");
+
+    fd = open(created, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    EXPECT(fd == last);
+    write_text(fd, "new");
+    EXPECT(close(fd) == 0);
+    expect_content(created, "new");
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 64);
+}
+
 /* One number is free, and one open takes it; what the shim needs besides is its own affair. */
 static void test_one_number_left(const char *file)
 {
@@ -85,40 +123,7 @@ static void test_one_number_left(const char *file)
     pid_t child = fork();
 
     if (child == 0) {
-        struct rlimit limit = {64, 1024};
-        struct stat status;
-        int last = 0;
-        int fd;
-        pid_t writer;
-
-        EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        for (fd = dup(0); fd >= 0; fd = dup(0))
-            last = fd;
-        EXPECT_ERROR(open(created, O_WRONLY | O_CREAT, 0600), EMFILE);
-        EXPECT_ERROR(stat(created, &status), ENOENT);
-        EXPECT_ERROR(open(file, O_RDONLY), EMFILE);
-        EXPECT(close(last) == 0);
-
-        fd = open(file, O_WRONLY | O_APPEND);
-        EXPECT(fd == last);
-        writer = fork();
-        if (writer == 0) {
-            EXPECT(close(0) == 0);
-            append(file, " other");
-            _exit(0);
-        }
-        expect_exit(writer, 0);
-        EXPECT(stat(file, &status) == 0 && status.st_size == 9);
-        write_text(fd, " appended");
-        EXPECT(close(fd) == 0);
-        expect_content(file, "old other appended");
-
-        fd = open(created, O_WRONLY | O_CREAT | O_EXCL, 0600);
-        EXPECT(fd == last);
-        write_text(fd, "new");
-        EXPECT(close(fd) == 0);
-        expect_content(created, "new");
-        EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 64);
+        use_one_number(file, created);
         _exit(0);
     }
     expect_exit(child, 0);

@@ -167,7 +167,24 @@ static void test_may_name(void)
     CHECK(may_name("/data/", ""));
 }
 
-/* The meaning, with as many calls as it takes. `start`: of the pattern. */
+static bool slow_match(const char *start, const char *p, bool tree, const char *text);
+
+/* slow_match() for a pattern that begins with "**". */
+static bool slow_match_wide(const char *start, const char *p, bool tree, const char *text)
+{
+    const char *end = p + strspn(p, "*");
+    bool whole = p > start && p[-1] == '/' && *end == '/'; /* whole components, or none */
+
+    for (const char *t = text;; t++) {
+        if ((!whole || t == text || t[-1] == '/') && slow_match(start, end + whole, tree, t))
+            return true;
+        if (*t == '\0')
+            return false;
+    }
+}
+
+/* Matches as the rules are worded, with as many calls as it takes. `start` is the start of the
+ * pattern, `p` the rest of it. */
 static bool slow_match(const char *start, const char *p, bool tree, const char *text)
 {
     const char *end;
@@ -176,24 +193,8 @@ static bool slow_match(const char *start, const char *p, bool tree, const char *
 
     if (*p == '\0')
         return tree || *text == '\0';
-    if (p[0] == '*' && p[1] == '*') {
-        for (end = p; *end == '*'; end++)
-            continue;
-        if (p > start && p[-1] == '/' && *end == '/') { /* whole components, or none */
-            for (const char *t = text;; t++) {
-                if ((t == text || t[-1] == '/') && slow_match(start, end + 1, tree, t))
-                    return true;
-                if (*t == '\0')
-                    return false;
-            }
-        }
-        for (const char *t = text;; t++) {
-            if (slow_match(start, end, tree, t))
-                return true;
-            if (*t == '\0')
-                return false;
-        }
-    }
+    if (p[0] == '*' && p[1] == '*')
+        return slow_match_wide(start, p, tree, text);
     if (*p == '*') {
         for (const char *t = text;; t++) {
             if (slow_match(start, p + 1, tree, t))

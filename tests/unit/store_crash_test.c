@@ -324,12 +324,45 @@ static void plain_controls(void)
     contents.format = SIZED;
 }
 
-int main(void)
+/* All scenarios of the sized format, with one filling of the payloads. */
+static void sized_format(void)
 {
     static const char *const dead[] = {"after a writer died before flush 1",
                                        "after a writer died before flush 2",
                                        "after a writer died before flush 3"};
 
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        start(false);
+        one_commit(&scenarios[i], true);
+        one_commit(&scenarios[i], false);
+        report(scenarios[i].name);
+    }
+    for (int flush = 1; flush <= 3; flush++) {
+        start(false);
+        for (size_t i = 0; i < SCENARIOS; i++) {
+            forget_seen();
+            commit_after_a_dead_one(&scenarios[i], flush, false);
+        }
+        report(dead[flush - 1]);
+    }
+    start(false);
+    for (size_t i = 0; i < SCENARIOS && scenarios[i].commits == 0; i++) {
+        forget_seen();
+        commit_after_a_torn_one(&scenarios[i], scenarios[i].next);
+        forget_seen();
+        commit_after_a_torn_one(&scenarios[i], 16000);
+    }
+    report("after a writer died within a large first image");
+    start(false);
+    for (size_t i = 0; i < SCENARIOS && scenarios[i].commits == 0; i++) {
+        forget_seen();
+        commit_after_a_cut(&scenarios[i]);
+    }
+    report("after a power cut that left the size alone");
+}
+
+int main(void)
+{
     start_recording();
     plain_format();
     plain_controls();
@@ -342,34 +375,7 @@ int main(void)
     for (enum filling filling = 0; filling < FILLINGS; filling++) {
         contents.filling = filling;
         (void)printf("payloads of %s\n", filling_names[filling]);
-        for (size_t i = 0; i < SCENARIOS; i++) {
-            start(false);
-            one_commit(&scenarios[i], true);
-            one_commit(&scenarios[i], false);
-            report(scenarios[i].name);
-        }
-        for (int flush = 1; flush <= 3; flush++) {
-            start(false);
-            for (size_t i = 0; i < SCENARIOS; i++) {
-                forget_seen();
-                commit_after_a_dead_one(&scenarios[i], flush, false);
-            }
-            report(dead[flush - 1]);
-        }
-        start(false);
-        for (size_t i = 0; i < SCENARIOS && scenarios[i].commits == 0; i++) {
-            forget_seen();
-            commit_after_a_torn_one(&scenarios[i], scenarios[i].next);
-            forget_seen();
-            commit_after_a_torn_one(&scenarios[i], 16000);
-        }
-        report("after a writer died within a large first image");
-        start(false);
-        for (size_t i = 0; i < SCENARIOS && scenarios[i].commits == 0; i++) {
-            forget_seen();
-            commit_after_a_cut(&scenarios[i]);
-        }
-        report("after a power cut that left the size alone");
+        sized_format();
     }
     contents.filling = LETTERS;
     controls();
