@@ -37,7 +37,7 @@ static struct session *session_at(int fd, struct session_found *found)
 
 /* Times are set on both inodes: a commit gives the file its buffer's time of modification
  * (session/commit.c). */
-static int after_times(int result, const struct session *session)
+static int after_times(int result, struct session *session)
 {
     struct stat status;
 
@@ -45,6 +45,7 @@ static int after_times(int result, const struct session *session)
         struct timespec times[2] = {status.st_atim, status.st_mtim};
 
         (void)sys_utimensat(session->buffer, NULL, times, 0);
+        session_note_time(session, status.st_mtim);
     }
     return result;
 }

@@ -13,7 +13,7 @@ static bool is_earlier(struct timespec time, struct timespec other)
 /*
  * Into the real inode's status: what the program has written, and when, which is not committed yet.
  */
-static void put_written(const struct session *session, const struct stat *buffer, struct stat *status)
+static void put_written(struct session *session, const struct stat *buffer, struct stat *status)
 {
     struct timespec written;
 
@@ -21,6 +21,7 @@ static void put_written(const struct session *session, const struct stat *buffer
     status->st_mode = session_get_mode(session, buffer, status->st_mode);
     if (!session_was_written(session, buffer, &written))
         return;
+    session_note_time(session, written);
     status->st_mtim = written;
     if (is_earlier(status->st_ctim, written))
         status->st_ctim = written;
@@ -30,7 +31,7 @@ static void put_written(const struct session *session, const struct stat *buffer
 static bool fix_own_writes(struct stat *status)
 {
     struct stat buffer;
-    const struct session *session =
+    struct session *session =
         session_any_writable() ? session_written_here(status->st_dev, status->st_ino, &buffer) : NULL;
 
     if (session != NULL)

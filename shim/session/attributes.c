@@ -14,6 +14,29 @@ void session_carry_times(const struct session *session, const struct stat *buffe
     (void)sys_utimensat(session->inode, NULL, times, 0);
 }
 
+/* A time of the last write that the program has not seen may be later by this, in nanoseconds. */
+enum { UNSEEN_DELAY = 100 * 1000 * 1000 };
+
+static int64_t nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void session_note_time(struct session *session, struct timespec shown)
+{
+    SESSION_SET(session->shown_time, nanoseconds(shown));
+}
+
+bool session_has_right_times(const struct session *session, const struct stat *buffer,
+                             const struct stat *before, const struct stat *after)
+{
+    const int64_t delay = nanoseconds(after->st_mtim) - nanoseconds(buffer->st_mtim);
+
+    return nanoseconds(after->st_atim) == nanoseconds(before->st_atim) && delay >= 0 &&
+           delay <= UNSEEN_DELAY && SESSION_GET(session->shown_time) != nanoseconds(buffer->st_mtim) &&
+           !SESSION_GET(session->is_shared) && !session_is_stray(session);
+}
+
 void session_carry_newer_time(const struct session *session, const struct stat *buffer)
 {
     struct timespec written;

@@ -211,12 +211,12 @@ static int lock_inode(struct commit *commit)
 }
 
 /* Completes the first commit of a new file: its name is on disk, too, and is looked for no more. */
-static void after_commit(struct session *session)
+static void after_commit(struct session *session, const struct stat *inode)
 {
     if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
         sync_directory(session);
     session->linked = true;
-    session_tell_nameless(session);
+    session_tell_nameless(session, inode);
 }
 
 /* store_view(), and a line of the log where that is wanted. */
@@ -239,6 +239,7 @@ static int commit_view(struct commit *commit)
 {
     struct session *session = commit->session;
     struct session_privileges privileges;
+    struct stat after;
     int error;
 
     if (is_view_unchanged(session, commit->base, &commit->view, commit->crc)) {
@@ -256,13 +257,16 @@ static int commit_view(struct commit *commit)
     session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &privileges);
     error = store_and_tell(commit);
     session_restore_privileges(session, &privileges);
+    if (error == 0)
+        error = sys_fstat(session->inode, &after);
     if (error != 0)
         return error;
-    session_carry_times(session, &commit->buffer, &commit->inode);
+    if (!commit->exclusive || !session_has_right_times(session, &commit->buffer, &commit->inode, &after))
+        session_carry_times(session, &commit->buffer, &commit->inode);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
     session_note_committed(session);
-    after_commit(session);
+    after_commit(session, &after);
     return 0;
 }
 

@@ -181,7 +181,9 @@ void session_tell_edits(const struct session *session, const struct store_image 
  * nanoseconds, for the lock, and for the write with its sync.
  */
 void session_tell_commit(const struct session *session, int64_t waited, int64_t stored);
-void session_tell_nameless(const struct session *session);
+
+/* `inode` is the status of the real inode. */
+void session_tell_nameless(const struct session *session, const struct stat *inode);
 
 /* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop
  * devices do: it is open though this process has closed it, and no other process ever got it. */
@@ -211,6 +213,16 @@ void session_apply_mode(struct session *session);
  * `buffer` is the status of the buffer.
  */
 void session_carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode);
+
+/*
+ * True if a commit that ends the session, before and after which the inode had these statuses, has
+ * left times there that are as good as those of session_carry_times(): the program has neither seen
+ * nor set the time of its last write, a tenth of a second ago at most. Each change of times costs
+ * the next fdatasync(2) a write of the inode where the file system has no journal: utimensat(2)
+ * sets I_DIRTY_DATASYNC, a write(2) does not (ext4_setattr(), fs/ext4/inode.c).
+ */
+bool session_has_right_times(const struct session *session, const struct stat *buffer,
+                             const struct stat *before, const struct stat *after);
 
 /* The same where only the time has changed, because the program wrote what was there. Never sets an
  * earlier time. */

@@ -36,15 +36,14 @@ void session_tell_edits(const struct session *session, const struct store_image 
                      "what a program without the shim has appended is no part of the content");
 }
 
-void session_tell_nameless(const struct session *session)
+void session_tell_nameless(const struct session *session, const struct stat *inode)
 {
     struct scratch scratch;
     struct stat status;
     size_t length;
     char *path;
 
-    if (sys_fstat(session->inode, &status) != 0 || status.st_nlink != 0 ||
-        scratch_take(&scratch, PATH_MAX) != 0)
+    if (inode->st_nlink != 0 || scratch_take(&scratch, PATH_MAX) != 0)
         return;
     path = scratch.bytes;
     length = session_path(session, path, PATH_MAX);

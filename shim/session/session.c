@@ -193,6 +193,7 @@ void session_reset(struct session *session)
     SESSION_SET(session->emptied, false);
     SESSION_SET(session->syncs, 0);
     SESSION_SET(session->pending_mode, 0);
+    SESSION_SET(session->shown_time, 0);
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;
     session->descriptions = 0;

@@ -30,8 +30,8 @@
  *   - What the content was at open, or at the last commit, lies in the file offsets of the two
  *     private descriptions, which every process that shares the session shares (session_base).
  *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but
- *     `wants_guardian` and `is_shared`: `stray` sessions live in its descriptors and on its stack
- *     alone.
+ *     `wants_guardian`, `is_shared` and `shown_time`: `stray` sessions live in its descriptors and
+ *     on its stack alone.
  *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its
  *     place.
  *
@@ -126,6 +126,7 @@ struct session {
     mode_t
         pending_mode; /* atomic: S_IFREG and the mode that the next commit sets, or 0: session_set_mode() */
     mode_t pending_over; /* the mode that the file has until then */
+    int64_t shown_time; /* atomic: of the last write, that the program has seen or set; nanoseconds */
     int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
 };
 
@@ -393,6 +394,10 @@ void session_begin_appending(struct session *session);
  * no time of them.
  */
 bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when);
+
+/* The program is shown this time of the session's last write, or has set it: a commit gives the
+ * file the same, to the nanosecond. */
+void session_note_time(struct session *session, struct timespec shown);
 
 /*
  * Gives the buffer the permission bits that the real inode has now, as far as its other owner and

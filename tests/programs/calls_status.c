@@ -266,8 +266,53 @@ static void check_write_time(const char *file, int flags, const char *text)
     EXPECT(stat(file, &later) == 0 && is_same_time(later.st_mtim, status.st_mtim));
 }
 
+static int64_t nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Nobody looks before the close: the time is one between the write and the close. */
+static void check_unseen_time(const char *file)
+{
+    struct timespec before;
+    struct timespec after;
+    struct stat status;
+    int fd;
+
+    age(file);
+    fd = open(file, O_WRONLY | O_TRUNC);
+    EXPECT(clock_gettime(CLOCK_REALTIME_COARSE, &before) == 0);
+    write_text(fd, "unseen");
+    EXPECT(close(fd) == 0);
+    EXPECT(clock_gettime(CLOCK_REALTIME, &after) == 0 && stat(file, &status) == 0);
+    EXPECT(nanoseconds(status.st_mtim) >= nanoseconds(before) &&
+           nanoseconds(status.st_mtim) <= nanoseconds(after));
+    EXPECT(status.st_atime == 1000000000);
+}
+
+/* The program sets the time of another file, as cp -p does, and that is a moment ago. */
+static void check_set_time(const char *file)
+{
+    struct timespec times[2];
+    struct stat status;
+    int fd = open(file, O_WRONLY | O_TRUNC);
+
+    write_text(fd, "set");
+    EXPECT(clock_gettime(CLOCK_REALTIME_COARSE, &times[1]) == 0);
+    times[1].tv_nsec -= times[1].tv_nsec % 1000 + 1; /* no file system gives it such a time */
+    if (times[1].tv_nsec < 0)
+        times[1].tv_nsec = 7;
+    times[0] = times[1];
+    EXPECT(futimens(fd, times) == 0 && close(fd) == 0);
+    EXPECT(stat(file, &status) == 0 && is_same_time(status.st_mtim, times[1]) &&
+           is_same_time(status.st_atim, times[0]));
+}
+
 static void test_write_time(const char *file)
 {
+    check_unseen_time(file);
+    check_set_time(file);
+
     check_write_time(file, O_RDWR, "new");
     check_write_time(file, O_RDWR, "new"); /* the same bytes */
     check_write_time(file, O_RDWR | O_TRUNC, "newer");
