@@ -123,6 +123,8 @@ static int is_managed(const struct named *named, int fd, int flags)
         return descriptor_wants_writing(flags) && is_sealed(&status) ? -EPERM : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
         return explain(named, "managed: it is open already", 1);
+    if (may_speak_for_itself(&status) && session_has_snapshot(&status))
+        return explain(named, "managed: it holds an image, which was read before", 1);
     result = named_matches(named, fd, NULL);
     if (result == 0) {
         result = speaks_for_itself(named, fd, &status);

@@ -119,6 +119,11 @@ void descriptor_mark_buffer(int fd)
     (void)sys_fcntl(fd, F_SETSIG, MARK_BUFFER);
 }
 
+void descriptor_unmark(int fd)
+{
+    (void)sys_fcntl(fd, F_SETSIG, 0);
+}
+
 void descriptor_set_opener(int inode, int process)
 {
     struct f_owner_ex owner = {F_OWNER_PID, process};

@@ -63,6 +63,9 @@ enum { DESCRIPTOR_BEACONS = 8 };
 void descriptor_mark_inode(int fd);
 void descriptor_mark_buffer(int fd);
 
+/* Takes the mark away. */
+void descriptor_unmark(int fd);
+
 /*
  * The opener of a session is the process that opened the file. The kernel keeps its number with the
  * description of the private inode descriptor `inode` (F_SETOWN_EX, fcntl(2)). Every process that

@@ -200,6 +200,21 @@ void session_forget_systems(void);
  * private mapping is left. */
 bool session_remap(const struct session *session);
 
+/* ---- snapshot.c: the buffer that an open to read finds again ---- */
+
+/*
+ * Gives a session that only reads, whose inode is at its private number, the snapshot that this
+ * process keeps of the file, if that is still the file's content. `inode` is the status of the real
+ * inode. False: the content is to be loaded.
+ */
+bool session_take_snapshot(struct session *session, const struct stat *inode);
+
+/* Keeps the buffer of a session that is over, and that nobody else has, if it is one to keep. */
+void session_keep_snapshot(struct session *session);
+
+/* In a forked child. Closes what is kept unless the descriptors may be the parent's, too. */
+void session_forget_snapshot(bool close);
+
 /* ---- attributes.c: what of the inode a commit keeps ---- */
 
 /* Sets the mode that waits for a commit, after one that succeeded. By the session's only

@@ -125,7 +125,7 @@ static int load_content(const struct session *session, int target, int64_t timeo
 
 /* Fills the new buffer with what the session starts from, and sets *base to it: nothing if
  * base->force says that the open truncates. */
-static int fill_buffer(const struct session *session, int filler, const struct stat *inode, int64_t timeout,
+static int fill_buffer(struct session *session, int filler, const struct stat *inode, int64_t timeout,
                        struct session_base *base)
 {
     struct store_image image = {0};
@@ -138,6 +138,8 @@ static int fill_buffer(const struct session *session, int filler, const struct s
         session_tell_edits(session, &image);
     base->size = image.size;
     base->crc = image.payload_crc;
+    session->image = image;
+    session->changed = inode->st_ctim;
     return error;
 }
 
@@ -164,6 +166,8 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
         return descriptor;
     SESSION_SET(session->buffer, descriptor);
     SESSION_SET(session->early, buffer->program);
+    session->is_snapshot = session->flags == 0 && buffer->program < 0 && session->image.kind == STORE_SIZED &&
+                           !session->image.edited && !session->image.resized;
     set_cells(session, base, 0); /* nobody has it yet */
     return 0;
 }
@@ -370,6 +374,8 @@ static int open_session(struct session *session, int flags, const struct stat *s
     SESSION_SET(session->inode, inode);
     if (session->flags & SESSION_WRITABLE)
         descriptor_set_opener(inode, sys_getpid());
+    if (session_take_snapshot(session, status))
+        return 0;
     return make_buffer(session, flags, status, session_config->lock_timeout);
 }
 
@@ -418,11 +424,16 @@ static int take_early(struct session *session, bool close_on_exec)
 int session_open_descriptor(struct session *session, int flags)
 {
     char path[PROC_PATH_SIZE];
+    int fd = -ENOENT;
 
-    return session->early >= 0
-               ? take_early(session, (flags & O_CLOEXEC) != 0)
-               : sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
-                            flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_DIRECT), 0);
+    if (session->early < 0)
+        fd = sys_openat(AT_FDCWD, descriptor_path(path, session->buffer),
+                        flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_DIRECT), 0);
+    /* the process may have changed its rights, or its root, since it kept the snapshot */
+    if (session->is_snapshot && (fd == -EACCES || buffer_is_proc_missing(fd)) &&
+        session_refresh_reader(session) == 0)
+        return session_open_descriptor(session, flags);
+    return session->early >= 0 ? take_early(session, (flags & O_CLOEXEC) != 0) : fd;
 }
 
 int session_hand_out(struct session *session, int flags)

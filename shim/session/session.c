@@ -99,7 +99,8 @@ static void sweep_after_fork(bool is_fork)
 
         session->committer = 0;
         session->has_posix_lock = false;
-        session->pending_mode = 0;      /* the parent sets it */
+        session->pending_mode = 0; /* the parent sets it */
+        session->is_shared = true;
         session->several_opens = false; /* a child that closes what it inherited commits nothing by that */
         descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
@@ -135,6 +136,7 @@ static bool is_table_ours(bool is_fork)
         __atomic_compare_exchange_n(page, &known, process, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         is_bare_clone = !is_fork;
         session_forget_systems();
+        session_forget_snapshot(is_fork);
         sweep_after_fork(is_fork);
         return true;
     }
@@ -194,6 +196,7 @@ void session_reset(struct session *session)
     SESSION_SET(session->syncs, 0);
     SESSION_SET(session->pending_mode, 0);
     SESSION_SET(session->shown_time, 0);
+    session->is_snapshot = false;
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;
     session->descriptions = 0;

@@ -66,6 +66,7 @@
 
 #include "config/config.h"
 #include "os/sys.h"
+#include "store/store.h"
 
 enum session_flag {
     SESSION_WRITABLE = 1,
@@ -127,6 +128,9 @@ struct session {
         pending_mode; /* atomic: S_IFREG and the mode that the next commit sets, or 0: session_set_mode() */
     mode_t pending_over; /* the mode that the file has until then */
     int64_t shown_time; /* atomic: of the last write, that the program has seen or set; nanoseconds */
+    bool is_snapshot;    /* the buffer is sealed, and its content is `image`: snapshot.c may keep it */
+    struct store_image image;
+    struct timespec changed; /* st_ctim of the real inode before the image was found */
     int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
 };
 
@@ -188,6 +192,10 @@ struct session *session_writer(dev_t device, ino_t number);
 /* The session that this very thread opened to write the file with this identity, and still has
  * open; *buffer is the status of what is written. NULL if there is none. */
 struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer);
+
+/* True if this process keeps a snapshot of the file with this status, which has not changed
+ * since: it holds a whole image. */
+bool session_has_snapshot(const struct stat *inode);
 
 /* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
 void session_publish(struct session *session);

@@ -51,6 +51,7 @@ static bool is_over(struct session *session)
         return true;
     if (!is_decided_here(session, last) || !is_closed_here(session))
         return false;
+    session->is_snapshot = false; /* others may have the buffer open */
     if (session->flags & SESSION_WRITABLE)
         session_release(session);
     return last < 0 || descriptor_is_last(session->buffer) == 1;
@@ -122,6 +123,7 @@ static void end_session(struct session *session, int error, uint64_t mask)
     SESSION_SET(session->ended_number, session->buffer_number);
     __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
     (void)session_end_turn(session, mask);
+    session_keep_snapshot(session);
     session_drop(session);
 }
 

@@ -27,8 +27,9 @@ struct attempt {
     int inode;
     int target;
     enum depth depth;
-    bool locked;           /* the caller holds the lock: whatever looks damaged is */
-    bool settle_for_plain; /* accept a plain file that keeps changing */
+    bool locked;                        /* the caller holds the lock: whatever looks damaged is */
+    const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
+    bool settle_for_plain;              /* accept a plain file that keeps changing */
     struct stat status;
     struct store_image *image;
 };

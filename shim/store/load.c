@@ -31,11 +31,19 @@ static bool is_vouched_for(const struct attempt *attempt, const struct image_hea
            (attempt->depth == SIZE && (header->complete || header->size > SIZE_CHECKED));
 }
 
+static bool is_expected(const struct store_image *image, const struct image_header *header)
+{
+    return header->generation == image->generation && header->size == image->size &&
+           header->payload_crc == image->payload_crc;
+}
+
 int store_try_image(const struct attempt *attempt, const struct image_header *header, uint64_t place,
                     uint64_t twin)
 {
     uint32_t crc = header->payload_crc;
 
+    if (attempt->expected != NULL && !is_expected(attempt->expected, header))
+        return CHANGED;
     if (header->generation == 0 || place + image_length(header->size) > (uint64_t)attempt->status.st_size)
         return DAMAGED;
     if (!is_vouched_for(attempt, header)) {
@@ -214,6 +222,15 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
 
     image->file_size = (uint64_t)attempt.status.st_size;
     return error;
+}
+
+bool store_is_current(int inode, const struct store_image *image)
+{
+    struct store_image now;
+    struct attempt attempt = {
+        .inode = inode, .target = -1, .depth = VERIFY, .expected = image, .image = &now};
+
+    return try_once(&attempt) == 0 && now.kind == STORE_SIZED && !now.resized;
 }
 
 int store_look(int inode, struct store_wait wait, struct store_image *image)

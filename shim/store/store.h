@@ -143,6 +143,13 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
 int store_look(int inode, struct store_wait wait, struct store_image *image);
 
 /*
+ * Is `image`, of a sized file and found by store_load(), still the content of `inode`? Reads and
+ * verifies all of it, as store_load() without a target. False also where that would have to try
+ * again, or to tell of something.
+ */
+bool store_is_current(int inode, const struct store_image *image);
+
+/*
  * Finds the size of the content: of the image that is live by its headers; a payload of up to 1 MiB
  * that is not known to be complete is verified. Reads a bounded number of bytes, whatever the file
  * is, and takes no lock. Returns 0, or a negative errno: -EIO if there is no such image, or if a

@@ -121,6 +121,10 @@ more() {
     run_all several_opens
 }
 
+@test "I2 what a process keeps of a file that it has read" {
+    run_all snapshots
+}
+
 @test "streams" {
     run_all calls_stream
 }

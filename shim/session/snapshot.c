@@ -1,0 +1,147 @@
+/*
+ * The snapshot that this process keeps for its next open to read of the same file: the sealed
+ * buffer of a session that is over. It is one file in memory of at most SNAPSHOT_MAX bytes, that
+ * nobody else has open; nothing of the real inode is kept open. An open takes it out, looks whether
+ * the file still holds that image, byte for byte, and has it to itself until its last close.
+ *
+ * The slot changes hands by compare-and-swap, and nobody waits for it: a signal handler or another
+ * thread that meets it BUSY loads. The program may have closed the number, or put a file of its own
+ * there: the number counts only while the buffer is behind it.
+ */
+#include "session/internal.h"
+
+#include "os/descriptor.h"
+
+enum { SNAPSHOT_MAX = 1 << 20 };
+
+enum slot_state { SLOT_EMPTY, SLOT_BUSY, SLOT_FULL };
+
+struct snapshot {
+    dev_t device; /* st_dev, st_ino and st_ctim of the real inode */
+    ino_t number;
+    struct timespec changed;
+    int inode; /* the number of its private descriptor, which the buffer's name says */
+    int buffer;
+    dev_t buffer_device;
+    ino_t buffer_number;
+    struct store_image image;
+};
+
+static struct snapshot slot;
+static int slot_state; /* atomic: enum slot_state */
+
+static bool move_slot(int from, int to)
+{
+    return __atomic_compare_exchange_n(&slot_state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static void set_slot(int state)
+{
+    __atomic_store_n(&slot_state, state, __ATOMIC_RELEASE);
+}
+
+/* Is it still there? `buffer` is filled only then. */
+static bool has_buffer(const struct snapshot *snapshot, struct stat *buffer)
+{
+    return sys_fstat(snapshot->buffer, buffer) == 0 && buffer->st_ino == snapshot->buffer_number &&
+           buffer->st_dev == snapshot->buffer_device;
+}
+
+static void close_buffer(const struct snapshot *snapshot)
+{
+    struct stat buffer;
+
+    if (has_buffer(snapshot, &buffer))
+        (void)sys_close(snapshot->buffer);
+}
+
+/* Has nobody changed the file, its mode or its owner since? */
+static bool is_unchanged(const struct snapshot *snapshot, const struct stat *inode)
+{
+    return snapshot->changed.tv_sec == inode->st_ctim.tv_sec &&
+           snapshot->changed.tv_nsec == inode->st_ctim.tv_nsec;
+}
+
+bool session_has_snapshot(const struct stat *inode)
+{
+    bool found;
+
+    if (!move_slot(SLOT_FULL, SLOT_BUSY))
+        return false;
+    found = slot.device == inode->st_dev && slot.number == inode->st_ino && is_unchanged(&slot, inode);
+    set_slot(SLOT_FULL);
+    return found;
+}
+
+/* Takes the snapshot of the session's file out of the slot, which is empty then. */
+static bool take(const struct session *session, struct snapshot *snapshot)
+{
+    if (!move_slot(SLOT_FULL, SLOT_BUSY))
+        return false;
+    *snapshot = slot;
+    if (snapshot->device == session->device && snapshot->number == session->number &&
+        snapshot->inode == session->inode) {
+        set_slot(SLOT_EMPTY);
+        return true;
+    }
+    set_slot(SLOT_FULL);
+    return false;
+}
+
+bool session_take_snapshot(struct session *session, const struct stat *inode)
+{
+    struct snapshot snapshot;
+    struct stat buffer;
+
+    if (session->flags != 0 || !take(session, &snapshot) || !has_buffer(&snapshot, &buffer))
+        return false;
+    if (buffer.st_uid != sys_geteuid() || !store_is_current(session->inode, &snapshot.image)) {
+        (void)sys_close(snapshot.buffer);
+        return false;
+    }
+    descriptor_mark_buffer(snapshot.buffer);
+    (void)sys_lseek(session->inode, (int64_t)snapshot.image.size, SEEK_SET);
+    SESSION_SET(session->buffer_device, snapshot.buffer_device);
+    SESSION_SET(session->buffer_number, snapshot.buffer_number);
+    SESSION_SET(session->buffer, snapshot.buffer);
+    session->image = snapshot.image;
+    session->changed = inode->st_ctim;
+    if (!is_unchanged(&snapshot, inode))
+        session_follow_mode(session);
+    session->is_snapshot = true;
+    return true;
+}
+
+void session_keep_snapshot(struct session *session)
+{
+    struct snapshot before = {.buffer = -1};
+
+    if (!session->is_snapshot || SESSION_GET(session->is_shared) || session->image.size > SNAPSHOT_MAX ||
+        session_is_stray(session))
+        return;
+    if (move_slot(SLOT_FULL, SLOT_BUSY))
+        before = slot;
+    else if (!move_slot(SLOT_EMPTY, SLOT_BUSY))
+        return;
+    slot = (struct snapshot){
+        .device = session->device,
+        .number = session->number,
+        .changed = session->changed,
+        .inode = session->inode,
+        .buffer = __atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL),
+        .buffer_device = session->buffer_device,
+        .buffer_number = session->buffer_number,
+        .image = session->image,
+    };
+    descriptor_unmark(slot.buffer); /* it is no session's: nobody is to find it by its name */
+    set_slot(SLOT_FULL);
+    if (before.buffer >= 0)
+        close_buffer(&before);
+}
+
+void session_forget_snapshot(bool close)
+{
+    if (close && __atomic_load_n(&slot_state, __ATOMIC_ACQUIRE) == SLOT_FULL)
+        close_buffer(&slot);
+    set_slot(SLOT_EMPTY);
+}
