@@ -27,10 +27,8 @@ static bool read_word(const char *value, const char *const words[], int *result)
     return false;
 }
 
-/*
- * Each function of the following puts a good value into *config, or returns what is accepted
- * instead.
- */
+/* Each of the following functions puts a good value into *config, or returns the values that are
+ * accepted instead. */
 
 static const char *set_format(struct config *config, const char *value)
 {

@@ -35,22 +35,20 @@ typedef void config_report(const char *message, void *context);
  * Fills *config from `environment` ("NAME=value" strings, NULL-terminated), with the default in
  * place of every missing or bad value, and reports each bad one: an unknown word, a number out of
  * range, a pattern that pattern_check() refuses, a directory or file name that is not absolute, and
- * any ATOMSHIM_ variable that does not exist. With ATOMSHIM_DISABLE=1 nothing else is looked at.
- * The strings are not copied: the caller keeps the environment alive, or passes a copy. No malloc,
- * no stdio, no locale; async-signal-safe. Returns the number of bad values.
+ * any ATOMSHIM_ variable that does not exist. With ATOMSHIM_DISABLE=1 it looks at nothing else. The
+ * strings are not copied: the caller keeps the environment alive, or passes a copy. No malloc, no
+ * stdio, no locale; async-signal-safe. Returns the number of bad values.
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
 
-/*
- * Replaces config->paths by what config_resolve_patterns() makes of them. Reads the file system,
- * which config_parse() does not.
- */
+/* Replaces config->paths by the result of config_resolve_patterns(). Reads the file system, which
+ * config_parse() does not. */
 void config_resolve(struct config *config);
 
 /*
  * Tells which format the file at `path` (absolute, canonical) is to get: plain if the C library
- * reads it by itself, else what a pattern says, else ATOMSHIM_FORMAT. A file that is sized already
- * stays so: that the caller must see by its content.
+ * reads it by itself, else the format of a pattern, else ATOMSHIM_FORMAT. A file that is sized
+ * already stays sized: the caller must look at its content.
  */
 enum config_format config_format_of(const struct config *config, const char *path);
 

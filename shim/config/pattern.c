@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* The texts that say the format when they stand in front of a pattern. */
+/* The prefixes of a pattern that say the format. */
 static const struct prefix {
     const char *text;
     enum pattern_format format;
@@ -244,9 +244,8 @@ static bool item_matches(const struct pattern_item *item, const char *path)
                          component == item->start ? path_last_component(path) : path);
 }
 
-/*
- * ---- a cheap look at a pattern before it is read: in a long list most are about other files ----
- */
+/* ---- a cheap look at a pattern before it is read: in a long list most patterns are about other
+ * files ---- */
 
 static bool is_literal(char c)
 {

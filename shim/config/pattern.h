@@ -26,8 +26,8 @@ enum pattern_format { PATTERN_NO_FORMAT, PATTERN_PLAIN, PATTERN_SIZED };
 
 /* One pattern of a list. All pointers lead into the list. */
 struct pattern_item {
-    const char *whole; /* with what stands in front of the pattern */
-    const char *start; /* the pattern without that */
+    const char *whole; /* with the prefixes */
+    const char *start; /* without the prefixes */
     const char *end;   /* of both */
     bool takes_out;    /* it has a '!' in front */
     enum pattern_format format;
@@ -46,9 +46,9 @@ bool pattern_next(const char **list, struct pattern_item *item);
 bool pattern_match(const char *patterns, const char *path);
 
 /*
- * Tells which format the patterns ask for: that of the last one that matches `path`, an absolute
- * canonical path, and says one. PATTERN_NO_FORMAT if none does. Whether the path is taken in at all
- * is pattern_match()'s answer. Same costs.
+ * Tells which format the patterns ask for: the format of the last pattern that matches `path`, an
+ * absolute canonical path, and has one. PATTERN_NO_FORMAT if none does. Only pattern_match() tells
+ * whether the path is taken in at all. Both cost the same.
  */
 enum pattern_format pattern_format(const char *patterns, const char *path);
 
@@ -76,8 +76,8 @@ bool pattern_may_name_last(const char *patterns, const struct pattern_names *nam
 /*
  * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the
  * end, '!' or '=' with nothing behind it, two of plain=, sized= and '!' in front of one pattern.
- * Returns NULL if all are well-formed, else a short static text saying what is wrong, and in *where
- * and *length the pattern that it is about (inside `patterns`). Empty items are skipped.
+ * Returns NULL if all are well-formed, else a short static text that names the fault, and in *where
+ * and *length the faulty pattern (inside `patterns`). Empty items are skipped.
  */
 const char *pattern_check(const char *patterns, const char **where, size_t *length);
 

@@ -7,13 +7,13 @@
 
 #include <string.h>
 
-/* Lies at the start of a scratch buffer, and the list that is being made behind it. */
+/* The state lies at the start of a scratch buffer, and the new list behind it. */
 struct resolver {
     size_t length; /* the list has so many bytes */
-    size_t size;   /* bytes that there are for it */
+    size_t size;   /* the list has room for so many */
     bool added;
     char folder[PATH_MAX];    /* the folder that was resolved last, */
-    char canonical[PATH_MAX]; /* and its path; "" if it has none */
+    char canonical[PATH_MAX]; /* and its path; "" if the folder has none */
     char path[PATH_MAX];
     char list[];
 };
@@ -39,9 +39,8 @@ static bool append_path(struct resolver *resolver, const char *path)
     return fits;
 }
 
-/*
- * Writes what the pattern's bytes [start, end), which have no special character but '\', stand for.
- */
+/* Writes the text that the pattern's bytes [start, end) stand for; '\' is their only special
+ * character. */
 static bool read_literal(char path[PATH_MAX], const char *start, const char *end)
 {
     size_t length = 0;
@@ -55,10 +54,8 @@ static bool read_literal(char path[PATH_MAX], const char *start, const char *end
     return start == end;
 }
 
-/*
- * Finds where the literal part of a pattern ends: behind the pattern, or at the last '/' before
- * what is special.
- */
+/* Finds where the literal part of a pattern ends: behind the pattern, or at the last '/' before a
+ * special character. */
 static const char *find_literal_end(const struct pattern_item *item)
 {
     const char *slash = item->start;
@@ -114,7 +111,7 @@ static void resolve_file(struct resolver *resolver, const struct pattern_item *i
     if (!read_literal(resolver->path, item->start, item->end) ||
         sys_readlinkat(AT_FDCWD, resolver->path, &byte, sizeof byte) < 0)
         return;
-    resolver->folder[0] = '\0'; /* its place is needed for the answer */
+    resolver->folder[0] = '\0'; /* the answer needs its place */
     if (path_without_proc(AT_FDCWD, resolver->path, resolver->canonical) >= 0)
         add_twin(resolver, item, resolver->canonical, item->end);
 }

@@ -7,7 +7,7 @@
 
 enum { FILE_SIZE_MAX = 1 << 16 };
 
-/* Returns the file's size if its text may be trusted, or -1 and why not. */
+/* Returns the file's size if its text may be trusted, or -1 and the reason. */
 static int64_t check_file(int fd, const char **fault)
 {
     struct stat status;
@@ -61,7 +61,7 @@ static char *read_text(int fd, size_t size)
     return sys_pread(fd, text, size, 0) == (ssize_t)size && strlen(text) == size ? text : NULL;
 }
 
-/* Returns `environment` and the lines of the text, or NULL and why not. */
+/* Returns `environment` and the lines of the text, or NULL and the reason. */
 static char **add_text(char **environment, char *text, const char **fault)
 {
     size_t count = 0;

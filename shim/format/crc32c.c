@@ -13,7 +13,7 @@
 #define TABLE4(i) ROW4(i), ROW4((i) + 1), ROW4((i) + 2), ROW4((i) + 3)
 /* clang-format on */
 
-/* Four bits at a time: a 64-byte table that needs no start-up code. */
+/* The table takes four bits at a time: it has 64 bytes, and needs no start-up code. */
 static const uint32_t nibble[16] = {TABLE4(0u), TABLE4(4u), TABLE4(8u), TABLE4(12u)};
 
 uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size)
@@ -91,7 +91,7 @@ static int cpu_has_instruction(void)
 
 /* The CRC register after `LANE` zero bytes, as a linear map: one column per bit, filled in once. */
 static uint32_t lane_shift[4][256];
-static int instruction_state; /* 0 not asked yet, 1 none, 2 ready */
+static int instruction_state; /* 0: not asked yet, 1: none, 2: ready */
 
 static uint32_t shift_lane(uint32_t crc)
 {

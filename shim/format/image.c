@@ -20,8 +20,8 @@ _Static_assert(sizeof HEADER_TEXT == IMAGE_HEADER_SIZE + 1, "a header is 128 byt
 _Static_assert(sizeof FOOTER_TEXT == IMAGE_HEADER_SIZE + 1, "a footer is 128 bytes");
 _Static_assert(sizeof OLD_FOOTER_TEXT == sizeof FOOTER_TEXT, "a footer is 128 bytes");
 
-/* Of a header whose first word was overwritten: do more than half of the characters behind,
- * which all headers share, stand? */
+/* Tells whether a header whose first word was overwritten still has more than half of the other
+ * characters that all headers share. */
 static bool looks_like_header(const char *bytes, size_t size)
 {
     int same = 0;

@@ -15,19 +15,20 @@
  * data        the payload's checksum, crc32c_mixed()
  * head        CRC-32C of the header's bytes before " head="
  * mark        '+' once the image is known to be on disk; '=' once its writer, which syncs nothing,
- *             has written all of it; '-' before. Outside the header's CRC
+ *             has written all of it; '-' before. The header's CRC does not cover it
  *
  * A footer is 128 bytes of the same kind at the end of a plain file whose first commit has begun:
  * it names how many plain bytes there are, where the twin place will be, and the CRC-32C of the
- * file's first 512 bytes as they are then (behind the plain bytes there are zeros). It stays when
- * the commit is done; the CRC tells whether what stands at 0 is what stood there then, or remains
- * of a header that somebody else has overwritten. Older versions wrote dots in its place.
+ * file's first 512 bytes as they are then (behind the plain bytes there are zeros). The footer
+ * stays when the commit is done. Its CRC tells whether the bytes at 0 are the plain ones, or the
+ * remains of a header that another program has overwritten. Older versions wrote dots in place of
+ * the CRC.
  *
  *   #atomshim/1-first-commit plain=0000000000000000017 twin=0000000000000008192
  *   start=1c291ca3 .......................head=6a7d9e51
  *
- * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE, so that st_size
- * alone tells that nearly every other file is none, without a system call.
+ * The size of a file in the sized format is IMAGE_FILE_REMAINDER modulo IMAGE_PAGE. So st_size
+ * alone excludes nearly every other file, without a system call.
  */
 #ifndef ATOMSHIM_IMAGE_H
 #define ATOMSHIM_IMAGE_H
@@ -54,8 +55,7 @@ struct image_header {
     uint64_t twin;       /* file offset of the twin place; 0 in the twin place itself */
     uint32_t payload_crc;
     bool flushed; /* the mark is '+' */
-    /* The mark is '+' or '=': whatever is wrong with the payload, its writer did not leave it
-     * so. */
+    /* The mark is '+' or '=': the writer completed the payload, so a fault in it came later. */
     bool complete;
     bool bad_mark; /* the mark is none of the three */
 };
@@ -78,7 +78,7 @@ void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_heade
  */
 enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header);
 
-/* The same two for a footer. */
+/* Do the same two things for a footer. */
 void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_footer *footer);
 enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer);
 
@@ -88,11 +88,11 @@ static inline bool image_size_possible(uint64_t file_size)
     return file_size % IMAGE_PAGE == IMAGE_FILE_REMAINDER;
 }
 
-/* No file in the sized format is smaller: two places for images of no bytes (older versions left
- * no hole behind). */
+/* The size of the smallest file in the sized format: two places for images of no bytes (older
+ * versions left no hole behind). */
 #define IMAGE_SMALLEST_FILE ((uint64_t)4 * IMAGE_PAGE + IMAGE_FILE_REMAINDER)
 
-/* Bytes of an image whose payload has `size` bytes. */
+/* Returns the bytes of an image whose payload has `size` bytes. */
 static inline uint64_t image_length(uint64_t size)
 {
     return IMAGE_HEADER_SIZE + size;
@@ -103,17 +103,17 @@ static inline uint64_t image_round_up(uint64_t n)
     return (n + IMAGE_PAGE - 1) / IMAGE_PAGE * IMAGE_PAGE;
 }
 
-/* Room that a place gets for an image of `length` bytes: a quarter more, so that it may grow a
- * little. */
+/* Returns the room that a place gets for an image of `length` bytes: a quarter more, so that it may
+ * grow a little. */
 static inline uint64_t image_place_size(uint64_t length)
 {
     return image_round_up(length + length / 4 + IMAGE_PAGE);
 }
 
 /*
- * The file size that a twin place at `twin` asks for when it takes an image of `length` bytes.
- * Behind the place there are IMAGE_TAIL bytes that no commit writes: a hole, larger than what the
- * file system counts as used besides the data.
+ * Returns the file size that an image of `length` bytes in a twin place at `twin` asks for. Behind
+ * the place there are IMAGE_TAIL bytes that no commit writes. This hole is larger than the space
+ * that a file system counts as used besides the data.
  */
 #define IMAGE_TAIL ((uint64_t)4 * IMAGE_PAGE)
 static inline uint64_t image_file_size(uint64_t twin, uint64_t length)

@@ -10,7 +10,7 @@ static void put_digits(char *end, int count, uint64_t value, unsigned base)
         end[-i] = "0123456789abcdef"[value % base];
 }
 
-/* Lower-case digits of `base`; false for any other character. */
+/* Reads a lower-case digit of `base`; returns false for any other character. */
 static bool get_digits(const char *digits, int count, unsigned base, uint64_t *value)
 {
     *value = 0;
@@ -28,7 +28,7 @@ static bool get_digits(const char *digits, int count, unsigned base, uint64_t *v
     return true;
 }
 
-/* The length of the run of one character that starts at text[i]. */
+/* Returns the length of the run of one character that starts at text[i]. */
 static int run_length(const struct line *line, int i)
 {
     int length = 1;
@@ -65,7 +65,7 @@ void line_encode(char *bytes, const struct line *line, const struct line_fields 
             put_digits(end, length, fields->number[number++], 10);
         else if (c == 'X' || c == 'I')
             put_digits(end, length, c == 'X' ? fields->data : fields->identity, 16);
-        else if (c == 'H') /* the last number of a line: all that it covers is in place */
+        else if (c == 'H') /* the last number of a line: the bytes that it covers are in place */
             put_digits(end, length, own_crc(bytes, line, tail, tail_size), 16);
         else if (c == 'M')
             bytes[i] = fields->mark;
@@ -74,7 +74,8 @@ void line_encode(char *bytes, const struct line *line, const struct line_fields 
     }
 }
 
-/* Reads the field of `length` characters at `bytes`; false if it holds what no encoder writes. */
+/* Reads the field of `length` characters at `bytes`. Returns false if no encoder writes such a
+ * field. */
 static bool get_field(char kind, const char *bytes, int length, struct line_fields *fields, int *number)
 {
     uint64_t value = 0;

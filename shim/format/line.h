@@ -23,8 +23,8 @@ enum { LINE_NUMBERS = 3, LINE_WORD = 4 };
 struct line {
     const char *text;
     int size;
-    int magic_size; /* bytes that begin with so much of the text and are not valid are torn */
-    int crc_span;   /* the line's own CRC covers so many of its first bytes */
+    int magic_size; /* an invalid line that begins with so many bytes of the text is torn */
+    int crc_span;   /* the line's own CRC covers so many of its first bytes, */
     bool has_tail;  /* and all the bytes that follow the line */
 };
 
@@ -37,15 +37,15 @@ struct line_fields {
     char word[LINE_WORD];
 };
 
-/* Writes line->size bytes; every number must fit its digits. `tail_size` bytes follow the line,
- * if it has a tail. */
+/* Writes line->size bytes; every number must fit its digits. If the line has a tail, `tail_size`
+ * bytes of it follow. */
 void line_encode(char *bytes, const struct line *line, const struct line_fields *fields, const void *tail,
                  size_t tail_size);
 
 /*
- * Reads a line from the first of `size` bytes; with a tail all bytes behind the line are that.
- * IMAGE_VALID only if the CRC holds. *fields is of use only then. Numbers may have any value that
- * fits their digits.
+ * Reads a line from the first of `size` bytes; if the line has a tail, all bytes behind the line
+ * are the tail. IMAGE_VALID only if the CRC holds. *fields is of use only then. Numbers may have
+ * any value that fits their digits.
  */
 enum image_kind line_decode(const char *bytes, size_t size, const struct line *line,
                             struct line_fields *fields);

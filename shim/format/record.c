@@ -58,7 +58,7 @@ size_t record_encode(char *bytes, const struct record *record)
     return (size_t)line->size;
 }
 
-/* Can a record with this word have such a body? */
+/* True if a record with this word can have such a body. */
 static bool is_body(const struct record *record)
 {
     switch (record->word) {

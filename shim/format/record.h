@@ -21,11 +21,12 @@
  *   NOTE  the first commit to the sized format is under way, or died
  *
  * The numbers of a line: the generation; the size of the content; the size of the file before; the
- * content's checksum (crc32c_mixed); the inode that the record belongs to (record_identity), for a
- * copy of the file carries its attribute along, which says nothing there; the CRC-32C of all
- * before it and of the body. A NOTE has the size of the plain bytes, the file's size with the
- * footer, and the plain bytes' checksum. A note of an older version has no word and no identity,
- * and numbers of 19 digits: 0000000000000000017 0000000000000016512 1c291ca3 7ce9af25.
+ * content's checksum (crc32c_mixed); the identity of the inode that the record belongs to
+ * (record_identity), because a copy of the file may carry the attribute along, where it means
+ * nothing; the CRC-32C of all bytes before it and of the body. A NOTE has the size of the plain
+ * bytes, the file's size with the footer, and the plain bytes' checksum. A note of an older version
+ * has no word and no identity, and numbers of 19 digits: 0000000000000000017 0000000000000016512
+ * 1c291ca3 7ce9af25.
  *
  * IDLE, BUSY and NOTE fit into an inode of 256 bytes, ext4's default.
  */
@@ -70,7 +71,7 @@ struct record {
     size_t body_size;
 };
 
-/* Bytes of the line that begins a record with this word. */
+/* Returns the size of the line that begins a record with this word. */
 size_t record_line_size(enum record_word word);
 
 /*

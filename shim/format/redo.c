@@ -25,7 +25,7 @@ size_t redo_body_size(uint64_t size, uint64_t old_size, uint64_t block)
     return size + (count_sectors(minimum(old_size, block_end)) + 2) * REDO_SUM;
 }
 
-/* Sectors of the old content that have a sum of their own, if the body is one. */
+/* Returns how many sectors of the old content have a sum of their own, if the body is one. */
 static uint64_t near_count(uint64_t size, size_t body_size)
 {
     return (body_size - size) / REDO_SUM - 2;
@@ -49,7 +49,7 @@ static void put_sum(char *at, const uint32_t sum[2])
         at[i] = (char)(sum[i / 4] >> (8 * (i % 4)));
 }
 
-/* Makes the sum of a sector that begins with `size` bytes and goes on with zeros. */
+/* Computes the sum of a sector that begins with `size` bytes and continues with zeros. */
 static void sum_sector(char *at, const char *bytes, size_t size)
 {
     char padded[REDO_SECTOR] = {0};
@@ -64,8 +64,8 @@ static void sum_sector(char *at, const char *bytes, size_t size)
     put_sum(at, sum);
 }
 
-/* Adds the part of a piece that lies behind `start` to a sum. Pieces begin at sectors, and
- * `start` is one. */
+/* Adds the part of a piece that lies behind `start` to a sum. Pieces begin where sectors begin, and
+ * so does `start`. */
 static void sum_far(uint32_t far[2], uint64_t start, uint64_t offset, const char *bytes, size_t size)
 {
     uint64_t skip = offset < start ? minimum(start - offset, size) : 0;
@@ -124,8 +124,8 @@ void redo_look_begin(struct redo_look *look, const struct record *record, uint64
                      (file_size <= record->size || file_size == record->other);
 }
 
-/* True if the sector at `offset`, padded with zeros, is what the new content has there of its
- * first `limit` bytes. */
+/* True if the sector at `offset`, padded with zeros, equals the first `limit` bytes of the new
+ * content at that offset. */
 static bool is_of_new(const struct record *record, const char *padded, uint64_t offset, uint64_t limit)
 {
     uint64_t end = minimum(limit, record->size);
@@ -153,15 +153,15 @@ static void look_at_sector(struct redo_look *look, const char *bytes, size_t siz
     if (offset / REDO_SECTOR < count)
         was = memcmp(sum, sums + offset / REDO_SECTOR * REDO_SUM, REDO_SUM) == 0;
     else
-        was = is_of_new(record, padded, offset, 0); /* zeros: it was not there */
+        was = is_of_new(record, padded, offset, 0); /* all zeros: the file was shorter */
     if (was)
         return;
     look->untouched = false;
     /* a flush has failed: the disk may have the size of what was written, and nothing else of it */
     if (record->word == RECORD_BACK && is_of_new(record, padded, offset, 0))
         return;
-    /* written; or written, but the size that goes with it did not get to the disk; or cut, and
-     * not yet written */
+    /* the bytes were written; or the bytes but not the new size reached the disk; or the file was
+     * cut, and not yet written */
     if (!is_of_new(record, padded, offset, look->file_size) &&
         !is_of_new(record, padded, offset, record->other) &&
         !(offset / REDO_SECTOR == record->size / REDO_SECTOR &&

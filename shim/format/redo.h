@@ -1,8 +1,8 @@
 /*
- * The body of a REDO or BACK record: a content that is to be written over another one, and sums of
- * that. From the file's bytes it tells which of the two they are, or on the way from one to the
- * other, whatever subset of a commit's steps a kill or a power cut has let through:
- * tests/model/plain_model.py. Pure functions over bytes.
+ * The body of a REDO or BACK record: the new content, and sums of the old content that it is
+ * written over. By the body a reader tells whether the file's bytes are the old content, the new
+ * one, or a mixture that a commit was killed in, whichever of its steps a kill or a power cut let
+ * through: tests/model/plain_model.py. Pure functions over bytes.
  *
  *   the new content      record->size bytes
  *   sums, 8 bytes each   of each sector of 512 bytes (the last one filled up with zeros) of the old
@@ -21,21 +21,21 @@
 enum {
     REDO_SECTOR = 512, /* never torn */
     REDO_SUM = 8,
-    /* a block of the file system is taken for at least so large, which does no harm */
+    /* blocks of the file system count as at least so large, which does no harm */
     REDO_BLOCK_MIN = 4096,
     REDO_BLOCK_MAX = 1 << 16,
     REDO_BLOCK_ALL = 0, /* every sector of the old content gets a sum of its own */
 };
 
-/* Bytes of the body for a new content of `size` bytes over an old one of `old_size`, with blocks
- * of `block` bytes. */
+/* Returns the size of the body for a new content of `size` bytes over an old one of `old_size`,
+ * with blocks of `block` bytes. */
 size_t redo_body_size(uint64_t size, uint64_t old_size, uint64_t block);
 
 /* True if a record with these sizes can have a body of record->body_size bytes. */
 bool redo_is_body(const struct record *record);
 
-/* Makes the sums of an old content, which is fed in order, each piece but the last one a
- * multiple of REDO_SECTOR long. */
+/* Computes the sums of an old content. The caller feeds it in order; each piece but the last one is
+ * a multiple of REDO_SECTOR long. */
 struct redo_sums {
     char *sums; /* in the body, behind the new content */
     uint64_t size, old_size, near_size;
@@ -50,17 +50,16 @@ void redo_sums_begin(struct redo_sums *sums, char *body, uint64_t size, uint64_t
 /* Adds the next `size` bytes of the old content. */
 void redo_sums_feed(struct redo_sums *sums, const char *bytes, size_t size);
 
-/* Writes the common sums of the sectors that have none of their own. Call it after the last
- * feed. */
+/* Writes the common sum of the sectors that have none of their own. Call it after the last feed. */
 void redo_sums_end(struct redo_sums *sums);
 
 /* The state of the file's bytes. */
 enum redo_state {
     REDO_NEW, /* the new content */
-    /* a mixture that a commit leaves which was cut short; or with BACK the untouched old bytes */
+    /* a mixture that an interrupted commit leaves; or, with BACK, the untouched old bytes */
     REDO_PARTLY,
     REDO_OLD, /* the old content, untouched */
-    /* what no commit leaves: bytes of somebody else, or of a commit that is writing just now */
+    /* no commit leaves such bytes: another program wrote them, or a commit is writing just now */
     REDO_FOREIGN,
 };
 
@@ -73,7 +72,8 @@ struct redo_look {
     bool possible, is_new, untouched;
 };
 
-/* Compares a file of `file_size` bytes with a REDO or BACK record; fed in order, as above. */
+/* Compares a file of `file_size` bytes with a REDO or BACK record. The caller feeds it in order, as
+ * above. */
 void redo_look_begin(struct redo_look *look, const struct record *record, uint64_t file_size);
 void redo_look_feed(struct redo_look *look, const char *bytes, size_t size);
 enum redo_state redo_look_end(const struct redo_look *look);

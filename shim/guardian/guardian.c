@@ -1,4 +1,4 @@
-/* How guardians are started, and waited for; post.c is what they do. */
+/* Starts guardians, and waits for them; post.c has their work. */
 #include "guardian/post.h"
 
 #include "os/descriptor.h"
@@ -12,16 +12,14 @@
 #include <linux/sched.h>
 #include <sys/wait.h>
 
-/* ---- what a tree of processes knows of its guardians ---- */
+/* ---- the table of guardians that a tree of processes shares ---- */
 
 enum { ENTRIES = 4096, BATCH = 64 };
 
-/*
- * Shared with every process that was forked since. An exit does not wait for guardians that found
- * no free entry.
- */
+/* The table is shared with every process that was forked since. An exit does not wait for guardians
+ * that found no free entry. */
 struct tree {
-    unsigned used; /* entries from here on never were */
+    unsigned used; /* no entry from here on was ever used */
     struct guardian_entry entries[ENTRIES];
 };
 
@@ -87,7 +85,7 @@ static void free_entry(struct guardian_entry *entry)
         __atomic_store_n(&entry->process, 0, __ATOMIC_RELEASE);
 }
 
-/* True if the guardian has ended, or looked twice since. Wakes it to look. */
+/* True if the guardian has ended, or has looked twice since. Wakes the guardian to look. */
 static bool is_done(const struct guardian_entry *entry, const struct guardian_entry *since)
 {
     return __atomic_load_n(&entry->process, __ATOMIC_ACQUIRE) != since->process ||

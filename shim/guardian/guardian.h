@@ -1,16 +1,16 @@
 /*
- * Guardians: processes that commit what others without the shim leave.
+ * Guardians: processes that commit what programs without the shim wrote.
  *
  * A static or set-id program, one with a cleared environment, one of another user, and a stranger
  * that got a descriptor over a socket write to the substitute descriptor as everybody does, but
  * none of our code runs when they close it. Before such a program gets a session's descriptor, a
  * guardian is started: a process of its own, with the session's private descriptors and nothing
- * else. It stays until the last close, so a session needs one in each pid namespace, whoever comes
- * later. That there is one the kernel tells by a lock (session_has_guardian()).
+ * else. The guardian stays until the last close, so a session needs one in each pid namespace,
+ * whatever programs come later. A lock tells that a session has one (session_has_guardian()).
  *
  * PROTOCOL of a guardian for one session. The opener decides (session.h). Where a program without
- * the shim runs in the opener's process no code of ours tells how it ends: then the guardian is
- * told the pid, and watches it.
+ * the shim runs in the opener's process, no code of ours tells how that program ends: then the
+ * starter gives the guardian the pid to watch.
  *
  *   WATCHING  the opener lives, or this guardian does not watch it
  *   RELEASED  the opener has closed the session or ended properly
@@ -31,19 +31,19 @@
  *
  * WHAT GIVES WAY where the kernel does not tell
  *
- *   how the opener ended  Before Linux 6.15, or without pidfds, of a process that was waited for at
- *                         once, and of a set-id program that nobody waits for within half a second.
- *                         It counts as a proper end: to drop what every program wrote would be the
- *                         larger harm.
+ *   how the opener ended  Before Linux 6.15, or without pidfds, for a process that was waited for
+ *                         at once, and for a set-id program that nobody waits for within half a
+ *                         second. Such an end counts as a proper one: to drop what every program
+ *                         wrote would be the larger harm.
  *   whether it has ended  Without pidfds and without /proc. The last close counts as the opener's.
  *   who closes last       F_SETLEASE (fcntl(2)) refuses users other than the opener's. The end of
  *                         the program that the guardian was started for counts as the last close.
  *
  * A guardian is no child of the program: it is orphaned at once, is in a session (setsid(2)) of its
  * own, and its parent hears of it neither by a signal nor by wait(2), unless that adopts orphans
- * (PR_SET_CHILD_SUBREAPER). It keeps descriptor 2, for what must be reported; a pipe or a socket
- * only as long as the program that it was started for does. Of the program's memory it has a
- * copy-on-write copy, without what is shared and without large pieces.
+ * (PR_SET_CHILD_SUBREAPER). The guardian keeps descriptor 2, for its reports; a pipe or a socket
+ * only as long as the program that it was started for keeps it. It has a copy-on-write copy of the
+ * program's memory, without shared mappings and without large pieces.
  */
 #ifndef ATOMSHIM_GUARDIAN_H
 #define ATOMSHIM_GUARDIAN_H
@@ -51,30 +51,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Once, at set-up. `timeout`, in nanoseconds, is how long guardian_wait() waits. */
+/* Called once, at set-up. `timeout`, in nanoseconds, bounds guardian_wait(). */
 void guardian_configure(int64_t timeout);
 
 /*
  * Starts a guardian for the sessions that want one (session_want_guardian()), also in a vfork()
- * child. Returns when it is at its post: it will see what others close from now on. `opener` is the
- * process in which a program without the shim runs or is about to run, or 0: its end is watched for
- * the sessions of which it is the opener. A failed exec does no harm: as long as the opener has the
- * shim, it does itself what the guardian would. Returns false after a failure, which the log tells:
- * EAGAIN, EMFILE, ENFILE, ENOMEM; EPERM in a process whose children begin a pid namespace.
+ * child. Returns when the guardian is at its post: it sees every close from now on. `opener` is the
+ * process in which a program without the shim runs or is about to run, or 0. The guardian watches
+ * its end, for the sessions that this process opened. A failed exec does no harm: an opener that
+ * has the shim does itself what the guardian would. Returns false after a failure, which the log
+ * tells: EAGAIN, EMFILE, ENFILE, ENOMEM; EPERM in a process whose children begin a pid namespace.
  */
 bool guardian_start(int opener);
 
-/*
- * Before fork(2): from then on this process knows of its child's guardians, and that its sessions
- * may be shared.
- */
+/* Called before fork(2): from then on this process knows of its child's guardians, and that its
+ * sessions may be shared. */
 void guardian_before_fork(void);
 
 /*
- * At the end of a process: waits until what was closed up to now is committed, if this process or a
- * forked child of it has started a guardian; at most the timeout. The parent that waits for this
- * process then finds everything done; and a container whose first process this was, or was a child
- * of, ends only then.
+ * Called at the end of a process. If this process or a forked child of it has started a guardian,
+ * waits until every session that was closed up to now is committed, but at most the timeout. So the
+ * parent that waits for this process finds everything done, and a container whose first process is
+ * this one, or its parent, ends only then.
  */
 void guardian_wait(void);
 

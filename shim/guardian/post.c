@@ -1,4 +1,4 @@
-/* The process that a guardian is: how it gets to its post, and what it waits for there. */
+/* The guardian's process: goes to its post, and waits for events there. */
 #include "guardian/post.h"
 
 #include "os/descriptor.h"
@@ -14,10 +14,9 @@
 
 enum {
     EVENTS_SIZE = 512,
-    FIRST_PAUSE =
-        50 * 1000, /* nanoseconds between two looks, twice as many each time; an event begins anew */
+    FIRST_PAUSE = 50 * 1000, /* nanoseconds between two looks, doubled after each; an event resets them */
     LAST_PAUSE = 1000 * 1000 * 1000,
-    LARGE = 16 * 1024 * 1024, /* bytes: nothing of ours is */
+    LARGE = 16 * 1024 * 1024, /* bytes: no mapping of ours is so large */
 };
 
 static bool is_live(const struct duty *duty)
@@ -27,10 +26,8 @@ static bool is_live(const struct duty *duty)
 
 /* ---- to the post ---- */
 
-/*
- * Takes the sessions that want a guardian and have none, and those whose opener's end only this one
- * will see.
- */
+/* Takes the sessions that want a guardian and have none, and the sessions whose opener's end only
+ * this guardian will see. */
 static int add_duty(struct session *session, void *context)
 {
     struct post *post = context;
@@ -66,9 +63,9 @@ static bool is_in(const struct mapping *mapping, const void *address)
 }
 
 /*
- * Unmaps what the program shares with others, which is not ours to hold; mappings of buffers, which
- * would count as open; and large pieces, of which the program would have to copy every page that it
- * writes to.
+ * Unmaps memory that the program shares with others, which is not ours to hold; mappings of
+ * buffers, which would count as open; and large mappings, because the program would have to copy
+ * every page that it writes to.
  */
 static int unmap_programs(const struct mapping *mapping, void *context)
 {
@@ -144,7 +141,7 @@ static void watch_session(struct post *post, struct duty *duty)
         rendezvous_begin(&duty->place, post->proc, session->device, session->number);
 }
 
-/* Numbers in /proc are those of calls only if it is of the same pid namespace. */
+/* /proc and the system calls use the same numbers only if both are of one pid namespace. */
 static void watch_program(struct post *post)
 {
     int number = post->order.opener != 0 ? post->order.opener : post->order.starter;
@@ -200,7 +197,8 @@ static _Noreturn void leave_post(struct post *post)
     sys_exit_group(0);
 }
 
-/* Looks at each session once, and tells those that wait. Returns false when there is none left. */
+/* Looks at each session once, and tells the processes that wait. Returns false when there is none
+ * left. */
 static bool look_round(struct post *post)
 {
     bool all_known = true;
@@ -216,7 +214,7 @@ static bool look_round(struct post *post)
         if (!is_live(duty))
             continue;
         any = true;
-        if (duty->is_synced) /* the commit closed a descriptor of the buffer: that dropped the lock */
+        if (duty->is_synced) /* the commit closed a descriptor of the buffer: the lock is gone */
             session_guard(duty->session);
     }
     if (post->order.entry != NULL && all_known)

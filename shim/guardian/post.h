@@ -13,7 +13,7 @@
 /* The guardian's own name (comm, proc(5)). */
 #define GUARDIAN_NAME "atomshim-guard"
 
-/* The processes of one tree share this entry, which says what they know of a guardian. */
+/* The entry of a guardian in the table that the processes of one tree share. */
 struct guardian_entry {
     int process; /* its pid; 0: the entry is free; -1: it is about to be started */
     unsigned looks;
@@ -37,27 +37,25 @@ struct duty {
 
 struct post {
     struct guardian_order order;
-    int events;             /* of inotify, or -1 */
+    int events;             /* a descriptor of inotify, or -1 */
     int wakes;              /* a signalfd, or -1 */
     int proc;               /* for the rendezvous, or -1 */
     struct process program; /* order.opener, or else the starter */
     bool is_watching;       /* the kernel can tell of the program's end */
-    enum process_end end;   /* of the program; PROCESS_UNKNOWN: it will never be known */
+    enum process_end end;   /* the program's end; PROCESS_UNKNOWN: it will never be known */
     int64_t doubt_until;    /* it cannot be told yet how the program ended; 0: not so */
     size_t duties_count;
     struct duty duties[SESSIONS_MAX];
 };
 
-/*
- * All that a guardian is, in a process made for it. One byte goes to `ready` once it is at its
- * post.
- */
+/* Runs the guardian, in a process made for it. Writes one byte to `ready` once it is at its post.
+ * */
 _Noreturn void guardian_main(const struct guardian_order *order, int ready);
 
 /*
  * Looks whether the session is over, or its opener has ended, and does what guardian.h says; a
- * session that is over is not SESSION_LIVE any more. Returns false if that cannot be told yet: who
- * waits for the guardian is to wait on.
+ * session that is over is not SESSION_LIVE any more. Returns false if the end cannot be told yet: a
+ * process that waits for the guardian must wait on.
  */
 bool guardian_look_after(struct post *post, struct duty *duty);
 

@@ -7,10 +7,10 @@
 enum { DOUBT = 500 * 1000 * 1000 /* nanoseconds */ };
 
 /*
- * Notes in post->end how the program has ended, once and for all. Returns false if it has, but it
- * cannot be told yet how. A kill marks the process as ending before its descriptors are closed: so
- * an answer that is asked for after the kernel said that the last one is gone tells whether it was
- * closed or killed.
+ * Notes in post->end how the program has ended, once and for all. Returns false if the program has
+ * ended, but nothing tells yet how. A kill marks the process as ending before the kernel closes its
+ * descriptors: so an answer that is got after the last close tells whether the program closed it or
+ * was killed.
  */
 static bool note_end(struct post *post, bool is_last_gone)
 {
@@ -31,7 +31,7 @@ static bool note_end(struct post *post, bool is_last_gone)
     return true;
 }
 
-/* The opener is gone, and was killed: what the others go on to write is nobody's. */
+/* The opener was killed: nothing that the others write from now on is committed. */
 static void tell_killed(struct duty *duty)
 {
     if (!duty->is_told)
@@ -74,7 +74,7 @@ bool guardian_look_after(struct post *post, struct duty *duty)
         session_release(duty->session);
     if (session_is_released(duty->session))
         (void)session_settle(duty->session, duty->session->buffer_number);
-    /* without the right to ask who is last session_settle() leaves it */
+    /* without the right to ask who is last, session_settle() leaves the session */
     if (__atomic_load_n(&duty->session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
         session_drop(duty->session);
     return true;

@@ -11,12 +11,12 @@ struct identity {
     uint64_t device;
     uint64_t number;
     uint64_t mount;
-    struct timespec tick; /* when the path was asked for */
-    unsigned renames;     /* of this process, so far */
+    struct timespec tick; /* the time when /proc was asked for the path */
+    unsigned renames;     /* renames by this process so far */
 };
 
 static struct slot {
-    int taken; /* atomic: by a thread, or by one that a handler interrupts: others do without */
+    int taken; /* atomic: a thread, perhaps interrupted by a handler, uses it; others do without */
     struct identity identity;
     size_t length;
     char path[ROOM];
@@ -49,7 +49,7 @@ static bool is_same(const struct identity *one, const struct identity *other)
            one->tick.tv_sec == other->tick.tv_sec;
 }
 
-/* A path without a '/' at its start is beyond the root: no pattern matches that, and it is not
+/* A path without a '/' at its start lies beyond the root: no pattern matches it, and it is not
  * kept. */
 static ssize_t read_path(int fd, char *path, size_t size)
 {

@@ -18,10 +18,11 @@
  */
 ssize_t folders_path(int fd, char *path, size_t size);
 
-/* This process has renamed something: forgets all paths. */
+/* Called after a rename by this process: forgets all paths. */
 void folders_forget(void);
 
-/* From now on no call is made that the program does not make: its filters may kill for one. */
+/* From now on the functions here make no system call that the program does not make: its filters
+ * may kill for one. */
 void folders_stop(void);
 
 #endif

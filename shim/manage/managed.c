@@ -14,9 +14,9 @@
 #include <sys/vfs.h>
 
 /*
- * 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose regular
- * files are none. Those have no block device: their numbers have the major number 0
- * (get_anon_bdev() in Linux, fs/super.c).
+ * Returns 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose
+ * regular files are not files on a disk. Those have no block device: their numbers have the major
+ * number 0 (get_anon_bdev() in Linux, fs/super.c).
  */
 static int is_on_disk(int fd, dev_t device)
 {
@@ -44,19 +44,15 @@ static struct store_wait wait_for_writers(void)
     return (struct store_wait){.timeout = session_config->lock_timeout};
 }
 
-/*
- * May this file be managed for what is in it? Whoever else could write it would choose whose bytes
- * go where.
- */
+/* Tells whether this file may be managed because of its content: only root and this user may choose
+ * that. */
 static bool may_speak_for_itself(const struct stat *status)
 {
     return store_may_be_sized(status) && (status->st_uid == 0 || status->st_uid == sys_geteuid());
 }
 
-/*
- * Does the file hold a whole image? An image that is damaged is no reason to manage it; a disk that
- * fails, no answer.
- */
+/* Tells whether the file holds a whole image. A damaged image is no reason to manage the file;
+ * after a disk error there is no answer. */
 static int holds_image(int readable, uint64_t size)
 {
     struct store_image image;
@@ -87,10 +83,8 @@ static int speaks_for_itself(const struct named *named, int fd, const struct sta
     return result;
 }
 
-/*
- * Is this the buffer of a session for reading? A memfd refuses to be opened for writing; a file in
- * its place does not.
- */
+/* Tells whether this is the buffer of a session for reading. A memfd refuses to be opened for
+ * writing; a file in its place does not. */
 static bool is_sealed(const struct stat *status)
 {
     struct session_found found;
@@ -106,10 +100,8 @@ static int explain(const struct named *named, const char *why, int result)
     return result;
 }
 
-/*
- * Is the file of `fd`, which the program wants to open with `flags`, managed? -EPERM: it must not
- * be opened.
- */
+/* Tells whether the file of `fd`, which the program wants to open with `flags`, is managed. -EPERM:
+ * it must not be opened. */
 static int is_managed(const struct named *named, int fd, int flags)
 {
     struct stat status;
@@ -118,7 +110,7 @@ static int is_managed(const struct named *named, int fd, int flags)
 
     if (result != 0)
         return named_is_transient(result) ? result : 0;
-    /* O_TMPFILE, deleted, a buffer of ours by /dev/stdout: no name, none that could match */
+    /* O_TMPFILE, a deleted file, a buffer of ours by /dev/stdout: no name that could match */
     if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
         return descriptor_wants_writing(flags) && is_sealed(&status) ? -EPERM : 0;
     if (session_on(status.st_dev, status.st_ino) != NULL)
@@ -139,10 +131,8 @@ static int is_managed(const struct named *named, int fd, int flags)
     return explain(named, result > 0 ? reason : "not managed: its file system is the kernel's own", result);
 }
 
-/*
- * Says whether a file may be managed. A CANDIDATE_HERE may be only for the path of the folder in
- * which it was named.
- */
+/* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can decide.
+ * */
 enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE };
 
 /*
@@ -156,7 +146,7 @@ static int is_candidate(const struct managed_request *request, int flags)
 
     if (error == -ENOENT)
         return (flags & O_CREAT) && named_may_match(request->path) ? CANDIDATE_HERE : CANDIDATE_NO;
-    if (error == -EACCES) /* a security module may forbid to look and let it be opened */
+    if (error == -EACCES) /* a security module may forbid the lstat and allow the open */
         return CANDIDATE_ANYWHERE;
     if (error != 0)
         return named_is_transient(error) ? error : CANDIDATE_NO;
@@ -174,10 +164,8 @@ static int is_candidate(const struct managed_request *request, int flags)
                    "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
-/*
- * The last component could not match. Is the file worth a look all the same? A link may have led to
- * one that could.
- */
+/* The last component could not match. Tells whether the file is worth a look all the same: a link
+ * may have led to a name that could. */
 static int is_suspect(const struct managed_request *request, int fd)
 {
     struct stat status;
@@ -212,7 +200,7 @@ void managed_remove_created(const struct managed_request *request, const struct 
         (void)sys_unlinkat(request->directory, request->path, 0);
 }
 
-/* Would a pattern match a file that is created under this name? */
+/* Tells whether a pattern would match a file that is created under this name. */
 static int may_create(const struct named *named)
 {
     int folder = named_open_folder(named);
@@ -230,7 +218,7 @@ static int may_create(const struct named *named)
 
 /*
  * The open that creates the file decides the access for good: the mode may forbid us reading and
- * writing. So it is created only if we have a number for the program, too. A name that was a
+ * writing. So the file is created only if there is a number for the program, too. A name that was a
  * dangling symbolic link has led elsewhere.
  */
 static int create(const struct managed_request *request, struct managed_file *file)
@@ -405,7 +393,7 @@ int managed_reopen(int directory, const char *path, int fd, int flags)
     return DESCRIPTOR_INSIST(named_open_again(&named, fd, flags));
 }
 
-/* stat() reads no more than the headers tell: see store_size(). */
+/* For stat() the headers are enough: see store_size(). */
 static bool may_show_payload(const struct named *named, int fd, const struct stat *status)
 {
     if (named_matches(named, fd, NULL) <= 0 && !(may_speak_for_itself(status) && store_is_whole(fd) > 0))
@@ -413,10 +401,8 @@ static bool may_show_payload(const struct named *named, int fd, const struct sta
     return is_on_disk(fd, status->st_dev) > 0;
 }
 
-/*
- * Is the content of the file perhaps not what its bytes are, since a commit died? One system call, but
- * none where nothing asks for the plain format.
- */
+/* Tells whether the file's bytes may not be its content, because a commit died. Costs one system
+ * call, but none where nothing asks for the plain format. */
 static bool has_open_record(const struct named *named)
 {
     char path[PROC_PATH_SIZE + NAME_MAX];

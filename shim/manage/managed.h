@@ -17,9 +17,9 @@
 
 /* managed_open() returns one of these, or a negative errno. */
 enum managed {
-    MANAGED_NO,  /* not managed: make the call as without us, which also gives the errno of one that fails */
+    MANAGED_NO,  /* not managed: make the program's own call, which gives the errno, too */
     MANAGED_YES, /* a descriptor of the real inode was opened */
-    MANAGED_ASK, /* nothing was opened: open it as without us, and ask managed_opened() */
+    MANAGED_ASK, /* nothing was opened: make the program's own call, and ask managed_opened() */
 };
 
 /* An openat(2). The path stays the caller's. */
@@ -52,10 +52,8 @@ struct managed_file {
  */
 int managed_open(const struct managed_request *request, struct managed_file *file);
 
-/*
- * Takes away a file that an open made and then could not go on with, if it is empty and still has
- * the name.
- */
+/* Removes a file that an open created before it failed, if the file is empty and still has the
+ * name. */
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file);
 
 /*

@@ -41,10 +41,8 @@ bool named_is_same_file(int fd, int other)
     return sys_fstat(fd, &status) == 0 && sys_fstat(other, &found) == 0 && is_same(&status, &found);
 }
 
-/*
- * Appends "/NAME" to the `length` bytes in `path`, if there is a name, and compares that with the
- * patterns.
- */
+/* Appends "/NAME" to the `length` bytes in `path`, if there is a name, and compares the result with
+ * the patterns. */
 static int entry_matches(char *path, size_t length, const char *name)
 {
     if (length + (name != NULL ? 1 + strlen(name) : 0) >= PATH_MAX)
@@ -58,9 +56,8 @@ static int entry_matches(char *path, size_t length, const char *name)
     return pattern_match(session_config->paths, path);
 }
 
-/*
- * Without /proc the path is followed step by step; what is there now may be another file than `fd`.
- */
+/* Without /proc this follows the path step by step; it may lead to another file than `fd` by now.
+ * */
 static int matches_without_proc(const struct named *named, int fd, bool is_folder, char path[PATH_MAX])
 {
     struct stat status;
@@ -107,10 +104,8 @@ int named_matches(const struct named *named, int fd, const char *name)
     return match;
 }
 
-/*
- * named_matches() for the file `name` in the current directory; 1, too, if that was removed or lies
- * beyond the root.
- */
+/* Does what named_matches() does for the file `name` in the current directory. Returns 1, too, if
+ * that directory was removed or lies beyond the root. */
 static int matches_here(const char *name)
 {
     struct scratch scratch;

@@ -1,7 +1,6 @@
 /*
- * A file as the program names it, and what the kernel says of that name: its canonical path,
- * compared with the patterns, and further descriptions of the same file. /proc need not be mounted
- * for either.
+ * A file as the program names it: compares its canonical path with the patterns, and opens further
+ * descriptions of it. Neither needs /proc.
  *
  * Functions that answer a question return 1 for yes, 0 for no, or a negative errno that
  * named_is_transient().
@@ -26,24 +25,24 @@ struct named {
  */
 bool named_is_transient(int error);
 
-/*
- * Could a file with the last component of this path match, whatever its directory? No system call.
- */
+/* Tells whether a file with the last component of this path could match, whatever its directory.
+ * Makes no system call. */
 bool named_may_match(const char *path);
 
 /*
- * Does a pattern match the canonical path of `fd`, or with a `name` that of the file `name` in the
- * directory `fd`? `named` is how the program named `fd`, or that file. No file whose path needs
- * PATH_MAX bytes or more matches. One system call (readlink); of an entry the path of its folder
- * may be remembered (folders.h): then two that cost a third (statx, clock_gettime).
+ * Tells whether a pattern matches the canonical path of `fd`, or, with a `name`, of the file `name`
+ * in the directory `fd`. `named` is how the program named `fd`, or that file. No file whose path
+ * needs PATH_MAX bytes or more matches. Costs one system call (readlink). The path of the folder
+ * may be remembered (folders.h): then it costs two that take a third of the time (statx,
+ * clock_gettime).
  */
 int named_matches(const struct named *named, int fd, const char *name);
 
 /*
- * Does a pattern match a file that is no symbolic link, or is not there yet? Its path is that of
- * its folder and its own name. The kernel tells where the folder is now, whoever moved it or
- * mounted over it. One system call (getcwd, readlink), or three (open, readlink, close) for a path
- * of several components.
+ * Tells whether a pattern matches a file that is no symbolic link, or does not exist yet. Its path
+ * is the folder's path and its own name. The kernel tells where the folder is now, whoever moved it
+ * or mounted over it. Costs one system call (getcwd, readlink), or three (open, readlink, close)
+ * for a path of several components.
  */
 int named_matches_in_folder(const struct named *named);
 
@@ -60,10 +59,8 @@ int named_open_folder(const struct named *named);
  */
 int named_open_again(const struct named *named, int fd, int flags);
 
-/*
- * The same for what the program does not read: the time of access stays where we may ask for that
- * (O_NOATIME).
- */
+/* Does the same for bytes that the program does not read: leaves the time of access alone where
+ * this user may ask for that (O_NOATIME). */
 int named_open_unseen(const struct named *named, int fd, int flags);
 
 /* True if both descriptors are of one file. */

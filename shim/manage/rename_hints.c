@@ -1,8 +1,8 @@
 #include "manage/rename_hints.h"
 
 /*
- * The oldest hint makes room for a new one. Sums of the names are enough: whoever could forge one
- * may link and rename himself. Threads that overwrite each other's hint leave one that no file
+ * The oldest hint makes room for a new one. Sums of the names are enough: a user who could forge
+ * one may link and rename as well. Threads that overwrite each other's hint leave one that no file
  * fits.
  */
 enum { HINTS_MAX = 64 };

@@ -3,7 +3,7 @@
  * without the shim:
  *
  *   - perl -i.bak, dpkg and hg give the old file a further name and rename the new one onto the
- *     first: were the old inode kept, the backup would have the new content;
+ *     first: if the shim kept the old inode, the backup would have the new content;
  *   - ln -f and cp -a make a hard link by a temporary name and rename that: it is to be one.
  *
  * In all other cases the names of a file stay together. Names are compared as the program wrote
@@ -14,13 +14,11 @@
 
 #include "os/sys.h"
 
-/* Notes that link(2) gave the first name's file the second one. One system call (lstat). */
+/* Notes that link(2) gave the first name's file the second one. Costs one system call (lstat). */
 void rename_hints_note(int directory, const char *path, int new_directory, const char *new_path);
 
-/*
- * Tells whether a link(2) of this process gave the file that has this name and this status a
- * further name, which it has still: a backup.
- */
+/* Tells whether a link(2) of this process gave the file that has this name and this status a
+ * further name that still exists: a backup. */
 bool rename_hints_has_backup(int directory, const char *path, const struct stat *status);
 
 /* Tells whether a link(2) of this process made this name, of the file with this status. */

@@ -1,6 +1,6 @@
 /*
  * replace_commit() keeps the target locked from its last look at the names to its end. Where the
- * source cannot be removed after all, it commits the old content again, and nobody's commit lies
+ * source cannot be removed after all, it commits the old content again, and no other commit lies
  * between.
  */
 #include "manage/replace.h"
@@ -49,7 +49,7 @@ struct holders {
     dev_t device; /* of the file, or of a session's buffer for it */
     ino_t number;
     bool writable;
-    bool others; /* one of them does not append */
+    bool others; /* one of the descriptors does not append */
 };
 
 static int look_at_descriptor(int fd, void *context)
@@ -86,7 +86,8 @@ static int look_at_session(struct session *session, void *context)
     return descriptor_for_each(look_at_descriptor, holders);
 }
 
-/* Looks for descriptors of this process that can write to the file, by itself or by a session. */
+/* Looks for descriptors of this process that can write to the file, directly or through a session.
+ * */
 static struct holders look_for_holders(const struct stat *from)
 {
     struct holders holders = {.file = from};
@@ -104,7 +105,7 @@ struct round {
     int error;
 };
 
-/* Commits to the source what was written to it so far. */
+/* Commits the source's sessions. */
 static int sync_source(struct session *session, void *context)
 {
     struct round *round = context;
@@ -130,10 +131,8 @@ static int take_over_session(struct session *session, void *context)
     return 0;
 }
 
-/*
- * This process may go on writing to the source's inode, or to a session's buffer for it. It means
- * the target: puts those descriptors on the target's session.
- */
+/* This process may go on writing to the source's inode, or to a session's buffer for it, and means
+ * the target: puts its descriptors on the target's session. */
 static void take_writers_over(const struct stat *from, struct session *heir)
 {
     struct round round = {.file = from, .heir = heir};
@@ -151,10 +150,8 @@ static void take_writers_over(const struct stat *from, struct session *heir)
     (void)session_settle(heir, buffer_number); /* another thread may have closed them meanwhile */
 }
 
-/*
- * The kernel refuses a read lease where somebody has the file open for writing (fcntl(2)). `source`
- * bears our mark: a break of the lease raises no signal that could kill.
- */
+/* The kernel refuses a read lease where any process has the file open for writing (fcntl(2)).
+ * `source` bears our mark: a break of the lease raises no signal that could kill. */
 static void tell_other_writers(const struct replace_name *from, int source)
 {
     long result = sys_fcntl(source, F_SETLEASE, F_RDLCK);
@@ -307,10 +304,8 @@ static int replace_locked(const struct replacement *replacement)
     return error;
 }
 
-/*
- * Opens the source to be read. A session's own descriptor has to do where there is one: closing
- * another would drop POSIX locks of the program.
- */
+/* Opens the source to be read. Where there is a session, its own descriptor must serve: closing
+ * another one would drop POSIX locks of the program. */
 static int open_source(const struct replace_name *from, bool *is_ours)
 {
     struct session *session = session_on(from->status.st_dev, from->status.st_ino);

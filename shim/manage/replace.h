@@ -22,9 +22,9 @@ enum { REPLACE_AGAIN = 1 };
  * Returns 0; REPLACE_AGAIN if one of the names leads to another file meanwhile; or a negative
  * errno: that of rename(2) where the kernel would refuse to take the name of `from` away, -EPERM if
  * the target's mode had to be narrowed and belongs to another user, -EIO if `from` holds no valid
- * image, or one of session_commit(). Then both files are as before; if it was the removal of `from`
- * that failed and the old content could not be committed again, which the log tells, the target has
- * the new one.
+ * image, or one of session_commit(). Then both files are as before; but if the removal of `from`
+ * failed, and then the commit of the old content, too, which the log tells, the target has the new
+ * content.
  */
 int replace_commit(const struct replace_name *from, const struct replace_name *to, int target);
 

@@ -14,7 +14,7 @@ bool rights_carries_mode(mode_t from, mode_t target, mode_t umask)
     return from != (target & PERMISSIONS) && from != 0600 && from != (0666 & ~umask);
 }
 
-/* umask(2) could only be asked by changing it, for all threads. */
+/* umask(2) tells the mask only by changing it, for all threads. */
 static mode_t current_umask(void)
 {
     char text[256];
@@ -91,7 +91,7 @@ void rights_release(struct rights *rights)
     scratch_give(&rights->acls);
 }
 
-/* With a list the group bits are its mask, acl(5): without them it grants nothing. */
+/* With a list the group bits are its mask, acl(5): without them the list grants nothing. */
 int rights_narrow(const struct rights *rights, int target)
 {
     mode_t narrow = rights->before & rights->after & (rights->changes_acl ? ~(mode_t)S_IRWXG : ~(mode_t)0);
@@ -103,10 +103,7 @@ int rights_narrow(const struct rights *rights, int target)
     return sys_fchmod(target, status.st_mode & narrow);
 }
 
-/*
- * The list first: setting one sets the mode's bits, too, of which the mask may be wider than what
- * is wanted.
- */
+/* The list comes first: setting it sets the mode's group bits, too, and they may be too wide. */
 static void grant_mode(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
 {
     struct stat status;

@@ -1,7 +1,7 @@
 /*
  * The mode and the access control list of a file that a rename replaces, while its content changes:
- * at no moment is the new content, or the old one, there for somebody to whom neither the old file
- * nor the new one gave it.
+ * at no moment can a user read the new content, or the old one, to whom neither the old file nor
+ * the new one gave it.
  */
 #ifndef ATOMSHIM_RIGHTS_H
 #define ATOMSHIM_RIGHTS_H
@@ -10,8 +10,8 @@
 #include "os/sys.h"
 
 struct rights {
-    mode_t before; /* permission bits of the target as it was */
-    mode_t after;  /* and as it is to be */
+    mode_t before; /* permission bits that the target had */
+    mode_t after;  /* permission bits that it is to get */
     bool changes_acl;
     ssize_t acl_before; /* bytes of the list, acl(5), in `acls`; 0: none */
     ssize_t acl_after;
@@ -19,17 +19,17 @@ struct rights {
 };
 
 /*
- * Finds out what becomes of the rights of the file `target` when it gets the content of `source`,
- * whose status is `from`. A mode that the program chose (rights_carries_mode()) is taken over from
- * the source, with its list; else the target keeps both, but for set-id bits that the source does
- * not have. Returns 0 and *rights, to be released, or a negative errno.
+ * Finds out which rights the file `target` is to have with the content of `source`, whose status is
+ * `from`. A mode that the program chose (rights_carries_mode()) is taken over from the source, with
+ * its list; else the target keeps both, but for set-id bits that the source does not have. Returns
+ * 0 and *rights, to be released, or a negative errno.
  */
 int rights_look(struct rights *rights, int target, int source, const struct stat *from);
 void rights_release(struct rights *rights);
 
 /*
- * Takes from the target what it grants now and is not to grant before or after. To be called before
- * its content changes. Returns 0, or a negative errno, as EPERM for a file of another user: nothing
+ * Takes away the rights that the target grants now and is not to grant later. Call it before the
+ * content changes. Returns 0, or a negative errno, as EPERM for a file of another user: nothing
  * changed.
  */
 int rights_narrow(const struct rights *rights, int target);
@@ -41,10 +41,8 @@ int rights_narrow(const struct rights *rights, int target);
 void rights_grant_after(const struct rights *rights, int target);
 void rights_grant_before(const struct rights *rights, int target);
 
-/*
- * Does a new file's mode say that the program wants it? Not the one that the target has, and none
- * that files get as they are made: 0600, as of mkstemp(3), and 0666 less the umask.
- */
+/* Tells whether the program chose a new file's mode: it is neither the target's, nor one that new
+ * files get by themselves: 0600, as from mkstemp(3), and 0666 less the umask. */
 bool rights_carries_mode(mode_t from, mode_t target, mode_t umask);
 
 #endif

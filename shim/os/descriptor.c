@@ -9,11 +9,11 @@
 enum {
     HIGH = 768,
     LOW_LIMIT = 256,
-    HIGH_LIMIT = 4096,    /* beyond a larger one the kernel's table would have to grow */
+    HIGH_LIMIT = 4096,    /* with a larger one the kernel's table would have to grow */
     MARK_BUFFER = SIGURG, /* all three are ignored by default */
     MARK_INODE = SIGWINCH,
     MARK_RELEASED = SIGCHLD,
-    WALK_MAX = 1 << 16, /* so many numbers are tried where /proc/self/fd cannot be read */
+    WALK_MAX = 1 << 16, /* without /proc/self/fd the shim tries so many numbers */
 };
 
 static const char *numbered_path(char path[PROC_PATH_SIZE], const char *directory, int number)
@@ -78,8 +78,8 @@ int descriptor_beacon(void)
 /*
  * Private numbers lie at 768, or at three quarters of a lower limit, and beyond the program's limit
  * where they would be in its way: with a low limit, or a table that is half full. They do not
- * always lie there, because that needs a raised limit, which a child that another thread forks at
- * that moment keeps.
+ * always lie beyond it, because that takes a raised limit, which a child that another thread forks
+ * at that moment keeps.
  */
 int descriptor_make_private(int fd)
 {
@@ -128,7 +128,7 @@ void descriptor_set_opener(int inode, int process)
 {
     struct f_owner_ex owner = {F_OWNER_PID, process};
 
-    if (process == DESCRIPTOR_NO_OPENER) /* a type that is used for nothing else */
+    if (process == DESCRIPTOR_NO_OPENER) /* a type of owner that the shim uses for nothing else */
         owner = (struct f_owner_ex){F_OWNER_PGRP, 0};
     (void)sys_fcntl(inode, F_SETOWN_EX, (long)&owner);
 }

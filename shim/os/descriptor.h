@@ -45,7 +45,7 @@ const char *descriptor_info_path(char path[PROC_PATH_SIZE], int fd);
 const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
 
 /*
- * Moves `fd` to a private number, close-on-exec, and closes `fd`. The caller has marked its
+ * Moves `fd` to a private number, close-on-exec, and closes `fd`. The caller has marked the
  * description before. Returns the new number; a negative errno (-EMFILE) leaves `fd` open and
  * unmarked.
  */
@@ -83,19 +83,18 @@ void descriptor_set_opener(int inode, int process);
 int descriptor_opener(int inode);
 
 /*
- * The opener has released the session, by its last close or by a proper end: what was written is
- * good, whoever closes last. It is a second value of the mark of `inode`, shared like the first.
+ * Notes that the opener has released the session, by its last close or by a proper end. Then the
+ * last close commits, whoever makes it. The note is a second value of the mark of `inode`, shared
+ * like the first.
  */
 void descriptor_release(int inode);
 bool descriptor_is_released(int inode);
 
-/*
- * Tells whether the description behind `fd` bears a mark of the shim. One of O_PATH cannot bear
- * any.
- */
+/* Tells whether the description behind `fd` bears a mark of the shim. A description of O_PATH
+ * cannot bear any. */
 bool descriptor_is_private(int fd);
 
-/* Tells whether it bears the mark of a buffer. */
+/* Tells whether the description behind `fd` bears the mark of a buffer. */
 bool descriptor_is_buffer(int fd);
 
 /*

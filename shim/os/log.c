@@ -11,7 +11,7 @@
 
 enum {
     LINE_SIZE = 3 * PATH_MAX, /* two paths and a sentence */
-    SMALL_SIZE = 256,         /* when there is no memory for that */
+    SMALL_SIZE = 256,         /* when there is no memory for so much */
 };
 
 static enum log_level configured_level = LOG_ERROR;
@@ -134,7 +134,7 @@ static void finish_line(struct output *output)
 /*
  * The file that a process has declared to be its stderr. A child of vfork(2) shares this memory
  * with its parent, and points its own descriptor 2 elsewhere: so there are two entries, and a
- * process never overwrites that of its parent.
+ * process never overwrites its parent's.
  */
 static struct stderr_file {
     int process; /* 0: not in use */
@@ -182,9 +182,9 @@ static bool is_stderr_open(void)
 }
 
 /*
- * Opens the log file for one line. Somebody who may write to its folder could have put a link to
- * another file there, or a FIFO that nobody reads. Returns a descriptor, or -1 and in *fault what
- * is wrong.
+ * Opens the log file for one line. Another user who may write to its folder could have put a link
+ * to another file there, or a FIFO that nobody reads. Returns a descriptor, or -1 and in *fault the
+ * reason.
  */
 static int open_log_file(const char **fault)
 {
@@ -204,10 +204,8 @@ static int open_log_file(const char **fault)
     return -1;
 }
 
-/*
- * A log file on a full disk, or at RLIMIT_FSIZE, must not swallow the line that tells of that, and
- * no signal for it may reach the program.
- */
+/* A log file on a full disk, or at RLIMIT_FSIZE, must not swallow the line that reports it, and no
+ * signal for it may reach the program. */
 static void write_line(int fd, const char *line, size_t length)
 {
     const bool holds = quiet_process == 0;

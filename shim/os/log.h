@@ -13,8 +13,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /*
  * Drops lines of a higher level than `level` from now on. `file` is the absolute path of a file to
  * append to, or NULL for stderr; the string stays the caller's and must live on. The file is opened
- * for each line, so that nothing of ours stays open, and is never one behind a symbolic link, nor a
- * FIFO, socket or block device; one that cannot be used is told once, and lines go to stderr.
+ * for each line, so that nothing of ours stays open, and is never behind a symbolic link, nor a
+ * FIFO, socket or block device. If the file cannot be used, the log says so once, and lines go to
+ * stderr.
  */
 void log_configure(enum log_level level, const char *file);
 
@@ -41,19 +42,15 @@ void log_be_loud(void);
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* True if lines of this level are written: for what costs something to find out. */
+/* True if lines of this level are written. A caller asks before it collects text that is costly. */
 bool log_wants(enum log_level level);
 
-/*
- * The formatter alone: at most `size` bytes with the NUL, cut where it does not fit. Returns the
- * length.
- */
+/* Formats as log_line() does, into at most `size` bytes with the NUL; a longer text is cut. Returns
+ * the length. */
 size_t log_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/*
- * A negative or positive errno in words, "no space left on device (ENOSPC)"; "unknown error" for a
- * rare one.
- */
+/* Returns a negative or positive errno in words, "no space left on device (ENOSPC)"; "unknown
+ * error" for a rare one. */
 const char *log_errno(int error);
 
 #endif

@@ -17,7 +17,7 @@ struct mapping {
 
 /*
  * Calls `visit` for each mapping of the process, 0 for this one, in the order of the addresses,
- * until it returns non-zero; *mapping is gone after that call. Returns what the last visit
+ * until it returns non-zero; *mapping is valid during that call. Returns what the last visit
  * returned, or a negative errno: -ENOENT or -ESRCH if there is no such process, -ENOENT without
  * /proc, -EACCES or -EPERM where its mappings are not for this user, -EMFILE, -ENFILE, -ENOMEM. See
  * proc(5).

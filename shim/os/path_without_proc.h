@@ -1,7 +1,5 @@
-/*
- * Canonical paths where /proc/self/fd cannot tell them. Somebody may rename a folder meanwhile: the
- * caller compares what lies at the path with what it has open.
- */
+/* Canonical paths where /proc/self/fd cannot tell them. Another process may rename a folder
+ * meanwhile: the caller compares the file at the path with the one that it has open. */
 #ifndef ATOMSHIM_PATH_WITHOUT_PROC_H
 #define ATOMSHIM_PATH_WITHOUT_PROC_H
 

@@ -1,4 +1,4 @@
-/* Text of /proc, proc(5): reading it, and what stands in it. */
+/* Reads the text of /proc, proc(5). */
 #ifndef ATOMSHIM_PROC_H
 #define ATOMSHIM_PROC_H
 

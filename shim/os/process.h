@@ -12,7 +12,7 @@ struct process_stat {
     uint64_t start; /* in clock ticks after boot */
 };
 
-/* Reads the text of such a file. Returns false if it is none. */
+/* Reads the text of such a file. Returns false if the text is no such line. */
 bool process_parse_stat(const char *text, struct process_stat *stat);
 
 /*
@@ -33,10 +33,8 @@ int process_descriptor_stat(int process, int fd, struct stat *status);
  */
 bool process_proc_is_ours(void);
 
-/*
- * Returns the number of this process's pid namespace, which no other has; 0 where /proc does not
- * tell.
- */
+/* Returns the number of this process's pid namespace, which no other namespace has; 0 where /proc
+ * does not tell. */
 uint64_t process_namespace(void);
 
 /* Returns how many threads the process has; 0 if /proc does not tell. */

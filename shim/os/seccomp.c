@@ -82,7 +82,7 @@ static uint32_t compute_word(uint16_t code, uint32_t a, uint32_t operand)
     }
 }
 
-/* How many steps a jump skips. */
+/* Returns how many steps a jump skips. */
 static uint32_t jump_length(const struct machine *machine, const struct sock_filter *step)
 {
     uint32_t operand = BPF_SRC(step->code) == BPF_X ? machine->x : step->k;

@@ -16,10 +16,8 @@ struct signals_held {
     bool pending;    /* the program's own signal was pending already */
 };
 
-/*
- * Blocks `signal` in this thread. Release it soon with signals_release(). Only one that was blocked
- * before can be pending: any other is delivered before this returns (signal(7)).
- */
+/* Blocks `signal` in this thread. Release it soon with signals_release(). Only a signal that was
+ * blocked before can be pending: any other is delivered before this returns (signal(7)). */
 static inline struct signals_held signals_hold(int signal)
 {
     struct signals_held held = {.signal = (uint64_t)1 << (signal - 1)};
@@ -29,14 +27,14 @@ static inline struct signals_held signals_hold(int signal)
     return held;
 }
 
-/* Drops the signal if it was raised meanwhile. */
+/* Drops the signal if the kernel raised it meanwhile. */
 static inline void signals_drop(const struct signals_held *held)
 {
     if (!held->pending && sys_is_signal_pending(held->signal))
         (void)sys_take_signal(held->signal);
 }
 
-/* The same, and restores the mask. */
+/* Does the same, and restores the mask. */
 static inline void signals_release(const struct signals_held *held)
 {
     signals_drop(held);

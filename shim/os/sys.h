@@ -23,10 +23,8 @@
 
 #if defined(__clang_analyzer__) || defined(ATOMSHIM_TEST_KERNEL)
 
-/*
- * An analyser must take it that the call writes through its pointers; a fuzzer defines its own
- * kernel.
- */
+/* An analyser must assume that the call writes through its pointers; a fuzzer defines its own
+ * kernel. */
 long sys_call6(long number, long a, long b, long c, long d, long e, long f);
 
 #elif defined(__x86_64__)
@@ -292,7 +290,7 @@ static inline int64_t sys_now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-#ifdef __SANITIZE_THREAD__ /* it sees no system calls: pages that come back at an address are new */
+#ifdef __SANITIZE_THREAD__ /* it sees no system calls: it must be told of new pages at an old address */
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 #define SYS_PAGES_TAKEN() __tsan_acquire(&environ)

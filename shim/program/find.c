@@ -1,14 +1,12 @@
-/* Where a program lies. */
+/* Finds the file that a program's name leads to. */
 #include "program/program.h"
 
 #include "os/sys.h"
 
 #include <string.h>
 
-/*
- * The effective ids decide, as at execve(2). Before Linux 5.8 access(2) can ask for the real ones
- * alone.
- */
+/* The effective ids decide, as at execve(2). Before Linux 5.8 access(2) can ask for the real ids
+ * alone. */
 static int check_permission(const char *path)
 {
     int error = (int)SYS_CALL(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS, 0, 0);

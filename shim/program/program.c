@@ -15,7 +15,7 @@ enum {
     NOTES_SIZE = 1024,
 };
 
-/* Fills in why not. Always false, so that a check can end with it. */
+/* Fills in the obstacle. Returns false always, so that a check can end with it. */
 static bool refuse(struct program_answer *answer, enum program_obstacle obstacle, int error)
 {
     answer->obstacle = obstacle;
@@ -68,9 +68,9 @@ static bool has_capabilities(int fd)
 
 /*
  * Tells whether the kernel will set AT_SECURE, as cap_bprm_creds_from_file() of its
- * security/commoncap.c decides: because the effective ids will differ from the real ones, whoever
- * caused it, or because of capabilities from the file. A mount with nosuid lets the file give
- * neither, PR_SET_NO_NEW_PRIVS no ids.
+ * security/commoncap.c decides: because the effective ids will differ from the real ones, for
+ * whatever reason, or because of capabilities from the file. On a mount with nosuid the file gives
+ * neither; under PR_SET_NO_NEW_PRIVS it gives no ids.
  */
 static bool runs_secure(int fd)
 {
@@ -89,7 +89,7 @@ static bool runs_secure(int fd)
         SYS_CALL(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) != 1) {
         if ((status.st_mode & S_ISUID) != 0)
             user = status.st_uid;
-        /* set-group-id without group execution is something else: mandatory locking, once */
+        /* set-group-id without group execution once meant mandatory locking */
         if ((status.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
             group = status.st_gid;
     }

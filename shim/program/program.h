@@ -1,7 +1,5 @@
-/*
- * Will the shim be in a program once it is run? The one answer, for the shim at an exec and for the
- * command.
- */
+/* Tells whether the shim will be in a program once it is run. The shim asks at an exec, and so does
+ * the command. */
 #ifndef ATOMSHIM_PROGRAM_H
 #define ATOMSHIM_PROGRAM_H
 
@@ -19,7 +17,7 @@ struct program_kind {
     uint16_t machine;
 };
 
-/* Reads the kind of an ELF file. False if it is none. */
+/* Reads the kind of an ELF file. Returns false if the file is none. */
 bool program_read_kind(int fd, struct program_kind *kind);
 
 struct program_question {
@@ -27,17 +25,15 @@ struct program_question {
     const char *path;
     int flags;
     struct program_kind shim;
-    /*
-     * NULL: the program in which the shim first loads counts. Else a PATH: of a script that env(1)
-     * runs, the program that env looks up there counts, and env must keep LD_PRELOAD.
-     */
+    /* NULL: the program in which the shim first loads counts. Else a PATH: if env(1) runs a script,
+     * the program that env looks up there counts, and env must keep LD_PRELOAD. */
     const char *env_path;
 };
 
 enum program_obstacle {
     PROGRAM_NO_OBSTACLE,
     PROGRAM_UNREADABLE,    /* error */
-    PROGRAM_NO_SCRIPT,     /* text: what is wrong with the script */
+    PROGRAM_NO_SCRIPT,     /* text: the fault of the script */
     PROGRAM_INTERPRETER,   /* other: a script names it; error: it cannot be executed */
     PROGRAM_SCRIPTS,       /* more than PROGRAM_SCRIPTS_MAX scripts, one run by the other */
     PROGRAM_OTHER_CLASS,   /* number: its ELF class */
@@ -58,25 +54,26 @@ struct program_answer {
     int number;
     const char *text;
     int scripts; /* so many scripts led to the file */
-    /* the program in the end, or the file that stopped the way; "" for the one asked about */
+    /* the program in the end, or the file that cannot be run; "" for the file that was asked about
+     * */
     char file[PATH_MAX];
-    char other[PATH_MAX]; /* without an obstacle the loader */
+    char other[PATH_MAX]; /* the loader, if there is no obstacle */
 };
 
 /*
  * Tells whether a loader that reads LD_PRELOAD will run in the process once the program is
  * executed: follows "#!" lines to the program that is run in the end, which must be dynamically
  * linked, of the shim's kind, no Go program, with a loader that exists, and must not run in
- * secure-execution mode. What cannot be read is taken for no. Fills *answer, which is too large for
- * a small stack. Raw system calls alone; async-signal-safe.
+ * secure-execution mode. A file that cannot be read counts as no. Fills *answer, which is too large
+ * for a small stack. Raw system calls alone; async-signal-safe.
  */
 bool program_loads_shim(const struct program_question *question, struct program_answer *answer);
 
 /*
  * Finds the file that execvp(3) runs for `name`: in the folders of `search` (a value of PATH; NULL:
  * the C library's default) unless `name` has a '/'. Writes at most `size` bytes to `path`, which
- * has a '/' then. Returns 0 or a negative errno: -ENOENT if there is none, -EACCES if what there is
- * may not be executed, -ENAMETOOLONG.
+ * has a '/' then. Returns 0 or a negative errno: -ENOENT if there is none, -EACCES if the file may
+ * not be executed, -ENAMETOOLONG.
  */
 int program_find(const char *name, const char *search, char *path, size_t size);
 

@@ -34,9 +34,9 @@ static bool is_env(const char *interpreter)
 }
 
 /*
- * Reads the part of the line that env(1) interprets. With options or quotes that are not known here
- * env itself stays the answer: the shim loads into it, and the program that env runs inherits
- * LD_PRELOAD.
+ * Reads the part of the line that env(1) interprets. With options or quotes that this function does
+ * not know, env itself is the answer: the shim loads into it, and the program that env runs
+ * inherits LD_PRELOAD.
  */
 static const char *read_env(const char *rest, struct script *script)
 {

@@ -1,4 +1,4 @@
-/* "#!" lines, as the kernel and env(1) read them. */
+/* Reads "#!" lines as the kernel and env(1) do. */
 #ifndef ATOMSHIM_SCRIPT_H
 #define ATOMSHIM_SCRIPT_H
 

@@ -69,10 +69,8 @@ static bool is_in_every_program(void)
     return n > 0 && memmem(text, (size_t)n, SHIM_NAME, sizeof SHIM_NAME - 1) != NULL;
 }
 
-/*
- * A file that is not there, after chroot(2) say, is not loaded. The loader looks a name without '/'
- * up, and expands '$'.
- */
+/* The loader loads no file that is not there, as after chroot(2). It searches for a name without
+ * '/', and expands '$'. */
 static bool is_loadable(const char *item, size_t length)
 {
     char path[sizeof own_preload];
@@ -91,10 +89,8 @@ static bool is_loadable(const char *item, size_t length)
     return true;
 }
 
-/*
- * Tells whether LD_PRELOAD names the shim: by its name, or, if it is the value that loaded us, by
- * any.
- */
+/* Tells whether LD_PRELOAD names the shim: by the library's name, or by any other if the value is
+ * the one that loaded us. */
 static bool names_shim(const char *preload)
 {
     bool is_own = strstr(preload, SHIM_NAME) == NULL && strcmp(preload, own_preload) == 0;

@@ -1,18 +1,18 @@
-/* The program that this process is about to run: will the shim be in it? */
+/* Tells whether the shim will be in the program that this process is about to run. */
 #ifndef ATOMSHIM_TARGET_H
 #define ATOMSHIM_TARGET_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Copies what the environment of this process says of the preload. Once, at set-up. */
+/* Copies the preload settings from the environment of this process. Called once, at set-up. */
 void target_remember(char *const environment[]);
 
 /*
  * Tells whether the shim will be loaded into the file at `path` (of `directory`; with AT_EMPTY_PATH
  * in `flags` `directory` itself) when it is run with `environment`, and will see its exit:
- * program_loads_shim(), and `environment` names the preload. What cannot be read is taken for no;
- * nor is there an answer without memory.
+ * program_loads_shim(), and `environment` names the preload. Returns false for a file that cannot
+ * be read, and where memory is short.
  */
 bool target_loads_shim(int directory, const char *path, int flags, char *const environment[]);
 
