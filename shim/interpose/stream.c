@@ -257,6 +257,7 @@ static FILE *reopen_managed(const char *path, const char *mode, const struct mak
 
     if (result >= 0)
         return open_shared(result, mode, maker);
+    found.session = NULL; /* for analysers, which do not know that shim_begin() sets it */
     if (result == SHIM_PASS && flags != -1)
         result = shim_begin(&request, &found);
     if (result == 0)

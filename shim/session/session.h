@@ -124,10 +124,9 @@ struct session {
     ino_t kept_number;  /* st_ino of that file */
     uint64_t kept_size; /* what the session's base was when it was made */
     uint32_t kept_crc;
-    mode_t
-        pending_mode; /* atomic: S_IFREG and the mode that the next commit sets, or 0: session_set_mode() */
+    mode_t pending_mode; /* atomic: what the next commit sets, with S_IFREG, or 0: session_set_mode() */
     mode_t pending_over; /* the mode that the file has until then */
-    int64_t shown_time; /* atomic: of the last write, that the program has seen or set; nanoseconds */
+    int64_t shown_time;  /* atomic: of the last write, that the program has seen or set; nanoseconds */
     bool is_snapshot;    /* the buffer is sealed, and its content is `image`: snapshot.c may keep it */
     struct store_image image;
     struct timespec changed; /* st_ctim of the real inode before the image was found */

@@ -226,7 +226,7 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
 
 bool store_is_current(int inode, const struct store_image *image)
 {
-    struct store_image now;
+    struct store_image now = {.generation = 0};
     struct attempt attempt = {
         .inode = inode, .target = -1, .depth = VERIFY, .expected = image, .image = &now};
 

@@ -274,7 +274,7 @@ next_line() {
 }
 
 teardown() {
-    [ -z "${watch:-}" ] || { kill "$watch" && wait "$watch" || :; } 2>/dev/null
+    [ -z "${watch:-}" ] || { kill "$watch" && wait "$watch"; } 2>/dev/null || true
 }
 
 @test "watch: a line for each commit, of files there and of files made later, through any name" {
@@ -302,9 +302,9 @@ teardown() {
 @test "watch --exec runs the command with the file and its generation; --json" {
     needs python3
     two_generations
-    mkfifo done
-    exec 5<>done
-    start_watch --json --exec 'echo "$1 $2" >done' "$file"
+    mkfifo told
+    exec 5<>told
+    start_watch --json --exec 'echo "$1 $2" >told' "$file"
     wrapped sh -c 'echo three >"$file"'
     read -r -t 60 line <&5
     assert_equal "$line" "$file 3"

@@ -58,12 +58,12 @@ for line in sys.stdin:
     exec 7>&-
     wait $! && one=0 || one=$?
     wrapped mdb_dump -p "$MANAGED/db" >dump
-    assert_equal "$one$two" "$([ $one = 0 ] && echo 01 || echo 10)" 'one of them fails'
+    assert_equal "$one$two" "$([ "$one" = 0 ] && echo 01 || echo 10)" 'one of them fails'
     grep -q "$reason" log
     grep -q busy errors errors.two
     assert_equal "$(grep -c '^ first' dump)" 1
-    [ $two != 0 ] || assert_equal "$(grep -c '^ two' dump)" 250
-    [ $one != 0 ] || assert_equal "$(grep -c '^ one\|^ three' dump)" 4000
+    [ "$two" != 0 ] || assert_equal "$(grep -c '^ two' dump)" 250
+    [ "$one" != 0 ] || assert_equal "$(grep -c '^ one\|^ three' dump)" 4000
 }
 
 @test "I7 PostgreSQL: one client at a time works; with two it fails, and all that was acknowledged is there" {

@@ -279,6 +279,6 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     pattern=$MANAGED/
     export ATOMSHIM_RESCUE_DIR=/none ATOMSHIM_LOG_FILE=
     check 'problem  ' 'ATOMSHIM_RESCUE_DIR: /none: No such file or directory: the images of failed commits would be lost'
-    export ATOMSHIM_RESCUE_DIR= ATOMSHIM_LOG_FILE=/none/log
+    export ATOMSHIM_RESCUE_DIR="" ATOMSHIM_LOG_FILE=/none/log
     check 'problem  ' 'ATOMSHIM_LOG_FILE: /none/log: No such file or directory: lines would go to stderr'
 }

@@ -5,6 +5,7 @@ load ../lib/helpers
 
 setup() {
     helpers_setup
+    # shellcheck disable=SC2153 # of helpers_setup
     cd "$ROOT" || return
 }
 
@@ -62,7 +63,7 @@ files_of() {
     tar -C "$BATS_TEST_TMPDIR" -xzf "build/dist/$name-debug.tar.gz"
     cd "$BATS_TEST_TMPDIR" || return
     for file in "$name/lib/libatomshim.so" "$name/bin/atomshim"; do
-        [ -z "$(nm --debug-syms "$file" 2>/dev/null | grep ' N ')" ]
+        run -1 grep ' N ' <(nm --debug-syms "$file" 2>/dev/null)
         link=$(readelf --string-dump=.gnu_debuglink "$file" | sed -n 's/.*\] *//p' | head -n 1)
         [ -s "$name-debug/$link" ]
         assert_equal "$(readelf -n "$file" | grep 'Build ID')" "$(readelf -n "$name-debug/$link" | grep 'Build ID')"

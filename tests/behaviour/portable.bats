@@ -79,6 +79,7 @@ run_every() {
     needs aarch64-linux-gnu-gcc qemu-aarch64-static
     make -s -j2 BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc all build/aarch64/unit/image_test build/aarch64/unit/crc32c_test build/aarch64/unit/store_test \
         build/aarch64/unit/pattern_test >/dev/null
+    # shellcheck disable=SC2034 # for cases.bash
     PROGRAMS=$ROOT/build/aarch64/programs
     build build/aarch64/programs BUILD=build/aarch64 CC=aarch64-linux-gnu-gcc
     RUNNER=(qemu-aarch64-static -L /usr/aarch64-linux-gnu)

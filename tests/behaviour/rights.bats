@@ -323,6 +323,7 @@ EOF
     # the last word counts
     assert_equal "$(widens back close)" $'mode: 600\n'"$refused${refused}end: new 600 0" 'narrowed again'
     assert_equal "$(widens outside close)" $'mode: 644\n'"$refused${refused}end: new 400 0" 'by another process'
-    if ! widens acl close >acl 2>&1 && grep -q 'not supported' acl; then skip 'needs a file system with access control lists'; fi
-    assert_equal "$(cat acl)" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'access control list'
+    acl=$(widens acl close 2>&1) || true
+    [[ $acl != *'not supported'* ]] || skip 'needs a file system with access control lists'
+    assert_equal "$acl" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'access control list'
 }

@@ -144,7 +144,7 @@ static bool slow_list(const char *list, const char *path, enum pattern_format *a
     *asked = PATTERN_NO_FORMAT;
     while (*list != '\0') {
         const char *end = list;
-        enum pattern_format format;
+        enum pattern_format format = PATTERN_NO_FORMAT;
         bool takes_out = *list == '!';
         const char *start = list + (takes_out ? 1 : read_format(list, &format));
         const char *slash;

@@ -42,6 +42,7 @@ helpers_rootfs() {
         helpers_build
         "$ROOT/tests/lib/rootfs" "$1" "$root/$1" >"$root/$1.reason" 2>&1 || true
     fi
+    # shellcheck disable=SC2034 # for the caller
     reason=$(tail -n 1 "$root/$1.reason" 2>/dev/null) || reason="no root file system of the kind $1"
     [ -e "$root/$1/.complete" ]
 }

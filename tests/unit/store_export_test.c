@@ -16,10 +16,12 @@ static void replay_kills(const struct bytes *base, int from)
     struct bytes *cut_state = new_bytes();
 
     copy_bytes(state, base);
-    for (int i = 0; i < record.count; i++) {
+    for (int i = 0; i < from; i++)
+        apply(state, &record.list[i]);
+    for (int i = from; i < record.count; i++) {
         const struct operation *operation = &record.list[i];
 
-        if (i >= from && operation->kind == WRITE)
+        if (operation->kind == WRITE)
             for (uint64_t cut = 0; cut < operation->size; cut += SECTOR) {
                 copy_bytes(cut_state, state);
                 apply_write(cut_state, operation, cut);
@@ -27,10 +29,8 @@ static void replay_kills(const struct bytes *base, int from)
                 result.kills++;
             }
         apply(state, operation);
-        if (i >= from) {
-            judge(state, one(0), "kill after", i, 0);
-            result.kills++;
-        }
+        judge(state, one(0), "kill after", i, 0);
+        result.kills++;
     }
     free(state);
     free(cut_state);

@@ -368,7 +368,7 @@ static void test_size_is_bounded(void)
         struct image_header twin = {.generation = 2, .size = size};
         struct image_footer footer = {.plain_size = 3, .twin = IMAGE_PAGE};
 
-        CHECK_EQUAL(ftruncate(fd, 0) + ftruncate(fd, (off_t)(2 * size + 5 * IMAGE_PAGE + 128)), 0);
+        CHECK_EQUAL(ftruncate(fd, 0) + ftruncate(fd, (off_t)(2 * size + 5L * IMAGE_PAGE + 128)), 0);
         if (kind == 1)
             put_header(fd, head.twin, &twin);
         if (kind < 2)
@@ -377,7 +377,7 @@ static void test_size_is_bounded(void)
             char bytes[IMAGE_HEADER_SIZE];
 
             image_encode_footer(bytes, &footer);
-            CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, (off_t)(2 * size + 5 * IMAGE_PAGE)), sizeof bytes);
+            CHECK_EQUAL(pwrite(fd, bytes, sizeof bytes, (off_t)(2 * size + 5L * IMAGE_PAGE)), sizeof bytes);
             put_header(fd, IMAGE_PAGE, &twin);
         }
         bytes_read = 0;
