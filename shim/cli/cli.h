@@ -48,8 +48,14 @@ extern const char *cli_self;
 /* Prints "atomshim: TEXT\n" to stderr: always one line; control characters become '?'. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Prints a warning, a sentence, to stderr. */
+void cli_warn(const char *text);
+
 /* Prints "TEXT\n" to stdout likewise. */
 void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* True for a terminal that can do more than lines: TERM is not "dumb". */
+bool cli_is_terminal(int fd);
 
 /* Shows a state on stderr, a terminal; the next line that is printed takes its place. */
 void cli_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -46,7 +46,7 @@ static bool is_coloured(void)
 {
     const char *no = getenv("NO_COLOR");
 
-    return isatty(STDOUT_FILENO) && (no == NULL || *no == '\0');
+    return cli_is_terminal(STDOUT_FILENO) && (no == NULL || *no == '\0');
 }
 
 static void put_finding(const char *kind, const char *format, va_list arguments)

@@ -91,7 +91,7 @@ static void show_progress(void)
     struct timespec now;
 
     walk.count++;
-    if (!isatty(STDERR_FILENO) || clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+    if (!cli_is_terminal(STDERR_FILENO) || clock_gettime(CLOCK_MONOTONIC, &now) != 0)
         return;
     if (walk.shown.tv_sec == 0)
         walk.shown = now;

@@ -27,6 +27,16 @@ static const char *describe(mode_t mode)
     }
 }
 
+/* True for a file as those in /proc: it has no size, and yet bytes. */
+static bool is_of_kernel(int fd)
+{
+    struct stat status;
+    char byte;
+
+    return pread(fd, &byte, 1, 0) == 1 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+           status.st_size == 0;
+}
+
 int inspect_open(const char *name, int access)
 {
     struct stat status;
@@ -35,6 +45,11 @@ int inspect_open(const char *name, int access)
     /* looked at before it is opened: opening a FIFO or a device has effects of its own */
     if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
         fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd >= 0 && is_of_kernel(fd)) {
+            cli_complain("%s: is made by the kernel as it is read, not a file on a disk", name);
+            (void)close(fd);
+            return -1;
+        }
         if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
             (void)rendezvous_wait(fd, status.st_dev, status.st_ino, inspect_wait().timeout);
             return fd;
@@ -44,7 +59,7 @@ int inspect_open(const char *name, int access)
                      S_ISDIR(status.st_mode) ? " (some commands take -r)" : "");
         return -1;
     }
-    cli_complain("%s: %s", name, strerror(errno));
+    cli_complain("%s: %s", *name != '\0' ? name : "''", strerror(errno));
     if (fd >= 0)
         (void)close(fd);
     return -1;

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 enum { LINE_SIZE = 16384 }; /* room for two paths and a sentence */
 
@@ -54,6 +56,13 @@ static void clear_progress(void)
     progress_is_shown = false;
 }
 
+bool cli_is_terminal(int fd)
+{
+    const char *name = getenv("TERM");
+
+    return isatty(fd) && (name == NULL || strcmp(name, "dumb") != 0);
+}
+
 void cli_progress(const char *format, ...)
 {
     va_list arguments;
@@ -86,6 +95,11 @@ void cli_complain(const char *format, ...)
     va_start(arguments, format);
     put_line(stderr, "atomshim: ", format, arguments);
     va_end(arguments);
+}
+
+void cli_warn(const char *text)
+{
+    cli_complain("warning: %s", text);
 }
 
 void cli_print(const char *format, ...)

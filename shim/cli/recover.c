@@ -179,8 +179,9 @@ static void recover_argument(const char *argument)
     const char *where;
     size_t length;
     const char *fault = NULL;
+    int error = stat(argument, &status) == 0 ? 0 : errno;
 
-    if (stat(argument, &status) == 0 && !S_ISDIR(status.st_mode)) {
+    if (error == 0 && !S_ISDIR(status.st_mode)) {
         int fd = inspect_open(argument, O_RDONLY);
 
         if (fd < 0) {
@@ -191,8 +192,9 @@ static void recover_argument(const char *argument)
         take_status(recover(argument));
         return;
     }
-    if (strpbrk(argument, "*?[") == NULL && argument[strlen(argument) - 1] != '/') {
-        cli_complain("recover: %s: %s", argument, strerror(errno != 0 ? errno : EISDIR));
+    if (*argument == '\0' || (strpbrk(argument, "*?[") == NULL && argument[strlen(argument) - 1] != '/')) {
+        cli_complain("recover: %s: %s", *argument != '\0' ? argument : "''",
+                     strerror(error != 0 ? error : EISDIR));
         take_status(CLI_USAGE);
         return;
     }

@@ -190,11 +190,6 @@ static void warn_of_sized_files(const struct config *config)
     }
 }
 
-static void warn(const char *text)
-{
-    cli_complain("warning: %s", text);
-}
-
 static bool check_config(struct config *config)
 {
     if (config_parse(config, environ, report, NULL) != 0)
@@ -202,8 +197,8 @@ static bool check_config(struct config *config)
     if (config->disabled)
         return true;
     if (paths_take_in(config->paths)) {
-        places_check(warn);
-        places_check_patterns(config->paths, warn);
+        places_check(cli_warn);
+        places_check_patterns(config->paths, cli_warn);
         recover_patterns(config);
         warn_of_sized_files(config);
         return true;

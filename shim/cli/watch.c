@@ -7,6 +7,7 @@
 #include "cli/inspect.h"
 #include "cli/json.h"
 #include "cli/paths.h"
+#include "cli/places.h"
 #include "config/pattern.h"
 #include "config/resolve.h"
 
@@ -293,6 +294,7 @@ static bool take_arguments(int argc, char *argv[])
         } else if (!paths_add("watch", argv[i], &any))
             return false;
     }
+    any = any && paths_take_in(getenv("ATOMSHIM_PATHS"));
     if (!any)
         cli_complain("watch: no PATTERN given");
     return any;
@@ -316,6 +318,7 @@ int cli_watch(int argc, char *argv[])
     while (pattern_next(&left, &item))
         if (!item.takes_out && !watch_pattern(&item))
             return CLI_BAD;
+    places_check_patterns(watch.patterns, cli_warn);
     cli_complain("watching %ld files", watch.files);
     watch.begun = true;
     return take_events();

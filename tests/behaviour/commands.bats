@@ -253,10 +253,54 @@ were committed: they become the content"
     ATOMSHIM_RESCUE_DIR=/none run -1 atomshim doctor -p "$MANAGED/"
     [[ $output != *$'\e['* && $output == *'problem  ATOMSHIM_RESCUE_DIR'* ]]
     command="env ATOMSHIM_RESCUE_DIR=/none '$ROOT/build/atomshim' doctor -p '$MANAGED/'"
+    export TERM=xterm
     NO_COLOR='' run -1 script -qec "$command" /dev/null
     [[ $output == *$'\e[31mproblem'* ]]
     NO_COLOR=1 run -1 script -qec "$command" /dev/null
     [[ $output != *$'\e['* ]]
+}
+
+# Runs atomshim with these arguments on a terminal; its errors go there, its output to a file.
+on_terminal() { # ARGUMENT...
+    run script -qec "'$ROOT/build/atomshim' $* >'$BATS_TEST_TMPDIR/out'" /dev/null
+    [ "$status" -eq 0 ]
+}
+
+@test "long work shows its progress on a terminal, without colours, and nothing in a pipe" {
+    needs script
+    export TERM=xterm
+    mkdir tree
+    wrapped sh -c 'seq 9 >"$file"'
+    count=0
+    output=''
+    while [[ $output != *' files'* ]]; do # as many as this machine needs time for
+        [ "$count" -lt 60000 ]
+        python3 -c 'import os, sys
+for i in range(int(sys.argv[2]), int(sys.argv[2]) + 5000): os.link(sys.argv[1], "tree/%d" % i)' "$file" $count ||
+            skip 'this file system does not make so many links'
+        count=$((count + 5000))
+        on_terminal verify -r -q tree
+    done
+    [[ $output =~ ^($'\r\e[K'|[0-9]+' files')+$ ]] # no colour, nothing else; NO_COLOR has nothing to do
+    [[ $output == *$'\r\e[K' ]]                    # and nothing is left of it
+    mkdir plain
+    for i in $(seq 20); do echo "$i" >"plain/$i"; done
+    for command in 'verify -r -q tree' 'import -r -q plain' 'export -r -q plain'; do
+        run -0 atomshim $command
+        only ''
+    done
+    export TERM=dumb
+    on_terminal verify -r -q tree
+    only ''
+}
+
+@test "a file that the kernel makes as it is read is refused, an empty name is named" {
+    for command in cat info verify import export undo repair recover; do
+        run -2 atomshim $command /proc/version
+        only 'atomshim: /proc/version: is made by the kernel as it is read, not a file on a disk'
+        run -2 atomshim $command ''
+        [[ $output == "atomshim: "*"'': No such file or directory" ]]
+    done
 }
 
 # Starts `atomshim watch` with these arguments; its lines come from descriptor 7, and it runs already.
@@ -316,10 +360,26 @@ teardown() {
 @test "watch: bad input is one line" {
     run -2 atomshim watch
     only 'atomshim: watch: no PATTERN given'
+    for pattern in '' : '!/data/x'; do
+        run -2 atomshim watch "$pattern"
+        only 'atomshim: watch: no PATTERN given'
+    done
     run -2 atomshim watch --bogus
     only "atomshim: watch: unknown option '--bogus': accepted are --exec COMMAND, --json and --help"
     run -1 atomshim watch '*.cfg'
     only "atomshim: watch: *.cfg: matches by name in every folder: give a folder, '/data/**/NAME'"
     run -1 atomshim watch /none/below/f
-    [[ $output == *'/none/below: there is no such folder'* ]]
+    only 'atomshim: watch: /none/below: there is no such folder'
+    mkdir folder
+    for pattern in "$PWD/folder" "$PWD/missing/"; do # what it waits for may come; but is it what was meant?
+        mkfifo errors
+        atomshim watch "$pattern" 2>errors 3>&- &
+        watch=$!
+        read -r -t 60 line <errors
+        kill "$watch"
+        wait "$watch" || :
+        [[ $line == "atomshim: warning: $PWD/"*': '?(is a folder: write *'/folder/'*|matches nothing*) ]]
+        rm errors
+    done
+    watch=
 }

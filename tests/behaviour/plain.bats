@@ -116,8 +116,9 @@ reads() { # CONTENT, as shim and command read it
     [[ $output == *"'--all'"* ]]
     run -2 atomshim recover "$MANAGED/none"
     [[ $output == *none*'No such file'* ]]
-    run -2 atomshim recover "$MANAGED"
-    [ "${#lines[@]}" -eq 1 ]
+    run -2 atomshim recover "$MANAGED/none" "$MANAGED"
+    [ "${#lines[@]}" -eq 2 ]
+    [[ ${lines[1]} == *"$MANAGED: Is a directory" ]]
 }
 
 # What another program writes after a commit that died.
