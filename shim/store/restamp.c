@@ -108,6 +108,7 @@ struct remains {
     uint32_t crc;  /* of these */
     bool found;
     bool complete;
+    bool has_header; /* one that a reader accepts, where it is to be */
 };
 
 /*
@@ -164,6 +165,7 @@ static int look_at(int inode, uint64_t place, uint64_t file_size, struct remains
     if (place != 0 && remains->header.twin != 0)
         return 0;
     remains->found = true;
+    remains->has_header = kind == IMAGE_VALID;
     if (remains->header.generation == 0)
         return 0;
     remains->size = remains->header.size;
@@ -228,8 +230,8 @@ static int plan_sized(int inode, struct store_repair *plan)
     plan->kind = best->complete ? STORE_REPAIR_COMPLETE : STORE_REPAIR_AS_IT_IS;
     plan->place = best->place;
     plan->twin = head.found && head.header.twin != 0 ? head.header.twin : twin.place;
-    plan->has_head = head.found;
-    plan->has_twin = twin.found && twin.header.twin == 0;
+    plan->has_head = head.has_header;
+    plan->has_twin = twin.has_header && twin.header.twin == 0;
     plan->found_generation = best->header.generation;
     plan->generation =
         1 + (head.found && head.header.generation > twin.header.generation ? head.header.generation

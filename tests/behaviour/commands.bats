@@ -210,6 +210,47 @@ were committed: they become the content"
     [ ! -e "$file.damaged" ]
 }
 
+# Writes a byte over one of $file.
+spoil_at() { # OFFSET
+    printf X | dd of="$file" bs=1 seek="$1" conv=notrunc status=none
+}
+
+@test "repair of a byte in each header, mark and payload, alone and two at once: what it says becomes true" {
+    wrapped sh -c 'for i in 1 2 3 4; do seq $i >"$file"; done'
+    cp "$file" generation_4
+    wrapped sh -c 'seq 5 >"$file"'
+    cp "$file" generation_5
+    twin=$(atomshim info "$file" | sed -n 's/^twin offset: //p')
+    places=(20 60 120 128 $((twin + 20)) $((twin + 60)) $((twin + 120)) $((twin + 128)))
+    for latest in 4 5; do
+        for a in "${places[@]}"; do
+            for b in "${places[@]}"; do
+                rm -f "$file.damaged"
+                cat generation_$latest >"$file"
+                spoil_at "$a"
+                spoil_at "$b"
+                run atomshim repair --yes "$file"
+                if [[ $a != "$b" && "$a $b" =~ ^(60|$((twin + 60)))\ (60|$((twin + 60)))$ ]]; then # no size is left
+                    [[ $status -eq 1 && $output == *'nothing is left that tells'* ]]
+                    continue
+                fi
+                [ "$status" -eq 0 ]
+                said=${lines[0]}
+                run -0 atomshim verify "$file"
+                run -0 atomshim repair "$file"
+                only "$file: good: nothing to repair"
+                if [[ $said =~ generation\ ([0-9])\ is\ complete ]]; then
+                    assert_equal "$(payload "$file")" "$(seq "${BASH_REMATCH[1]}")"
+                elif [[ $said == *'nothing to repair' ]]; then
+                    assert_equal "$(payload "$file")" "$(seq "$latest")"
+                fi
+                wrapped sh -c 'echo next >"$file"'
+                assert_equal "$(payload "$file")" next
+            done
+        done
+    done
+}
+
 @test "JSON: an object a line, whatever the name, as python3 reads it" {
     needs python3
     two_generations
