@@ -6,17 +6,22 @@
 
 #include "guardian/guardian.h"
 
-EXPORT pid_t fork(void)
+/* Behind a fork: the child, or the parent, of which another thread may have opened a file since
+ * guardian_before_fork(). */
+static pid_t after_fork(pid_t child)
 {
-    pid_t child;
-
-    if (shim_enabled()) /* finds real_fork */
-        guardian_before_fork();
-    child = real_fork();
-
     if (child == 0 && !shim_is_quiet())
         session_after_fork();
+    if (child > 0)
+        session_share();
     return child;
+}
+
+EXPORT pid_t fork(void)
+{
+    if (shim_enabled()) /* finds real_fork */
+        guardian_before_fork();
+    return after_fork(real_fork());
 }
 
 EXPORT pid_t __fork(void)
@@ -27,13 +32,7 @@ EXPORT pid_t __fork(void)
 /* Without the handlers of pthread_atfork(3). */
 EXPORT pid_t _Fork(void)
 {
-    pid_t child;
-
     if (shim_enabled())
         guardian_before_fork();
-    child = real__Fork();
-
-    if (child == 0 && !shim_is_quiet())
-        session_after_fork();
-    return child;
+    return after_fork(real__Fork());
 }

@@ -112,8 +112,10 @@ static int before_unlock(struct session *session, int inode)
 static int set_lock(struct session *session, int inode, int command, const struct flock *real)
 {
     int unpublished = real->l_type == F_UNLCK ? before_unlock(session, inode) : 0;
-    int result = real_fcntl(inode, command, real) == 0 ? 0 : -errno;
+    int result;
 
+    SESSION_SET(session->locks, true);
+    result = real_fcntl(inode, command, real) == 0 ? 0 : -errno;
     if (result != 0)
         return result;
     if (real->l_type == F_UNLCK)

@@ -68,11 +68,12 @@ static int after_mode(int result, mode_t mode, const struct session *session)
     return result;
 }
 
-static int after_xattr(int result, const char *name, const void *value, size_t size,
-                       const struct session *session)
+static int after_xattr(int result, const char *name, const void *value, size_t size, struct session *session)
 {
-    if (result == 0 && is_writable(session) && strcmp(name, XATTR_NAME_CAPS) == 0)
+    if (result == 0 && is_writable(session) && strcmp(name, XATTR_NAME_CAPS) == 0) {
+        SESSION_SET(session->has_privilege, true);
         (void)sys_fsetxattr(session->buffer, name, value, size, 0);
+    }
     return result;
 }
 

@@ -34,7 +34,7 @@ bool session_has_right_times(const struct session *session, const struct stat *b
 
     return nanoseconds(after->st_atim) == nanoseconds(before->st_atim) && delay >= 0 &&
            delay <= UNSEEN_DELAY && SESSION_GET(session->shown_time) != nanoseconds(buffer->st_mtim) &&
-           !SESSION_GET(session->is_shared) && !session_is_stray(session);
+           !session_may_be_shared(session);
 }
 
 void session_carry_newer_time(const struct session *session, const struct stat *buffer)
@@ -60,7 +60,9 @@ void session_note_privileges(const struct session *session, const struct stat *k
     if ((known != NULL || sys_fstat(session->buffer, &buffer) == 0) && (buffer.st_mode & S_ISUID) &&
         sys_fstat(session->inode, &inode) == 0)
         set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
-    set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
+    set->size = 0;
+    if (SESSION_GET(session->has_privilege) || session_may_be_shared(session))
+        set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
     if (set->size > 0)
         set->size =
             sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);

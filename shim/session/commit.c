@@ -74,28 +74,44 @@ static int check_same(const struct session *session, struct store_wait wait, con
     return error;
 }
 
+/* One attempt at a commit. */
+struct commit {
+    struct session *session;
+    const struct filelock_patience *patience;
+    bool exclusive; /* nobody can change the buffer meanwhile */
+    bool locked;    /* `lock` is held */
+    struct filelock lock;
+    struct session_base base;
+    struct stat buffer;
+    struct stat inode; /* as it was before the lock, and before anything was read, which moves a time */
+    struct view view;
+    uint32_t crc; /* of the view */
+};
+
 /* Under the lock, where others have committed since. Their bytes are merged with ours if the
  * session keeps what it began with; else ours take their place, which the log tells. */
-static int store_over_others(const struct session *session, const struct store_payload *payload,
-                             struct session_base base)
+static int store_over_others(const struct commit *commit, const struct store_payload *payload)
 {
+    const struct session *session = commit->session;
     bool overwritten = true;
-    bool is_merged = session_has_kept(session, base);
+    bool is_merged = session_has_kept(session, commit->base);
     int error = is_merged ? session_commit_merged(session, &overwritten) : 0;
 
     if (error == 0 && overwritten)
         session_tell(
             session, LOG_WARN,
             "it was changed by another program since it was opened here: that change is overwritten");
-    return is_merged ? error : session_store(session, payload);
+    return is_merged ? error : session_store(session, &commit->inode, payload);
 }
 
 /* Under the lock. Somebody else's commit is merged with what was appended. */
-static int store_view(const struct session *session, const struct view *view, uint32_t crc,
-                      struct session_base base)
+static int store_view(const struct commit *commit)
 {
+    const struct session *session = commit->session;
+    const struct view *view = &commit->view;
+    const struct session_base base = commit->base;
     const struct store_wait wait = {.locked = true};
-    struct store_payload payload = {view->bytes, view->size, crc};
+    const struct store_payload payload = {view->bytes, view->size, commit->crc};
     bool same = true;
     int error = 0;
     /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they
@@ -119,7 +135,7 @@ static int store_view(const struct session *session, const struct view *view, ui
                    "programs that share a file must lock it");
         return -EBUSY;
     }
-    return same ? session_store(session, &payload) : store_over_others(session, &payload, base);
+    return same ? session_store(session, &commit->inode, &payload) : store_over_others(commit, &payload);
 }
 
 /* A file that the session created must still have its name after a power cut. */
@@ -183,20 +199,6 @@ static bool is_empty_already(const struct session *session, const struct view *v
            !live.edited && !live.resized;
 }
 
-/* One attempt at a commit. */
-struct commit {
-    struct session *session;
-    const struct filelock_patience *patience;
-    bool exclusive; /* nobody can change the buffer meanwhile */
-    bool locked;    /* `lock` is held */
-    struct filelock lock;
-    struct session_base base;
-    struct stat buffer;
-    struct stat inode; /* as it was before anything was read, which moves a time */
-    struct view view;
-    uint32_t crc; /* of the view */
-};
-
 static int lock_inode(struct commit *commit)
 {
     int error = 0;
@@ -204,6 +206,7 @@ static int lock_inode(struct commit *commit)
     if (!commit->locked && !(commit->session->flags & SESSION_LOCKED)) {
         commit->lock.is_ranged = session_holds_other_lock(commit->session);
         commit->lock.is_masked = true;
+        commit->lock.is_unlocked = !commit->session->locks && !session_may_be_shared(commit->session);
         error = filelock_try(&commit->lock, commit->session->inode, F_WRLCK, commit->patience);
         commit->locked = error == 0;
     }
@@ -225,7 +228,7 @@ static int store_and_tell(const struct commit *commit)
     const struct filelock_patience *patience = commit->patience;
     const bool tells = log_wants(LOG_INFO);
     const int64_t began = tells ? sys_now() : 0;
-    int error = store_view(commit->session, &commit->view, commit->crc, commit->base);
+    int error = store_view(commit);
 
     if (error == 0 && tells)
         session_tell_commit(commit->session,
@@ -385,25 +388,43 @@ static bool is_refused(int commit_lock)
     return buffer_is_proc_missing(commit_lock) || commit_lock == -EACCES;
 }
 
-static int keep_others_out(struct session *session, bool exclusive)
+/* Keeps committers in other processes out: 0, or a negative errno. */
+static int lock_process(const struct session *session)
 {
-    char path[PROC_PATH_SIZE];
-    int commit_lock = DESCRIPTOR_INSIST(
-        sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), O_RDONLY | O_CLOEXEC, 0));
-
-    SESSION_SET(session->commit_lock, commit_lock);
-    if (is_refused(commit_lock))
-        return session->flags & SESSION_WRITABLE ? filelock_commit_lock_process(session->buffer) : 0;
-    if (commit_lock < 0)
-        return !exclusive && (commit_lock == -EMFILE || commit_lock == -ENFILE) ? commit_lock : 0;
-    return filelock_commit_lock(commit_lock);
+    return session->flags & SESSION_WRITABLE ? filelock_commit_lock_process(session->buffer) : 0;
 }
 
-static void let_others_in(struct session *session)
+/*
+ * A lock of the process is enough, too, for a session's last commit that, as far as this process
+ * knows, no other one has: no descriptor is left that a thread could close. A child by a bare
+ * clone(2), of which the parent does not know, has both locks.
+ */
+static int keep_others_out(struct session *session, bool exclusive)
+{
+    const bool may_be_shared = session_may_be_shared(session);
+    char path[PROC_PATH_SIZE];
+    int commit_lock;
+    int error;
+
+    if (exclusive && !may_be_shared)
+        return lock_process(session);
+    commit_lock = DESCRIPTOR_INSIST(
+        sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), O_RDONLY | O_CLOEXEC, 0));
+    SESSION_SET(session->commit_lock, commit_lock);
+    if (is_refused(commit_lock))
+        return lock_process(session);
+    if (commit_lock < 0)
+        return !exclusive && (commit_lock == -EMFILE || commit_lock == -ENFILE) ? commit_lock : 0;
+    error = filelock_commit_lock(commit_lock);
+    return error == 0 && may_be_shared ? lock_process(session) : error;
+}
+
+/* `is_over`: the session's buffer is closed at once, which gives back the lock of the process. */
+static void let_others_in(struct session *session, bool is_over)
 {
     int commit_lock = SESSION_GET(session->commit_lock);
 
-    if (is_refused(commit_lock) && (session->flags & SESSION_WRITABLE))
+    if (!is_over && (session->flags & SESSION_WRITABLE))
         filelock_commit_unlock_process(session->buffer);
     SESSION_SET(session->commit_lock, -1);
     if (commit_lock < 0)
@@ -444,7 +465,7 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
         if (exclusive)
             give_up(session);
     }
-    let_others_in(session);
+    let_others_in(session, exclusive && error != -EAGAIN);
     signals_drop(&held);
     return error;
 }
@@ -469,7 +490,7 @@ int session_try_refresh(struct session *session, const struct filelock_patience 
 
     if (error == 0)
         error = reload_alone(session);
-    let_others_in(session);
+    let_others_in(session, false);
     if (error == -ETIMEDOUT) /* of the store, which was told not to wait */
         error = -EAGAIN;
     return error == -EAGAIN && filelock_is_patience_over(patience) ? -ETIMEDOUT : error;

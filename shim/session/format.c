@@ -53,19 +53,16 @@ static enum config_format format_by_name(const struct session *session)
     return format;
 }
 
-int session_store(const struct session *session, const struct store_payload *payload)
+int session_store(const struct session *session, const struct stat *inode,
+                  const struct store_payload *payload)
 {
-    struct stat status;
+    const bool executed = may_be_executed(inode, payload) ||
+                          (SESSION_GET(session->pending_mode) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
     struct store_image live;
-    bool executed;
-    int error = sys_fstat(session->inode, &status);
+    int error;
 
-    if (error != 0)
-        return error;
-    executed = may_be_executed(&status, payload) ||
-               (SESSION_GET(session->pending_mode) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
     /* the format that it has counts before the name is asked for, which costs more */
-    if (!executed && store_may_be_sized(&status)) {
+    if (!executed && store_may_be_sized(inode)) {
         error = store_commit_sized(session->inode, payload, session_config->sync);
         if (error != STORE_NOT_SIZED)
             return error;

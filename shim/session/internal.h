@@ -17,6 +17,10 @@ bool session_descriptors_may_be_shared(void);
 /* Is it none of the table's? */
 bool session_is_stray(const struct session *session);
 
+/* True if another process may have the session, which does not tell this one what it does. One by
+ * a bare clone(2) may have it though its parent is told false. */
+bool session_may_be_shared(const struct session *session);
+
 /* Lies in the file offset beside the base. After exec, a process that cannot read the buffer's name
  * (no /proc) has no more than this. */
 struct session_record {
@@ -165,12 +169,13 @@ void session_tell(const struct session *session, enum log_level level, const cha
 /*
  * Commits `payload` in the format that the file is to have. A file that is sized stays so, and
  * bytes that look like an image are always written in one. A file that may be executed is plain:
- * one with an x bit, a script (#!), an ELF file. For any other config_format_of() decides. The
- * caller holds the exclusive lock. Returns what store_look(), store_commit() and
+ * one with an x bit, a script (#!), an ELF file. For any other config_format_of() decides. `inode`
+ * is a status of the real inode, a moment old at most. The caller holds the exclusive lock. Returns what store_look(), store_commit() and
  * store_commit_plain() return.
  */
 struct store_payload;
-int session_store(const struct session *session, const struct store_payload *payload);
+int session_store(const struct session *session, const struct stat *inode,
+                  const struct store_payload *payload);
 
 /* Log what programs without the shim did: to the file that the image was found in; to the name
  * that it had. */

@@ -20,14 +20,17 @@ enum { CHUNK = 1 << 16 };
 static int commit_file(const struct session *session, int file, uint64_t size)
 {
     struct store_payload payload;
+    struct stat inode;
     struct view view;
-    int error = view_open(&view, file, size, true);
+    int error = sys_fstat(session->inode, &inode);
 
+    if (error == 0)
+        error = view_open(&view, file, size, true);
     (void)sys_close(file);
     if (error != 0)
         return error;
     payload = (struct store_payload){view.bytes, view.size, crc32c_mixed(0, view.bytes, view.size)};
-    error = session_store(session, &payload);
+    error = session_store(session, &inode, &payload);
     view_close(&view);
     return error;
 }

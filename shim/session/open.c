@@ -480,14 +480,16 @@ static void set_cells(const struct session *session, struct session_base base, u
     uint64_t cell = (uint64_t)session_identity_sum(session->device, session->number) << IDENTITY_BIT |
                     (uint64_t)flags << FLAGS_BIT | (uint64_t)base.force << FORCE_BIT | base.crc;
 
-    (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
+    if (!base.force || base.size != 0) /* at an open that truncates it is 0 */
+        (void)sys_lseek(session->inode, (int64_t)base.size, SEEK_SET);
     if (sys_lseek(session->buffer, (int64_t)cell, SEEK_SET) == -EINVAL)
         (void)sys_lseek(session->buffer, (int64_t)(cell & little), SEEK_SET);
 }
 
 void session_set_base(const struct session *session, struct session_base base)
 {
-    set_cells(session, base, get_cell(session->buffer) >> FLAGS_BIT & SESSION_APPEND);
+    set_cells(session, base,
+              session_may_be_shared(session) ? get_cell(session->buffer) >> FLAGS_BIT & SESSION_APPEND : 0);
 }
 
 struct session_record session_get_record(int buffer)

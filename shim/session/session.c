@@ -51,6 +51,11 @@ bool session_is_stray(const struct session *session)
     return session < table || session >= table + SESSIONS_MAX;
 }
 
+bool session_may_be_shared(const struct session *session)
+{
+    return SESSION_GET(session->is_shared) || session_is_stray(session);
+}
+
 /* Forgets the numbers before they are free for others: a child that another thread forks
  * meanwhile closes what it finds. */
 static void close_private(struct session *session)
@@ -191,6 +196,8 @@ void session_reset(struct session *session)
     SESSION_SET(session->wants_guardian, false);
     SESSION_SET(session->is_shared, false);
     SESSION_SET(session->has_posix_lock, false);
+    SESSION_SET(session->locks, false);
+    SESSION_SET(session->has_privilege, false);
     SESSION_SET(session->takes_turns, false);
     SESSION_SET(session->emptied, false);
     SESSION_SET(session->syncs, 0);

@@ -100,7 +100,7 @@ struct session {
     int buffer;        /* private descriptor of the buffer */
     int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
     bool closed_here;  /* a descriptor was closed, but not the last: settle_closed() looks again */
-    int committer;     /* atomic: the thread that is at a commit, with all signals blocked, or 0 */
+    int committer;     /* atomic: a thread is at a commit, with all signals blocked */
     int commit_again;  /* atomic: another thread wanted one meanwhile, and did not wait */
     int commit_lock;   /* the descriptor that keeps other processes' committers out, or -1 */
     int ended_error;   /* atomic: of the commit that ended `ended_number`, if nobody was told yet */
@@ -117,6 +117,8 @@ struct session {
     int descriptions;                      /* that a second open got, with a mark each */
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
+    bool locks;                            /* atomic: it may have locked the file through `inode` */
+    bool has_privilege;                    /* atomic: it has given the file capabilities */
     bool takes_turns;   /* atomic: the program has locked the file: it knows that others write it */
     bool emptied;       /* atomic: by ftruncate(), and not committed since */
     int syncs;          /* atomic: claim.c */

@@ -57,11 +57,11 @@ static bool is_over(struct session *session)
     return last < 0 || descriptor_is_last(session->buffer) == 1;
 }
 
-static bool take_committer(struct session *session, int self)
+static bool take_committer(struct session *session)
 {
     int holder = 0;
 
-    return __atomic_compare_exchange_n(&session->committer, &holder, self, false, __ATOMIC_ACQ_REL,
+    return __atomic_compare_exchange_n(&session->committer, &holder, 1, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);
 }
 
@@ -73,13 +73,12 @@ static void release_committer(struct session *session)
 bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask)
 {
     const uint64_t all = ~UINT64_C(0);
-    int self = sys_gettid();
 
     (void)sys_sigprocmask(&all, mask);
-    while (!take_committer(session, self)) {
+    while (!take_committer(session)) {
         if (!wait)
             __atomic_store_n(&session->commit_again, 1, __ATOMIC_RELEASE);
-        if (!wait && take_committer(session, self)) /* it left before it could see the request */
+        if (!wait && take_committer(session)) /* it left before it could see the request */
             break;
         (void)sys_sigprocmask(mask, NULL);
         if (!wait)
@@ -228,7 +227,7 @@ static int settle_one(struct session *session, void *context)
 
 static int settle_each(struct round *round)
 {
-    if (session_table_is_ours())
+    if (session_any() && session_table_is_ours())
         (void)session_for_each(settle_one, round);
     return round->error;
 }

@@ -129,7 +129,8 @@ static int try_from(struct filelock *lock, int type, int64_t start)
 
 static int try_lock(struct filelock *lock, int type)
 {
-    int error = try_from(lock, type, lock->is_ranged || has_own_ofd_lock(lock->fd) ? commit_byte : 0);
+    bool is_ranged = lock->is_ranged || (!lock->is_unlocked && has_own_ofd_lock(lock->fd));
+    int error = try_from(lock, type, is_ranged ? commit_byte : 0);
 
     /* a POSIX lock of this process looks like anybody's to a description */
     return error == -EAGAIN && lock->start == 0 && has_posix_lock(lock->fd)
@@ -206,6 +207,7 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout)
     int error;
 
     lock->is_ranged = false;
+    lock->is_unlocked = false;
     lock->is_masked = false;
     do {
         error = filelock_try(lock, fd, type, &patience);
