@@ -204,6 +204,7 @@ void session_reset(struct session *session)
     SESSION_SET(session->pending_mode, 0);
     SESSION_SET(session->shown_time, 0);
     session->is_snapshot = false;
+    session->is_settled = false;
     SESSION_SET(session->writer_thread, 0);
     session->several_opens = false;
     session->descriptions = 0;

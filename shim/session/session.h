@@ -132,6 +132,7 @@ struct session {
     bool is_snapshot;    /* the buffer is sealed, and its content is `image`: snapshot.c may keep it */
     struct store_image image;
     struct timespec changed; /* st_ctim of the real inode before the image was found */
+    bool is_settled;         /* and any later change has another st_ctim */
     int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
 };
 

@@ -7,6 +7,10 @@
  * The slot changes hands by compare-and-swap, and nobody waits for it: a signal handler or another
  * thread that meets it BUSY loads. The program may have closed the number, or put a file of its own
  * there: the number counts only while the buffer is behind it.
+ *
+ * An image that was verified once is not read again while st_ctim stays what it was, but for its
+ * headers. (A program without the shim that has the file mapped writes without a new time. It is
+ * seen when the kernel writes its page out and sets the time, or at the next commit.)
  */
 #include "session/internal.h"
 
@@ -20,7 +24,8 @@ struct snapshot {
     dev_t device; /* st_dev, st_ino and st_ctim of the real inode */
     ino_t number;
     struct timespec changed;
-    int inode; /* the number of its private descriptor, which the buffer's name says */
+    bool is_settled; /* whoever writes to the file gives it another st_ctim */
+    int inode;       /* the number of its private descriptor, which the buffer's name says */
     int buffer;
     dev_t buffer_device;
     ino_t buffer_number;
@@ -62,6 +67,22 @@ static bool is_unchanged(const struct snapshot *snapshot, const struct stat *ino
            snapshot->changed.tv_nsec == inode->st_ctim.tv_nsec;
 }
 
+/*
+ * The file was changed longer ago than the steps in which its time is counted: those of the kernel
+ * are at most 10 ms. A time in whole steps of 10 ms may be of a file system that counts seconds.
+ */
+static bool is_settled(const struct timespec *changed)
+{
+    enum { MILLION = 1000 * 1000, STEP = 10 * MILLION };
+    struct timespec now;
+    int64_t age;
+
+    if (SYS_CALL(SYS_clock_gettime, CLOCK_REALTIME, &now, 0, 0, 0, 0) != 0)
+        return false;
+    age = (now.tv_sec - changed->tv_sec) * 1000 * MILLION + now.tv_nsec - changed->tv_nsec;
+    return age > 2 * STEP && changed->tv_nsec % STEP != 0;
+}
+
 bool session_has_snapshot(const struct stat *inode)
 {
     bool found;
@@ -92,10 +113,13 @@ bool session_take_snapshot(struct session *session, const struct stat *inode)
 {
     struct snapshot snapshot;
     struct stat buffer;
+    bool trusted;
 
     if (session->flags != 0 || !take(session, &snapshot) || !has_buffer(&snapshot, &buffer))
         return false;
-    if (buffer.st_uid != sys_geteuid() || !store_is_current(session->inode, &snapshot.image)) {
+    trusted = snapshot.is_settled && is_unchanged(&snapshot, inode);
+    session->is_settled = trusted || is_settled(&inode->st_ctim);
+    if (buffer.st_uid != sys_geteuid() || !store_is_current(session->inode, &snapshot.image, trusted)) {
         (void)sys_close(snapshot.buffer);
         return false;
     }
@@ -127,6 +151,7 @@ void session_keep_snapshot(struct session *session)
         .device = session->device,
         .number = session->number,
         .changed = session->changed,
+        .is_settled = session->is_settled,
         .inode = session->inode,
         .buffer = __atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL),
         .buffer_device = session->buffer_device,

@@ -27,7 +27,7 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
 /* Can the payload be taken for what its header says, without a look at it? */
 static bool is_vouched_for(const struct attempt *attempt, const struct image_header *header)
 {
-    return (attempt->depth == LOOK && header->flushed) ||
+    return (attempt->depth == LOOK && (header->flushed || attempt->expected != NULL)) ||
            (attempt->depth == SIZE && (header->complete || header->size > SIZE_CHECKED));
 }
 
@@ -224,11 +224,14 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
     return error;
 }
 
-bool store_is_current(int inode, const struct store_image *image)
+bool store_is_current(int inode, const struct store_image *image, bool is_unchanged)
 {
     struct store_image now = {.generation = 0};
-    struct attempt attempt = {
-        .inode = inode, .target = -1, .depth = VERIFY, .expected = image, .image = &now};
+    struct attempt attempt = {.inode = inode,
+                              .target = -1,
+                              .depth = is_unchanged ? LOOK : VERIFY,
+                              .expected = image,
+                              .image = &now};
 
     return try_once(&attempt) == 0 && now.kind == STORE_SIZED && !now.resized;
 }

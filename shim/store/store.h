@@ -144,10 +144,11 @@ int store_look(int inode, struct store_wait wait, struct store_image *image);
 
 /*
  * Is `image`, of a sized file and found by store_load(), still the content of `inode`? Reads and
- * verifies all of it, as store_load() without a target. False also where that would have to try
- * again, or to tell of something.
+ * verifies all of it, as store_load() without a target; with `is_unchanged`, which says that nobody
+ * has written to the file since then, the headers. False also where that would have to try again,
+ * or to tell of something.
  */
-bool store_is_current(int inode, const struct store_image *image);
+bool store_is_current(int inode, const struct store_image *image, bool is_unchanged);
 
 /*
  * Finds the size of the content: of the image that is live by its headers; a payload of up to 1 MiB

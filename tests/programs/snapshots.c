@@ -48,6 +48,22 @@ static void write_raw(const char *file, const struct raw *raw)
     EXPECT(sys_ftruncate(fd, (uint64_t)raw->size) == 0 && sys_close(fd) == 0);
 }
 
+/* Reads it until its time of change tells it from any later one. */
+static void read_until_settled(const char *file, const char *content)
+{
+    struct timespec now;
+    struct stat status;
+
+    do {
+        expect_content(file, content);
+        status = status_of(file);
+        EXPECT(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    } while ((now.tv_sec - status.st_ctim.tv_sec) * 1000 + (now.tv_nsec - status.st_ctim.tv_nsec) / 1000000 <
+             50);
+    expect_content(file, content);
+    expect_content(file, content);
+}
+
 static void test_again(const char *file)
 {
     char byte;
@@ -72,7 +88,7 @@ static void test_committed(const char *file)
     pid_t child;
 
     put(file, "one");
-    expect_content(file, "one");
+    read_until_settled(file, "one");
     child = fork();
     if (child == 0) {
         expect_content(file, "one");
@@ -95,7 +111,7 @@ static void test_restored(const char *file)
     read_raw(file, &backup);
     expect_content(file, "second");
     put(file, "third");
-    expect_content(file, "third");
+    read_until_settled(file, "third");
     write_raw(file, &backup);
     expect_content(file, "second");
 }
@@ -111,7 +127,7 @@ static void test_same_generation(const char *file)
     EXPECT(unlink(name) == 0);
     put(name, "ours");
     put(file, "mine");
-    expect_content(file, "mine");
+    read_until_settled(file, "mine");
     read_raw(name, &other);
     write_raw(file, &other);
     expect_content(file, "ours");
