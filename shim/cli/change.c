@@ -1,4 +1,4 @@
-/* import, export, undo, repair: one file each time, under its lock, in place. */
+/* import, export, undo, repair: each changes one file at a time, under its lock, in place. */
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/inspect.h"
@@ -107,7 +107,7 @@ static int with_lock(const char *name, int (*change)(const struct target *target
     return status;
 }
 
-/* Commits what `memory` holds, the content that *image is of. */
+/* Commits the content in `memory`, which *image describes. */
 static int commit_memory(const struct target *target, int memory, const struct store_image *image,
                          enum store_kind kind)
 {
@@ -127,10 +127,8 @@ static int commit_memory(const struct target *target, int memory, const struct s
     return error;
 }
 
-/*
- * Commits the content of a plain file anew, in the format `kind`. Returns 0 or a negative errno;
- * *image is what was there.
- */
+/* Commits the content of a plain file anew, in the format `kind`. Returns 0 or a negative errno;
+ * *image describes the content before. */
 static int commit_content(const struct target *target, enum store_kind kind, struct store_image *image)
 {
     int memory = memfd_create("atomshim-content", MFD_CLOEXEC);
@@ -221,10 +219,8 @@ static int undo(const char *name)
 
 /* ---- repair ---- */
 
-/*
- * Copies the raw file beside it, as NAME.damaged, which must not be there. Returns false after a
- * complaint.
- */
+/* Copies the raw file to NAME.damaged beside it, which must not exist. Returns false after a
+ * complaint. */
 static bool keep_copy(const struct target *target)
 {
     char name[PATH_MAX];
@@ -273,7 +269,7 @@ static void say_plan(const struct target *target, const struct store_repair *pla
                   target->name, plan->found_generation, place, plan->size, plan->wanted_size);
 }
 
-/* The plain file's bytes, by its record where that protects them, else as they are. */
+/* Loads the plain file's bytes, by its record where the record protects them, else as they are. */
 static int repair_plain(const struct target *target)
 {
     const struct store_wait locked = {.locked = true};

@@ -14,14 +14,12 @@ enum {
     CLI_GOOD = 0,
     CLI_BAD = 1,          /* a damaged file, or the output could not be written */
     CLI_USAGE = 2,        /* a wrong command line or configuration, or a file that cannot be read */
-    CLI_CANNOT_RUN = 126, /* as in shells: found, but it cannot be run (with the shim in it) */
+    CLI_CANNOT_RUN = 126, /* as in shells: the program was found, but cannot be run with the shim */
     CLI_NOT_FOUND = 127,
 };
 
-/*
- * Each takes its arguments as main() does; argv[0] is the name of the subcommand. Returns an exit
- * status.
- */
+/* Each takes its arguments as main() does; argv[0] is the name of the subcommand. Each returns an
+ * exit status. */
 int cli_run(int argc, char *argv[]);
 int cli_cat(int argc, char *argv[]);
 int cli_info(int argc, char *argv[]);
@@ -35,14 +33,11 @@ int cli_watch(int argc, char *argv[]);
 int cli_doctor(int argc, char *argv[]);
 int cli_inject(int argc, char *argv[]);
 
-/*
- * Ends the commits to plain files that died, of all the files that config->paths names, before a
- * program starts. Says what it mended, and what it skipped: it looks at no more than a bounded
- * number of files.
- */
+/* Recovers the plain files that config->paths names from commits that died, before a program
+ * starts. Says what it mended, and what it skipped: it looks at a bounded number of files. */
 void recover_patterns(const struct config *config);
 
-/* argv[0] of the process: tells where its file lies if /proc is not mounted. */
+/* argv[0] of the process, which leads to the command's file if /proc is not mounted. */
 extern const char *cli_self;
 
 /* Prints "atomshim: TEXT\n" to stderr: always one line; control characters become '?'. */

@@ -1,7 +1,4 @@
-/*
- * doctor: what the environment and the machine have for the shim; doctor_*.c look at program and
- * files.
- */
+/* doctor: checks the environment and the machine; doctor_*.c check the program and the files. */
 #include "cli/doctor.h"
 #include "cli/cli.h"
 #include "cli/json.h"
@@ -41,7 +38,7 @@ static const char *self_test; /* the pattern of --self-test, or NULL */
 
 enum { RED = 31, YELLOW = 33 }; /* ECMA-48, SGR */
 
-/* https://no-color.org: not if NO_COLOR is set to anything. */
+/* https://no-color.org: no colour if NO_COLOR is set to anything. */
 static bool is_coloured(void)
 {
     const char *no = getenv("NO_COLOR");
@@ -115,7 +112,7 @@ static void look_at_environment(void)
 
 /* ---- the machine ---- */
 
-/* Tries it in a child: a seccomp filter may kill the caller. */
+/* Makes the call in a child: a seccomp filter may kill the caller. */
 static bool can_make_memfd(void)
 {
     int status = -1;
@@ -134,7 +131,7 @@ static bool can_lease(void)
     bool result;
 
     if (memory < 0)
-        return true; /* said already */
+        return true; /* reported before */
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
     fd = open(path, O_RDWR | O_CLOEXEC);
     (void)close(memory);

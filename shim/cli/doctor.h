@@ -15,16 +15,12 @@ void doctor_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void doctor_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void doctor_problem(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/*
- * Tells whether the program that execvp(3) finds for `name` would be covered by a shim of this
- * kind, and what about it may not.
- */
+/* Tells whether a shim of this kind would cover the program that execvp(3) finds for `name`, and
+ * which parts of the program may escape it. */
 void doctor_look_at_program(const char *name, const struct program_kind *shim);
 
-/*
- * Tells what each of the patterns of `config`, which are as given, matches right now, in what state
- * that is, and on what file systems.
- */
+/* Tells which files each pattern of `config` (not resolved) matches right now, their states, and
+ * their file systems. */
 void doctor_look_at_patterns(const struct config *config);
 
 /*
@@ -37,14 +33,12 @@ void doctor_look_at_format(const struct inspect_file *file, const char *path, co
 /*
  * Finds how long a value of the extended attribute user.atomshim may be in a folder, by trying it
  * on a file without a name. Returns 0 and sets *room; or an errno of setxattr(2): such attributes
- * cannot be set there; or a negative errno: it cannot be tried there.
+ * cannot be set there; or a negative errno: nothing can be tried there.
  */
 int doctor_find_room(const char *folder, size_t *room);
 
-/*
- * Returns how many bytes of content have a record that fits into `room` bytes, with blocks of
- * `block` bytes, if the content before was as long.
- */
+/* Returns the largest content, in bytes, whose record fits into `room` bytes, with blocks of
+ * `block` bytes, if the content before is as long. */
 size_t doctor_content_room(size_t room, uint64_t block);
 
 /*

@@ -1,4 +1,4 @@
-/* doctor: what the patterns match, in what state that is, and on what file systems. */
+/* doctor: tells which files the patterns match, their states, and their file systems. */
 #include "cli/cli.h"
 #include "cli/doctor.h"
 #include "cli/inspect.h"
@@ -100,7 +100,7 @@ static void look_at_file_system(const char *folder)
 
 static struct {
     struct config config; /* with patterns that are resolved */
-    const char *pattern;  /* the pattern of those that is looked at */
+    const char *pattern;  /* the one of them that is looked at */
     long looked_at;
     long matched;
 } walk;
@@ -176,7 +176,7 @@ static void look_below(const char *pattern, size_t length)
     folder[plain] = '\0';
     if (lstat(folder, &status) != 0 && strrchr(folder, '/') != folder)
         *strrchr(folder, '/') = '\0';
-    if (stat(folder, &status) != 0) /* places_check_patterns() has said so */
+    if (stat(folder, &status) != 0) /* places_check_patterns() has reported it */
         return;
     memcpy(alone, pattern, length);
     alone[length] = '\0';
@@ -198,10 +198,8 @@ static void look_below(const char *pattern, size_t length)
         doctor_note("%.*s: matches no file right now", (int)length, pattern);
 }
 
-/*
- * Looks below the pattern `item`. If it leads through a link, looks below the last of the patterns
- * that it is resolved to: for a link to a file, that is the pattern of the file itself.
- */
+/* Looks below the pattern `item`. If the pattern leads through a link, looks below the last of the
+ * patterns that it resolves to: for a link to a file, the pattern of the file itself. */
 static void look_at_pattern(const struct pattern_item *item)
 {
     int length = (int)(item->end - item->start);

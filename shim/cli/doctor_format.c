@@ -1,4 +1,5 @@
-/* doctor: which format a file gets at its next commit, why, and what protects a plain one. */
+/* doctor: tells which format a file gets at its next commit, why, and what protects a plain file.
+ * */
 #include "cli/doctor.h"
 #include "cli/reason.h"
 #include "config/libc_files.h"
@@ -45,7 +46,7 @@ int doctor_find_room(const char *folder, size_t *room)
     return error;
 }
 
-/* Bytes of the record of a commit that overwrites `size` bytes by as many. */
+/* Returns the size of the record of a commit that overwrites `size` bytes by as many. */
 static size_t record_size(uint64_t size, uint64_t block)
 {
     return record_line_size(RECORD_REDO) + redo_body_size(size, size, block);
@@ -79,10 +80,8 @@ static void get_folder(const char *path, char folder[PATH_MAX])
     slash[slash == folder] = '\0';
 }
 
-/*
- * Finds where a journal of the file would lie. Returns true and its folder in `text`; or false and
- * why there is no place for one.
- */
+/* Finds where a journal of the file would lie. Returns true and its folder in `text`; or false and
+ * the reason why there is no place. */
 static bool find_journal(const struct inspect_file *file, const struct config *config, char *text,
                          size_t size)
 {
@@ -112,8 +111,8 @@ static bool find_journal(const struct inspect_file *file, const struct config *c
     return false;
 }
 
-/* Returns 0 if the attribute of a file may be `size` bytes long, or why not, as
- * doctor_find_room(). */
+/* Returns 0 if the attribute of a file may be `size` bytes long, or the reason, as
+ * doctor_find_room() does. */
 static int find_file_room(const struct inspect_file *file, const char *path, size_t *room)
 {
     char folder[PATH_MAX];
@@ -167,7 +166,7 @@ static enum protection find_protection(const struct inspect_file *file, const ch
     return PROTECTED;
 }
 
-/* Why the name of a file asks for the format that it does. */
+/* Returns the reason why the name of a file asks for its format. */
 static const char *reason_of_format(const struct config *config, const char *path)
 {
     if (config_is_read_by_libc(path))

@@ -1,4 +1,4 @@
-/* doctor: will the program be covered? */
+/* doctor: tells whether the shim covers the program. */
 #include "cli/doctor.h"
 #include "cli/reason.h"
 

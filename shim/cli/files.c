@@ -25,7 +25,7 @@ static const struct option {
     {"--previous", "--previous", offsetof(struct files_options, previous)},
 };
 
-/* Is `name` a word of the list? */
+/* Tells whether `name` is a word of the list. */
 static bool is_accepted(const char *accepted, const char *name)
 {
     const char *at = strstr(accepted, name);

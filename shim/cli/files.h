@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* The options given; a command accepts only those in its list. */
+/* The options that were given; a command accepts only those in its list. */
 struct files_options {
     bool recursive; /* -r: all files below a folder */
     bool quiet;     /* -q */
@@ -24,8 +24,8 @@ int files_first(int argc, char *argv[], const char *help, const char *accepted, 
 
 /*
  * Calls `visit` for each of the files; with -r for each regular file below one that is a folder,
- * symbolic links not followed. Shows how many were looked at, on stderr, if that is a terminal, it
- * takes long, and there is a folder. Returns the gravest of the statuses.
+ * symbolic links not followed. Shows on stderr how many files it has visited, if stderr is a
+ * terminal, the visits take long, and there is a folder. Returns the gravest of the statuses.
  */
 int files_each(int argc, char *argv[], int first, int (*visit)(const char *name));
 

@@ -21,7 +21,7 @@ static const char help[] =
     "Exit status: 0, 1 a file could not be written, 2 wrong usage.\n"
     "example: atomshim inject /inject    then, in the image: LD_PRELOAD=/inject/libatomshim.so\n";
 
-/* Copies all of `from` to `to` and makes it last. Returns 0 or a positive errno. */
+/* Copies all of `from` to `to` and syncs it. Returns 0 or a positive errno. */
 static int copy_bytes(int from, int to)
 {
     ssize_t n;

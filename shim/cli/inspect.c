@@ -42,7 +42,7 @@ int inspect_open(const char *name, int access)
     struct stat status;
     int fd = -1;
 
-    /* looked at before it is opened: opening a FIFO or a device has effects of its own */
+    /* a look before the open: opening a FIFO or a device has effects of its own */
     if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
         fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd >= 0 && is_of_kernel(fd)) {
@@ -172,7 +172,7 @@ static int look_at_places(struct inspect_file *file)
     return error;
 }
 
-/* Did look_at_places() see the file in the state that store_load() found it in? */
+/* Tells whether look_at_places() saw the file in the state in which store_load() found it. */
 static bool same_moment(const struct inspect_file *file)
 {
     const struct store_image *image = &file->image;

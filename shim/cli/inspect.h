@@ -1,7 +1,5 @@
-/*
- * A file as it lies there: both places, whichever is live. For people who look at it, not for
- * reading its content.
- */
+/* Describes the bytes of a file: both places, whichever is live. For people who inspect it, not for
+ * readers of its content. */
 #ifndef ATOMSHIM_CLI_INSPECT_H
 #define ATOMSHIM_CLI_INSPECT_H
 
@@ -11,7 +9,7 @@
 struct inspect_place {
     enum image_kind kind;       /* of the header found there */
     struct image_header header; /* if it is IMAGE_VALID */
-    bool payload_good;          /* the payload's CRC is what the header says */
+    bool payload_good;          /* the payload's CRC is the one in the header */
     const char *fault;          /* why there is no complete image here, or NULL */
 };
 
@@ -25,7 +23,7 @@ struct inspect_file {
     uint64_t twin_offset;      /* 0 if nothing names it */
     struct store_image image;  /* the live image, if error is 0 */
     int error;                 /* of store_load(): 0, or a negative errno */
-    bool damaged;              /* the error is: no complete image, though the file has had one */
+    bool damaged;              /* the error means: no complete image, though the file has had one */
 };
 
 /*
@@ -34,18 +32,18 @@ struct inspect_file {
  */
 int inspect_open(const char *name, int access);
 
-/* How to wait for writers: as long as ATOMSHIM_LOCK_TIMEOUT says. */
+/* Returns how to wait for writers: as long as ATOMSHIM_LOCK_TIMEOUT says. */
 struct store_wait inspect_wait(void);
 
 /*
- * Opens `name` and reads all of it: the live image as every reader finds it, and what lies in both
- * places. Takes no lock as long as writers leave a gap. Returns false after a complaint if the file
- * cannot be read; damage is no such reason. Give it back with inspect_end().
+ * Opens `name` and reads all of it: the live image as every reader finds it, and both places. Takes
+ * no lock as long as writers leave a gap. Returns false after a complaint if the file cannot be
+ * read; a damaged file can. End with inspect_end().
  */
 bool inspect_begin(struct inspect_file *file, const char *name);
 void inspect_end(struct inspect_file *file);
 
-/* Why the file is damaged, as one short text. */
+/* Returns the reason why the file is damaged, as one short text. */
 void inspect_reason(const struct inspect_file *file, char *text, size_t size);
 
 #endif

@@ -5,7 +5,7 @@
 
 static bool any; /* the object has a member already */
 
-/* Length of the UTF-8 sequence there, 0 if there is none (RFC 3629). */
+/* Returns the length of the UTF-8 sequence there, 0 if there is none (RFC 3629). */
 static int sequence(const unsigned char *p)
 {
     int more = *p < 0x80                 ? 0

@@ -1,4 +1,4 @@
-/* JSON on stdout: an object a line, as RFC 8259 has it. */
+/* Writes JSON (RFC 8259) to stdout, one object on each line. */
 #ifndef ATOMSHIM_JSON_H
 #define ATOMSHIM_JSON_H
 
@@ -9,7 +9,7 @@
 void json_begin(void);
 void json_end(void);
 
-/* A member each. Bytes of a text that are not UTF-8 become U+FFFD. NULL: null. */
+/* Each adds a member. Bytes of a text that are not UTF-8 become U+FFFD; NULL becomes null. */
 void json_text(const char *name, const char *value);
 void json_number(const char *name, uint64_t value);
 void json_bool(const char *name, bool value);

@@ -127,7 +127,7 @@ int cli_help(const char *text)
     return cli_finish(CLI_GOOD);
 }
 
-/* Says that there is no such command, and which there are. */
+/* Says that there is no such command, and lists the commands. */
 static int refuse(const char *name)
 {
     char list[LINE_SIZE] = "";
@@ -172,7 +172,7 @@ int main(int argc, char *argv[])
     const struct command *command;
 
     cli_self = argc > 0 ? argv[0] : "";
-    /* with more rights `cat` would read, and `run` would run, what the user may not */
+    /* with more rights `cat` would read files, and `run` run programs, that the user may not */
     if (getauxval(AT_SECURE) != 0) {
         cli_complain(
             "refuses to run set-user-id, set-group-id or with file capabilities: remove these from the "

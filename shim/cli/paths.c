@@ -18,7 +18,7 @@ bool paths_add(const char *command, const char *pattern, bool *any)
     char *list = NULL;
     bool done;
 
-    /* each is checked alone: a '\\' at its end would swallow the ':' behind it */
+    /* checks each alone: a '\\' at its end would swallow the ':' behind it */
     if (fault != NULL) {
         cli_complain("%s: --path '%.*s': %s", command, (int)length, where, fault);
         return false;

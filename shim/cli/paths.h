@@ -1,4 +1,4 @@
-/* Patterns in the commands, besides matching them (config/pattern.h). */
+/* Handles patterns on the command line; config/pattern.h matches them. */
 #ifndef ATOMSHIM_CLI_PATHS_H
 #define ATOMSHIM_CLI_PATHS_H
 

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Returns 0, or why files cannot be made in the folder, as an errno. */
+/* Returns 0, or the errno that says why no file can be made in the folder. */
 static int check_folder(const char *path, int flags)
 {
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | flags);
@@ -40,7 +40,7 @@ static void check_journal(const char *path, char text[PLACES_TEXT_SIZE])
         (void)snprintf(text, PLACES_TEXT_SIZE, "%s: no journal file can be made there", strerror(error));
 }
 
-/* The file is made by the first line. */
+/* The first line of the log makes the file. */
 static void check_log(const char *path, char text[PLACES_TEXT_SIZE])
 {
     char folder[PATH_MAX];

@@ -1,4 +1,4 @@
-/* The settings that the environment names: what is wrong with them on this machine. */
+/* Finds faults in the settings that only this machine's file systems show. */
 #ifndef ATOMSHIM_PLACES_H
 #define ATOMSHIM_PLACES_H
 

@@ -30,10 +30,8 @@ bool preload_find_command(char path[PATH_MAX])
     return true;
 }
 
-/*
- * Returns NULL, or why a loader will not take the file. A loader maps it executable: the file's
- * permissions cannot forbid that, but the mount option noexec can.
- */
+/* Returns NULL, or the reason why a loader will not take the file. A loader maps it executable: the
+ * file's permissions cannot forbid that, but the mount option noexec can. */
 static const char *check_shim(int fd, struct program_kind *kind)
 {
     Elf64_Ehdr elf;
@@ -60,7 +58,7 @@ static bool find_file(char path[PATH_MAX])
         access(path, F_OK) == 0)
         return true;
     /* as PREFIX/bin/atomshim, wherever PREFIX was moved to */
-    /* the folder is canonical, or "" for the root: what stands before its last '/' is its parent */
+    /* the folder is canonical, or "" for the root: its parent is the part before its last '/' */
     parent = known && strrchr(directory, '/') != NULL ? (int)(strrchr(directory, '/') - directory) : 0;
     if (known && snprintf(path, PATH_MAX, "%.*s/lib/%s", parent, directory, SHIM_NAME) < PATH_MAX &&
         access(path, F_OK) == 0)

@@ -1,4 +1,4 @@
-/* Programs and files in words: what the command says of them. */
+/* Describes programs and files in words. */
 #ifndef ATOMSHIM_REASON_H
 #define ATOMSHIM_REASON_H
 
@@ -9,20 +9,19 @@
 
 enum { REASON_PROGRAM_SIZE = 2 * PATH_MAX + 256 };
 
-/* Says in `text` why the shim will not be in the program that answer->obstacle is about. */
+/* Says in `text` why the shim will not be in the program, by answer->obstacle. */
 void reason_of_program(const struct program_answer *answer, const struct program_kind *shim,
                        char text[REASON_PROGRAM_SIZE]);
 
-/*
- * program_loads_shim() for the program that execvp(3) runs in the end, through env(1). Returns
- * true, or false and the reason. *answer is filled in, too.
- */
+/* Calls program_loads_shim() for the program that execvp(3) runs in the end, through env(1).
+ * Returns true, or false and the reason. Fills *answer, too. */
 bool reason_loads_shim(const char *path, const struct program_kind *shim, struct program_answer *answer,
                        char text[REASON_PROGRAM_SIZE]);
 
 /*
- * Returns what in the program may escape the shim though it loads: a sentence about "it", of static
- * storage, or NULL. Of `index` 0, 1, ...: the next such finding; NULL ends them.
+ * Returns a sentence about "it", the program, that names a part of it which may escape the shim
+ * though the shim loads. The sentence is static. `index` 0, 1, ... asks for the next such finding;
+ * NULL ends them.
  */
 const char *reason_of_doubt(const char *program, int index);
 

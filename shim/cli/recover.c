@@ -1,4 +1,4 @@
-/* recover: what a commit to a plain file left that was cut short, made whole. */
+/* recover: completes or undoes an interrupted commit to a plain file. */
 #include "cli/cli.h"
 #include "cli/inspect.h"
 #include "cli/paths.h"
@@ -35,16 +35,16 @@ static struct {
     int looked_at;
     int status;
     bool sync;
-    bool quiet; /* no line for a file that cannot be written: its reader may not be its writer */
+    bool quiet; /* no line for a file that cannot be written: the reader need not be the writer */
     int64_t timeout;
 } walk;
 
-/* Mends the file of `fd`, which has a commit that died. Returns an exit status. */
+/* Mends the file of `fd`, in which a commit died. Returns an exit status. */
 static int mend(const char *name, int fd, const struct store_image *old)
 {
     struct store_image image;
     struct filelock lock;
-    /* a journal that was left can wait */
+    /* a leftover journal can wait */
     int error = filelock_acquire(&lock, fd, F_WRLCK, old->unsettled ? walk.timeout : 0);
 
     if (error == 0) {
@@ -79,7 +79,7 @@ static int recover(const char *name)
     int writable;
 
     if (fd < 0)
-        return CLI_GOOD; /* gone, or none of ours to read */
+        return CLI_GOOD; /* the file is gone, or this user may not read it */
     if (store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image) == 0 &&
         (image.unsettled || image.has_journal)) {
         writable = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
@@ -113,7 +113,7 @@ static int visit(const char *path, const struct stat *status, int type, struct F
     return 0;
 }
 
-/* Looks at what one pattern of walk.patterns names. */
+/* Looks at the files that one pattern of walk.patterns names. */
 static void recover_item(const struct pattern_item *item)
 {
     size_t length = (size_t)(item->end - item->start);
@@ -172,7 +172,7 @@ static void report(const char *message, void *context)
     cli_complain("%s", message);
 }
 
-/* Looks at one argument: the file of that name, or what the pattern names. */
+/* Looks at one argument: the file of that name, or the files that the pattern names. */
 static void recover_argument(const char *argument)
 {
     struct stat status;

@@ -1,4 +1,4 @@
-/* run: sets the environment, makes sure that the shim will load, and becomes the program. */
+/* run: sets the environment, makes sure that the shim will load, and executes the program. */
 #include "cli/cli.h"
 #include "cli/paths.h"
 #include "cli/places.h"
@@ -91,10 +91,7 @@ static const struct option *find_option(const char *argument)
     return NULL;
 }
 
-/*
- * Takes the option at argv[i], which may be NULL-terminated there. Returns the index behind it, or
- * -1.
- */
+/* Takes the option at argv[i]; a NULL ends argv. Returns the index behind it, or -1. */
 static int take_option(char *argv[], int i, struct request *request)
 {
     const struct option *option = find_option(argv[i]);
@@ -245,7 +242,7 @@ static int execute(char *argv[], const struct request *request, const struct con
     int error = -program_find(argv[0], getenv("PATH"), file, sizeof file);
 
     if (error == 0) {
-        /* switched off, the shim has nothing to prove */
+        /* a shim that is switched off need not load */
         if (!config->disabled && !prepare(argv[0], file, request->force))
             return CLI_CANNOT_RUN;
         (void)execvp(file, argv);

@@ -1,6 +1,7 @@
 /*
- * doctor --self-test: the whole chain once, in the folder of a pattern: `run`, a program that loads
- * the shim, a commit, a program that is killed in the middle of one, and what is on record of it.
+ * doctor --self-test: tries the whole chain once, in the folder of a pattern: `run`, a program that
+ * loads the shim, a commit, a program that is killed in the middle of a commit, and the content
+ * that is left.
  */
 #include "cli/cli.h"
 #include "cli/doctor.h"
@@ -23,12 +24,12 @@
 struct scratch_file {
     char path[PATH_MAX];
     char link[PATH_MAX + 8];
-    char pattern[2 * PATH_MAX]; /* that matches it alone */
+    char pattern[2 * PATH_MAX]; /* matches that file alone */
     ino_t number;
     bool linked;
 };
 
-/* Puts a backslash in front of what means something in a pattern. */
+/* Puts a backslash in front of each character that is special in a pattern. */
 static void quote(const char *path, char *pattern)
 {
     for (; *path != '\0'; path++) {

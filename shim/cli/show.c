@@ -1,4 +1,4 @@
-/* cat, info, verify: what a file holds. */
+/* cat, info, verify: show the content and the state of a file. */
 #include "cli/cli.h"
 #include "cli/files.h"
 #include "cli/inspect.h"
@@ -67,7 +67,7 @@ static int put_payload(int from, uint64_t size)
     return error;
 }
 
-/* The file was not loaded: says why, as the other commands do. */
+/* Says why the file could not be loaded, as the other commands do. */
 static int explain(const char *name, int error)
 {
     struct inspect_file file;
@@ -91,7 +91,7 @@ static int explain(const char *name, int error)
     return status;
 }
 
-/* Loads the image before the live one, which is looked for while writers are kept out. */
+/* Loads the image before the live one, and keeps writers out while it looks. */
 static int load_previous(int fd, int memory, struct store_image *image)
 {
     struct filelock lock;
@@ -105,7 +105,7 @@ static int load_previous(int fd, int memory, struct store_image *image)
     return error;
 }
 
-/* The whole payload goes into memory first, so that nothing of a torn attempt is ever printed. */
+/* The whole payload goes into memory first, so that no part of a torn attempt is ever printed. */
 static int cat_open(const char *name, int fd, int memory)
 {
     struct store_image image = {0};
@@ -206,8 +206,8 @@ static const char *format_name(const struct inspect_file *file)
     return file->begun ? "first commit begun" : file->image.kind == STORE_SIZED ? "sized" : "plain";
 }
 
-/* Writes the time of the inode's last write: that of the last commit, unless others write or set
- * the time. */
+/* Writes the time of the inode's last write: the last commit, unless others write or set the time.
+ * */
 static void last_write(const struct inspect_file *file, char text[TIME_SIZE])
 {
     struct stat status;
@@ -299,7 +299,7 @@ static int info(const char *name)
 
     if (!inspect_begin(&file, name))
         return CLI_USAGE;
-    if (file.damaged) /* then nothing of it is live, and nothing of it is known */
+    if (file.damaged) /* then no image is known to be live */
         file.image = (struct store_image){.kind = STORE_SIZED};
     if (files_options.json)
         info_json(&file);
@@ -309,7 +309,7 @@ static int info(const char *name)
     return file.damaged ? CLI_BAD : CLI_GOOD;
 }
 
-/* Why the file is not good, in `text`. Returns false if it is. */
+/* Returns true and the reason in `text` if the file is damaged, or false. */
 static bool find_fault(const struct inspect_file *file, char text[REASON_SIZE])
 {
     if (file->damaged)
@@ -330,7 +330,7 @@ static bool find_fault(const struct inspect_file *file, char text[REASON_SIZE])
     return true;
 }
 
-/* True if the content is good, but not the image before it, which its writer left complete. */
+/* True if the content is good, but the image before it, which its writer completed, is not. */
 static bool has_bad_previous(const struct inspect_file *file)
 {
     const struct inspect_place *other = file->image.place == 0 ? &file->twin : &file->head;

@@ -1,7 +1,7 @@
 /*
  * watch: a line for each commit to the files of some patterns. inotify(7) tells of writes to an
- * inode, whichever name they were made through; what counts is that the content is another one than
- * before, so the several writes of a commit are one line.
+ * inode, whichever name they were made through. A line appears only when the content differs from
+ * the one before, so the several writes of a commit make one line.
  */
 #include "cli/cli.h"
 #include "cli/inspect.h"
@@ -57,7 +57,7 @@ static struct {
     const char *patterns;
     const char *command; /* of --exec, or NULL */
     bool json;
-    bool begun; /* content that is found now is a commit's */
+    bool begun; /* any content that is found now comes from a commit */
     struct watched *table;
     int room;
     long files;
@@ -115,7 +115,7 @@ static void tell(const struct watched *file, const struct store_image *image)
         run_command(file);
 }
 
-/* Looks at a file that was written to; tells of a content that is a new one. */
+/* Looks at a file that was written to; reports its content if that is new. */
 static void look_at_file(int wd)
 {
     struct watched *file = &watch.table[wd];
@@ -180,13 +180,13 @@ static int visit(const char *path, const struct stat *status, int type, struct F
 
     (void)position;
     if (type == FTW_D)
-        (void)add_watch(path, true, &known); /* before its entries are read: none is missed */
+        (void)add_watch(path, true, &known); /* before it reads the entries, so that it misses none */
     else if (type == FTW_F && S_ISREG(status->st_mode))
         add_file(path);
     return 0;
 }
 
-/* Watches what one pattern names, and the folders in which more of it may be made. */
+/* Watches the files that one pattern names, and the folders in which more may appear. */
 static bool watch_pattern(const struct pattern_item *item)
 {
     size_t plain = paths_plain_part(item->start, (size_t)(item->end - item->start));
@@ -217,7 +217,7 @@ static bool watch_pattern(const struct pattern_item *item)
     return nftw(path, visit, 32, FTW_PHYS) == 0 && watch.status == CLI_GOOD;
 }
 
-/* An entry was made in a folder, or moved there. */
+/* Called for an entry that was made in a folder, or moved there. */
 static void look_at_entry(int wd, const char *name)
 {
     char path[PATH_MAX];
@@ -238,7 +238,7 @@ static void take_event(const struct inotify_event *event)
 {
     struct watched *entry = event->wd >= 0 && event->wd < watch.room ? &watch.table[event->wd] : NULL;
 
-    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: every file is looked at */
+    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: look at every file */
         for (int wd = 0; wd < watch.room; wd++)
             if (watch.table[wd].path != NULL && !watch.table[wd].is_folder)
                 look_at_file(wd);

@@ -6,10 +6,8 @@
 #include <linux/close_range.h>
 #include <pthread.h>
 
-/*
- * A request to cancel this thread is acted on before the close, or not at all: a commit belongs to
- * it.
- */
+/* Acts on a request to cancel this thread before the close, or not at all: a commit is part of the
+ * close. */
 static int close_uncancelled(int fd)
 {
     int before;
@@ -77,7 +75,8 @@ static int find_lowest(struct session *session, void *context)
     return 0;
 }
 
-/* The lowest private descriptor in first..last, or last + 1 (0 when last is the largest number). */
+/* Returns the lowest private descriptor in first..last, or last + 1 (0 when last is the largest
+ * number). */
 static unsigned next_private(unsigned first, unsigned last)
 {
     struct lowest lowest = {first, ~0u};
@@ -139,13 +138,13 @@ static int move_private(struct session *session, void *context)
     return session_move_private(session, *number, *number + 1);
 }
 
-/* Describes `to` before the call; with buffer_number 0 it was nothing of ours. */
+/* Describes `to` before the call; buffer_number is 0 if it was nothing of ours. */
 struct replaced {
     struct session_found found;
     ino_t buffer_number;
 };
 
-/* A negative errno: the call is not to be made. */
+/* Returns 0, or a negative errno: the call must not be made. */
 static int before_replace(int from, int to, struct replaced *replaced)
 {
     enum session_role role = shim_identify(from, &replaced->found);

@@ -15,7 +15,7 @@
 #include <stdarg.h>
 #include <sys/socket.h>
 
-/* Says what a failed exec must undo. */
+/* The things that a failed exec must undo. */
 struct exec {
     bool is_prepared;
     struct shim_child child;
@@ -27,7 +27,7 @@ static struct shim_child hand_over(int directory, const char *path, int flags, c
     struct shim_child child = {.heir = {target_loads_shim(directory, path, flags, environment), is_libcs}};
     struct session_hand_over result = session_hand_over(child.heir);
 
-    journal_end(); /* the image after exec knows of none */
+    journal_end(); /* the next program knows of no sessions */
     child.beacon = result.beacon;
     session_share();
     if (result.needs_guardian)
@@ -35,12 +35,12 @@ static struct shim_child hand_over(int directory, const char *path, int flags, c
     return child;
 }
 
-/* Before the program at `path` takes this process's place. */
+/* Called before the program at `path` takes this process's place. */
 static struct exec before_exec(int directory, const char *path, int flags, char *const environment[])
 {
     struct exec exec = {.is_prepared = false};
 
-    /* a search along PATH tries names that are not there: nothing will be run */
+    /* a search along PATH tries names that do not exist: nothing will be run */
     if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
     exec.is_prepared = true;
@@ -48,7 +48,7 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
     return exec;
 }
 
-/* The same, for a name that execvp(3) looks up. */
+/* Does the same for a name that execvp(3) looks up. */
 static struct exec before_execvp(const char *file, char *const environment[])
 {
     struct scratch scratch;
@@ -63,7 +63,7 @@ static struct exec before_execvp(const char *file, char *const environment[])
     return exec;
 }
 
-/* An exec that returned has failed: everything is as it was. */
+/* Called after an exec that returned, and so has failed: restores everything. */
 static int after_exec(int result, struct exec exec)
 {
     if (exec.is_prepared)
@@ -123,10 +123,8 @@ EXPORT int execveat(int directory, const char *path, char *const arguments[], ch
     return after_exec(real_execveat(directory, path, arguments, environment, flags), exec);
 }
 
-/*
- * The arguments of execl() and its like, from `first` to the NULL, as an array on the caller's
- * stack; `list` is behind it.
- */
+/* Makes an array on the caller's stack of the arguments of execl() and its like, from `first` to
+ * the NULL, and moves `list` behind them. */
 #define ARRAY_OF(array, list, first)                                                                         \
     char **array;                                                                                            \
     do {                                                                                                     \
@@ -193,10 +191,8 @@ EXPORT FILE *popen(const char *command, const char *mode)
 
 /* ---- descriptors in messages: the receiver gets no private ones ---- */
 
-/*
- * Wants a guardian for each session of which a descriptor is in the message. Returns true if one is
- * to be started.
- */
+/* Asks for a guardian for each session of which a descriptor is in the message. Returns true if one
+ * is to be started. */
 static bool needs_guardian(const struct msghdr *message)
 {
     const char *end = (const char *)message->msg_control + message->msg_controllen;
@@ -207,7 +203,7 @@ static bool needs_guardian(const struct msghdr *message)
          part = CMSG_NXTHDR((struct msghdr *)message, part)) {
         const int *fds = (const int *)(const void *)CMSG_DATA(part);
 
-        /* what is malformed is the kernel's to refuse, or its address the kernel's to find */
+        /* the kernel refuses a malformed message, or a bad address */
         if (!sys_is_readable(part) || part->cmsg_len < CMSG_LEN(0) ||
             part->cmsg_len > (size_t)(end - (const char *)part))
             break;

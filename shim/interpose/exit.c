@@ -1,4 +1,4 @@
-/* The exits that run no handler. Streams are not flushed, as they would not be without us. */
+/* The exits that run no handler. They flush no streams, just as without us. */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"

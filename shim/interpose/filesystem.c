@@ -1,6 +1,4 @@
-/*
- * Questions to the file system of a managed file go to the real one, not to that of memory files.
- */
+/* Questions to the file system of a managed file go to the real file, not to its buffer. */
 #include "interpose/interpose.h"
 
 #include <linux/falloc.h>
@@ -68,9 +66,9 @@ EXPORT long pathconf(const char *path, int name)
 /* ---- requests ---- */
 
 /*
- * The requests that tell where the bytes lie, or share them (FIEMAP, FICLONE and the like), are
- * left to the buffer: the raw file's bytes are not what the program reads. A memory file refuses
- * them, as a file system does that cannot do it, and the program copies.
+ * Requests that tell where the bytes lie, or share them (FIEMAP, FICLONE and the like), go to the
+ * buffer: the program does not read the raw file's bytes. A memfd refuses them, like a file system
+ * that has no such thing, and the program copies.
  */
 static bool is_about_inode(unsigned long request)
 {
@@ -103,7 +101,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 
 /* ---- space ---- */
 
-/* A memory file knows every mode of fallocate(2) that moves no data, but this one. */
+/* A memfd knows every mode of fallocate(2) that moves no data, but this one. */
 static int zero_range(int fd, int mode, int64_t offset, int64_t size)
 {
     int error =

@@ -1,7 +1,5 @@
-/*
- * A forked child has a table of its own, which a vfork child has not: only here can the two be told
- * apart in time.
- */
+/* A forked child has a table of its own, but a vfork child has not: only here can the shim tell
+ * them apart in time. */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
@@ -29,7 +27,7 @@ EXPORT pid_t __fork(void)
     return fork();
 }
 
-/* Without the handlers of pthread_atfork(3). */
+/* Runs no handlers of pthread_atfork(3). */
 EXPORT pid_t _Fork(void)
 {
     if (shim_enabled())

@@ -77,10 +77,10 @@ static char **copy_environment(void)
 }
 
 /*
- * Takes our variables out of the environment in secure-execution mode. The loader takes LD_PRELOAD
- * and its like out there (ld.so(8)): a program that raises its real ids and runs another one would
- * hand them on to a process that is not in that mode any more but has the rights. Where
- * /etc/ld.so.preload names the shim the same holds for ATOMSHIM_LOG_FILE.
+ * Takes our variables out of the environment in secure-execution mode. The loader does so with
+ * LD_PRELOAD and its like (ld.so(8)): a program that raises its real ids and runs another one would
+ * hand them on to a process that has the rights but is not in that mode any more. Where
+ * /etc/ld.so.preload names the shim, ATOMSHIM_LOG_FILE would do the same harm.
  */
 static void remove_variables(void)
 {
@@ -95,9 +95,9 @@ static void remove_variables(void)
 
 /*
  * exit(3) calls this function twice: from our destructor, and as the oldest exit handler. The C
- * libraries differ in which comes last; only then has all of the program run that runs before the C
- * library flushes its streams. If another library's constructor calls exit(3) before ours ran, the
- * loader does not call our destructor.
+ * libraries differ in which of the two is last; only after the last one has the program run all its
+ * code before the C library flushes its streams. If another library's constructor calls exit(3)
+ * before ours ran, the loader does not call our destructor.
  */
 static void commit_at_exit(void *unused)
 {
@@ -138,7 +138,7 @@ static void register_quick_exit(void)
         real_at_quick_exit(commit_at_quick_exit);
 }
 
-/* A line of the level info for each program that the shim is in. */
+/* Logs a line of the level info for each program that the shim is in. */
 static void tell_start(void)
 {
     struct scratch scratch;
@@ -155,9 +155,9 @@ static void tell_start(void)
 }
 
 /*
- * Does LD_PRELOAD name the shim? Else /etc/ld.so.preload does, for every program of the system, and
- * the settings file counts: su(1), cron and sshd drop variables. A program that is wrapped by its
- * environment has its settings there, and pays for no look at a file.
+ * Tells whether LD_PRELOAD names the shim. Else /etc/ld.so.preload does, for every program of the
+ * system, and the settings file counts: su(1), cron and sshd drop variables. A program that is
+ * wrapped by its environment has its settings there, and does not pay for a look at a file.
  */
 static bool is_named_by_environment(void)
 {
@@ -168,7 +168,7 @@ static bool is_named_by_environment(void)
 }
 
 /*
- * In secure-execution mode (AT_SECURE, getauxval(3)) somebody with fewer rights than the process
+ * In secure-execution mode (AT_SECURE, getauxval(3)) a user with fewer rights than the process
  * chose its environment and its descriptors. The shim stays disabled there for good, whatever
  * loaded it: shim_config keeps its initial value.
  */
@@ -185,7 +185,7 @@ static void set_up(void)
         return;
     }
     environment = copy_environment();
-    /* the first pass finds where messages go, and reports nothing */
+    /* the first pass finds out where messages go, and reports nothing */
     bad = config_parse(&config, environment, ignore_setting, NULL);
     if (!config.disabled && !is_named_by_environment()) {
         environment = config_add_file(environment, SETTINGS_FILE, &fault);
@@ -205,7 +205,7 @@ static void set_up(void)
     session_configure(&shim_config);
     store_journal_folder = config.journal_dir;
     guardian_configure(config.lock_timeout);
-    managing = true; /* without a pattern, too, files that hold an image are recognised */
+    managing = true; /* without a pattern, too, the shim recognises files that hold an image */
     (void)__cxa_atexit(commit_at_exit, NULL, NULL);
     register_quick_exit();
     tell_start();

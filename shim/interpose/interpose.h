@@ -1,6 +1,7 @@
 /*
- * The exported functions share this. real_x is the libc's call, shim_x is ours, and the bare x is
- * an export of a few lines. Errors are negative inside and become -1 and errno once, at the export.
+ * Declarations for the exported functions. real_x is the libc's call, shim_x is ours, and the bare
+ * x is an export of a few lines. Errors are negative inside and become -1 and errno once, at the
+ * export.
  */
 #ifndef ATOMSHIM_INTERPOSE_H
 #define ATOMSHIM_INTERPOSE_H
@@ -15,7 +16,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* A shim_ function returns SHIM_PASS when the export is to make the libc's call, as without us. */
+/* A shim_ function returns SHIM_PASS when the export must make the libc's call, as without us. */
 enum { SHIM_PASS = -100000, SHIM_ASK };
 
 extern struct config shim_config;
@@ -29,16 +30,14 @@ bool shim_enabled(void);
 /* True if this process has sessions, and is not quiet. Sets up, like shim_enabled(). */
 bool shim_has_sessions(void);
 
-/*
- * True if one of the two is so in a process that is set up. Sets nothing up: its caller may be
- * called by an allocator or by the dynamic linker at their own set-up.
- */
+/* True if shim_enabled() or shim_active() is true in a process that is set up. Sets nothing up: an
+ * allocator or the dynamic linker may call the caller during their own set-up. */
 bool shim_is_at_work(void);
 
 /*
  * Makes the request if it is for a managed file. Returns a descriptor, SHIM_PASS, or a negative
- * errno; or with request->may_ask SHIM_ASK: make the call as without us, and give its result to
- * shim_opened().
+ * errno; or, with request->may_ask, SHIM_ASK: the export must make the libc's call, and give its
+ * result to shim_opened().
  */
 int shim_openat(const struct managed_request *request);
 
@@ -48,7 +47,7 @@ int shim_openat(const struct managed_request *request);
  */
 int shim_opened(int fd, const struct managed_request *request);
 
-/* The same for an open descriptor. Returns `fd`, or a negative errno with `fd` still open. */
+/* Does the same for an open descriptor. Returns `fd`, or a negative errno with `fd` still open. */
 int shim_cover(int fd, const struct managed_request *request);
 
 /*
@@ -58,28 +57,22 @@ int shim_cover(int fd, const struct managed_request *request);
  */
 int shim_begin(const struct managed_request *request, struct session_found *found);
 
-/*
- * Ends a session that shim_begin() began and that can get no descriptor; a file that it created
- * goes with it.
- */
+/* Ends a session that shim_begin() began and that can get no descriptor; removes a file that it
+ * created. */
 void shim_drop(const struct managed_request *request, struct session *session);
 
-/*
- * Opens a file that this process, or to read this thread, is writing. Returns a descriptor of the
- * same buffer, or a negative errno; SHIM_PASS if this open is an ordinary one.
- */
+/* Opens a file that this process is writing; to be read, one that this thread is writing. Returns a
+ * descriptor of the same buffer, or a negative errno; SHIM_PASS if this open is an ordinary one. */
 int shim_share(const struct managed_request *request);
 
 /* session_identify(), without a system call in a process that has no sessions. */
 enum session_role shim_identify(int fd, struct session_found *found);
 
-/*
- * To be called before and after the libc makes a child that runs the program at `path`. They see to
- * it that what the child writes is committed.
- */
+/* Call them before and after the libc makes a child that runs the program at `path`. They see to it
+ * that the child's writes are committed. */
 struct shim_child {
     struct session_heir heir;
-    int beacon; /* session_hand_over()'s, or SHIM_NO_CHILD: there was nothing to do */
+    int beacon; /* the result of session_hand_over(), or SHIM_NO_CHILD: there was nothing to do */
 };
 enum { SHIM_NO_CHILD = -2 };
 struct shim_child shim_before_child(const char *path, char *const environment[]);
@@ -87,8 +80,8 @@ void shim_after_child(struct shim_child child);
 
 /*
  * Arguments for a call that takes a directory, a path and the flags of fstatat(2). shim_aim() fills
- * them in: with the given ones, or with the real inode's where those lead to the program's
- * descriptor of a session: by /proc/self/fd/N, /dev/stdin or a link to one, or by the directory
+ * them in: with the given ones; or with the real inode's, if the given ones lead to the program's
+ * descriptor of a session, by /proc/self/fd/N, /dev/stdin or a link to one, or by the directory
  * alone, with a path that is NULL or empty. found.session is that session, or NULL. AIM_FOLLOW
  * stands for a call without flags. Costs one system call (fstatat) in a process that has sessions,
  * else none.
@@ -123,16 +116,12 @@ int shim_target(int fd);
  */
 int shim_take_over(int fd, const char *path, int flags, bool created);
 
-/*
- * `fd` has got O_APPEND since it was opened: if it is a session's, what is appended is merged as if
- * it had been opened so.
- */
+/* Called when `fd` has got O_APPEND after its open: if it belongs to a session, appended bytes are
+ * merged as if it had been opened so. */
 void shim_note_append(int fd);
 
-/*
- * Acts on a request to cancel this thread, as the libc's call would, which is a cancellation point
- * (pthreads(7)). To be called while nothing is held.
- */
+/* Acts on a request to cancel this thread, as the libc's call would, which is a cancellation point
+ * (pthreads(7)). Call it while the thread holds nothing. */
 void shim_testcancel(void);
 
 /*
@@ -141,10 +130,8 @@ void shim_testcancel(void);
  */
 void shim_flush_streams(void);
 
-/*
- * The libc's header promises that this parameter is not NULL, and the compiler believes it. The
- * kernel takes NULL in some places, and programs give it.
- */
+/* Hides a parameter from the compiler: the libc's header promises that it is not NULL, but the
+ * kernel takes NULL in some places, and programs pass it. */
 #define SHIM_MAY_BE_NULL(parameter) __asm__("" : "+r"(parameter))
 
 /*
@@ -154,18 +141,16 @@ void shim_flush_streams(void);
 bool shim_is_quiet(void);
 
 /*
- * To be called before the process gives itself a seccomp filter, or the strict mode: makes the shim
- * quiet if that is in its way. Returns true if so; shim_after_filter() is to be told that, and
- * whether the kernel took the filter.
+ * Called before the process gives itself a seccomp filter, or the strict mode: makes the shim quiet
+ * if the filter forbids its calls. Returns true if so. The caller hands this result on to
+ * shim_after_filter(), with whether the kernel took the filter.
  */
 struct sock_fprog;
 bool shim_before_filter(bool is_strict, const struct sock_fprog *filter);
 void shim_after_filter(bool was_quieted, bool is_in_force);
 
-/*
- * Returns -EPERM, and tells the log, if this process is quiet and the path names a managed file;
- * else SHIM_PASS. Makes no system call but those of log_go_quiet().
- */
+/* Returns -EPERM, and tells the log, if this process is quiet and the path names a managed file;
+ * else SHIM_PASS. Makes only the system calls that log_go_quiet() allows. */
 int shim_refuse(int directory, const char *path);
 
 /*

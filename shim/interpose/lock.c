@@ -1,8 +1,8 @@
 /*
  * The program's own locks: fcntl, lockf and flock on a managed descriptor lock the real inode,
- * where other processes see them (filelock.h tells how a commit lives with them). Files are
- * locked so that what is read is what was written under the last lock: taking one loads what was
- * committed meanwhile, giving one back commits.
+ * where other processes see them (filelock.h tells how a commit lives with them). A program locks a
+ * file to read what was written under the last lock: taking a lock loads the content that was
+ * committed meanwhile, and giving it back commits.
  */
 #include "interpose/interpose.h"
 
@@ -11,7 +11,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 
-/* The program's offsets count from its own descriptor's position, or the payload's end. */
+/* Turns the program's offsets, which count from its descriptor's position or the payload's end. */
 static int64_t origin_of(int fd, int whence)
 {
     struct stat status;
@@ -76,8 +76,8 @@ static bool is_readable(const struct flock *lock)
     return true;
 }
 
-/* Can the struct, which can be read, be written? The kernel writes a signal mask to its first and
- * last words to see. */
+/* Tells whether the struct, which can be read, can be written, too: has the kernel write a signal
+ * mask to its first and last words. */
 static bool is_writable(struct flock *lock)
 {
     const struct flock before = *lock;
@@ -93,22 +93,24 @@ static bool is_writable(struct flock *lock)
     return true;
 }
 
-/* Behind a lock that was taken. A program that would read stale content does not get it. */
+/* Called after a lock was taken: if the content cannot be loaded, the program does not get the
+ * lock, since it would read stale content. */
 static int after_lock(struct session *session)
 {
     return session_refresh(session);
 }
 
 /*
- * Before a lock is given back: others are to see what was written under it. Programs unlock after
- * a lock that they did not get, too: that must not wait for who has it.
+ * Called before a lock is given back: commits, so that others see what was written under it.
+ * Programs also unlock after a lock that they did not get: then this must not wait for the process
+ * that has it.
  */
 static int before_unlock(struct session *session, int inode)
 {
     return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode) ? session_sync(session) : 0;
 }
 
-/* A lock that is set, in part or all of the file, and what goes with it. */
+/* Sets a lock on a part or all of the file, and loads or commits. */
 static int set_lock(struct session *session, int inode, int command, const struct flock *real)
 {
     int unpublished = real->l_type == F_UNLCK ? before_unlock(session, inode) : 0;
@@ -130,8 +132,8 @@ static int set_lock(struct session *session, int inode, int command, const struc
     return result;
 }
 
-/* SHIM_PASS, or what fcntl() does with `lock` on a managed descriptor: a result, or a negative
- * errno. */
+/* Does what fcntl() does with `lock` on a managed descriptor. Returns its result, a negative errno,
+ * or SHIM_PASS. */
 static int shim_lock(int fd, int command, struct flock *lock)
 {
     struct session_found found;
@@ -150,7 +152,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return -EBADF;
     if (command == F_SETLKW || command == F_OFD_SETLKW)
         shim_testcancel();
-    if (found.session->flags & SESSION_LOCKED) { /* nobody else has any lock on it */
+    if (found.session->flags & SESSION_LOCKED) { /* no other process has any lock on it */
         if (!is_set(command))
             lock->l_type = F_UNLCK;
         return 0;
@@ -190,7 +192,7 @@ static int shim_other(int fd, int command)
         return SHIM_PASS;
     if (shim_identify(fd, &found) != SESSION_PROGRAM)
         return SHIM_PASS;
-    if (command == F_CREATED_QUERY) /* since Linux 6.12 */
+    if (command == F_CREATED_QUERY) /* Linux 6.12 */
         return sys_fcntl(fd, command, 0) < 0 ? -EINVAL : (found.session->flags & SESSION_CREATED) != 0;
     return command == F_SETLEASE ? -EAGAIN : -EINVAL;
 }

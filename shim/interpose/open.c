@@ -11,7 +11,7 @@ static void log_unreadable(const char *path)
     log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk fails (EIO)", path);
 }
 
-/* One attempt of shim_begin(); one that fails leaves no file behind. */
+/* Makes one attempt of shim_begin(); an attempt that fails leaves no file behind. */
 static int begin_once(const struct managed_request *request, struct session_found *found)
 {
     struct managed_file file;
@@ -21,7 +21,7 @@ static int begin_once(const struct managed_request *request, struct session_foun
         return result == MANAGED_NO ? SHIM_PASS : SHIM_ASK;
     if (result < 0)
         return result;
-    (void)session_settle_closed(false); /* what children have closed since */
+    (void)session_settle_closed(false); /* for what children have closed since */
     result = session_begin(file.inode, request->flags, file.created, found);
     if (result != 0 && file.created)
         managed_remove_created(request, &file);
@@ -57,7 +57,7 @@ void shim_drop(const struct managed_request *request, struct session *session)
         managed_remove_created(request, &file);
 }
 
-/* Where faccessat2(2) is missing, the real user's permissions have to do. */
+/* Where faccessat2(2) is missing, the real user's permissions must serve. */
 static int check_access(const struct managed_request *request)
 {
     int mode = request->flags & O_ACCMODE;
@@ -220,7 +220,7 @@ static int shim_truncate(const char *path, int64_t size)
     return session_settle(found.session, found.session->buffer_number);
 }
 
-/* SHIM_PASS: the buffer's own call does it. */
+/* Returns SHIM_PASS if the buffer's own call does it. */
 static int shim_ftruncate(int fd, int64_t size)
 {
     struct session_found found;
@@ -327,10 +327,8 @@ EXPORT int creat64(const char *path, mode_t mode)
     return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, real_creat64(path, mode));
 }
 
-/*
- * ---- calls that say what open(2) cannot: the call itself finds the file, as an O_PATH descriptor
- * ----
- */
+/* ---- calls that can say more than open(2): the call itself finds the file, as an O_PATH
+ * descriptor ---- */
 
 /*
  * Opens the file of `probe`, an O_PATH descriptor, which it takes over. Returns a descriptor, a
@@ -382,7 +380,8 @@ static bool may_be_managed(const struct open_how *how, size_t size)
            (how->mode & ~(uint64_t)07777) == 0 && (how->mode == 0 || (how->flags & O_CREAT));
 }
 
-/* The file is not there: openat2(2) itself makes it, and a session takes its descriptor's place. */
+/* The file does not exist: openat2(2) itself creates it, and a session takes its descriptor's
+ * place. */
 static int create_by_openat2(int directory, const char *path, const struct open_how *how)
 {
     struct managed_file file = {.created = true};
@@ -408,9 +407,9 @@ static int create_by_openat2(int directory, const char *path, const struct open_
 }
 
 /*
- * Does the kernel let this process open the existing file of `probe` with O_CREAT? In a sticky
- * folder it may not: proc_sys_fs(5), protected_regular. A file with a session is open already, and
- * a close would drop POSIX locks.
+ * Tells whether the kernel lets this process open the existing file of `probe` with O_CREAT. In a
+ * sticky folder it may not: proc_sys_fs(5), protected_regular. A file with a session is open
+ * already, and a close would drop POSIX locks.
  */
 static bool may_open_to_create(int directory, const char *path, const struct open_how *how, int probe)
 {

@@ -1,7 +1,4 @@
-/*
- * Paths that lead to a managed descriptor, by /proc/self/fd/N and the like: they mean the real
- * inode.
- */
+/* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like, mean the real inode. */
 #include "interpose/interpose.h"
 
 #include "os/buffer_name.h"
@@ -11,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * Returns the session whose buffer this leads to, or NULL. The kernel follows the path; nothing of
- * it is read here.
- */
+/* Returns the session whose buffer this leads to, or NULL. The kernel follows the path; this
+ * function does not read it. */
 static struct session *session_at(int directory, const char *path, int flags, struct session_found *found)
 {
     struct stat status;
@@ -58,10 +53,8 @@ static int stat_flags(int flags)
 
 /* ---- readlink, realpath ---- */
 
-/*
- * A readlink gave `size` of at most `room` bytes. If they name the buffer of a managed descriptor,
- * puts the real inode's path there.
- */
+/* Called after a readlink gave `size` of at most `room` bytes. If they name the buffer of a managed
+ * descriptor, puts the real inode's path there. */
 static ssize_t fix_link(ssize_t size, int directory, const char *path, char *link, size_t room)
 {
     struct aim aim;
@@ -97,7 +90,7 @@ EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, siz
     return fix_link(real___readlinkat_chk(directory, path, link, size, room), directory, path, link, size);
 }
 
-/* The libc follows links by itself: it is given a path that ends at the real inode. */
+/* The libc follows links by itself: the shim gives it a path that ends at the real inode. */
 EXPORT char *realpath(const char *path, char *resolved)
 {
     return real_realpath(SHIM_PATH(path), resolved);
@@ -138,7 +131,8 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     return real_faccessat(aim.directory, aim.path, mode, flags);
 }
 
-/* A rename may be the second half of what this link(2) begins: see rename_hints.h. */
+/* This link(2) may be the first half of a replacement that a rename completes: see rename_hints.h.
+ * */
 static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())

@@ -1,7 +1,7 @@
 /*
- * The fallbacks of calls.def: real_NAME is one of these until the libc's function was looked up,
- * and stays one where no library has it. Each is the raw system call (syscalls(2)), or fails with
- * ENOSYS where only a libc can do what is asked.
+ * The fallbacks of calls.def: real_NAME is one of these until the libc's function is found, and
+ * stays one where no library has it. Each is the raw system call (syscalls(2)), or fails with
+ * ENOSYS where only a libc can do the work.
  */
 #include "interpose/real.h"
 
@@ -29,8 +29,8 @@ static long libc_result(long result)
         return (result)SYSTEM_CALL(__VA_ARGS__);                                                             \
     }
 
-/* The same where the last argument, here `word`, is optional: the kernel reads it only if the call
- * has it. */
+/* Does the same where the last argument, here `word`, is optional: the kernel reads it only if the
+ * call has it. */
 #define RAW_VARIADIC(name, parameters, last, ...)                                                            \
     int name parameters                                                                                      \
     {                                                                                                        \
@@ -42,7 +42,7 @@ static long libc_result(long result)
         return (int)SYSTEM_CALL(__VA_ARGS__);                                                                \
     }
 
-/* MADE(result, name, parameters, call) makes a function of another one. */
+/* MADE(result, name, parameters, call) makes a function of another call. */
 #define MADE(result, name, parameters, call)                                                                 \
     result name parameters                                                                                   \
     {                                                                                                        \
@@ -243,7 +243,7 @@ MADE(int, missing_addopen, (posix_spawn_file_actions_t *actions, int fd, const c
 #pragma GCC diagnostic pop
 /* clang-format on */
 
-/* dup3() refuses what dup2() takes as "nothing to do". */
+/* dup3() refuses two equal numbers, for which dup2() does nothing. */
 int raw_dup2(int from, int to)
 {
     long result = from == to ? sys_fcntl(from, F_GETFD, 0) : sys_dup3(from, to, 0);

@@ -19,10 +19,8 @@
 #include <utmp.h>
 #include <utmpx.h>
 
-/*
- * The export, the libc's definition that it stands in front of, and the fallback where there is
- * none.
- */
+/* Declares the export, the libc's definition that it stands in front of, and the fallback where
+ * there is none. */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \
     extern result(*real_##name) parameters;                                                                  \
@@ -33,10 +31,8 @@
 /* The libc's pthread_testcancel(), which some libcs have in a library of its own. Not exported. */
 extern void (*real_pthread_testcancel)(void);
 
-/*
- * syscall(2) is not told how many words its caller gave. The words behind those are whatever lies
- * there, which the kernel does not look at.
- */
+/* syscall(2) cannot know how many words its caller gave. The words behind them are arbitrary, and
+ * the kernel does not look at them. */
 #define SYSCALL_WORDS(words, number)                                                                         \
     long words[6];                                                                                           \
     va_list arguments;                                                                                       \
@@ -45,7 +41,7 @@ extern void (*real_pthread_testcancel)(void);
         (words)[i] = va_arg(arguments, long);                                                                \
     va_end(arguments)
 
-/* prctl(2) likewise; its five arguments are all in registers. */
+/* Does the same for prctl(2), whose five arguments are all in registers. */
 #define PRCTL_WORDS(words, option)                                                                           \
     unsigned long words[4];                                                                                  \
     va_list arguments;                                                                                       \

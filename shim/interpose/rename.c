@@ -1,6 +1,4 @@
-/*
- * rename(2) onto a managed file is an overwrite: the new content goes into the inode that is there.
- */
+/* A rename(2) onto a managed file overwrites it: the new content goes into the target's inode. */
 #include "interpose/interpose.h"
 
 #include "manage/folders.h"
@@ -15,7 +13,7 @@ static bool is_regular(struct replace_name *name)
            S_ISREG(name->status.st_mode);
 }
 
-/* Is this the second half of a link(2) and rename(2)? See rename_hints.h. */
+/* Tells whether this is the second half of a link(2) and rename(2): see rename_hints.h. */
 static bool is_about_links(const struct replace_name *from, const struct replace_name *to)
 {
     return rename_hints_is_link(from->directory, from->path, &from->status) ||
@@ -23,10 +21,10 @@ static bool is_about_links(const struct replace_name *from, const struct replace
 }
 
 /*
- * In a sticky folder anybody may leave a file where another user's rename will come; its owner
- * would get to read what is renamed. As for fs.protected_regular, proc_sys_fs(5), which guards
- * opens alone, the owner of the folder and this user are trusted, and so are root, who reads it
- * anyway, and the owner of the new file.
+ * In a sticky folder any user may leave a file at the target of another user's rename, and would
+ * get to read the new content. The shim trusts the same users as fs.protected_regular,
+ * proc_sys_fs(5), does for opens, the owner of the folder and this user; and also root, who reads
+ * everything anyway, and the owner of the new file.
  */
 static bool may_be_planted(const struct replace_name *from, const struct replace_name *to)
 {
@@ -47,10 +45,8 @@ static bool may_be_planted(const struct replace_name *from, const struct replace
     return result;
 }
 
-/*
- * Returns what replace_commit() returns, or SHIM_PASS: whatever is not one regular file over
- * another is the kernel's.
- */
+/* Returns the result of replace_commit(), or SHIM_PASS: the kernel makes every rename that is not
+ * of one regular file over another. */
 static int replace_target(struct replace_name *from, struct replace_name *to)
 {
     int target;

@@ -27,7 +27,7 @@ struct plan {
     bool needs_guardian;
 };
 
-/* A descriptor that an SPAWN_OPEN action puts in place; the child is the session's opener. */
+/* The descriptor that a SPAWN_OPEN action puts in place; the child is the session's opener. */
 struct opened {
     int fd;            /* or -1 */
     bool is_inherited; /* the program has it */
@@ -101,7 +101,7 @@ static int plan_action(struct plan *plan, size_t index)
     switch (action->kind) {
     case SPAWN_OPEN:
         return plan_open(plan, index);
-    case SPAWN_CLOSE: /* it may be a private one, if there was no number beyond to move it to */
+    case SPAWN_CLOSE: /* it may be private, if no number beyond was free */
         return descriptor_is_private(action->fd)
                    ? 0
                    : real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
@@ -163,7 +163,7 @@ static int find_origin(const struct plan *plan, size_t count, int number)
     return flags >= 0 && (is_copied || !(flags & FD_CLOEXEC)) ? number : -1;
 }
 
-/* Hands the session that the child has at `number` over, or wants a guardian for it. */
+/* Hands over the session that the child has at `number`, or asks for a guardian for it. */
 static int inherit_one(int number, void *context)
 {
     struct plan *plan = context;
@@ -179,7 +179,7 @@ static int inherit_one(int number, void *context)
         return 0;
     }
     plan->inherits = true;
-    /* onto itself: that makes it outlive the exec */
+    /* a dup2 onto itself makes it outlive the exec */
     (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->inode, found.session->inode);
     (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->buffer, found.session->buffer);
     plan->buffer = found.session->buffer;
@@ -203,7 +203,7 @@ static bool plan_beacon(struct plan *plan)
 
     for (int number = first; number < first + DESCRIPTOR_BEACONS; number++)
         if (find_origin(plan, plan->record != NULL ? plan->record->count : 0, number) >= 0)
-            return true; /* whatever it is, it is open there */
+            return true; /* the number is open, whatever file it is */
         else if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number))
             return real_posix_spawn_file_actions_adddup2(&plan->actions, plan->buffer, number) == 0;
     return false;
@@ -255,7 +255,7 @@ static int make_plan(struct plan *plan, const struct spawn_record *record)
         if (record->list[i].from >= plan->above)
             plan->above = record->list[i].from + 1;
     }
-    /* once for what is there, once for what the actions open */
+    /* once for the open descriptors, once for those that the actions open */
     (void)session_for_each(move_private, plan);
     for (size_t i = 0; error == 0 && i < count; i++)
         error = plan_action(plan, i);
@@ -266,7 +266,7 @@ static int make_plan(struct plan *plan, const struct spawn_record *record)
 }
 
 /*
- * The child decides what becomes of a file that was opened for it: this process lets go of it,
+ * The child decides about a file that was opened for it: this process gives the session up,
  * whatever the kernel says of the last close. `is_looked_after`: the child has the shim, or a
  * guardian.
  */
@@ -355,7 +355,7 @@ static int shim_spawn(struct spawn spawn)
         session_share();
         error = spawn_planned(&spawn, record);
         (void)session_settle_closed(false); /* other threads may have closed one meanwhile */
-    } else {                                /* too many objects to write them down */
+    } else {                                /* too many objects to record them */
         child = shim_before_child(spawn.file, spawn.environment);
         error = run(&spawn, spawn.actions);
         shim_after_child(child);

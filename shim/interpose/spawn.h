@@ -1,7 +1,5 @@
-/*
- * The file actions of posix_spawn(3), whose object is opaque: spawn_actions.c writes them down as
- * the program adds them, spawn.c makes the child's from that.
- */
+/* The file actions of posix_spawn(3), whose object is opaque: spawn_actions.c records them as the
+ * program adds them, and spawn.c makes the child's from the record. */
 #ifndef ATOMSHIM_SPAWN_H
 #define ATOMSHIM_SPAWN_H
 
@@ -20,7 +18,7 @@ enum spawn_kind {
 struct spawn_action {
     enum spawn_kind kind;
     int fd;    /* the number that the action is about */
-    int from;  /* SPAWN_DUP2: what is copied */
+    int from;  /* SPAWN_DUP2: the number that is copied */
     int flags; /* SPAWN_OPEN */
     mode_t mode;
     char *path; /* SPAWN_OPEN, SPAWN_CHDIR; the record's own copy */
@@ -33,10 +31,8 @@ struct spawn_record {
     size_t count;
 };
 
-/*
- * Returns the record of an object, which lasts until that is destroyed, or NULL: the object is
- * NULL, or too many are in use at once, and its actions are performed as they are.
- */
+/* Returns the record of an object, which lasts until the object is destroyed; or NULL if the object
+ * is NULL, or if too many are in use at once. Then the libc performs its actions as they are. */
 struct spawn_record *spawn_find_record(const posix_spawn_file_actions_t *object);
 
 #endif

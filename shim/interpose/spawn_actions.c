@@ -1,4 +1,4 @@
-/* posix_spawn_file_actions_*(3): each is the libc's call, and is written down. */
+/* Wraps posix_spawn_file_actions_*(3): each makes the libc's call, and records it. */
 #include "interpose/spawn.h"
 
 #include <stdlib.h>
@@ -45,7 +45,7 @@ static void forget_record(const posix_spawn_file_actions_t *object)
     __atomic_store_n(&record->object, NULL, __ATOMIC_RELEASE);
 }
 
-/* Writes down an action that the libc has added. Returns 0 or ENOMEM. */
+/* Records an action that the libc has added. Returns 0 or ENOMEM. */
 static int add_action(const posix_spawn_file_actions_t *object, struct spawn_action action, const char *path)
 {
     struct spawn_record *record = shim_enabled() || shim_has_sessions() ? find_or_claim(object) : NULL;

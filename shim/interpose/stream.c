@@ -46,7 +46,7 @@ static void forget(FILE *stream)
             __atomic_store_n(&streams[i], NULL, __ATOMIC_RELEASE);
 }
 
-/* fileno() of a stream without a descriptor sets errno; nobody shall see that. */
+/* fileno() of a stream without a descriptor sets errno, which the program must not see. */
 static int descriptor_of(FILE *stream)
 {
     int saved = errno;
@@ -81,7 +81,7 @@ void shim_flush_streams(void)
     }
 }
 
-/* The open(2) flags of a mode string, or -1 if it is none. */
+/* Returns the open(2) flags of a mode string, or -1 if it is none. */
 static int flags_of(const char *mode)
 {
     int flags;
@@ -104,7 +104,7 @@ static int flags_of(const char *mode)
     return flags;
 }
 
-/* The mode for the second open, of the memfd, which exists by then. */
+/* Makes the mode for the second open, of the memfd, which exists by then. */
 static void without_exclusive(char *target, size_t size, const char *mode)
 {
     bool in_letters = true;
@@ -119,7 +119,7 @@ static void without_exclusive(char *target, size_t size, const char *mode)
     *target = '\0';
 }
 
-/* The libc's call that is to make the stream. */
+/* The libc's call that makes the stream. */
 struct maker {
     FILE *(*open)(const char *path, const char *mode);
     FILE *(*reopen)(const char *path, const char *mode, FILE *stream);
@@ -132,7 +132,8 @@ static FILE *make(const struct maker *maker, const char *path, const char *mode)
     return maker->reopens ? maker->reopen(path, mode, maker->stream) : maker->open(path, mode);
 }
 
-/* Without /proc libc opens a stand-in, under whose stream the program's description is put then. */
+/* Without /proc libc opens a stand-in, and the program's description then takes the place under its
+ * stream. */
 static FILE *open_early(const struct session *session, const char *mode, const struct maker *maker)
 {
     char path[BUFFER_PATH_SIZE];
@@ -149,7 +150,7 @@ static FILE *open_early(const struct session *session, const char *mode, const s
         return NULL;
     fd = descriptor_of(result);
     (void)sys_dup3(session->early, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
-    if (*mode == 'a' && strchr(mode, '+') == NULL) /* what is only appended to is told to be at its end */
+    if (*mode == 'a' && strchr(mode, '+') == NULL) /* a stream that only appends must know its end */
         (void)sys_lseek(fd, 0, SEEK_END);
     return result;
 }
@@ -165,8 +166,8 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
                                : make(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
-/* libc opens what `shared` is a descriptor of, which is closed. Its number is to be the stream's,
- * if it is the lowest. */
+/* libc opens the file of `shared`, which is closed. Its number becomes the stream's, if it is the
+ * lowest. */
 static FILE *open_shared(int shared, const char *mode, const struct maker *maker)
 {
     char path[PROC_PATH_SIZE];
@@ -196,7 +197,7 @@ static FILE *publish_stream(const struct managed_request *request, struct sessio
     return stream;
 }
 
-/* A stream that libc opened for reading, put on a session if its file is managed. Its descriptor
+/* Puts a stream that libc opened for reading on a session, if its file is managed. Its descriptor
  * is still at the start. */
 static FILE *take_over(FILE *stream, const struct managed_request *request)
 {
@@ -204,12 +205,12 @@ static FILE *take_over(FILE *stream, const struct managed_request *request)
 
     if (error >= 0)
         return stream;
-    (void)real_fclose(stream); /* and its descriptor, which nobody else has closed */
+    (void)real_fclose(stream); /* and its descriptor, which is still open */
     errno = -error;
     return NULL;
 }
 
-/* `real` is dereferenced only once the set-up is sure to have found it. */
+/* Dereferences `real` only after the set-up, which finds it. */
 static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
 {
     struct session_found found;
@@ -263,7 +264,7 @@ static FILE *reopen_managed(const char *path, const char *mode, const struct mak
     if (result == 0)
         return publish_stream(&request, found.session, open_memory(found.session, mode, maker));
     if (result != SHIM_PASS) {
-        /* fails, and leaves the stream as this libc does when freopen() fails */
+        /* fails, and leaves the stream as this libc does after a failure */
         (void)maker->reopen("", "r", maker->stream);
         errno = -result;
         return NULL;
@@ -289,7 +290,7 @@ static FILE *reopen_session(struct session *old, const char *path, const char *m
     return result;
 }
 
-/* Without a path the mode changes: only a session for reading that is to write needs a new one,
+/* Without a path only the mode changes: a session for reading that is to write needs a new session,
  * on the same inode. */
 static FILE *change_mode(struct session *old, const char *mode, const struct maker *maker)
 {
@@ -373,7 +374,7 @@ EXPORT FILE *fdopen(int fd, const char *mode)
     (void)shim_enabled(); /* finds real_fdopen */
     stream = real_fdopen(fd, mode);
     if (stream != NULL && *mode == 'a')
-        shim_note_append(fd); /* the libc has set O_APPEND by a call that nobody sees */
+        shim_note_append(fd); /* the libc has set O_APPEND by an internal call */
     remember(stream);
     return stream;
 }
@@ -383,7 +384,7 @@ EXPORT FILE *_IO_fdopen(int fd, const char *mode)
     return fdopen(fd, mode);
 }
 
-/* `success`: what `real` gives unless it fails. */
+/* `success` is the result of `real` unless it fails. */
 static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
 {
     struct session_found found = {.session = NULL};
@@ -417,7 +418,7 @@ EXPORT int _IO_fclose(FILE *stream)
     return shim_fclose(stream, &real__IO_fclose, 0);
 }
 
-/* It always gives 1: getmntent(3). */
+/* endmntent() always returns 1: getmntent(3). */
 EXPORT int endmntent(FILE *stream)
 {
     (void)shim_fclose(stream, &real_endmntent, 1);
@@ -430,8 +431,7 @@ EXPORT int __endmntent(FILE *stream)
     return 1;
 }
 
-/* glibc flushes the streams and leaves their descriptors open: what is in them by then is
- * committed. */
+/* glibc flushes the streams and leaves their descriptors open: then this commits. */
 EXPORT int fcloseall(void)
 {
     bool any = shim_has_sessions();

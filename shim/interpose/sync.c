@@ -1,4 +1,4 @@
-/* Commit points other than close, and what leaves a descriptor by another way than read and
+/* Commit points other than close, and calls that take bytes from a descriptor without read and
  * write. */
 #include "interpose/interpose.h"
 
@@ -61,13 +61,13 @@ EXPORT int msync(void *address, size_t size, int flags)
     if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
         return result;
     if (session_mapped_at(address, &session) < 0)
-        return shim_result(session_sync_all()); /* no /proc: any may be meant */
+        return shim_result(session_sync_all()); /* no /proc: it may be any session */
     if (session != NULL)
         session_clear_tail(session);
     return session != NULL ? shim_result(sync_for_program(session)) : 0;
 }
 
-/* A mapping outlives the descriptor it was made from: it may have been the last thing to hold a
+/* A mapping outlives the descriptor that it was made from: it may have been the last to hold a
  * session. */
 EXPORT int munmap(void *address, size_t size)
 {
@@ -80,7 +80,7 @@ EXPORT int munmap(void *address, size_t size)
     return result;
 }
 
-/* The kernel copies only inside one file system; a substitute descriptor is on another one. */
+/* The kernel copies only inside one file system, and the substitute descriptor is on another. */
 static ssize_t copy_by_hand(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size)
 {
     struct scratch scratch;

@@ -27,9 +27,7 @@ static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags
     return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.found.session->inode), mode, 0);
 }
 
-/*
- * True if this thread is all of the process. A folder has two links, and one for each folder in it.
- */
+/* True if this thread is the only one. A folder has two links, and one for each folder in it. */
 static bool is_only_thread(void)
 {
     struct stat status;
@@ -38,9 +36,10 @@ static bool is_only_thread(void)
 }
 
 /*
- * True in a thread that an export was called in by syscall(): it may lead to a function of the
- * program's, or of another library in front of the libc, that calls syscall() in turn. Volatile:
- * the libc's headers say that its functions are leaves, which never come back to us.
+ * True in a thread in which syscall() has called an export: the export may lead to a function of
+ * the program, or of another library in front of the libc, that calls syscall() in turn. The
+ * variable is volatile because the libc's headers say that its functions are leaves, which never
+ * come back to us.
  */
 static __thread volatile bool inside;
 
@@ -87,8 +86,11 @@ static void leave_export(int cancel)
         }                                                                                                    \
         }
 
-/* A C library's function may read or write there itself: times in glibc's utimes() and musl's
- * utimensat(), a status in musl's fstatat(). The kernel answers EFAULT. */
+/*
+ * Tells whether the address is good. A C library's function may itself read or write there: times
+ * in glibc's utimes() and musl's utimensat(), a status in musl's fstatat(). The kernel would answer
+ * EFAULT.
+ */
 static bool is_there(long address, size_t size)
 {
     return sys_is_readable(POINTER(address)) && sys_is_readable(POINTER(address + (long)size - 8));
@@ -251,10 +253,8 @@ static bool refuses(long number, const long words[6])
     }
 }
 
-/*
- * It is variadic, though seven fixed parameters would do: a function may write to the place of its
- * seventh argument, and a caller that gave fewer has a variable of its own there.
- */
+/* The function is variadic, though seven parameters would be enough: a function may write to the
+ * place of its seventh argument, where a caller that gave fewer may have a variable of its own. */
 EXPORT long syscall(long number, ...)
 {
     SYSCALL_WORDS(words, number);

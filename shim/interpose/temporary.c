@@ -1,4 +1,4 @@
-/* Functions that open files inside the libc, by calls that are not ours to see. */
+/* Functions that open files inside the libc, by calls that the shim cannot see. */
 #include "interpose/interpose.h"
 
 #include "config/pattern.h"
@@ -7,7 +7,8 @@
 
 /* ---- mkstemp: a session takes the descriptor over ---- */
 
-/* The libc has made the file `path` and opened it as `fd`. Returns what the export returns. */
+/* Called after the libc has made the file `path` and opened it as `fd`. Returns the result of the
+ * export. */
 static int after_making(int fd, const char *path)
 {
     const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_NOFOLLOW};

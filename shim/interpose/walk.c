@@ -1,7 +1,5 @@
-/*
- * Walks through folders. The libc's own stat of what it finds is invisible to us: its sizes are
- * corrected here.
- */
+/* Walks through folders. The shim cannot see the libc's own stat of the entries, and corrects their
+ * sizes here. */
 #include "interpose/interpose.h"
 
 #include <fts.h>
@@ -9,7 +7,7 @@
 
 /* ---- ftw, nftw ---- */
 
-/* The program's function, which one of ours calls. It may walk in turn. */
+/* The program's function, which one of ours calls. The program's function may walk in turn. */
 static __thread union {
     __ftw_func_t plain;
     __ftw64_func_t plain64;
@@ -136,10 +134,8 @@ static FTSENT *fix_read(FTSENT *entry)
     return entry;
 }
 
-/*
- * The entries of the list have no path of their own yet: they are names in their parent, or what
- * fts_open() was given.
- */
+/* The entries of the list have no path of their own yet: they are names in their parent, or
+ * arguments of fts_open(). */
 static FTSENT *fix_children(FTSENT *first)
 {
     int directory = AT_FDCWD;
