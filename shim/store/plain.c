@@ -401,19 +401,24 @@ int store_recover(int inode, bool sync)
 
 /* ---- commit ---- */
 
-/* Reserves what the file grows by: only that, since xfs reserves the whole range that it is
- * given. */
+/*
+ * Reserves the blocks that the file grows by: only these, since xfs reserves the whole range that it
+ * is given, and not the one that it ends in. btrfs zeroes the rest of that, writes it out and waits
+ * (btrfs_fallocate() in Linux, fs/btrfs/file.c); if that failed the next commit would fail, too, for
+ * no fsync has told of it.
+ */
 static int reserve(const struct plain_commit *commit, uint64_t size)
 {
-    uint64_t file_size = commit->file_size;
+    uint64_t block = commit->block != 0 && commit->block < IMAGE_PAGE ? commit->block : IMAGE_PAGE;
+    uint64_t start = (commit->file_size + block - 1) / block * block;
     int error = 0;
 
-    if (size > file_size)
-        error = (int)STORE_RETRY(
-            store_calls.fallocate(commit->inode, FALLOC_FL_KEEP_SIZE, file_size, size - file_size));
+    if (size > start)
+        error =
+            (int)STORE_RETRY(store_calls.fallocate(commit->inode, FALLOC_FL_KEEP_SIZE, start, size - start));
     if (error == 0 || error == -EOPNOTSUPP || error == -ENOSYS)
         return 0;
-    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, file_size)); /* ext4 keeps what it got */
+    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->file_size)); /* ext4 keeps what it got */
     return error;
 }
 
