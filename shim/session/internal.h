@@ -10,6 +10,29 @@
 /* A slot in state OPENING, or NULL if all are taken. */
 struct session *session_claim(void);
 
+/* Gives a session that is claimed, or on its caller's stack, its inode, or a buffer in place of
+ * the one that it has. */
+void session_set_inode(struct session *session, dev_t device, ino_t number);
+void session_set_buffer(struct session *session, dev_t device, ino_t number);
+
+/* Notes that a descriptor of the session was closed: session_settle_closed() looks at it. */
+void session_note_closed(struct session *session);
+
+/* True if there is a session of which session_note_closed() was told. */
+bool session_any_closed(void);
+
+/* ---- index.c ---- */
+
+enum session_index { SESSION_BY_INODE, SESSION_BY_BUFFER, SESSION_INDEXES };
+
+/* The session in `slot` of the table has this inode number. To be removed once it is gone. */
+void session_index_add(enum session_index index, ino_t number, unsigned slot);
+void session_index_remove(enum session_index index, ino_t number);
+
+/* False: no session of the table has this number. True: one may; *slot is the one to look at
+ * first. */
+bool session_index_find(enum session_index index, ino_t number, unsigned *slot);
+
 /* True if another process may have this very descriptor table, as after clone(2) with
  * CLONE_FILES; a vfork() child says so, too. */
 bool session_descriptors_may_be_shared(void);

@@ -153,8 +153,7 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
 
     if (descriptor < 0)
         return descriptor;
-    SESSION_SET(session->buffer_number, status.st_ino);
-    SESSION_SET(session->buffer_device, status.st_dev);
+    session_set_buffer(session, status.st_dev, status.st_ino);
     follow_mode(session, buffer->filler, &status, inode);
     if (!(session->flags & SESSION_WRITABLE))
         buffer_seal(buffer);
@@ -336,9 +335,8 @@ static unsigned opens; /* atomic */
 /* Fills a claimed slot, or a stray session. The private descriptors are not open yet. */
 static void fill_slot(struct session *session, int inode, const struct stat *status, unsigned session_flags)
 {
-    SESSION_SET(session->device, status->st_dev);
-    SESSION_SET(session->number, status->st_ino);
     SESSION_SET(session->buffer_number, 0);
+    session_set_inode(session, status->st_dev, status->st_ino);
     SESSION_SET(session->buffer, -1);
     SESSION_SET(session->inode, inode);
     SESSION_SET(session->flags, session_flags);
@@ -386,7 +384,8 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     int error = sys_fstat(inode, &status);
 
     if (error == 0 && session_table_is_ours()) {
-        (void)session_for_each(sync_if_only_mapped, &status);
+        if (session_on(status.st_dev, status.st_ino) != NULL)
+            (void)session_for_each(sync_if_only_mapped, &status);
         session = session_claim();
         error = session == NULL ? -ENFILE : 0;
     }

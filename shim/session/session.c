@@ -12,7 +12,9 @@
 
 static struct session table[SESSIONS_MAX];
 static unsigned table_used; /* slots from here on have never been used */
+static unsigned first_free; /* atomic: no slot before it is free, but one that is being given back */
 static int sessions_live;   /* slots that are not free */
+static int sessions_closed; /* atomic: how many have `closed_here`, or more */
 static int strays_seen;     /* a vfork child had a session that is not in the table */
 
 /* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
@@ -97,6 +99,8 @@ static bool is_buffer_of(const struct session *session, int fd)
  */
 static void sweep_after_fork(bool is_fork)
 {
+    sessions_closed = 0;
+    first_free = 0;
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
         bool has_inode = is_inode_of(session, session->inode);
@@ -118,11 +122,14 @@ static void sweep_after_fork(bool is_fork)
                                      : -1);
         session->early = -1;
         if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
-                                               descriptor_is_private(session->inode)))
+                                               descriptor_is_private(session->inode))) {
+            sessions_closed += session->state != SESSION_FREE && session->closed_here;
             continue;
+        }
         descriptor_close_if_open(is_fork && has_memory ? session->buffer : -1);
         descriptor_close_if_open(is_fork && has_inode ? session->inode : -1);
         session->state = SESSION_FREE;
+        session->closed_here = false;
         sessions_live--;
     }
 }
@@ -168,9 +175,10 @@ void session_after_fork(void)
     (void)is_table_ours(true);
 }
 
-struct session *session_claim(void)
+/* From the slot `first` on. */
+static struct session *claim_from(unsigned first)
 {
-    for (unsigned i = 0; i < SESSIONS_MAX; i++) {
+    for (unsigned i = first; i < SESSIONS_MAX; i++) {
         int expected = SESSION_FREE;
         unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
 
@@ -184,9 +192,62 @@ struct session *session_claim(void)
             continue;
         __atomic_add_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
         SESSION_SET(table[i].buffer_number, 0);
+        /* unless one before it was given back meanwhile */
+        (void)__atomic_compare_exchange_n(&first_free, &first, i + 1, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED);
         return &table[i];
     }
     return NULL;
+}
+
+struct session *session_claim(void)
+{
+    struct session *session = claim_from(__atomic_load_n(&first_free, __ATOMIC_ACQUIRE));
+
+    return session != NULL ? session : claim_from(0);
+}
+
+static void give_back(unsigned slot)
+{
+    unsigned first = __atomic_load_n(&first_free, __ATOMIC_ACQUIRE);
+
+    while (slot < first &&
+           !__atomic_compare_exchange_n(&first_free, &first, slot, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        continue;
+}
+
+void session_set_inode(struct session *session, dev_t device, ino_t number)
+{
+    if (!session_is_stray(session))
+        session_index_add(SESSION_BY_INODE, number, (unsigned)(session - table));
+    SESSION_SET(session->device, device);
+    SESSION_SET(session->number, number);
+}
+
+void session_set_buffer(struct session *session, dev_t device, ino_t number)
+{
+    ino_t before = SESSION_GET(session->buffer_number);
+
+    if (!session_is_stray(session))
+        session_index_add(SESSION_BY_BUFFER, number, (unsigned)(session - table));
+    SESSION_SET(session->buffer_number, number);
+    SESSION_SET(session->buffer_device, device);
+    if (before != 0 && !session_is_stray(session))
+        session_index_remove(SESSION_BY_BUFFER, before);
+}
+
+void session_note_closed(struct session *session)
+{
+    if (SESSION_GET(session->closed_here))
+        return;
+    __atomic_add_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
+    if (session_is_stray(session) || __atomic_exchange_n(&session->closed_here, true, __ATOMIC_ACQ_REL))
+        __atomic_sub_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
+}
+
+bool session_any_closed(void)
+{
+    return __atomic_load_n(&sessions_closed, __ATOMIC_ACQUIRE) != 0;
 }
 
 void session_reset(struct session *session)
@@ -221,10 +282,8 @@ struct session *session_enter(const struct session *found)
 
     if (session == NULL)
         return NULL;
-    SESSION_SET(session->device, found->device);
-    SESSION_SET(session->number, found->number);
-    SESSION_SET(session->buffer_device, found->buffer_device);
-    SESSION_SET(session->buffer_number, found->buffer_number);
+    session_set_inode(session, found->device, found->number);
+    session_set_buffer(session, found->buffer_device, found->buffer_number);
     SESSION_SET(session->buffer, found->buffer);
     SESSION_SET(session->inode, found->inode);
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
@@ -247,13 +306,24 @@ void session_publish(struct session *session)
 
 void session_drop(struct session *session)
 {
+    ino_t number;
+    ino_t buffer_number;
+
     if (session->flags & SESSION_STRAY) {
         close_private(session);
         return;
     }
+    number = SESSION_GET(session->number);
+    buffer_number = SESSION_GET(session->buffer_number);
     __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
     close_private(session);
+    if (__atomic_exchange_n(&session->closed_here, false, __ATOMIC_ACQ_REL))
+        __atomic_sub_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
     __atomic_store_n(&session->state, SESSION_FREE, __ATOMIC_RELEASE);
+    give_back((unsigned)(session - table));
+    session_index_remove(SESSION_BY_INODE, number);
+    if (buffer_number != 0)
+        session_index_remove(SESSION_BY_BUFFER, buffer_number);
     __atomic_sub_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
 }
 
@@ -287,22 +357,36 @@ static int has_inode(struct session *session, void *context)
 struct session *session_on(dev_t device, ino_t number)
 {
     struct inode_identity identity = {.device = device, .number = number};
+    unsigned slot;
 
-    (void)session_for_each(has_inode, &identity);
+    if (session_index_find(SESSION_BY_INODE, number, &slot) &&
+        (__atomic_load_n(&table[slot].state, __ATOMIC_ACQUIRE) != SESSION_LIVE ||
+         has_inode(&table[slot], &identity) == 0))
+        (void)session_for_each(has_inode, &identity);
     return identity.session;
+}
+
+static bool has_live_buffer(const struct session *session, const struct stat *status)
+{
+    return session_is_buffer(session, status) &&
+           __atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE;
 }
 
 struct session *session_of(const struct stat *status, struct session_found *found)
 {
     unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    unsigned slot;
     int after = -1;
 
     found->session = NULL;
     if (status->st_nlink != 0) /* no memory has a name */
         return NULL;
+    if (!session_index_find(SESSION_BY_BUFFER, status->st_ino, &slot))
+        used = 0;
+    else if (has_live_buffer(&table[slot], status))
+        return found->session = &table[slot];
     for (unsigned i = 0; i < used; i++)
-        if (session_is_buffer(&table[i], status) &&
-            __atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
+        if (has_live_buffer(&table[i], status))
             return found->session = &table[i];
     if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, &found->stray))
         found->session = &found->stray;

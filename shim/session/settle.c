@@ -143,7 +143,7 @@ static int settle(struct session *session, ino_t buffer_number, bool wait)
     do {
         if (!session_take_turn(session, buffer_number, wait, &patience.mask))
             return wait ? take_last_error(session, buffer_number) : 0;
-        SESSION_SET(session->closed_here, true);
+        session_note_closed(session);
         error = 0;
         if (is_over(session)) {
             if (session->flags & SESSION_WRITABLE)
@@ -227,7 +227,7 @@ static int settle_one(struct session *session, void *context)
 
 static int settle_each(struct round *round)
 {
-    if (session_any() && session_table_is_ours())
+    if ((round->closed_only ? session_any_closed() : session_any()) && session_table_is_ours())
         (void)session_for_each(settle_one, round);
     return round->error;
 }

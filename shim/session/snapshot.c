@@ -125,8 +125,7 @@ bool session_take_snapshot(struct session *session, const struct stat *inode)
     }
     descriptor_mark_buffer(snapshot.buffer);
     (void)sys_lseek(session->inode, (int64_t)snapshot.image.size, SEEK_SET);
-    SESSION_SET(session->buffer_device, snapshot.buffer_device);
-    SESSION_SET(session->buffer_number, snapshot.buffer_number);
+    session_set_buffer(session, snapshot.buffer_device, snapshot.buffer_number);
     SESSION_SET(session->buffer, snapshot.buffer);
     session->image = snapshot.image;
     session->changed = inode->st_ctim;
