@@ -16,6 +16,7 @@
 #include "guardian/guardian.h"
 #include "manage/folders.h"
 #include "os/log.h"
+#include "os/path_without_proc.h"
 #include "os/scratch.h"
 #include "os/seccomp.h"
 #include "session/buffer.h"
@@ -147,33 +148,6 @@ EXPORT int prctl(int option, ...)
 
 /* ---- what is managed, by its name alone ---- */
 
-/*
- * Appends the components of `name` to the absolute path in `path`, without "." and "..": links are
- * not followed.
- */
-static bool append_components(char path[PATH_MAX], const char *name)
-{
-    size_t length = strlen(path);
-
-    while (*name != '\0') {
-        size_t size = strcspn(name, "/");
-
-        if (size == 2 && name[0] == '.' && name[1] == '.') {
-            while (length > 0 && path[--length] != '/')
-                continue;
-        } else if (size > 0 && !(size == 1 && *name == '.')) {
-            if (length + 1 + size >= PATH_MAX)
-                return false;
-            path[length++] = '/';
-            memcpy(path + length, name, size);
-            length += size;
-        }
-        path[length] = '\0';
-        name += size + (name[size] == '/');
-    }
-    return length > 0;
-}
-
 /* A path in a folder of which only a descriptor is known matches nothing. */
 static bool is_named(int directory, const char *path)
 {
@@ -186,8 +160,8 @@ static bool is_named(int directory, const char *path)
         scratch_take(&scratch, PATH_MAX) != 0)
         return false;
     *(char *)scratch.bytes = '\0';
-    matches = (*path == '/' || append_components(scratch.bytes, folder)) &&
-              append_components(scratch.bytes, path) && pattern_match(shim_config.paths, scratch.bytes);
+    matches = (*path == '/' || path_append(scratch.bytes, folder)) &&
+              path_append(scratch.bytes, path) && pattern_match(shim_config.paths, scratch.bytes);
     scratch_give(&scratch);
     return matches;
 }

@@ -31,8 +31,10 @@ static int is_on_disk(int fd, dev_t device)
     if (major(device) != 0)
         return 1;
     error = sys_fstatfs(fd, &status);
+    if (error != 0 && !named_is_transient(error))
+        log_line(LOG_ERROR, "a file that would be managed is not opened: fstatfs(2): %s", log_errno(error));
     if (error != 0)
-        return named_is_transient(error) ? error : 0;
+        return named_is_transient(error) ? error : -EPERM;
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
         if ((unsigned)status.f_type == magics[i])
             return 0;
@@ -109,7 +111,7 @@ static int is_managed(const struct named *named, int fd, int flags)
     int result = sys_fstat(fd, &status);
 
     if (result != 0)
-        return named_is_transient(result) ? result : 0;
+        return named_cannot_tell(named, result);
     /* O_TMPFILE, a deleted file, a buffer of ours by /dev/stdout: no name that could match */
     if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
         return descriptor_wants_writing(flags) && is_sealed(&status) ? -EPERM : 0;
@@ -146,7 +148,8 @@ static int is_candidate(const struct managed_request *request, int flags)
 
     if (error == -ENOENT)
         return (flags & O_CREAT) && named_may_match(request->path) ? CANDIDATE_HERE : CANDIDATE_NO;
-    if (error == -EACCES) /* a security module may forbid the lstat and allow the open */
+    /* a security module or a seccomp filter may forbid to look and let it be opened */
+    if (error == -EACCES || error == -EPERM || error == -ENOSYS)
         return CANDIDATE_ANYWHERE;
     if (error != 0)
         return named_is_transient(error) ? error : CANDIDATE_NO;

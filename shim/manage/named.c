@@ -23,6 +23,31 @@ bool named_is_transient(int error)
     return false;
 }
 
+int named_cannot_tell(const struct named *named, int error)
+{
+    struct scratch scratch;
+    bool matches;
+
+    if (named_is_transient(error))
+        return error;
+    /* there is no such file, any more */
+    if (error == -ENOENT || error == -ENOTDIR || error == -ELOOP || error == -ENAMETOOLONG ||
+        !named_may_match(named->path))
+        return 0;
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    matches = path_as_given(named->directory, named->path, scratch.bytes) == 0 &&
+              pattern_match(session_config->paths, scratch.bytes);
+    scratch_give(&scratch);
+    if (!matches)
+        return 0;
+    log_line(LOG_ERROR,
+             "%s: cannot be opened or replaced: the kernel does not tell which file it is, perhaps by a "
+             "seccomp filter: %s",
+             named->path, log_errno(error));
+    return -EPERM;
+}
+
 bool named_may_match(const char *path)
 {
     return pattern_may_name_last(session_config->paths, &session_config->names, path);
@@ -65,7 +90,7 @@ static int matches_without_proc(const struct named *named, int fd, bool is_folde
     int n = path_without_proc(named->directory, named->path, path);
 
     if (n < 0)
-        return named_is_transient(n) ? n : 0;
+        return named_cannot_tell(named, n);
     if (!is_folder &&
         (sys_fstat(fd, &status) != 0 || sys_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
          !is_same(&status, &found)))
@@ -93,11 +118,8 @@ int named_matches(const struct named *named, int fd, const char *name)
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
     if (buffer_is_proc_missing((int)n))
         match = matches_without_proc(named, fd, name != NULL, path);
-    else if (n < 0 && named_is_transient((int)n))
-        match = (int)n;
-    else if (n < 0 && n != -ENAMETOOLONG)
-        log_line(LOG_ERROR, "cannot tell which file this is: %s: %s; it is not managed", link,
-                 log_errno((int)n));
+    else if (n < 0)
+        match = named_cannot_tell(named, (int)n);
     else if (n > 0 && path[0] == '/')
         match = entry_matches(path, (size_t)n, name);
     scratch_give(&scratch);

@@ -3,7 +3,7 @@
  * descriptions of it. Neither needs /proc.
  *
  * Functions that answer a question return 1 for yes, 0 for no, or a negative errno that
- * named_is_transient().
+ * named_is_transient(); -EPERM: a file that may be managed must not be opened.
  */
 #ifndef ATOMSHIM_NAMED_H
 #define ATOMSHIM_NAMED_H
@@ -24,6 +24,13 @@ struct named {
  * change the answer.
  */
 bool named_is_transient(int error);
+
+/*
+ * A call that tells which file it is failed with `error`, a negative errno. Returns `error` if it
+ * is transient; -EPERM, and a line in the log, if a pattern matches the path as the program gives
+ * it, without a look at symbolic links; else 0: the file is not managed.
+ */
+int named_cannot_tell(const struct named *named, int error);
 
 /* Tells whether a file with the last component of this path could match, whatever its directory.
  * Makes no system call. */

@@ -190,7 +190,8 @@ bool descriptor_is_one_free(void)
 }
 
 /*
- * Finds the descriptors where the table is full or /proc is not mounted. The limit does not bound
+ * Finds the descriptors where the table is full, /proc is not mounted, or a filter forbids to read
+ * it. The limit does not bound
  * their numbers: it may have been lowered since they were opened.
  */
 static int try_each_number(int (*visit)(int fd, void *context), void *context)
@@ -207,12 +208,14 @@ int descriptor_for_each(int (*visit)(int fd, void *context), void *context)
 {
     _Alignas(struct dirent64) char buffer[512];
     int directory = sys_openat(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long size = directory < 0 ? directory : sys_getdents(directory, buffer, sizeof buffer);
     int result = 0;
-    long size;
 
-    if (directory < 0)
+    if (size < 0) {
+        descriptor_close_if_open(directory);
         return try_each_number(visit, context);
-    while (result == 0 && (size = sys_getdents(directory, buffer, sizeof buffer)) > 0)
+    }
+    for (; result == 0 && size > 0; size = sys_getdents(directory, buffer, sizeof buffer))
         for (long at = 0; result == 0 && at < size;) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
             uint64_t fd;

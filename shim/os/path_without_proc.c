@@ -193,3 +193,38 @@ int path_without_proc(int directory, const char *path, char canonical[PATH_MAX])
         (void)stpcpy(canonical, "/");
     return (int)strlen(canonical);
 }
+
+bool path_append(char path[PATH_MAX], const char *name)
+{
+    size_t length = strlen(path);
+
+    while (*name != '\0') {
+        size_t size = strcspn(name, "/");
+
+        if (size == 2 && name[0] == '.' && name[1] == '.') {
+            while (length > 0 && path[--length] != '/')
+                continue;
+        } else if (size > 0 && !(size == 1 && *name == '.')) {
+            if (length + 1 + size >= PATH_MAX)
+                return false;
+            path[length++] = '/';
+            memcpy(path + length, name, size);
+            length += size;
+        }
+        path[length] = '\0';
+        name += size + (name[size] == '/');
+    }
+    return length > 0;
+}
+
+int path_as_given(int directory, const char *path, char absolute[PATH_MAX])
+{
+    int error = 0;
+
+    absolute[0] = '\0';
+    if (*path != '/')
+        error = write_start(directory, absolute);
+    if (error == 0 && !path_append(absolute, path))
+        error = -ENAMETOOLONG;
+    return error;
+}

@@ -217,6 +217,10 @@ void session_tell_nameless(const struct session *session, const struct stat *ino
  * devices do: it is open though this process has closed it, and no other process ever got it. */
 void session_watch_kernel(struct session *session);
 
+/* False without /proc: what holds a session may be a mapping of this process, which a guardian
+ * would inherit, and hold for ever. */
+bool session_knows_mappings(void);
+
 /* True if this process has a mapping of the session's buffer. */
 bool session_is_mapped(const struct session *session);
 

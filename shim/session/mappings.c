@@ -2,7 +2,9 @@
 #include "session/internal.h"
 
 #include "format/image.h"
+#include "os/descriptor.h"
 #include "os/mapping.h"
+#include "os/proc.h"
 #include "session/buffer.h"
 
 #include <errno.h>
@@ -63,6 +65,14 @@ static bool is_of(const struct mapping *mapping, const struct session *session)
 static int find_one(const struct mapping *mapping, void *context)
 {
     return is_of(mapping, context);
+}
+
+bool session_knows_mappings(void)
+{
+    int fd = proc_open(PROC_SELF, "maps", O_RDONLY);
+
+    descriptor_close_if_open(fd);
+    return fd >= 0;
 }
 
 bool session_is_mapped(const struct session *session)

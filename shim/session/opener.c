@@ -60,7 +60,7 @@ void (*session_start_guardian)(void);
 void session_watch_kernel(struct session *session)
 {
     if (SESSION_GET(session->is_shared) || __atomic_load_n(&session->wants_guardian, __ATOMIC_ACQUIRE) ||
-        session_start_guardian == NULL || !session_want_guardian(session))
+        session_start_guardian == NULL || !session_knows_mappings() || !session_want_guardian(session))
         return;
     session_start_guardian();
 }

@@ -62,6 +62,36 @@ quiet() {
     assert_equal "$(payload "$MANAGED/file") $(cat log)" 'written '
 }
 
+@test "a filter that the program was started with: whatever call it refuses, no managed file is written raw" {
+    for folder in "$MANAGED" "$(mktemp -d /dev/shm/atomshim.XXXXXX)"; do
+        for call in $("$PROGRAMS/without_memfd" list); do
+            rm -f "$folder"/*
+            ATOMSHIM_PATHS=$folder/ LD_PRELOAD=$BUILT/libatomshim.so sh -c 'echo old >"$1/file"' sh "$folder"
+            ATOMSHIM_PATHS=$folder/ LD_PRELOAD=$BUILT/libatomshim.so timeout 60 "$PROGRAMS/without_memfd" "$call" \
+                sh -c 'echo made >"$1/made"; echo new >"$1/file"' sh "$folder" >/dev/null 2>&1 || true
+            [[ "$(payload "$folder/file")" =~ ^(old|new)$ ]]
+            for file in "$folder"/*; do
+                [ ! -s "$file" ] || assert_equal "$(head -c 10 "$file")" '#atomshim/' "$call: $file"
+            done
+        done
+        [ "$folder" = "$MANAGED" ] || rm -r "$folder"
+    done
+}
+
+@test "I7 a filter that refuses readlinkat from the start: EPERM and a line for what is managed, nothing for other files" {
+    wrapped sh -c 'echo content >"$MANAGED/file"'
+    echo new >"$MANAGED/new"
+    for name in "$MANAGED/file" managed/file ./managed//../managed/file; do
+        for try in 'echo new >"$1"' 'cat "$1"' 'mv managed/new "$1"' 'rm -f managed/none; echo new >managed/none'; do
+            run wrapped "$PROGRAMS/without_memfd" readlinkat dash -c "$try" dash "$name"
+            [ "$status" -ne 0 ]
+            [[ "$output" == *'cannot be opened or replaced'*'Operation not permitted'* ]] || { echo "$output"; return 1; }
+        done
+    done
+    assert_equal "$(payload "$MANAGED/file")" content
+    assert_equal "$(wrapped "$PROGRAMS/without_memfd" readlinkat dash -c 'cat hello; echo x >other; cat other' 2>&1)" $'hello\nx'
+}
+
 @test "programs of Debian that filter themselves: chronyd, man" {
     ran=0
     for pattern in /nowhere/file.cfg /nowhere/ file.1; do

@@ -1,7 +1,7 @@
 /*
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
- * refuses another call. `self FILE`: sets up one that kills, and forbids new processes, in this
+ * refuses another call, and the name of a call below that one; `list` prints the names. `self FILE`: sets up one that kills, and forbids new processes, in this
  * process, then overwrites FILE.
  */
 #include <errno.h>
@@ -31,22 +31,52 @@ static int filter(unsigned action, unsigned number, unsigned other)
            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0;
 }
 
+#define CALL(name)                                                                                           \
+    {                                                                                                        \
+#name, SYS_##name                                                                                    \
+    }
+
+/* What an open, a write and a close of a managed file ask the kernel for. */
+static const struct {
+    const char *name;
+    unsigned number;
+} calls[] = {
+    CALL(readlinkat), CALL(newfstatat), CALL(fstat),         CALL(fstatfs),        CALL(statx),
+    CALL(getcwd),     CALL(getdents64), CALL(lseek),         CALL(fcntl),          CALL(flock),
+    CALL(pread64),    CALL(pwrite64),   CALL(pwritev),       CALL(ftruncate),      CALL(fchmod),
+    CALL(fdatasync),  CALL(fsync),      CALL(fgetxattr),     CALL(fsetxattr),      CALL(fremovexattr),
+    CALL(utimensat),  CALL(dup3),       CALL(memfd_create),  CALL(getpid),         CALL(gettid),
+    CALL(madvise),    CALL(fallocate),  CALL(rt_sigpending), CALL(rt_sigprocmask),
+};
+
+/* Returns the number of the call, or that of one that nobody makes. */
+static unsigned number_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        if (strcmp(calls[i].name, name) == 0)
+            return calls[i].number;
+    return SYS_swapoff;
+}
+
 int main(int argc, char *argv[])
 {
+    unsigned refused;
     int fd;
 
+    for (size_t i = 0; argc == 2 && i < sizeof calls / sizeof calls[0]; i++)
+        puts(calls[i].name);
+
     if (argc < 3)
-        return 2;
+        return argc == 2 ? 0 : 2;
     if (strcmp(argv[1], "self") == 0) {
         if (filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_clone) != 0)
             return 3;
         fd = open(argv[2], O_WRONLY | O_TRUNC);
         return fd < 0 || write(fd, "sandboxed", 9) != 9 || close(fd) != 0;
     }
-    if (strcmp(argv[1], "kill") == 0
-            ? filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl) != 0
-            : filter(SECCOMP_RET_ERRNO | EPERM,
-                     strcmp(argv[1], "errno") == 0 ? SYS_memfd_create : SYS_swapoff, SYS_swapoff) != 0)
+    refused = strcmp(argv[1], "errno") == 0 ? SYS_memfd_create : number_of(argv[1]);
+    if (strcmp(argv[1], "kill") == 0 ? filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl) != 0
+                                     : filter(SECCOMP_RET_ERRNO | EPERM, refused, SYS_swapoff) != 0)
         return 3;
     (void)execvp(argv[2], argv + 2);
     return 127;
