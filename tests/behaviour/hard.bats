@@ -43,6 +43,19 @@ needs_namespaces() {
     done
 }
 
+@test "without /proc, a process that maps a file leaves no guardian behind that holds the mapping itself" {
+    needs_namespaces -m
+    needs pidwait
+    for way in kill errno; do
+        printf old >"$file"
+        unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+            "$PROGRAMS/without_memfd" "$way" timeout 60 "$PROGRAMS/calls_sync" msync "$file" 3>&-
+        # pidwait is no match of its own pattern, but timeout would be
+        run timeout 60 pidwait -f "calls_syn[c] msync $file"
+        [ "$status" -ne 124 ] || { pkill -KILL -f "calls_syn[c] msync $file"; return 1; }
+    done
+}
+
 @test "I2 I7 without /proc: every call, fork, exec and exit" {
     needs_namespaces -m
     for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
