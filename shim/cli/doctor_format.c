@@ -1,5 +1,5 @@
-/* doctor: tells which format a file gets at its next commit, why, and what protects a plain file.
- * */
+/* doctor: tells which format a file gets at its next commit, why, and what protects a plain
+ * file. */
 #include "cli/doctor.h"
 #include "cli/reason.h"
 #include "config/libc_files.h"

@@ -206,8 +206,8 @@ static const char *format_name(const struct inspect_file *file)
     return file->begun ? "first commit begun" : file->image.kind == STORE_SIZED ? "sized" : "plain";
 }
 
-/* Writes the time of the inode's last write: the last commit, unless others write or set the time.
- * */
+/* Writes the time of the inode's last write: the last commit, unless others write or set the
+ * time. */
 static void last_write(const struct inspect_file *file, char text[TIME_SIZE])
 {
     struct stat status;

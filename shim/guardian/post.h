@@ -48,8 +48,8 @@ struct post {
     struct duty duties[SESSIONS_MAX];
 };
 
-/* Runs the guardian, in a process made for it. Writes one byte to `ready` once it is at its post.
- * */
+/* Runs the guardian, in a process made for it. Writes one byte to `ready` once it is at its
+ * post. */
 _Noreturn void guardian_main(const struct guardian_order *order, int ready);
 
 /*

@@ -131,8 +131,8 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     return real_faccessat(aim.directory, aim.path, mode, flags);
 }
 
-/* This link(2) may be the first half of a replacement that a rename completes: see rename_hints.h.
- * */
+/* This link(2) may be the first half of a replacement that a rename completes: see
+ * rename_hints.h. */
 static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())

@@ -133,8 +133,8 @@ static int is_managed(const struct named *named, int fd, int flags)
     return explain(named, result > 0 ? reason : "not managed: its file system is the kernel's own", result);
 }
 
-/* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can decide.
- * */
+/* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can
+ * decide. */
 enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE };
 
 /*

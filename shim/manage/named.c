@@ -81,8 +81,8 @@ static int entry_matches(char *path, size_t length, const char *name)
     return pattern_match(session_config->paths, path);
 }
 
-/* Without /proc this follows the path step by step; it may lead to another file than `fd` by now.
- * */
+/* Without /proc this follows the path step by step; it may lead to another file than `fd` by
+ * now. */
 static int matches_without_proc(const struct named *named, int fd, bool is_folder, char path[PATH_MAX])
 {
     struct stat status;

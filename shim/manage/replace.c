@@ -86,8 +86,8 @@ static int look_at_session(struct session *session, void *context)
     return descriptor_for_each(look_at_descriptor, holders);
 }
 
-/* Looks for descriptors of this process that can write to the file, directly or through a session.
- * */
+/* Looks for descriptors of this process that can write to the file, directly or through a
+ * session. */
 static struct holders look_for_holders(const struct stat *from)
 {
     struct holders holders = {.file = from};

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* The link of a memfd is "/memfd:NAME (deleted)"; the link of a file begins with the file's folder.
- * */
+/* The link of a memfd is "/memfd:NAME (deleted)"; the link of a file begins with the file's
+ * folder. */
 static const char *const beginnings[] = {"memfd:" BUFFER_NAME_PREFIX, "." BUFFER_NAME_PREFIX};
 enum { BEGINNINGS = sizeof beginnings / sizeof beginnings[0] };
 

@@ -54,8 +54,8 @@ struct program_answer {
     int number;
     const char *text;
     int scripts; /* so many scripts led to the file */
-    /* the program in the end, or the file that cannot be run; "" for the file that was asked about
-     * */
+    /* the program in the end, or the file that cannot be run; "" for the file that was asked
+     * about */
     char file[PATH_MAX];
     char other[PATH_MAX]; /* the loader, if there is no obstacle */
 };

@@ -30,10 +30,11 @@ struct store_calls {
     int (*fremovexattr)(int fd, const char *name);
 };
 
-/* The raw system calls of sys.h unless a test says otherwise. */
+/* Holds the raw system calls of sys.h, unless a test replaces one. */
 extern struct store_calls store_calls;
 
-/* Some file systems (FUSE, NFS) let a signal interrupt what is never interrupted elsewhere. */
+/* Makes a call again after EINTR: on some file systems (FUSE, NFS) a signal interrupts calls that
+ * it never interrupts elsewhere. */
 #define STORE_RETRY(call)                                                                                    \
     ({                                                                                                       \
         long store_result;                                                                                   \

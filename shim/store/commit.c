@@ -27,8 +27,9 @@ static int settle_live(const struct commit *commit)
 }
 
 /*
- * The size that the file gets for an image at `place`: the image fits, with the hole behind it by
- * which the file is known (store_may_be_sized), and the size keeps its remainder (image.h).
+ * Returns the size that the file gets for an image at `place`: the image fits, with the hole behind
+ * it by which readers know the file (store_may_be_sized), and the size keeps its remainder
+ * (image.h).
  */
 static uint64_t wanted_size(const struct commit *commit, uint64_t place)
 {
@@ -57,10 +58,8 @@ static struct image_header new_header(const struct commit *commit, uint64_t twin
     };
 }
 
-/*
- * Undoes what a failed commit left at `place`: no image there, and at 0 the twin keeps its name.
- * After a failed fdatasync the page cache would else show a state that the disk does not have.
- */
+/* Undoes a failed commit at `place`: removes its image; at 0 the header goes on naming the twin.
+ * After a failed fdatasync the page cache would else show a state that the disk does not have. */
 static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
 {
     struct image_header none = {.twin = place == 0 ? twin : 0};
@@ -134,7 +133,7 @@ int store_settle(int inode, bool sync, struct store_image *live)
     return error == UNDONE ? -EIO : error;
 }
 
-/* Where the twin place goes when it has to move, or 0 if the next image belongs into the head
+/* Returns the new twin place if it has to move, or 0 if the next image belongs into the head
  * place. */
 static uint64_t new_twin(const struct commit *commit)
 {
@@ -150,8 +149,8 @@ static uint64_t new_twin(const struct commit *commit)
     return 0;
 }
 
-/* RLIMIT_FSIZE cuts a write short where the limit is. The header at 0, cut, would hide both
- * images and could not be mended any more; behind it a cut does no harm. */
+/* RLIMIT_FSIZE cuts a write short where the limit is. A header at 0 that is cut would hide both
+ * images for good; behind it a cut does no harm. */
 static bool may_write_header(void)
 {
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
@@ -159,8 +158,8 @@ static bool may_write_header(void)
     return store_calls.prlimit(RLIMIT_FSIZE, NULL, &limit) != 0 || limit.rlim_cur >= IMAGE_HEADER_SIZE;
 }
 
-/* The header at 0 leads to an image that is not there, and has none of its own: a stranger cut
- * the file off between two steps of ours. */
+/* Tells whether the header at 0 leads to a missing image, and has none of its own: then a program
+ * without the lock has cut the file off between two steps of a commit. */
 static bool is_hollow(const struct commit *commit)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -174,13 +173,12 @@ static bool is_hollow(const struct commit *commit)
     return n >= 0 && image_decode_header(bytes, (size_t)n, &twin) != IMAGE_VALID;
 }
 
-/* One attempt. Returns 0, UNDONE or a negative errno. */
+/* Makes one attempt. Returns 0, UNDONE or a negative errno. */
 static int attempt(struct commit *commit)
 {
     int error;
 
-    /* not store_look(): a mark says that an image was flushed, not that nobody has damaged it
-     * since */
+    /* not store_look(): a mark says that an image was flushed, not that it is still undamaged */
     error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
     if (error == -EIO && commit->undone && is_hollow(commit)) {
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));

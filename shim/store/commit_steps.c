@@ -36,7 +36,7 @@ int store_rewrite(int inode, uint64_t offset, uint64_t length)
         ssize_t n = store_read_at(inode, scratch.bytes, chunk, offset + done);
 
         if (n >= 0 && n < (ssize_t)chunk) {
-            error = CHANGED; /* somebody has just cut the file off */
+            error = CHANGED; /* another program has just cut the file off */
             break;
         }
         if (n > 0)
@@ -81,7 +81,7 @@ int store_lead_to(const struct commit *commit, uint64_t twin)
     return error == 0 ? store_flush(commit) : error;
 }
 
-/* No flush: what is read after a power cut is on disk by definition. */
+/* No flush: after a power cut a reader finds only bytes that are on disk. */
 void store_set_mark(const struct commit *commit, uint64_t place, char mark)
 {
     (void)STORE_RETRY(store_calls.pwrite(commit->inode, &mark, 1, place + IMAGE_MARK_OFFSET));

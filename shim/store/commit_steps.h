@@ -11,7 +11,7 @@ enum {
     UNDONE = CHANGED, /* a program without the lock has overwritten what the commit wrote */
 };
 
-/* One commit: what is there, what is wanted, and how the file must look again if it fails. */
+/* One commit: the image that is live, the new content, and the file's state before. */
 struct commit {
     int inode;
     bool sync;

@@ -28,7 +28,7 @@ struct export
     struct store_image live;
     uint64_t file_size;           /* before */
     uint64_t place;               /* of the copy */
-    char start[IMAGE_START_SIZE]; /* what the file begins with in the end, zeros behind the content */
+    char start[IMAGE_START_SIZE]; /* the file's first bytes in the end, zeros behind the content */
     size_t start_size;            /* bytes of it that are content */
 };
 
@@ -73,10 +73,8 @@ static int copy_content(const struct export *export, uint64_t from, uint64_t to,
     return error;
 }
 
-/*
- * Reads how the content begins. Returns 0, or a negative errno: -EINVAL if the plain file would be
- * taken for a sized one.
- */
+/* Reads the content's first bytes. Returns 0, or a negative errno: -EINVAL if the plain file would
+ * be taken for a sized one. */
 static int look_at_content(struct export *export)
 {
     const struct store_image *live = &export->live;
@@ -100,7 +98,7 @@ static int look_at_content(struct export *export)
     return image_decode_footer(end, sizeof end, &footer) == IMAGE_VALID ? -EINVAL : 0;
 }
 
-/* The copy and its footer. Nothing leads there yet. */
+/* Writes the copy and its footer. Nothing leads there yet. */
 static int write_copy(const struct export *export)
 {
     const uint64_t end = image_round_up(export->place + image_length(export->live.size));
@@ -123,10 +121,8 @@ static int write_copy(const struct export *export)
     return error == 0 ? flush(export) : error;
 }
 
-/*
- * The blocks that the content takes at 0, some of which are holes: a full disk is to be noticed
- * before the switch.
- */
+/* Allocates the blocks that the content takes at 0, some of which are holes: a full disk must show
+ * before the switch. */
 static int reserve(const struct export *export)
 {
     int error = export->live.size == 0 ? 0
@@ -136,10 +132,8 @@ static int reserve(const struct export *export)
     return error == -EOPNOTSUPP || error == -ENOSYS ? 0 : error;
 }
 
-/*
- * The record of the plain file, on disk before the file is plain: one that is there is of an
- * earlier content.
- */
+/* Sets the record of the plain file, on disk before the file is plain: an existing record describes
+ * an earlier content. */
 static int set_record(const struct export *export)
 {
     char line[RECORD_LINE_MAX];

@@ -18,15 +18,15 @@ enum {
 };
 
 /*
- * The last byte of a commit's lock: whose turn it is. Nobody gets the whole file while another
- * has this byte, and who has got the whole file gives this byte back at once. So a process that
- * has waited for long can take its turn, and the one that locks again and again, with next to no
- * time in between, cannot get past it.
+ * The last byte of a commit's lock says whose turn it is. No process gets the whole file while
+ * another has this byte, and one that has got the whole file gives this byte back at once. So a
+ * process that has waited for long can take its turn, and another that locks again and again, with
+ * almost no pause, cannot get past it.
  */
 static const int64_t turn = INT64_MAX - 1;
 
-/* The byte before it is in every commit's lock, and in none of a program's through us: of two
- * commits by programs that hold a range each, it lets one in at a time. */
+/* The byte before it is in every commit's lock, and in no lock of a program: if two programs hold a
+ * range each, it lets one of their commits in at a time. */
 static const int64_t commit_byte = INT64_MAX - 2;
 
 /* The last byte that can be locked, and in no commit's lock: filelock_claim(). */
@@ -54,9 +54,9 @@ static int get_lock(int fd, int get, int type, int64_t start, struct flock *lock
 }
 
 /*
- * Has this process a POSIX lock that is not in the way of its own POSIX locks, but of a
- * description's? The kernel tells of one lock in the way at a time, in no order: those of others
- * that lie before ours may hide it.
+ * Tells whether this process has a POSIX lock that excludes a description's lock, but not the
+ * process's own POSIX locks. The kernel names one conflicting lock at a time, in no order: the
+ * locks of others that lie before ours may hide it.
  */
 static bool has_posix_lock(int fd)
 {
@@ -69,10 +69,8 @@ static bool has_posix_lock(int fd)
     return found.l_type != F_UNLCK && found.l_pid == sys_getpid();
 }
 
-/*
- * Does "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 0 99", proc(5), tell of a lock of the
- * program's? The locks of commits end behind FILELOCK_PROGRAM_END.
- */
+/* Tells whether a line "lock:\t1: OFDLCK ADVISORY WRITE -1 fe:00:1234 0 99", proc(5), describes a
+ * lock of the program. The locks of commits end behind FILELOCK_PROGRAM_END. */
 static int is_programs(char *line, void *unused)
 {
     const char *end = strrchr(line, ' ');
@@ -90,7 +88,7 @@ static int is_lock(char *line, void *unused)
     return strncmp(line, "lock:", strlen("lock:")) == 0;
 }
 
-/* Calls `visit` with each line of what the kernel tells of a descriptor. Returns as
+/* Calls `visit` with each line that /proc has about a descriptor. Returns as
  * proc_for_each_line(). */
 static int for_each_info_line(int fd, int (*visit)(char *line, void *context), void *context)
 {
@@ -108,7 +106,7 @@ bool filelock_is_locked_through(int fd)
     return for_each_info_line(fd, is_programs, NULL) > 0;
 }
 
-/* A lock of our own description looks like anybody's to a POSIX lock. */
+/* A POSIX lock conflicts with a lock of our own description as with any other. */
 static bool has_own_ofd_lock(int fd)
 {
     struct flock other;
@@ -132,7 +130,7 @@ static int try_lock(struct filelock *lock, int type)
     bool is_ranged = lock->is_ranged || (!lock->is_unlocked && has_own_ofd_lock(lock->fd));
     int error = try_from(lock, type, is_ranged ? commit_byte : 0);
 
-    /* a POSIX lock of this process looks like anybody's to a description */
+    /* a description's lock conflicts with this process's POSIX locks as with any other */
     return error == -EAGAIN && lock->start == 0 && has_posix_lock(lock->fd)
                ? try_from(lock, type, commit_byte)
                : error;
@@ -169,8 +167,8 @@ bool filelock_is_patience_over(const struct filelock_patience *patience)
     return patience->timeout <= 0 || (patience->deadline != 0 && sys_now() >= patience->deadline);
 }
 
-/* try_lock() for a caller who has waited for long. Signals are blocked here: the turn is not kept
- * for more than a few pauses. */
+/* Does what try_lock() does, for a caller that has waited for long. Signals are blocked here, so it
+ * keeps its turn for a few pauses only. */
 static int try_in_turn(struct filelock *lock, int type)
 {
     int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, turn);
@@ -225,8 +223,8 @@ int filelock_commit_lock(int fd)
 
 int filelock_commit_lock_process(int fd)
 {
-    int error =
-        set_lock(fd, F_SETLK, F_WRLCK, 0, 0); /* one byte: others mean something else (session/opener.c) */
+    int error = set_lock(fd, F_SETLK, F_WRLCK, 0,
+                         0); /* one byte: longer locks mean something else (session/opener.c) */
 
     return error == -EACCES ? -EAGAIN : error;
 }

@@ -5,10 +5,10 @@
  * cluster-wide.
  *
  * The program may hold locks of its own on the same file. interpose/lock.c puts them on the real
- * inode, and none beyond FILELOCK_PROGRAM_END. A program that holds one is at a range of a file
- * that it shares by ranges: its commit must not wait for the ranges of others, who may wait for
- * the same. So its commit locks one byte behind the end, which every commit's lock covers:
- * commits exclude each other, and a program without a lock commits while nobody holds one.
+ * inode, and none beyond FILELOCK_PROGRAM_END. A program that holds one shares the file by ranges:
+ * its commit must not wait for the ranges of others, which may wait for the same. So its commit
+ * locks one byte behind the end, which every commit's lock covers: commits exclude each other, and
+ * a program without a lock commits only while no program holds one.
  */
 #ifndef ATOMSHIM_FILELOCK_H
 #define ATOMSHIM_FILELOCK_H
@@ -29,24 +29,24 @@ struct filelock {
     uint64_t mask;
 };
 
-/* Between the attempts of one who waits. Begins with no more than a timeout, in nanoseconds. */
+/* The state of a caller that waits, between its attempts. The caller sets the timeout, in
+ * nanoseconds, and the rest to 0. */
 struct filelock_patience {
     int64_t timeout;
     int64_t deadline; /* 0: no attempt has failed yet */
     int64_t pause;
     bool long_already;
-    uint64_t mask; /* for the caller: the signals that were blocked before it blocked all */
+    uint64_t mask; /* set by the caller: the signals that were blocked before it blocked all */
 };
 
 /*
- * Locks the file of `fd` for a commit, or for a reader who has to keep commits out. `type` is
+ * Locks the file of `fd` for a commit, or for a reader that has to keep commits out. `type` is
  * F_WRLCK (fd must be writable) or F_RDLCK (fd must be readable). While the lock is held all
- * signals are blocked in this thread: a handler that wanted the same lock would wait for the
- * thread that it interrupts, and one that jumps out would leave the lock behind. Returns 0 and
- * fills *lock; -EAGAIN if somebody else has it, and then all is as before; or what the kernel
- * says (-ENOLCK, -EBADF, -EINVAL where it has no OFD locks). Where *patience has lasted for long
- * already, the attempt takes its turn: then nobody who locks the file again and again gets in
- * between.
+ * signals are blocked in this thread: a handler that wanted the same lock would wait for the thread
+ * that it interrupts, and one that jumps out would leave the lock behind. Returns 0 and fills
+ * *lock; -EAGAIN if another description has it, with nothing changed; or the kernel's errno
+ * (-ENOLCK, -EBADF, -EINVAL where it has no OFD locks). If *patience has lasted for long already,
+ * the attempt takes its turn: then no process that locks the file again and again gets in between.
  */
 int filelock_try(struct filelock *lock, int fd, int type, const struct filelock_patience *patience);
 
@@ -57,24 +57,24 @@ int filelock_wait(struct filelock_patience *patience);
 /* True if the time is over, or there is none. */
 bool filelock_is_patience_over(const struct filelock_patience *patience);
 
-/* filelock_try() and filelock_wait() until there is an answer: -ETIMEDOUT after `timeout`
- * nanoseconds, and else as there. */
+/* Calls filelock_try() and filelock_wait() until there is an answer. Returns -ETIMEDOUT after
+ * `timeout` nanoseconds, else the same as they do. */
 int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout);
 
 /* Gives the lock back, and the signals. */
 void filelock_release(const struct filelock *lock);
 
 /* flock(2) on the description of `fd`, exclusively, until it is closed. Returns 0, -EAGAIN if
- * somebody has it, or what flock(2) returned. */
+ * another description has it, or the negative errno of flock(2). */
 int filelock_commit_lock(int fd);
 
-/* The same between processes only, by their POSIX locks: until filelock_commit_unlock_process(),
- * or until this process closes any descriptor of the file. */
+/* Excludes processes only, by a POSIX lock: until filelock_commit_unlock_process(), or until this
+ * process closes any descriptor of the file. */
 int filelock_commit_lock_process(int fd);
 void filelock_commit_unlock_process(int fd);
 
-/* Locks the whole file of `fd` exclusively until its description is closed. Errors as of
- * filelock_acquire(). */
+/* Locks the whole file of `fd` exclusively until its description is closed. Returns as
+ * filelock_acquire() does. */
 int filelock_keep(int fd, int64_t timeout);
 
 /* Ends what filelock_keep() began, though the description stays open in other processes. */
@@ -84,31 +84,32 @@ void filelock_give_up(int fd);
  * would drop that. */
 bool filelock_is_posix_holder(int fd);
 
-/* True if others cannot lock the file of `fd` for a POSIX lock of this process's. */
+/* True if a POSIX lock of this process keeps others from locking the file of `fd`. */
 bool filelock_is_posix_obstacle(int fd);
 
-/* True if somebody, not through the description of `fd`, holds a lock that excludes readers.
- * Readable `fd`; takes no lock. */
+/* True if another description than that of `fd`, which must be readable, holds a lock that excludes
+ * readers. Takes no lock. */
 bool filelock_is_write_locked(int fd);
 
-/* True if a lock of the program's was taken through the description of `fd` by fcntl(2); false
- * where /proc cannot tell. */
+/* True if the program has taken a lock through the description of `fd` by fcntl(2); false where
+ * /proc cannot tell. */
 bool filelock_is_locked_through(int fd);
 
-/* True if another process has a lock on the file of `fd`, and nobody took one through the
+/* True if another process has a lock on the file of `fd`, and none was taken through the
  * description of `fd`. */
 bool filelock_is_anothers(int fd);
 
 /*
  * The claim says that the program behind the description of `fd`, which must be writable, has the
- * file for itself: see session_claim_file(). It conflicts with no lock of a commit, and lasts
- * until filelock_disclaim() or the close of the description. Returns 0, -EAGAIN if another
- * description has it, or what fcntl(2) returned.
+ * file for itself: see session_claim_file(). It conflicts with no lock of a commit, and lasts until
+ * filelock_disclaim() or the close of the description. Returns 0, -EAGAIN if another description
+ * has it, or the negative errno of fcntl(2).
  */
 int filelock_claim(int fd);
 void filelock_disclaim(int fd);
 
-/* True if another description than that of `fd` has the claim. Readable `fd`; takes no lock. */
+/* True if another description than that of `fd`, which must be readable, has the claim. Takes no
+ * lock. */
 bool filelock_is_claimed(int fd);
 
 #endif

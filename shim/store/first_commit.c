@@ -72,7 +72,7 @@ static int write_footer(const struct commit *commit, uint64_t place, struct begi
     n = STORE_RETRY(store_calls.pwrite(commit->inode, bytes, sizeof bytes, at));
     error = n == sizeof bytes ? store_flush(commit) : n < 0 ? (int)n : -ENOSPC;
     if (error == 0 && (beginning->noted || commit->live.generation != 0)) {
-        remove_note(commit); /* the footer is on disk, and says the same; or an older record lies */
+        remove_note(commit); /* the footer is on disk, and says the same; or the record is old */
         beginning->noted = false;
     }
     return error;

@@ -1,4 +1,4 @@
-/* Shared by the files of store/: one attempt at reading a file, and its parts. */
+/* Declarations for the files of store/: one attempt at reading a file, and its parts. */
 #ifndef ATOMSHIM_STORE_INTERNAL_H
 #define ATOMSHIM_STORE_INTERNAL_H
 
@@ -18,7 +18,7 @@ enum {
 /* How much of a payload an attempt reads. */
 enum depth {
     SIZE,   /* a bounded number of bytes, whatever the file says: enough for its size */
-    LOOK,   /* only what a header alone cannot vouch for */
+    LOOK,   /* only payloads that a header alone cannot vouch for */
     VERIFY, /* all of it */
     COPY,   /* all of it, and copies it to the target */
 };
@@ -27,32 +27,33 @@ struct attempt {
     int inode;
     int target;
     enum depth depth;
-    bool locked;                        /* the caller holds the lock: whatever looks damaged is */
+    bool locked;                        /* the caller holds the lock: a file that looks damaged is */
     const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
     bool settle_for_plain;              /* accept a plain file that keeps changing */
     struct stat status;
     struct store_image *image;
 };
 
-#define WORD_MASK UINT64_C(7) /* of the words that crc32c_mixed() sums */
+#define WORD_MASK UINT64_C(7) /* the words that crc32c_mixed() sums have 8 bytes */
 
-/* An attempt of depth SIZE takes a payload that is longer for what its header says. */
+/* An attempt of depth SIZE trusts the header of a payload that is longer. */
 #define SIZE_CHECKED ((uint64_t)1 << 20)
 
 /* The record of a file, as it was found. */
 struct held_record {
     struct record record; /* RECORD_NONE if there is none, or if it belongs to another inode */
-    size_t size;          /* of the attribute, whatever it holds; 0: there is none */
+    size_t size;          /* of the attribute, valid or not; 0: there is none */
     bool possible;        /* the file system has such attributes */
     bool has_journal;     /* the record came from a journal file */
-    struct record named;  /* what the attribute itself says */
+    struct record named;  /* the record in the attribute itself */
     struct scratch scratch;
     struct scratch journal;
 };
 
 /*
- * Reads the record of `inode`, and the journal that it names, but `bounded` no journal with a content
- * of more than SIZE_CHECKED bytes. Returns 0, or a negative errno; after 0 it is to be given back.
+ * Reads the record of `inode`, and the journal that it names, but `bounded` no journal with a
+ * content of more than SIZE_CHECKED bytes. Returns 0, or a negative errno; after 0 the caller gives
+ * it back.
  */
 int store_record_take(int inode, bool bounded, struct held_record *held);
 void store_record_give(struct held_record *held);
@@ -67,12 +68,12 @@ uint32_t store_identity(int inode, uint64_t *block);
 
 /*
  * Fills attempt->image for a file whose record is a REDO or BACK, and the target. Sets *state to
- * what the file's bytes are, but not if these are more than the depth SIZE reads. Returns 0,
- * CHANGED, or a negative errno.
+ * the state of the file's bytes, unless the depth SIZE does not read that many. Returns 0, CHANGED,
+ * or a negative errno.
  */
 int store_try_redo(const struct attempt *attempt, const struct held_record *held, enum redo_state *state);
 
-/* Returns CHANGED while a commit may be under way that no record protects, 0 else. */
+/* Returns CHANGED while a commit that no record protects may be under way, else 0. */
 int store_try_unprotected(const struct attempt *attempt, const struct held_record *held);
 
 /* Writes to a target. Returns 0 or a negative errno. */
@@ -88,7 +89,7 @@ bool store_is_zero(const char *bytes, size_t size);
  */
 int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc);
 
-/* Reads the header at `offset`. Sets *error to 0 or a negative errno; with that the result is
+/* Reads the header at `offset`. Sets *error to 0 or a negative errno; after an error the result is
  * IMAGE_ABSENT. */
 enum image_kind store_read_header(int inode, uint64_t offset, struct image_header *header, int *error);
 
@@ -101,7 +102,7 @@ int store_try_image(const struct attempt *attempt, const struct image_header *he
 
 /*
  * Writes `length` bytes of the file at `offset` over themselves, so that the next flush covers
- * them, whatever became of an earlier one. Returns 0, CHANGED if somebody cuts the file off
+ * them, even if an earlier one failed. Returns 0, CHANGED if another program cuts the file off
  * meanwhile, or a negative errno.
  */
 int store_rewrite(int inode, uint64_t offset, uint64_t length);
@@ -113,7 +114,7 @@ int store_rewrite(int inode, uint64_t offset, uint64_t length);
  */
 int store_settle(int inode, bool sync, struct store_image *live);
 
-/* One attempt at a file that has no header at 0. Returns 0, CHANGED, DAMAGED, or a negative
+/* Makes one attempt at a file that has no header at 0. Returns 0, CHANGED, DAMAGED, or a negative
  * errno. */
 int store_try_plain(const struct attempt *attempt);
 

@@ -15,7 +15,7 @@
 enum {
     NAME_SIZE = sizeof NAME_PREFIX + 8,
     KEPT_COUNT = 4, /* journals that a process remembers; others are removed after each commit */
-    OPENS = 4,      /* attempts, while other processes remove it */
+    OPENS = 4,      /* attempts, while other processes remove the journal */
 };
 
 const char *store_journal_folder;
@@ -43,7 +43,7 @@ static int open_folder(const char *folder)
     return DESCRIPTOR_INSIST(store_calls.openat(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
 }
 
-/* ---- which folder ---- */
+/* ---- the folder of a journal ---- */
 
 /* Writes the folder of the file's name to `folder`. Returns false if it has none that is on the
  * file's own file system. */
@@ -67,7 +67,7 @@ static bool find_beside(int inode, char folder[PATH_MAX])
     return sys_fstatat(AT_FDCWD, folder, &parent, 0) == 0 && parent.st_dev == file.st_dev;
 }
 
-/* Is what lies in this folder gone after a power cut, though the file is not? */
+/* Tells whether a power cut empties this folder, but not the file's. */
 static bool is_volatile(int folder, int inode)
 {
     struct statfs status;
@@ -81,8 +81,8 @@ static bool is_volatile(int folder, int inode)
     return sys_fstat(inode, &file) != 0 || sys_fstat(folder, &parent) != 0 || file.st_dev != parent.st_dev;
 }
 
-/* The places where a journal of `inode` may lie, the first of which is the one that is chosen;
- * false behind the last. */
+/* Gives the places where a journal of `inode` may lie, the preferred one first; returns false
+ * behind the last. */
 static bool find_folder(int inode, int number, const char *recorded, char folder[PATH_MAX])
 {
     const char *configured = store_journal_folder;
@@ -108,7 +108,8 @@ static bool find_folder(int inode, int number, const char *recorded, char folder
 
 /* ---- opening ---- */
 
-/* May the file of `fd` be a journal of ours? Another user may have put something in its place. */
+/* Tells whether the file of `fd` may be a journal of ours: another user may have put a file in its
+ * place. */
 static bool is_trusted(int fd, int inode)
 {
     struct stat status;
@@ -128,7 +129,7 @@ static int lock_journal(int fd)
     return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_SETLK, (long)&lock));
 }
 
-/* Opens the journal in a folder, or makes it. Returns a descriptor, or a negative errno. */
+/* Opens or creates the journal in a folder. Returns a descriptor, or a negative errno. */
 static int open_in(int folder, const char *name, int inode, bool *created)
 {
     const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
@@ -246,7 +247,7 @@ static bool keep(uint32_t identity, const char *folder)
         int state = 0;
 
         if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process != sys_getpid())
-            state = 2; /* of the process that forked this one: that removes it */
+            state = 2; /* the process that forked this one removes it */
         if (!__atomic_compare_exchange_n(&kept[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
@@ -324,7 +325,7 @@ static bool read_from(int fd, const struct record *attribute, struct scratch *sc
     struct record found;
     struct stat status;
 
-    /* its size is bounded by the content's, whatever somebody has put there */
+    /* the content's size bounds it, whatever file another user has put there */
     if (sys_fstat(fd, &status) != 0 || status.st_size <= 0 || attribute->size > JOURNAL_CONTENT_MAX ||
         (uint64_t)status.st_size > record_line_size(RECORD_REDO) +
                                        redo_body_size(attribute->size, attribute->other, REDO_BLOCK_MAX) ||
@@ -335,7 +336,7 @@ static bool read_from(int fd, const struct record *attribute, struct scratch *sc
         found.word == RECORD_REDO && found.generation == attribute->generation &&
         found.size == attribute->size && found.other == attribute->other && found.crc == attribute->crc &&
         found.identity == attribute->identity) {
-        *record = found; /* not before: its body lies in the scratch */
+        *record = found; /* only now: the body of the record lies in the scratch */
         return true;
     }
     scratch_give(scratch);
@@ -362,7 +363,7 @@ bool journal_read(int inode, const struct record *attribute, struct scratch *scr
     return found;
 }
 
-/* Removes one, if no process is at it. */
+/* Removes a journal, unless another process uses it. */
 static void remove_unused(int inode, const char *folder, uint32_t identity)
 {
     int fd = open_existing(inode, folder, identity, O_RDWR);
@@ -384,10 +385,8 @@ void journal_remove(int inode, const struct record *attribute, uint32_t identity
         remove_unused(inode, folder, identity);
 }
 
-/*
- * Tells whether no commit depends on the journal of `fd`, which the caller has locked. It is empty
- * where a full disk has let nothing into it.
- */
+/* Tells whether no commit depends on the journal of `fd`, which the caller has locked. A journal is
+ * empty if the disk was full when it was made. */
 static bool is_over(int fd)
 {
     char word[LINE_WORD];

@@ -1,11 +1,11 @@
 /*
- * Journal files: what the record of a plain file (format/record.h) says where it does not fit into
- * the attribute. A journal lies in the folder that ATOMSHIM_JOURNAL_DIR names, or beside its file,
- * if that is on the same file system. Its name, .atomshim-journal-IDENTITY, is the same for every
- * process; it belongs to the file's owner if we may give it to him, and nobody else may read it. It
- * holds one record, REDO, or DONE in the place of that word when the commit is over. It is kept for
- * the next commit, and removed at the end of the process; what a kill leaves the attribute leads to
- * (FILE, KEPT).
+ * Journal files: each holds the record of a plain file (format/record.h) that does not fit into the
+ * attribute. A journal lies in the folder that ATOMSHIM_JOURNAL_DIR names, or beside its file, if
+ * that is on the same file system. Its name, .atomshim-journal-IDENTITY, is the same for every
+ * process; it belongs to the file's owner, if this process may give it away, and no other user may
+ * read it. It holds one record, REDO, or DONE in the place of that word when the commit is over.
+ * The process keeps it for the next commit, and removes it at its end; the attribute (FILE, KEPT)
+ * leads to one that a kill leaves.
  */
 #ifndef ATOMSHIM_JOURNAL_H
 #define ATOMSHIM_JOURNAL_H
@@ -15,7 +15,7 @@
 
 #include <limits.h>
 
-/* The folder for journals, absolute, or NULL: beside each file. Stays the caller's. */
+/* The folder for journals, absolute, or NULL: beside each file. The string stays the caller's. */
 extern const char *store_journal_folder;
 
 struct journal {
@@ -32,14 +32,14 @@ enum { JOURNAL_PLACES = 2 };
 /*
  * Opens the folder that is the choice number `place` for journals of `inode`: 0 is
  * store_journal_folder, 1 the folder that the file lies in. Writes its path to `folder`, "" if
- * there is none. Returns a descriptor, or a negative errno; -EXDEV: with `sync` a power cut would
- * take what lies there, but not the file.
+ * there is none. Returns a descriptor, or a negative errno; -EXDEV: with `sync`, a power cut would
+ * empty the folder, but not the file.
  */
 int journal_open_place(int inode, int place, bool sync, char folder[PATH_MAX]);
 
 /*
  * Opens the journal of `inode`, or makes one, and locks it; it stays open until journal_close().
- * With `sync` no folder is taken that a power cut empties. Returns 0, or a negative errno: then
+ * With `sync` it uses no folder that a power cut empties. Returns 0, or a negative errno: then
  * there is no place for one.
  */
 int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync);
@@ -48,31 +48,27 @@ int journal_open(struct journal *journal, int inode, uint32_t identity, bool syn
  * errno. */
 int journal_write(struct journal *journal, const void *record, size_t size, bool sync);
 
-/* Says that the commit is over, and closes the journal. It stays for the next commit, if this
- * process can remember it. */
+/* Notes in the journal that the commit is over, and closes it. It stays for the next commit, if
+ * this process can remember it. */
 void journal_close(struct journal *journal, uint32_t identity, bool is_over);
 
 /*
  * Reads the journal that a FILE record of `inode` leads to: the bytes and the record decoded from
- * them, if it is the one that `attribute` means. The path may be another one for this process: the
- * file's own folder and store_journal_folder are looked at, too. Returns true, and *scratch is to
- * be given back; or false.
+ * them, if it is the one that `attribute` means. The path may differ in this process: this looks
+ * into the file's own folder and store_journal_folder, too. Returns true, and the caller gives
+ * *scratch back; or false.
  */
 bool journal_read(int inode, const struct record *attribute, struct scratch *scratch, struct record *record);
 
-/*
- * Removes the journals of `inode`, whose content depends on none, and whose exclusive lock the
- * caller holds; but not one that a process has locked.
- */
+/* Removes the journals of `inode`, but none that a process has locked. The caller holds the
+ * exclusive lock of `inode`, whose content depends on no journal. */
 void journal_remove(int inode, const struct record *attribute, uint32_t identity);
 
-/*
- * Removes the journal at `path` if it says that its commit is over and no process has it locked:
- * what a kill left of a file that is gone. Does nothing to any other file.
- */
+/* Removes the journal at `path` if its commit is over and no process has it locked: a kill left it,
+ * and its file is gone. Does nothing to any other file. */
 void journal_tidy(const char *path);
 
-/* The process ends: removes what it has kept. */
+/* Called at the end of the process: removes the journals that it has kept. */
 void journal_end(void);
 
 #endif

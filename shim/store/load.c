@@ -8,9 +8,9 @@
 
 enum {
     RETRIES = 24,        /* attempts before a reader asks for the lock */
-    EAGER_RETRIES = 4,   /* of these without a pause */
+    EAGER_RETRIES = 4,   /* so many of them without a pause */
     RETRY_PAUSE = 20000, /* nanoseconds, growing linearly */
-    LOCKED_RETRIES = 3,  /* under the lock only a stranger can still be in the way */
+    LOCKED_RETRIES = 3,  /* under the lock only a program that knows of no lock can disturb */
     /* attempts that only a header in the middle of its change can make necessary */
     SIZE_RETRIES = 8,
 };
@@ -24,7 +24,7 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
     return n < 0 ? IMAGE_ABSENT : image_decode_header(bytes, (size_t)n, header);
 }
 
-/* Can the payload be taken for what its header says, without a look at it? */
+/* Tells whether the header alone vouches for the payload. */
 static bool is_vouched_for(const struct attempt *attempt, const struct image_header *header)
 {
     return (attempt->depth == LOOK && (header->flushed || attempt->expected != NULL)) ||
@@ -103,9 +103,9 @@ static bool has_new_size(const struct attempt *attempt)
 }
 
 /*
- * An image was found beside another one that is damaged (edited). No crash does that: a mark is set
- * when its image is there. But a writer may be at that place just now, or have made the file longer
- * since its size was asked for.
+ * Called when there is a valid image beside a damaged one (edited). No crash leaves that: a mark is
+ * set after its image. But a writer may be at that place just now, or have made the file longer
+ * since fstat().
  */
 static int accept(const struct attempt *attempt, bool edited)
 {
@@ -131,7 +131,7 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
     twin_fits = store_read_header(attempt->inode, head->twin, &twin, &error) == IMAGE_VALID && twin.twin == 0;
     if (error != 0)
         return error;
-    edited = !twin_fits; /* no commit leaves that place without a header: was it the later one? */
+    edited = !twin_fits; /* no commit leaves that place empty: it may have had the later image */
     for (int turn = 0; turn < 2; turn++) {
         bool twin_first = twin_fits && (!head_fits || twin.generation > head->generation);
         bool twin_now = (turn == 0) == twin_first;
@@ -180,7 +180,7 @@ static int find_locked(struct attempt *attempt)
     return -EIO;
 }
 
-/* With every writer kept out, for which this waits up to `timeout`. */
+/* Loads with every writer kept out; waits for them up to `timeout`. */
 static int find_under_lock(struct attempt *attempt, int64_t timeout)
 {
     struct filelock lock;
@@ -209,7 +209,7 @@ static int find(struct attempt *attempt, struct store_wait wait)
         if (i >= EAGER_RETRIES)
             sys_sleep((int64_t)RETRY_PAUSE * i);
     }
-    if (result == SUSPECT) /* somebody keeps the lock, and has not mended it in all this time */
+    if (result == SUSPECT) /* another process keeps the lock, and has not mended the file */
         return 0;
     return find_under_lock(attempt, wait.timeout);
 }
@@ -245,8 +245,8 @@ int store_look(int inode, struct store_wait wait, struct store_image *image)
     return error;
 }
 
-/* As store_look(), but bounded in bytes and in time. -EIO, too, if a writer is at the header
- * again and again. */
+/* Does what store_look() does, but bounded in bytes and in time. Returns -EIO also if a writer
+ * changes the header again and again. */
 static int find_size(int inode, struct store_image *image)
 {
     struct attempt attempt = {.inode = inode, .target = -1, .depth = SIZE, .image = image};

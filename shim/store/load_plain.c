@@ -1,4 +1,4 @@
-/* Files without a header at 0: plain ones, and those whose first commit has begun. */
+/* Reads files without a header at 0: plain ones, and files whose first commit has begun. */
 #include "store/internal.h"
 
 #include "format/crc32c.h"
@@ -41,10 +41,10 @@ static int check_note(const struct attempt *attempt, const struct record *note)
 }
 
 /*
- * The file ends in zeros. They are no content if a first commit's note says that it made the file
- * longer than these plain bytes: a power cut leaves then the size without the footer (ext4), or
- * zeros up to the end of a block (xfs). Whatever anybody else has written there since is not cut
- * off. Returns 0, and changes attempt->image if the note counts; or a negative errno.
+ * Called if the file ends in zeros. They are no content if a first commit's note says that it made
+ * the file longer than these plain bytes: a power cut leaves then the size without the footer
+ * (ext4), or zeros up to the end of a block (xfs). If another program has written there since, its
+ * bytes count. Returns 0, and changes attempt->image if the note counts; or a negative errno.
  */
 static int heed_note(const struct attempt *attempt, const struct record *note)
 {
@@ -60,10 +60,8 @@ static int heed_note(const struct attempt *attempt, const struct record *note)
     return error == CHANGED ? 0 : error;
 }
 
-/*
- * The file has a footer and no header at 0. Is that how a first commit leaves it, or did somebody
- * overwrite the header since? Returns 0, DAMAGED, or a negative errno.
- */
+/* Called if the file has a footer and no header at 0. Returns 0 if a first commit has left it so,
+ * DAMAGED if another program has overwritten the header since, or a negative errno. */
 static int check_start(const struct attempt *attempt, const struct image_footer *footer)
 {
     char start[IMAGE_START_SIZE];
@@ -79,8 +77,8 @@ static int check_start(const struct attempt *attempt, const struct image_footer 
     return (size_t)n == sizeof start && crc32c(0, start, sizeof start) == footer->start_crc ? 0 : DAMAGED;
 }
 
-/* A valid footer ends the file: the content is the twin's image, or else the plain bytes. As
- * store_try_plain(). */
+/* Called if a valid footer ends the file: the content is the twin's image, or else the plain bytes.
+ * Returns as store_try_plain(). */
 static int try_first_commit(const struct attempt *attempt, const struct image_footer *footer)
 {
     struct image_header header;
@@ -102,7 +100,7 @@ static int try_first_commit(const struct attempt *attempt, const struct image_fo
     return 0;
 }
 
-/* Looks at how the file ends: a footer, or zeros with a note. As store_try_plain(). */
+/* Looks at the end of the file: a footer, or zeros with a note. Returns as store_try_plain(). */
 static int try_end(const struct attempt *attempt, const struct record *record)
 {
     uint64_t file_size = (uint64_t)attempt->status.st_size;
@@ -121,10 +119,8 @@ static int try_end(const struct attempt *attempt, const struct record *record)
     return size != 0 && store_is_zero(bytes, size) ? heed_note(attempt, record) : 0;
 }
 
-/*
- * No footer was found. First commits that came and went while the bytes were read may have left the
- * size that the file had, and a footer. Returns 0, CHANGED, or a negative errno.
- */
+/* Called if there was no footer. First commits that came and went while the bytes were read may
+ * have left the file's old size, and a footer. Returns 0, CHANGED, or a negative errno. */
 static int look_for_footer(const struct attempt *attempt)
 {
     uint64_t file_size = (uint64_t)attempt->status.st_size;
@@ -143,7 +139,8 @@ static int look_for_footer(const struct attempt *attempt)
                : 0;
 }
 
-/* Looks again: a first commit may have begun meanwhile, or come and gone. As store_try_plain(). */
+/* Looks again: a first commit may have begun meanwhile, or come and gone. Returns as
+ * store_try_plain(). */
 static int confirm(const struct attempt *attempt)
 {
     struct image_header header;
@@ -152,7 +149,7 @@ static int confirm(const struct attempt *attempt)
 
     if (store_read_header(attempt->inode, 0, &header, &error) != IMAGE_ABSENT)
         return DAMAGED;
-    /* one whose last flush failed takes its header back, and its image after that */
+    /* a first commit whose last flush failed withdraws its header, and then its image */
     if (error == 0 && attempt->image->twin != 0 && has_image(attempt, attempt->image->twin))
         return DAMAGED;
     if (error == 0 && attempt->image->twin == 0)
@@ -164,7 +161,7 @@ static int confirm(const struct attempt *attempt)
     return error;
 }
 
-/* The bytes are read: are they those that the record tells of? */
+/* Called after the bytes were read: compares them with the record. */
 static void compare_with_record(const struct attempt *attempt, const struct record *record)
 {
     struct store_image *image = attempt->image;

@@ -1,7 +1,7 @@
 /*
  * Commits to the plain format: for files that programs without the shim must read. The record
- * (record.h) of the file says what is under way; tests/model/plain_model.py shows why no kill and
- * no power cut leaves a mixture:
+ * (record.h) of the file tells of the commit; tests/model/plain_model.py shows why no kill and no
+ * power cut leaves a mixture:
  *
  *   set REDO; fsync; cut, and one pwrite over the old bytes; fdatasync; set IDLE
  */
@@ -20,7 +20,7 @@
 struct plain_commit {
     int inode;
     bool sync;
-    uint64_t generation; /* of the record that is there, then of ours */
+    uint64_t generation; /* of the existing record, then of ours */
     uint32_t identity;
     uint64_t block;
     uint64_t file_size;
@@ -29,18 +29,16 @@ struct plain_commit {
     size_t record_size;
     struct scratch pieces; /* of the file, behind the old content, if that is kept */
     struct store_payload old;
-    bool tidy;      /* journals that nobody needs any more are to be removed */
+    bool tidy;      /* there are journals to remove that no process needs any more */
     bool announced; /* there is a record of the write that is under way */
-    bool has_redo;  /* and it protects that */
+    bool has_redo;  /* and it protects the write */
 };
 
-/*
- * An old content of at most so many bytes is kept, to be written back if the disk fails. ATTEMPTS:
- * at a commit during which somebody without the lock cuts the file off.
- */
+/* An old content of at most so many bytes is kept, to be written back if the disk fails. ATTEMPTS:
+ * at a commit during which a program without the lock cuts the file off. */
 enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
 
-/* A larger old content is not worth its sums, unless the new one is of its kind. */
+/* A larger old content is not worth its sums, unless the new one is large, too. */
 #define SUMMED_MAX ((uint64_t)64 << 20)
 
 /* A kernel signal set: all signals blocked. */
@@ -51,7 +49,7 @@ static int flush_data(const struct plain_commit *commit)
     return commit->sync ? (int)STORE_RETRY(store_calls.fdatasync(commit->inode)) : 0;
 }
 
-/* The attribute, too. */
+/* Flushes the attribute, too. */
 static int flush_all(const struct plain_commit *commit)
 {
     return commit->sync ? (int)STORE_RETRY(store_calls.fsync(commit->inode)) : 0;
@@ -62,10 +60,8 @@ static int set_attribute(const struct plain_commit *commit, const void *value, s
     return (int)STORE_RETRY(store_calls.fsetxattr(commit->inode, RECORD_NAME, value, size, 0));
 }
 
-/*
- * Sets a record that says no more than its line, and where the journal lies. `other`: the size of
- * the file before. Returns 0 or a negative errno.
- */
+/* Sets a record that is one line, or a line and the journal's folder. `other`: the size of the file
+ * before. Returns 0 or a negative errno. */
 static int set_line(const struct plain_commit *commit, enum record_word word,
                     const struct store_payload *content, uint64_t other)
 {
@@ -87,7 +83,7 @@ static int set_line(const struct plain_commit *commit, enum record_word word,
                                               : -EFBIG;
 }
 
-/* The file's bytes are the content: nothing is under way any more. */
+/* Notes that the file's bytes are the content: no commit is under way any more. */
 static int set_idle(const struct plain_commit *commit, const struct store_payload *content)
 {
     return set_line(commit, commit->journal.fd >= 0 ? RECORD_KEPT : RECORD_IDLE, content, 0);
@@ -100,8 +96,7 @@ static int overwrite(int inode, const struct store_payload *payload, uint64_t fi
     uint64_t done = 0;
     int error = payload->size < file_size ? (int)STORE_RETRY(store_calls.ftruncate(inode, payload->size)) : 0;
 
-    while (error == 0 &&
-           done < payload->size) { /* once, but where the kernel stops short: 2 GiB, a full disk */
+    while (error == 0 && done < payload->size) { /* once, unless the kernel stops short: 2 GiB, a full disk */
         struct iovec piece = {(char *)payload->bytes + done, payload->size - done};
         ssize_t n = STORE_RETRY(store_calls.pwritev(inode, &piece, 1, done));
 
@@ -113,12 +108,13 @@ static int overwrite(int inode, const struct store_payload *payload, uint64_t fi
 }
 
 /*
- * A SIGKILL stops a large write between two pages, and a program between two calls. These are made
- * by a vfork child in a session of its own, out of reach of a kill of our process or its group; we,
- * if killed, only stop waiting. The lock stays until the child ends: it shares our descriptors. With
- * a copy of them it would keep open what another thread closes meanwhile, so that this close would
- * not be taken for the last one, and commit nothing. No exit signal: the program never hears of the
- * child. Not inlined: the child runs on our stack and must find this frame whole.
+ * A SIGKILL stops a large write between two pages, and a program between two calls. So a vfork
+ * child in a session of its own makes them, out of reach of a kill of our process or its group; a
+ * kill of our process only ends the wait. The lock stays until the child ends: it shares our
+ * descriptors. With a copy of them it would keep a session open that another thread closes
+ * meanwhile; then this close would not be the last one, and commit nothing. No exit signal: the
+ * program never hears of the child. Not inlined: the child runs on our stack and must find this
+ * frame whole.
  */
 static __attribute__((noinline)) int overwrite_shielded(int inode, const struct store_payload *payload,
                                                         uint64_t file_size)
@@ -144,20 +140,20 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
     return error;
 }
 
-/* True for one call that a kill does not cut: a write inside one page, or nothing but the cut. */
+/* True if one call that no kill interrupts is enough: a write inside one page, or only the cut. */
 static bool is_one_call(const struct store_payload *payload, uint64_t file_size)
 {
     return payload->size == 0 || (payload->size <= IMAGE_PAGE && payload->size >= file_size);
 }
 
-/* Makes the file's bytes those of `payload`, on disk with sync. */
+/* Makes `payload` the file's bytes, on disk with sync. */
 static int apply(const struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = -EINTR;
 
     if (!is_one_call(payload, commit->file_size))
         error = overwrite_shielded(commit->inode, payload, commit->file_size);
-    if (error == -EINTR) /* or somebody killed the child alone, a filter perhaps */
+    if (error == -EINTR) /* or a kill, perhaps by a filter, hit the child alone */
         error = overwrite(commit->inode, payload, commit->file_size);
     return error == 0 ? flush_data(commit) : error;
 }
@@ -189,7 +185,7 @@ static int keep_old(struct plain_commit *commit)
     return 0;
 }
 
-/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if somebody
+/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if another program
  * cuts the file off just now. */
 static int sum_file(const struct plain_commit *commit, char *body, uint64_t size, size_t body_size)
 {
@@ -264,7 +260,7 @@ static int announce_by_journal(struct plain_commit *commit, const struct store_p
     int error;
 
     if (journal_open(&commit->journal, commit->inode, commit->identity, commit->sync) != 0)
-        return -E2BIG; /* no place for one */
+        return -E2BIG; /* no place for a journal */
     error = journal_write(&commit->journal, commit->record.bytes, commit->record_size, commit->sync);
     if (error == 0)
         error = set_line(commit, RECORD_FILE, payload, commit->file_size);
@@ -273,8 +269,8 @@ static int announce_by_journal(struct plain_commit *commit, const struct store_p
     return error;
 }
 
-/* Sets a REDO record, in the attribute or in a journal. Returns 0, or a negative errno: for
- * has_no_room() there is none. */
+/* Sets a REDO record, in the attribute or in a journal. Returns 0, or a negative errno; with
+ * has_no_room() there is no room for a record. */
 static int set_redo(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = make_record(commit, RECORD_REDO, payload);
@@ -285,16 +281,16 @@ static int set_redo(struct plain_commit *commit, const struct store_payload *pay
                 ? set_attribute(commit, commit->record.bytes, commit->record_size)
                 : -E2BIG;
     if (error == -E2BIG || error == -ENOSPC ||
-        error == -ERANGE) /* ext4 says ENOSPC for whatever is larger than a block */
+        error == -ERANGE) /* ext4 returns ENOSPC for any value that is larger than a block */
         error = announce_by_journal(commit, payload);
     return error;
 }
 
 /*
- * Says what is going to happen, as well as it can be said: by REDO, in a journal if need be, or
- * else by BUSY, which protects nothing but tells of it. An old record must not stay, by which a
- * reader would take the file for idle. Returns 0, or -errno; sets commit->announced if the record
- * is another one now, though perhaps not on disk.
+ * Announces the commit as well as it can: by REDO, in a journal if need be, or else by BUSY, which
+ * protects nothing but tells of the commit. An old record must not stay: by it a reader would take
+ * the file for idle. Returns 0 or a negative errno; sets commit->announced if the record has
+ * changed, though perhaps not on disk.
  */
 static int announce(struct plain_commit *commit, const struct store_payload *payload)
 {
@@ -312,10 +308,10 @@ static int announce(struct plain_commit *commit, const struct store_payload *pay
 }
 
 /*
- * The disk has failed in the middle: the old content goes back, as a commit of its own over
- * whatever is there now. Where the disk fails again the record that is there leads to one content
- * or the other, complete; without one there is nothing to lose. Returns true if the old content is
- * back.
+ * Called if the disk has failed in the middle: writes the old content back, as a commit of its own
+ * over the bytes that are there now. If the disk fails again, the existing record leads to one
+ * content or the other, complete; without a record there is nothing to lose. Returns true if the
+ * old content is back.
  */
 static bool go_back(struct plain_commit *commit)
 {
@@ -333,7 +329,7 @@ static bool go_back(struct plain_commit *commit)
 
 /* ---- recovery ---- */
 
-/* Finds out what the file holds, and repairs what a commit cut short has left. */
+/* Finds out the file's content, and completes or undoes an interrupted commit. */
 static int settle(struct plain_commit *commit, const struct held_record *held)
 {
     const struct record *record = &held->record;
@@ -348,13 +344,13 @@ static int settle(struct plain_commit *commit, const struct held_record *held)
     if (error == 0 && (record->word == RECORD_BUSY || record->word == RECORD_FILE)) {
         error = store_sum(commit->inode, image.size, &image.payload_crc);
         if (error == 0 && (image.size != record->size || image.payload_crc != record->crc))
-            return 0; /* torn, or edited by others, for all that is known: that is to stay known */
+            return 0; /* torn, or edited by others: the record must stay */
     } else if (error == 0)
         error = store_try_redo(&attempt, held, &state);
     if (error != 0)
         return error > 0 ? -EAGAIN : error;
-    /* Bytes that look right may be so in the page cache alone: after a flush that failed the
-     * next one proves nothing. */
+    /* Bytes that look right may be right in the page cache alone: after a failed flush the next one
+     * proves nothing. */
     if (state == REDO_NEW || state == REDO_PARTLY)
         error = apply(commit, &content);
     else
@@ -382,8 +378,7 @@ static int recover(struct plain_commit *commit)
     commit->generation = held.record.generation;
     if (is_unsettled(held.record.word))
         error = settle(commit, &held);
-    /* what is read from the file does not depend on a journal now, unless that could not be read
-     * before */
+    /* no reader depends on a journal now, unless the journal could not be read before */
     if (error == 0 && (held.has_journal || (commit->tidy && !is_unsettled(held.named.word))))
         journal_remove(commit->inode, &held.named, commit->identity);
     if (error == 0 && commit->tidy && held.named.word == RECORD_KEPT)
@@ -402,10 +397,10 @@ int store_recover(int inode, bool sync)
 /* ---- commit ---- */
 
 /*
- * Reserves the blocks that the file grows by: only these, since xfs reserves the whole range that it
- * is given, and not the one that it ends in. btrfs zeroes the rest of that, writes it out and waits
- * (btrfs_fallocate() in Linux, fs/btrfs/file.c); if that failed the next commit would fail, too, for
- * no fsync has told of it.
+ * Reserves the blocks by which the file grows, but not the block in which it ends, and no more,
+ * since xfs reserves the whole range. btrfs zeroes the rest of that last block, writes it out and
+ * waits (btrfs_fallocate() in Linux, fs/btrfs/file.c); if that failed, the next commit would fail,
+ * too, since no fsync has reported it.
  */
 static int reserve(const struct plain_commit *commit, uint64_t size)
 {
@@ -422,8 +417,8 @@ static int reserve(const struct plain_commit *commit, uint64_t size)
     return error;
 }
 
-/* Removes what a first commit to the sized format left behind the content: a footer or zeros, of
- * which no record tells. */
+/* Removes the footer or the zeros that a first commit to the sized format left behind the content;
+ * no record tells of them. */
 static int drop_remains(const struct plain_commit *commit)
 {
     struct store_image image;
@@ -435,7 +430,8 @@ static int drop_remains(const struct plain_commit *commit)
     return error == 0 ? flush_data(commit) : error;
 }
 
-/* Nothing was written yet: the old content is still there, and so the record says. */
+/* Called before anything was written: restores the record of the old content, which is still
+ * there. */
 static void withdraw(const struct plain_commit *commit)
 {
     struct store_payload old = {.size = commit->file_size};
@@ -447,7 +443,7 @@ static void withdraw(const struct plain_commit *commit)
 static int commit_with_record(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = keep_old(commit);
-    bool is_over = true; /* no content is in the journal alone */
+    bool is_over = true; /* the journal is not the only copy of a content */
 
     if (error != 0)
         return error;
@@ -465,8 +461,8 @@ static int commit_with_record(struct plain_commit *commit, const struct store_pa
     return error;
 }
 
-/* One attempt. Returns 0 or a negative errno: -EAGAIN if somebody cut the file off before
- * anything was done. */
+/* Makes one attempt. Returns 0 or a negative errno: -EAGAIN if another program cut the file off
+ * before the attempt changed it. */
 static int attempt_plain(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = drop_remains(commit);

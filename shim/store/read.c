@@ -1,4 +1,4 @@
-/* Bytes of a file: read, summed, copied, with the holes left out. */
+/* Reads, sums and copies the bytes of a file, and leaves holes out. */
 #include "store/internal.h"
 
 #include "format/crc32c.h"
@@ -50,9 +50,9 @@ bool store_is_zero(const char *bytes, size_t size)
 }
 
 /*
- * Returns where the hole ends that `offset` lies in, `end` at the latest; `offset` if there is
- * none. The description's own offset belongs to a session (session_get_base) and is away for a
- * moment: a caller must keep its other users out, which one of a LOOK does not.
+ * Returns the end of the hole in which `offset` lies, `end` at most; `offset` if there is none. The
+ * description's own offset belongs to a session (session_get_base), and this changes it for a
+ * moment: the caller must keep its other users out, which the caller of a LOOK does not.
  */
 static uint64_t end_of_hole(int inode, uint64_t offset, uint64_t end)
 {

@@ -1,4 +1,4 @@
-/* The attribute of a file, its record, and what a file with one holds. */
+/* Reads the attribute of a file, its record, and the content of a file that has one. */
 #include "store/internal.h"
 
 #include "format/crc32c.h"
@@ -10,13 +10,13 @@
 #include <limits.h>
 #include <string.h>
 
-/* In the scratch buffer of a held record: the attribute, what it is compared with, pieces of the
- * file. */
+/* The scratch buffer of a held record has three parts: the attribute, a second copy to compare it
+ * with, and pieces of the file. */
 enum { AGAIN_AT = RECORD_SIZE_MAX, PIECES_AT = 2 * RECORD_SIZE_MAX, PIECE = 1 << 17 };
 _Static_assert(PIECES_AT + PIECE <= SCRATCH_CHUNK, "all fits into one buffer");
 
-/* Reads what identities are made of. Returns false if the kernel does not tell when the inode
- * was made. */
+/* Reads the facts that identities are made of. Returns false if the kernel does not tell the time
+ * of the inode's creation. */
 static bool get_birth(int inode, struct statx *status)
 {
     struct stat plain = {0};
@@ -39,10 +39,8 @@ uint32_t store_identity(int inode, uint64_t *block)
                      : record_identity(status.stx_ino, 0, 0);
 }
 
-/*
- * Does the record belong to this inode? Where the kernel does not tell when it was made (an old
- * one, a seccomp filter, a file system without such times) nobody can say no.
- */
+/* Tells whether the record belongs to this inode. Returns true also where the kernel does not tell
+ * the time of its creation (an old kernel, a seccomp filter, a file system without such times). */
 static bool is_of(const struct record *record, int inode)
 {
     struct statx status;
@@ -120,8 +118,7 @@ bool store_record_is_open(const char *path)
            (n > LINE_WORD && memcmp(bytes, "IDLE", LINE_WORD) != 0 && memcmp(bytes, "KEPT", LINE_WORD) != 0);
 }
 
-/* True while somebody else holds a lock that keeps the file from being written: a commit may be
- * under way. */
+/* True while another description holds a lock that excludes writers: a commit may be under way. */
 static bool is_being_written(const struct attempt *attempt)
 {
     return !attempt->locked && filelock_is_write_locked(attempt->inode);
@@ -157,7 +154,7 @@ static int compare(const struct attempt *attempt, const struct held_record *held
     return error;
 }
 
-/* The new content goes to the target, in the place of the bytes that the file has. */
+/* Copies the new content to the target, in place of the file's bytes. */
 static int copy_new(const struct attempt *attempt, const struct record *record)
 {
     int error = attempt->depth == COPY ? sys_ftruncate(attempt->target, record->size) : 0;
@@ -176,8 +173,11 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
 
     image->unsettled = true;
     image->generation = record->generation;
-    /* Only the bytes tell the two contents apart, and these are too many to be read here. A commit
-     * cuts the file first: it has its old size or it is the new content. */
+    /*
+     * Decides by the size. Only the bytes tell the two contents apart, and they are too many to be
+     * read here. But a commit cuts the file first: the file has its old size, or it is the new
+     * content.
+     */
     if (attempt->depth == SIZE && size > SIZE_CHECKED) {
         if (size != record->other)
             image->size = record->size;
@@ -194,7 +194,7 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
         image->payload_crc = record->crc;
         return *state == REDO_PARTLY ? copy_new(attempt, record) : 0;
     }
-    /* a sector in the middle of its change looks foreign, too */
+    /* a sector that is just being written looks foreign, too */
     return *state == REDO_FOREIGN && is_being_written(attempt) ? CHANGED : 0;
 }
 

@@ -1,4 +1,4 @@
-/* Where openers find guardians; rendezvous.h says how. */
+/* Makes openers wait for guardians; rendezvous.h has the protocol. */
 #include "store/rendezvous.h"
 
 #include "os/descriptor.h"
@@ -18,7 +18,7 @@ enum { PLACES = 64 };
 
 enum {
     LAST_PAUSE = 2 * 1000 * 1000,         /* nanoseconds */
-    UNKNOWN_TIMEOUT = 1000 * 1000 * 1000, /* where a lock's holder may be anybody */
+    UNKNOWN_TIMEOUT = 1000 * 1000 * 1000, /* the wait where any process may hold the lock */
     STATUS_SIZE = 1024,                   /* the fields of /proc/PID/status up to "Uid", and more */
 };
 
@@ -38,9 +38,7 @@ int rendezvous_open(void)
     return fd >= 0 ? fd : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
 }
 
-/*
- * Two inodes may have one room: then openers of the one wait for a guardian of the other to look.
- */
+/* Two inodes may share a room: then openers of one wait for a guardian of the other to look. */
 static int64_t room_of(dev_t device, ino_t number)
 {
     uint64_t hash = ((uint64_t)number + (uint64_t)device * 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd;
@@ -99,9 +97,9 @@ void rendezvous_looked(struct rendezvous *place, int proc)
 enum trust { TRUST_NONE, TRUST_UNKNOWN, TRUST_OWN };
 
 /*
- * Tells whether the process is one of root's or of this user: any other could take locks only to
- * keep us waiting. The real user id counts, which no set-id program changes. Without /proc a
- * signal, which is not sent, tells a user that is not root of its own processes (kill(2)).
+ * Tells whether the process belongs to root or to this user: any other could take locks only to
+ * make us wait. The real user id counts, which no set-id program changes. Without /proc a signal,
+ * which is not sent, tells a user that is not root of its own processes (kill(2)).
  */
 static enum trust get_trust(int process)
 {
@@ -120,7 +118,7 @@ static enum trust get_trust(int process)
 }
 
 /*
- * Wakes a guardian by a signal, which is harmless to everybody else. All guardians watch their
+ * Wakes a guardian by a signal, which is harmless to every other process. All guardians watch their
  * inode: where this user may not send one, a read wakes them. An empty file has nothing to read;
  * opening it wakes them, too, but the close would drop the program's POSIX locks.
  */
@@ -139,10 +137,8 @@ static void wake_guardian(int process, int inode)
         (void)sys_close(fd);
 }
 
-/*
- * A guardian that is waited for. The look that is under way may have begun before the caller came;
- * the one after it has not.
- */
+/* A guardian that the caller waits for. Its present look may have begun before the caller came; the
+ * next one begins later. */
 struct awaited {
     int64_t start;
     int64_t length;
@@ -154,13 +150,11 @@ struct awaited {
 struct guardians {
     struct awaited list[PLACES];
     size_t count;
-    bool is_unknown; /* one of them may be anybody */
+    bool is_unknown; /* one of them may be any process */
 };
 
-/*
- * Asks for each place: of several locks the kernel tells of any. What is no guardian's lock anybody
- * may have made.
- */
+/* Asks for each place, since the kernel names any one of several locks. A lock that is no
+ * guardian's may be any process's. */
 static void find_guardians(int proc, int64_t room, struct guardians *guardians)
 {
     struct flock lock;
@@ -180,7 +174,7 @@ static void find_guardians(int proc, int64_t room, struct guardians *guardians)
     }
 }
 
-/* Returns how many are still to be waited for. */
+/* Returns the number of guardians that the caller still has to wait for. */
 static size_t look_at_each(int proc, struct guardians *guardians)
 {
     struct flock lock;
@@ -238,7 +232,7 @@ bool rendezvous_wait(int inode, dev_t device, ino_t number, int64_t timeout)
         return false;
     find_guardians(proc, room_of(device, number), &guardians);
     if (guardians.count != 0 && filelock_is_posix_obstacle(inode))
-        guardians.count = 0; /* their commit waits for a lock of this process's */
+        guardians.count = 0; /* their commit waits for a lock of this process */
     if (guardians.count != 0)
         wait_for_each(proc, inode, &guardians, timeout);
     (void)sys_close(proc);

@@ -1,6 +1,6 @@
 /*
- * Images that get another header, their bytes untouched: the one before the live one becomes the
- * content again (undo), and what is left of a damaged file does (repair). A header is 128 bytes in
+ * Gives images another header, and leaves their bytes alone: the image before the live one becomes
+ * the content again (undo), or the rest of a damaged file does (repair). A header is 128 bytes in
  * one sector: the switch is atomic, and nothing else of the file is written.
  */
 #include "store/restamp.h"
@@ -100,7 +100,7 @@ int store_undo(int inode, bool sync, struct store_image *image)
 
 /* ---- repair ---- */
 
-/* A possible image: its header, as it was found or read from what is left of it. */
+/* A possible image: its header, valid or read from the remains of one. */
 struct remains {
     uint64_t place;
     struct image_header header;
@@ -108,12 +108,11 @@ struct remains {
     uint32_t crc;  /* of these */
     bool found;
     bool complete;
-    bool has_header; /* one that a reader accepts, where it is to be */
+    bool has_header; /* a header that a reader accepts, in its place */
 };
 
-/*
- * Reads `digits` digits of that base. Returns a number that no header has if one of them is none.
- */
+/* Reads `digits` digits of that base. Returns a number that no header has if a character is no
+ * digit. */
 static uint64_t read_number(const char *text, int digits, unsigned base)
 {
     uint64_t number = 0;
@@ -179,10 +178,8 @@ static int look_at(int inode, uint64_t place, uint64_t file_size, struct remains
     return error == CHANGED ? -EIO : error;
 }
 
-/*
- * The header at 0 is gone that names the twin place. The twin's image is the last in the file; one
- * that lies inside another is part of that one's payload.
- */
+/* Searches for the twin: the header at 0, which names its place, is gone. The twin's image is the
+ * last in the file; an image that lies inside another is part of its payload. */
 static int search_twin(int inode, uint64_t file_size, struct remains *twin)
 {
     struct remains found;
@@ -242,10 +239,8 @@ static int plan_sized(int inode, struct store_repair *plan)
     return plan->place == 0 && plan->twin == 0 ? -ENODATA : 0;
 }
 
-/*
- * A file that is plain to all appearance, but has the size of a sized one: somebody may have
- * written over its header.
- */
+/* Called for a file that looks plain, but has the size of a sized one: another program may have
+ * written over its header. */
 static int plan_overwritten(int inode, const struct store_image *image, struct store_repair *plan)
 {
     int error = -ENODATA;

@@ -12,8 +12,8 @@
  *   filelock.c             the lock of a file, with a deadline
  *   rendezvous.c           how others wait for guardians
  *
- * STATES of a file in the sized format, and the function in commit.c or first_commit.c that performs
- * each transition
+ * STATES of a file in the sized format, and the function in commit.c or first_commit.c that
+ * performs each transition
  *
  *         first_commit:     first_commit:    first_commit: an empty header at 0
  *         footer            image            (store_finish_adoption, if its writer died)
@@ -33,11 +33,11 @@
  *   HEAD LIVE, TWIN LIVE   header at 0 valid; the valid image with the higher generation is live
  *
  *   A first commit sets a note (record.h) before its footer, and takes it away when that is on
- *   disk, or undone. A writer that dies in between leaves it; the next first commit overwrites it,
- *   and first cuts off what the dead one left. Before a place is overwritten, settle_live() sees
- *   to it that the live image is on disk. A commit that fails goes back (withdraw), but never
- *   takes away what the disk may already lead to: where the way back is not certain to be on disk,
- *   the new image stays, complete.
+ *   disk, or undone. A writer that dies in between leaves it; the next first commit cuts off the
+ *   remains, and then overwrites the note. Before a place is overwritten, settle_live() sees to it
+ *   that the live image is on disk. A commit that fails goes back (withdraw), but never takes away
+ *   what the disk may already lead to: if the way back may not be on disk, the new image stays,
+ *   complete.
  *
  * STATES of a plain file, by its record, and the function in plain.c that performs each transition
  *
@@ -47,8 +47,8 @@
  *   REDO, FILE, BACK, BUSY --> IDLE                  settle: the next one that has the lock
  *
  *   A commit: the record, fsync; the cut and the write, fdatasync; IDLE. A reader looks at the
- *   record before and after it reads the bytes: with IDLE they are the content, with REDO they
- *   themselves tell (redo.h) which content they are, or are on the way to.
+ *   record before and after it reads the bytes: with IDLE they are the content; with REDO they
+ *   themselves tell (redo.h) which content they are, or will become.
  *
  * INVARIANTS, and the tests that guard each; tests name the numbers. I6 and I7 stand in session.h
  *
@@ -82,15 +82,14 @@
 enum store_kind { STORE_PLAIN, STORE_SIZED };
 
 /* The state of the bytes of a plain file, as a program without the shim reads them. Only
- * store_load() finds it out. */
+ * store_load() finds it. */
 enum store_bytes {
     STORE_UNRECORDED, /* no record tells */
     STORE_CONTENT,    /* the content, as its commit left it, or a commit is about to overwrite it */
-    STORE_EDITED,     /* what another program has written since: that is the content */
-    /* a mixture that a commit has left, or is writing; the content is known, and whole */
+    STORE_EDITED,     /* another program has written the bytes since: they are the content */
+    /* a mixture that a commit has left, or is writing; the record has the content, complete */
     STORE_CUT_SHORT,
-    /* a commit that nothing protected was cut short, unless another program wrote them: nobody
-     * knows */
+    /* an unprotected commit was interrupted, or another program wrote them: nothing tells which */
     STORE_TORN,
 };
 
@@ -103,15 +102,14 @@ struct store_image {
     uint64_t place;      /* file offset of the image; for a plain file 0 */
     /* file offset of the twin place; for a plain file the one its footer names, or 0 */
     uint64_t twin;
-    /* crc32c_mixed(); not set if nothing was read of a plain file that is not blank */
+    /* crc32c_mixed(); not set if no byte of a plain file that is not blank was read */
     uint32_t payload_crc;
     bool flushed; /* the image's mark: it is known to be on disk */
     bool adopted; /* ADOPTED: the last step of a first commit is still to be done */
-    /* Sized: a later image, complete, was there, or may have been, and somebody else has damaged
-     * it or cut it off. */
+    /* Sized: another program has, or may have, damaged or cut off a later complete image. */
     bool edited;
-    bool scratched; /* the content is the latest, but somebody else has changed its mark */
-    /* sized, but not of a size that we give a file: somebody else appended, or cut it */
+    bool scratched; /* the content is the latest, but another program has changed its mark */
+    /* sized, but not of a size that we give a file: another program appended, or cut it */
     bool resized;
     bool blank;     /* plain, and behind it zeros that a power cut left of a first commit */
     bool unsettled; /* plain: a commit is under way, or died; store_recover() ends it */
@@ -120,19 +118,19 @@ struct store_image {
     enum store_bytes bytes;
 };
 
-/* How a reader gets past writers. */
+/* Says how a reader gets past writers. */
 struct store_wait {
-    bool locked;     /* the caller holds the exclusive lock: nobody else is at it */
-    int64_t timeout; /* nanoseconds to wait for the shared lock once retrying did not help */
+    bool locked;     /* the caller holds the exclusive lock: no other writer is active */
+    int64_t timeout; /* nanoseconds to wait for the shared lock when retries do not help */
 };
 
 /*
  * Finds the live image of `inode` (readable) and, with target >= 0, makes `target` (any seekable,
  * writable file, from offset 0) an exact copy of its payload; with target < 0 the payload is only
  * verified. Takes no lock unless writers lap it again and again. Returns 0 and fills *image. -EIO:
- * no place holds a valid image, or the file goes on to look torn though nobody holds its lock.
- * -ETIMEDOUT: writers kept the lock. Else what read, write, ftruncate or getxattr returned. *image
- * and target hold nothing of use then.
+ * no place holds a valid image, or the file goes on looking torn though no process holds its lock.
+ * -ETIMEDOUT: writers kept the lock. Else the negative errno of read, write, ftruncate or getxattr.
+ * After an error *image and target hold nothing of use.
  */
 int store_load(int inode, int target, struct store_wait wait, struct store_image *image);
 
@@ -143,10 +141,10 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
 int store_look(int inode, struct store_wait wait, struct store_image *image);
 
 /*
- * Is `image`, of a sized file and found by store_load(), still the content of `inode`? Reads and
- * verifies all of it, as store_load() without a target; with `is_unchanged`, which says that nobody
- * has written to the file since then, the headers. False also where that would have to try again,
- * or to tell of something.
+ * Tells whether `image`, of a sized file and found by store_load(), is still the content of
+ * `inode`. Reads and verifies all of it, as store_load() without a target; only the headers if
+ * `is_unchanged` says that no program has written to the file since. Returns false also where
+ * store_load() would try again, or would report something.
  */
 bool store_is_current(int inode, const struct store_image *image, bool is_unchanged);
 
@@ -159,15 +157,16 @@ bool store_is_current(int inode, const struct store_image *image, bool is_unchan
 int store_size(int inode, uint64_t *size);
 
 /*
- * Is there a file in the sized format, whole: an image by the rules of store_size(), or a first
- * commit that has begun? Returns 1 or 0, or what read or fstat returned. As cheap as store_size().
+ * Tells whether a file is whole in the sized format: it has an image by the rules of store_size(),
+ * or a first commit has begun. Returns 1 or 0, or the negative errno of read or fstat. Costs as
+ * little as store_size().
  */
 int store_is_whole(int inode);
 
 /*
- * True if a file with this status can be in the sized format: it has the size of one, or more than
- * that and a hole, which each commit leaves behind the twin's image: so it is still known when
- * somebody else has appended to it or cut it. No system call.
+ * True if a file with this status can be in the sized format: it has such a size, or a larger one
+ * and a hole, which each commit leaves behind the twin's image: by it the file is still known when
+ * another program has appended to it or cut it. Makes no system call.
  */
 static inline bool store_may_be_sized(const struct stat *status)
 {
@@ -176,16 +175,12 @@ static inline bool store_may_be_sized(const struct stat *status)
             (uint64_t)status->st_blocks * 512 < (uint64_t)status->st_size);
 }
 
-/*
- * May the file at `path` have a record of a commit that is not over (getxattr(2))? One system call, of
- * which an error counts as no.
- */
+/* Tells whether the file at `path` may have a record of a commit that is not over (getxattr(2)).
+ * Makes one system call; an error counts as no. */
 bool store_record_is_open(const char *path);
 
-/*
- * The checksum (crc32c_mixed) of the first `size` bytes of any file, whose holes cost nothing.
- * Returns 0, -EIO if it has fewer, or what read returned.
- */
+/* Computes the checksum (crc32c_mixed) of the first `size` bytes of any file; its holes cost
+ * nothing. Returns 0, -EIO if it has fewer bytes, or the negative errno of read. */
 int store_sum(int fd, uint64_t size, uint32_t *crc);
 
 /* The content to commit. The bytes are the caller's and must not change until the commit has
@@ -201,41 +196,42 @@ struct store_payload {
  * the caller holds. With `sync` the image is on disk when this returns 0, without it a power cut
  * may lose it. Returns 0, or a negative errno: then the old image is still the content, on disk and
  * in the page cache, unless the disk failed twice in a row: then it may be the new one, complete.
- * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is in the way;
- * -EIO: the file holds no valid image to protect (see store_load) or the disk failed; else what
- * pwrite, fdatasync or ftruncate returned.
+ * -EFBIG: the payload or the generation is beyond IMAGE_NUMBER_MAX, or RLIMIT_FSIZE is too low;
+ * -EIO: the file holds no valid image to protect (see store_load) or the disk failed; else the
+ * negative errno of pwrite, fdatasync or ftruncate.
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
-/* As store_commit() for a file that is in the sized format. Any other is left as it is:
- * STORE_NOT_SIZED. */
+/* Does what store_commit() does for a file in the sized format. Returns STORE_NOT_SIZED for any
+ * other file, and leaves it alone. */
 enum { STORE_NOT_SIZED = 1000 };
 int store_commit_sized(int inode, const struct store_payload *payload, bool sync);
 
 /*
- * The plain format: the payload alone, without header, under the protection of a record (record.h)
- * where the file system has room for one. As store_commit(), but: the old content comes back from a
- * failure of the disk in the middle of the write only if it is of at most 64 KiB; else the content
- * is the new one, complete, though its commit is reported as failed. A program without the shim may
- * meanwhile see a mixture, and does for good if this dies without a record.
+ * Commits in the plain format: writes the payload alone, without a header, under the protection of
+ * a record (record.h) where the file system has room for one. Works as store_commit(), but: the old
+ * content comes back from a failure of the disk in the middle of the write only if it is of at most
+ * 64 KiB; else the content is the new one, complete, though its commit is reported as failed. A
+ * program without the shim may see a mixture meanwhile, and for good if this commit dies without a
+ * record.
  */
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
 
 /*
  * Ends a commit to a plain file that died: makes the bytes of `inode` (readable and writable),
- * whose exclusive lock the caller holds, what its content is, on disk with `sync`, and its record
- * say so. Does nothing where none is unsettled. Returns 0, or what a system call returned; the
- * content is what it was then.
+ * whose exclusive lock the caller holds, equal to its content, on disk with `sync`, and its record
+ * say so. Does nothing to a settled file. Returns 0, or the negative errno of a system call; then
+ * the content is unchanged.
  */
 int store_recover(int inode, bool sync);
 
 /*
  * Makes a file in the sized format plain, in place: the content of `inode` (readable and writable),
- * whose exclusive lock the caller holds, stays what it is for every reader at every moment, a kill
- * and with `sync` a power cut included. Does nothing to a plain file but to cut off what a first
- * commit left behind it. Returns 0, or a negative errno; the content is the same then, but the file
- * may be in either format. -EINVAL: the content looks like a file in the sized format, and would be
- * read as one. -EIO: there is no valid image; else what a system call returned.
+ * whose exclusive lock the caller holds, stays the same for every reader at every moment, even
+ * after a kill, and with `sync` after a power cut. Of a plain file it only cuts off the remains of
+ * a first commit. Returns 0, or a negative errno; the content is the same then, but the file may be
+ * in either format. -EINVAL: the content looks like a file in the sized format, and would be read
+ * as one. -EIO: there is no valid image; else the negative errno of a system call.
  */
 int store_export(int inode, bool sync);
 
