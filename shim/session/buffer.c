@@ -2,6 +2,7 @@
 
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/memory.h"
 #include "os/proc.h"
 #include "os/scratch.h"
 
@@ -248,38 +249,16 @@ int buffer_scratch(const char *last_directory)
     return fd == 0 ? buffer.fd : fd;
 }
 
-/* Returns how many bytes the kernel could give without swapping; UINT64_MAX if it does not say. */
-static uint64_t available_memory(void)
-{
-    static const char name[] = "MemAvailable:";
-    char text[512]; /* it is the third line */
-    uint64_t kibibytes;
-    const char *at;
-    int fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, "/proc/meminfo", O_RDONLY | O_CLOEXEC, 0));
-    ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-
-    descriptor_close_if_open(fd);
-    text[n < 0 ? 0 : n] = '\0';
-    at = strstr(text, name);
-    if (at == NULL)
-        return UINT64_MAX;
-    at += sizeof name - 1;
-    while (*at == ' ')
-        at++;
-    (void)proc_parse_number(at, 10, &kibibytes);
-    return kibibytes * 1024;
-}
-
 bool buffer_is_beyond_memory(int buffer, uint64_t size)
 {
-    enum { LARGE_BIT = 30, BLOCK = 512 };
+    enum { LARGE_BIT = 26, BLOCK = 512 };
     struct statfs system;
     struct stat status;
 
     if (size >> LARGE_BIT == 0 || sys_fstat(buffer, &status) != 0 || sys_fstatfs(buffer, &system) != 0 ||
         (unsigned)system.f_type != TMPFS_MAGIC || size <= (uint64_t)status.st_blocks * BLOCK)
         return false;
-    return size - (uint64_t)status.st_blocks * BLOCK > available_memory();
+    return size - (uint64_t)status.st_blocks * BLOCK > memory_available();
 }
 
 int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory)

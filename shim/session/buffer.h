@@ -51,8 +51,8 @@ void buffer_remove_stand_in(const char *path);
 /*
  * True if a buffer of `size` bytes would take more memory than there is: the kernel would kill
  * this process or another one for it. A buffer has holes until its image is read for a commit.
- * Only sizes from 1 GiB on are looked at; MemAvailable in /proc/meminfo, proc(5), counts, less
- * what the buffer has already. False where that cannot be read, and for a buffer on a disk.
+ * Only sizes from 64 MiB on are looked at; memory_available() counts, less what the buffer has
+ * already. False where that cannot be read, and for a buffer on a disk.
  */
 bool buffer_is_beyond_memory(int buffer, uint64_t size);
 

@@ -100,14 +100,35 @@ static void mend(const struct session *session)
     }
 }
 
+/* Returns how many of the file's bytes are no hole: lseek(2), SEEK_DATA. The blocks of st_blocks may
+ * be compressed. */
+static uint64_t count_data(int inode, uint64_t size)
+{
+    int64_t data = sys_lseek(inode, 0, SEEK_DATA);
+    uint64_t count = 0;
+
+    if (data < 0 && data != -ENXIO)
+        return size;
+    while (data >= 0) {
+        int64_t hole = sys_lseek(inode, data, SEEK_HOLE);
+
+        if (hole < 0)
+            return size;
+        count += (uint64_t)(hole - data);
+        data = sys_lseek(inode, hole, SEEK_DATA);
+    }
+    return count;
+}
+
 /* A content that would fill the memory makes the kernel kill programs, not this one in particular:
- * nobody has a memfd mapped. */
+ * nobody has a memfd mapped. Holes stay holes. */
 static bool is_beyond_memory(const struct session *session, int target, const struct stat *inode)
 {
     uint64_t size;
 
     return buffer_is_beyond_memory(target, (uint64_t)inode->st_size) &&
-           store_size(session->inode, &size) == 0 && buffer_is_beyond_memory(target, size);
+           store_size(session->inode, &size) == 0 && buffer_is_beyond_memory(target, size) &&
+           buffer_is_beyond_memory(target, count_data(session->inode, size));
 }
 
 /* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */

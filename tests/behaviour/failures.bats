@@ -227,11 +227,23 @@ ENOMEM"
 @test "I7 a file of more than the memory is not loaded: ENOMEM, and the kernel kills nobody for it" {
     unshare -m true 2>/dev/null || skip 'needs root, who may mount'
     printf 'MemTotal:       2000000 kB\nMemFree:        2000000 kB\nMemAvailable:    100000 kB\n' >"$BATS_TEST_TMPDIR/meminfo"
-    truncate -s 1G "$MANAGED/large"
+    head -c 150M /dev/zero >"$MANAGED/large"
     export MANAGED
     run unshare -m sh -c 'mount --bind "$1" /proc/meminfo && shift && exec "$@"' sh "$BATS_TEST_TMPDIR/meminfo" \
         "$BUILT/atomshim" run --path "$MANAGED/" -- head -c 1 "$MANAGED/large"
     [[ $status = 1 && $output == *'Cannot allocate memory'* ]] || { echo "$output"; return 1; }
     wrapped sh -c 'echo new >"$MANAGED/large"' # a truncation loads nothing
     assert_equal "$(payload "$MANAGED/large")" new
+}
+
+@test "I7 a file of more than the memory that the cgroup allows is not loaded, and nobody is killed for it" {
+    local group=/sys/fs/cgroup/memory limit=memory.limit_in_bytes
+    [ -e $group/$limit ] || { group=/sys/fs/cgroup limit=memory.max; }
+    group=$group/atomshim-$$
+    mkdir "$group" 2>/dev/null || skip 'needs the right to make a memory cgroup'
+    echo 100M >"$group/$limit" || { rmdir "$group"; skip 'needs a memory cgroup'; }
+    head -c 150M /dev/zero >"$MANAGED/large"
+    run wrapped sh -c 'echo $$ >"$1/cgroup.procs" && exec head -c 1 "$2"' sh "$group" "$MANAGED/large"
+    rmdir "$group"
+    [[ $status = 1 && $output == *'Cannot allocate memory'* ]] || { echo "$status $output"; return 1; }
 }
