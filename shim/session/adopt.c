@@ -1,4 +1,4 @@
-/* Sessions across exec and at the end of a process: what /proc/self/fd tells about them. */
+/* Finds sessions after an exec and at the end of a process, by /proc/self/fd. */
 #include "session/internal.h"
 
 #include "os/buffer_name.h"
@@ -40,12 +40,13 @@ struct search {
     const struct stat *buffer; /* NULL: any */
     int after;
     struct session *session;
-    bool by_sum; /* the inode's identity is known in short only */
+    bool by_sum; /* only a short form of the inode's identity is known */
     uint32_t sum;
     bool ambiguous;
 };
 
-/* True if this user could have made it: the descriptors of a process are what its caller chose. */
+/* True if this user could have made the session: the caller of a program chooses its
+ * descriptors. */
 static bool is_own_buffer(const struct stat *status)
 {
     return S_ISREG(status->st_mode) && status->st_nlink == 0 &&
@@ -84,7 +85,7 @@ static int claimed(struct session *session, void *context)
     return session->inode == *(int *)context;
 }
 
-/* Is this the inode that the search is for? */
+/* Tells whether this is the inode that the search is for. */
 static bool is_wanted(const struct search *search, const struct stat *status)
 {
     uint32_t sum;
@@ -100,10 +101,8 @@ static bool is_read_write(int fd)
     return (sys_fcntl(fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
 }
 
-/*
- * The inode's private descriptor, if it had to move: one that is nobody's yet and can be written
- * where it must. By the sum alone it must be the only inode; so all are looked at.
- */
+/* Finds the inode's private descriptor if it had to move: no session has it yet, and it is writable
+ * if it must be. If only the sum is known, exactly one inode must fit; so this looks at all. */
 static int find_inode(int fd, void *context)
 {
     struct search *search = context;
@@ -177,7 +176,7 @@ static bool is_beacon_lit(void)
     return false;
 }
 
-/* True if the slot is not that session's any more. */
+/* True if the slot does not belong to that session any more. */
 static bool has_ended(struct session *session, ino_t buffer_number)
 {
     return session_is_stray(session) ? session->buffer < 0
@@ -185,10 +184,8 @@ static bool has_ended(struct session *session, ino_t buffer_number)
                                            session_for_each(same_buffer, &buffer_number) == 0;
 }
 
-/*
- * None of its descriptors came through the exec. The opener has closed it thereby, and commits at
- * its end at the latest.
- */
+/* Gives up a session of which no descriptor came through the exec. By the exec the opener has
+ * closed it, and commits at its end at the latest. */
 static void settle_or_drop(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
@@ -198,7 +195,7 @@ static void settle_or_drop(struct session *session)
         session_drop(session);
 }
 
-/* This program runs in the process for which posix_spawn() opened the file. */
+/* Makes this process the opener, if posix_spawn() has opened the file for it. */
 static void take_place(struct session *session)
 {
     (void)sys_fcntl(session->inode, F_SETFD, FD_CLOEXEC);
@@ -258,16 +255,16 @@ static int close_if_program(int fd, void *context)
 }
 
 /*
- * The process ends properly. If it is the opener, what was written is good: it commits though
- * others still have the file open. Another process commits, too, if the opener has released the
- * session and a private mapping hides whether this close is the last.
+ * Called at the proper end of the process. An opener commits though others still have the file
+ * open. Another process commits, too, if the opener has released the session and a private mapping
+ * hides whether this close is the last.
  */
 static void finish_session(struct session *session)
 {
     ino_t buffer_number = session->buffer_number;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
     bool is_opener = writable && session_is_opener(session);
-    /* the mappings of a vfork() child are its parent's */
+    /* the mappings of a vfork() child belong to its parent */
     bool is_hidden = writable && !session_is_stray(session) && descriptor_is_last(session->buffer) == 0 &&
                      session_remap(session);
 
@@ -299,10 +296,10 @@ static bool has_parents_table(void)
 }
 
 /*
- * Parts from a process that has the same descriptor table: from then on a close here is none there.
- * Both calls do nothing where the table is nobody else's; close_range(2), which closes nothing
- * here, is the one that containers allow. Threads of this process count like others: where it has
- * some, the kernel is asked for its parent alone.
+ * Gives this process a descriptor table of its own, if it shares one: from then on a close here is
+ * no close there. Both calls do nothing to a table that is not shared; close_range(2), which closes
+ * nothing here, is the one that containers allow. Threads of this process share the table, too: if
+ * it has some, this asks the kernel only about the parent.
  */
 static void leave_shared_table(void)
 {

@@ -1,4 +1,5 @@
-/* Keeps at a commit what belongs to the program: the times, the mode, set-id bits, capabilities. */
+/* Keeps at a commit the attributes that the program chose: times, mode, set-id bits,
+ * capabilities. */
 #include "session/internal.h"
 
 #include "store/store.h"
@@ -79,9 +80,10 @@ void session_restore_privileges(const struct session *session, const struct sess
                             XATTR_CREATE);
 }
 
-/* ---- rights to what is not committed ---- */
+/* ---- rights to bytes that are not committed yet ---- */
 
-/* Does the file hold bytes that the program has replaced? By the session's only committer. */
+/* Tells whether the file holds bytes that the program has replaced. Called by the session's only
+ * committer. */
 static bool holds_old_content(const struct session *session)
 {
     struct session_base base = session_get_base(session);
@@ -95,7 +97,7 @@ static bool holds_old_content(const struct session *session)
            store_sum(session->buffer, base.size, &crc) != 0 || crc != base.crc;
 }
 
-/* The owner's bits act at once: he can give them to himself. */
+/* The owner's bits act at once: the owner could set them anyway. */
 static int set_mode(struct session *session, mode_t mode)
 {
     struct stat inode;
@@ -113,7 +115,8 @@ static int set_mode(struct session *session, mode_t mode)
     return 0;
 }
 
-/* Can the session's fields wait for this process's next commit, which comes for sure? */
+/* Tells whether the session's fields can wait for this process's next commit, which is sure to
+ * come. */
 static bool can_wait(const struct session *session)
 {
     return !session_is_stray(session) && session_table_is_ours() && session_is_opener(session);
@@ -161,7 +164,7 @@ void session_apply_mode(struct session *session)
     mode = session_get_mode(session, &buffer, inode.st_mode) & 07777;
     SESSION_SET(session->pending_mode, 0);
     if (((inode.st_mode ^ session->pending_over) & compared) != 0)
-        return; /* somebody else has set it since */
+        return; /* another process has set it since */
     error = sys_fchmod(session->inode, mode);
     if (error != 0)
         session_tell(session, LOG_WARN, "it is committed, but the mode that the program has set is refused");

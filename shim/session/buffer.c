@@ -39,7 +39,7 @@ static int count_filters(int process)
     if (scratch_take(&scratch, SCRATCH_CHUNK) != 0)
         return -1;
     if (proc_read(process, "status", scratch.bytes, SCRATCH_CHUNK) > 0) {
-        counted = proc_find_field(scratch.bytes, "Seccomp_filters", 10, &count); /* since Linux 5.9 */
+        counted = proc_find_field(scratch.bytes, "Seccomp_filters", 10, &count); /* Linux 5.9 */
         (void)proc_find_field(scratch.bytes, "Seccomp", 10, &mode);
     }
     scratch_give(&scratch);
@@ -61,8 +61,11 @@ static int create_memfd(const char *name)
     return fd == -EINVAL ? sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
 }
 
-/* Whether the filters let a child live that calls it. Not one that shares our memory: if it dumps
- * core, older kernels kill who shares that. No exit signal: the program never hears of it. */
+/*
+ * Tells whether the filters let a child live that calls memfd_create(). The child does not share
+ * our memory: if it dumps core, older kernels kill every process that does. It has no exit signal:
+ * the program never hears of it.
+ */
 static bool survives_memfd(void)
 {
     int status = -1;
@@ -84,18 +87,18 @@ static bool survives_memfd(void)
 }
 
 /*
- * A filter may kill for a call that it does not know, and the program cannot help it: it never
- * made this one. So where filters are in force they are tried out in a child, unless the program
- * may have set them up itself, or who started it in its own place: such filters forbid children,
- * too. Containers have theirs from the first process on; a first process that has more than one
- * has set up the second. The look is a sixth of the cost of a small rewrite. One is enough until
- * a filter comes, which it does by a call that is interposed; after an exec all of this begins
- * anew.
+ * A filter may kill for a call that it does not know, and the program, which never made this call,
+ * cannot prevent it. So where filters are in force this tries them out in a child, unless the
+ * program, or a program before it in this process, may have set them up: such filters forbid
+ * children, too. Containers have theirs from the first process on; a first process that has more
+ * than one has set up the second. The look costs a sixth of a small rewrite. One look is enough
+ * until the program sets up a filter, by a call that is interposed; after an exec all of this
+ * begins anew.
  */
 static bool may_use_memfd(void)
 {
-    static bool settled;   /* it was good, and the filters are as they were then */
-    static int good_count; /* so many filters, and it survived */
+    static bool settled;   /* the call was good, and the filters are the same */
+    static int good_count; /* the child survived so many filters */
     static int bad_count;
     int count;
     bool good;
@@ -133,7 +136,7 @@ static int create_named(const char *directory, const char *name, mode_t mode, ch
     return fd;
 }
 
-/* Opens what the program wants of the file, and takes its name away. */
+/* Opens the descriptions of the file that the program wants, and removes its name. */
 static int open_unlinked(const char *directory, const char *name, mode_t mode, const int *flags,
                          struct buffer *buffer)
 {
@@ -160,7 +163,7 @@ static int open_unlinked(const char *directory, const char *name, mode_t mode, c
     return answer == 1 ? buffer->program : answer == 0 ? -EAGAIN : answer;
 }
 
-/* Most preferred first: what lies in memory anyway, and is no program's own. */
+/* The preferred ones first: folders in memory that belong to no program. */
 static const char *const directories[] = {"/dev/shm", "/run", "/tmp", "/var/tmp", ""};
 enum { DIRECTORIES = sizeof directories / sizeof directories[0] };
 
@@ -216,7 +219,7 @@ static int make_memfd(const char *name, bool writable, struct buffer *buffer)
     return 0;
 }
 
-/* Errors that a file would meet as well, or that are not memfd_create()'s own. */
+/* True for errors that a file would meet as well, or that are not memfd_create()'s own. */
 static bool is_lasting(int error)
 {
     return error < 0 && !is_full(error) && error != -ENOMEM;
@@ -233,8 +236,8 @@ int buffer_make(const char *name, bool writable, int flags, const char *last_dir
 
 void buffer_seal(const struct buffer *buffer)
 {
-    /* a new description for writing, through /proc/self/fd, would write where nobody commits; of
-     * a file the mode says it */
+    /* a new description for writing, through /proc/self/fd, would take bytes that nobody commits; a
+     * file's mode prevents that */
     (void)sys_fcntl(buffer->filler, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
 }
 

@@ -1,6 +1,6 @@
 /*
  * The buffer of a session: a file without a name that holds what the program reads and writes. It
- * is a memfd; where that cannot be had, a file that is unlinked as soon as its descriptions are
+ * is a memfd, or, where there is none, a file that is unlinked as soon as its descriptions are
  * open:
  *
  *   memfd_create() fails      ENOSYS, a seccomp filter, vm.memfd_noexec
@@ -14,36 +14,36 @@
 #include "os/sys.h"
 
 struct buffer {
-    int fd;      /* of a description that leases count */
-    int filler;  /* the content is written through it: `fd`, or to be closed behind buffer_seal() */
+    int fd;      /* its description counts for leases */
+    int filler;  /* to write the content through: `fd`, or closed after buffer_seal() */
     int program; /* the program's description, where /proc cannot open one later, or -1 */
 };
 
 /*
  * Makes the buffer. `name` begins with "atomshim"; `flags` are those of the program's open(2),
- * `writable` says whether what is written is committed. `last_directory` (or NULL) is tried for a
- * file when no other place is left. All descriptors are close-on-exec. Returns 0 or a negative
- * errno; -ENOMEM, told in the log, where there is no place.
+ * `writable` says whether writes are committed. `last_directory` (or NULL) is the last place that
+ * is tried for a file. All descriptors are close-on-exec. Returns 0 or a negative errno; -ENOMEM,
+ * with a line in the log, where there is no place.
  */
 int buffer_make(const char *name, bool writable, int flags, const char *last_directory,
                 struct buffer *buffer);
 
 /*
  * Says that this process is about to give itself a seccomp filter (prctl(2), seccomp(2)). Until
- * then one look at /proc/thread-self/status is good for all buffers; from now on each buffer
- * needs a look of its own. A filter that the program sets up with an instruction of its own, past
- * the C library, is not seen.
+ * then one look at /proc/thread-self/status is good for all buffers; from now on each buffer needs
+ * a look of its own. A filter that the program sets up with a system call instruction of its own,
+ * past the C library, escapes this.
  */
 void buffer_expect_filters(void);
 
-/* Takes from a buffer that nobody commits the means to write to it, where the kernel has one. */
+/* Makes a buffer that nobody commits unwritable, where the kernel can (F_ADD_SEALS, fcntl(2)). */
 void buffer_seal(const struct buffer *buffer);
 
-/* A memory for the moment, close-on-exec, or a negative errno. */
+/* Returns a descriptor of a new temporary file in memory, close-on-exec, or a negative errno. */
 int buffer_scratch(const char *last_directory);
 
-/* Makes an empty file with a name, to be removed by buffer_remove_stand_in(), for a libc that
- * opens nothing but names. */
+/* Makes an empty file with a name, to be removed by buffer_remove_stand_in(), for a libc that opens
+ * only names. */
 enum { BUFFER_PATH_SIZE = 512 };
 int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory);
 void buffer_remove_stand_in(const char *path);
@@ -56,7 +56,7 @@ void buffer_remove_stand_in(const char *path);
  */
 bool buffer_is_beyond_memory(int buffer, uint64_t size);
 
-/* Is this what open(2) of a name below /proc returns where it is not mounted? */
+/* Tells whether open(2) of a name below /proc returns this where /proc is not mounted. */
 bool buffer_is_proc_missing(int error);
 
 #endif

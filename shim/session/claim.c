@@ -1,4 +1,4 @@
-/* Programs that share a file, and agree on its bytes by other means than locks on it:
+/* Handles programs that share a file, and agree on its bytes by other means than locks on it:
  * session_claim_file(). */
 #include "session/internal.h"
 
@@ -6,12 +6,10 @@
 
 #include <errno.h>
 
-enum {
-    CLAIM_TIMEOUT = 1000 * 1000 * 1000
-}; /* nanoseconds; a program that only ends meanwhile is waited for */
+enum { CLAIM_TIMEOUT = 1000 * 1000 * 1000 }; /* nanoseconds: a program may just be ending */
 
-/* session->syncs. ALONE: what the session began with was committed under the claim, so that only
- * an open that truncates, appends or locks can have changed it since. */
+/* Values of session->syncs. ALONE: the session's first content was committed under the claim, so
+ * only an open that truncates, appends or locks can have changed it since. */
 enum { NEVER_SYNCED, SYNCED_ONCE, CLAIMED, ALONE };
 
 static int64_t claim_timeout(void)
@@ -27,7 +25,7 @@ static int try_claim(struct session *session, const struct filelock_patience *pa
         SESSION_SET(session->syncs, CLAIMED);
     if (error == -EAGAIN)
         return filelock_is_patience_over(patience) ? -EBUSY : -EAGAIN;
-    return 0; /* where there are no such locks the commit fails, and tells it */
+    return 0; /* where there are no such locks the commit fails, and reports it */
 }
 
 int session_claim_file(struct session *session)

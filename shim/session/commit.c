@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 
-/* Is the live payload still the one that this session began with? */
+/* Tells whether the live payload is still the one that this session began with. */
 static int live_is_base(const struct session *session, struct session_base base, struct store_wait wait,
                         bool *same)
 {
@@ -30,8 +30,8 @@ static int live_is_base(const struct session *session, struct session_base base,
     return error;
 }
 
-/* A checksum tells that two contents differ, and not that they are one: does the live payload
- * begin with these bytes? */
+/* Tells whether the live payload begins with these bytes: equal checksums do not prove equal
+ * contents. */
 static int live_begins_with(const struct session *session, struct store_wait wait, const char *bytes,
                             uint64_t size, bool *same)
 {
@@ -57,9 +57,9 @@ static int live_begins_with(const struct session *session, struct store_wait wai
 }
 
 /*
- * The header of the live image says what it said at the open, and these bytes were read then.
- * *same is false if the live bytes are others all the same, with an equal checksum; those of a
- * damaged image are not, and do not count.
+ * Called if the header of the live image is the same as at the open, where these bytes were read.
+ * Sets *same to false if the live bytes differ in spite of an equal checksum; a damaged image
+ * counts as the same.
  */
 static int check_same(const struct session *session, struct store_wait wait, const char *bytes,
                       struct session_base base, bool *same)
@@ -74,22 +74,22 @@ static int check_same(const struct session *session, struct store_wait wait, con
     return error;
 }
 
-/* One attempt at a commit. */
+/* The state of one attempt at a commit. */
 struct commit {
     struct session *session;
     const struct filelock_patience *patience;
-    bool exclusive; /* nobody can change the buffer meanwhile */
+    bool exclusive; /* no program can change the buffer meanwhile */
     bool locked;    /* `lock` is held */
     struct filelock lock;
     struct session_base base;
     struct stat buffer;
-    struct stat inode; /* as it was before the lock, and before anything was read, which moves a time */
+    struct stat inode; /* before the lock, and before a read, which moves the access time */
     struct view view;
     uint32_t crc; /* of the view */
 };
 
-/* Under the lock, where others have committed since. Their bytes are merged with ours if the
- * session keeps what it began with; else ours take their place, which the log tells. */
+/* Called under the lock if others have committed since. Merges their bytes with ours if the session
+ * keeps its first content; else ours replace them, which the log tells. */
 static int store_over_others(const struct commit *commit, const struct store_payload *payload)
 {
     const struct session *session = commit->session;
@@ -104,7 +104,7 @@ static int store_over_others(const struct commit *commit, const struct store_pay
     return is_merged ? error : session_store(session, &commit->inode, payload);
 }
 
-/* Under the lock. Somebody else's commit is merged with what was appended. */
+/* Called under the lock: merges another process's commit with the bytes that were appended. */
 static int store_view(const struct commit *commit)
 {
     const struct session *session = commit->session;
@@ -114,8 +114,7 @@ static int store_view(const struct commit *commit)
     const struct store_payload payload = {view->bytes, view->size, commit->crc};
     bool same = true;
     int error = 0;
-    /* O_APPEND is a promise about the end of the file, as long as the bytes before are as they
-     * were */
+    /* O_APPEND is a promise about the end of the file, as long as the bytes before are the same */
     bool appended = base.append && !base.force && view->size > base.size &&
                     crc32c_mixed(0, view->bytes, base.size) == base.crc;
 
@@ -138,7 +137,7 @@ static int store_view(const struct commit *commit)
     return same ? session_store(session, &commit->inode, &payload) : store_over_others(commit, &payload);
 }
 
-/* A file that the session created must still have its name after a power cut. */
+/* Syncs the folder: a file that the session created must keep its name after a power cut. */
 static void sync_directory(const struct session *session)
 {
     struct scratch scratch;
@@ -160,12 +159,11 @@ static void sync_directory(const struct session *session)
         if (directory >= 0)
             (void)sys_close(directory);
     } else
-        (void)sys_fsync(
-            session->inode); /* the name of a new file goes with it on the file systems that we know */
+        (void)sys_fsync(session->inode); /* known file systems sync a new file's name with the file */
     scratch_give(&scratch);
 }
 
-/* Without a look at more than there is: the program may have a file of holes open, and not have
+/* Looks at no more bytes than exist: the program may have a file of holes open, and not have
  * touched it. */
 static bool is_unchanged(const struct session *session, struct session_base base, uint64_t size)
 {
@@ -174,8 +172,8 @@ static bool is_unchanged(const struct session *session, struct session_base base
     return !base.force && size == base.size && store_sum(session->buffer, size, &crc) == 0 && crc == base.crc;
 }
 
-/* The same of bytes that were read, whose checksum is known. Where another program has committed
- * since, nobody can tell. */
+/* Does the same for bytes that were read, whose checksum is known. Where another program has
+ * committed since, there is no telling. */
 static bool is_view_unchanged(const struct session *session, struct session_base base,
                               const struct view *view, uint32_t crc)
 {
@@ -189,7 +187,7 @@ static bool is_view_unchanged(const struct session *session, struct session_base
     return live_is_base(session, base, wait, &same) != 0 || !same;
 }
 
-/* An empty file that was truncated: whoever holds a lock on it need not be waited for. */
+/* An empty file that was truncated: its commit need not wait for the holder of a lock. */
 static bool is_empty_already(const struct session *session, const struct view *view)
 {
     struct store_image live;
@@ -213,7 +211,7 @@ static int lock_inode(struct commit *commit)
     return error;
 }
 
-/* Completes the first commit of a new file: its name is on disk, too, and is looked for no more. */
+/* Completes the first commit of a new file: its name is on disk now, too. */
 static void after_commit(struct session *session, const struct stat *inode)
 {
     if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
@@ -222,7 +220,7 @@ static void after_commit(struct session *session, const struct stat *inode)
     session_tell_nameless(session, inode);
 }
 
-/* store_view(), and a line of the log where that is wanted. */
+/* Calls store_view(), and logs a line where one is wanted. */
 static int store_and_tell(const struct commit *commit)
 {
     const struct filelock_patience *patience = commit->patience;
@@ -273,7 +271,7 @@ static int commit_view(struct commit *commit)
     return 0;
 }
 
-/* With the other committers of this session kept out. */
+/* Commits while the other committers of this session are kept out. */
 static int commit_alone(struct commit *commit)
 {
     struct session *session = commit->session;
@@ -287,7 +285,7 @@ static int commit_alone(struct commit *commit)
         !session_was_written(session, &commit->buffer, &written) &&
         is_unchanged(session, commit->base, (uint64_t)commit->buffer.st_size))
         return 0;
-    /* who has waited once does not read it all again for each attempt */
+    /* a caller that has waited once does not read it all again for each attempt */
     if (error == 0 && commit->patience->deadline != 0)
         error = lock_inode(commit);
     if (error == 0 && buffer_is_beyond_memory(session->buffer, (uint64_t)commit->buffer.st_size))
@@ -303,7 +301,7 @@ static int commit_alone(struct commit *commit)
     return error;
 }
 
-/* Writes what `from` holds over the session's buffer. */
+/* Writes the content of `from` over the session's buffer. */
 static int replace_buffer(const struct session *session, int from, const struct store_image *image)
 {
     struct view view;
@@ -328,8 +326,8 @@ static int replace_buffer(const struct session *session, int from, const struct 
     return error;
 }
 
-/* Somebody has committed since, and the buffer has changes of its own: others' changes go to it
- * where it has none. */
+/* Called if another process has committed since, and the buffer has changes of its own: copies the
+ * others' changes to it where it has none. */
 static int merge_into_buffer(struct session *session, int file, const struct store_image *live, uint64_t size)
 {
     struct session_merge merge = {.live = file, .live_size = live->size, .ours_size = size};
@@ -361,7 +359,7 @@ static int reload_alone(struct session *session)
     unchanged = is_unchanged(session, base, (uint64_t)status.st_size);
     if (!unchanged && !session_has_kept(session, base))
         return 0;
-    /* not straight into the session's buffer: a load that fails leaves nothing of use */
+    /* not into the session's buffer itself: a load that fails leaves nothing of use */
     file = DESCRIPTOR_INSIST(buffer_scratch(session_config->rescue_dir));
     if (file < 0)
         return file;
@@ -377,27 +375,27 @@ static int reload_alone(struct session *session)
 }
 
 /*
- * Processes that share the session by fork share its descriptions, and its lock: only a flock()
- * on a fresh description of the buffer keeps their commits apart. With no number left for that
- * only an `exclusive` commit goes on: the others have the same to commit then. Where /proc is not
- * mounted (any more), or this user is not the one who opened the file, a lock of this process has
- * to do, which is lost when another thread closes a descriptor of the buffer meanwhile.
+ * Processes that share the session by fork share its descriptions, and its lock: only a flock() on
+ * a fresh description of the buffer keeps their commits apart. With no number left for it only an
+ * `exclusive` commit goes on: then the others have the same bytes to commit. Where /proc is not
+ * mounted (any more), or this user is not the one who opened the file, a lock of this process must
+ * serve, which it loses when another thread closes a descriptor of the buffer meanwhile.
  */
 static bool is_refused(int commit_lock)
 {
     return buffer_is_proc_missing(commit_lock) || commit_lock == -EACCES;
 }
 
-/* Keeps committers in other processes out: 0, or a negative errno. */
+/* Keeps committers in other processes out. Returns 0, or a negative errno. */
 static int lock_process(const struct session *session)
 {
     return session->flags & SESSION_WRITABLE ? filelock_commit_lock_process(session->buffer) : 0;
 }
 
 /*
- * A lock of the process is enough, too, for a session's last commit that, as far as this process
- * knows, no other one has: no descriptor is left that a thread could close. A child by a bare
- * clone(2), of which the parent does not know, has both locks.
+ * A lock of the process is enough, too, for the last commit of a session that, as far as this
+ * process knows, no other process has: no descriptor is left that a thread could close. A child by
+ * a bare clone(2), of which the parent does not know, has both locks.
  */
 static int keep_others_out(struct session *session, bool exclusive)
 {
@@ -419,7 +417,7 @@ static int keep_others_out(struct session *session, bool exclusive)
     return error == 0 && may_be_shared ? lock_process(session) : error;
 }
 
-/* `is_over`: the session's buffer is closed at once, which gives back the lock of the process. */
+/* With `is_over` the buffer is about to be closed, which gives back the lock of the process. */
 static void let_others_in(struct session *session, bool is_over)
 {
     int commit_lock = SESSION_GET(session->commit_lock);
@@ -433,7 +431,8 @@ static void let_others_in(struct session *session, bool is_over)
     (void)sys_close(commit_lock);
 }
 
-/* A failure at the end was reported: no other process that has the session is to try again. */
+/* Called after a failure at the end was reported: no other process that has the session may try
+ * again. */
 static void give_up(struct session *session)
 {
     struct stat buffer;
@@ -446,8 +445,8 @@ static void give_up(struct session *session)
 
 int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience)
 {
-    /* the program's writes into memory were within RLIMIT_FSIZE; that the file is longer is our
-     * doing */
+    /* the program's writes into memory were within RLIMIT_FSIZE; our header makes the file
+     * longer */
     struct signals_held held = signals_look(SIGXFSZ, patience->mask);
     struct commit commit = {.session = session, .patience = patience, .exclusive = exclusive};
     int error = keep_others_out(session, exclusive);
@@ -491,7 +490,7 @@ int session_try_refresh(struct session *session, const struct filelock_patience 
     if (error == 0)
         error = reload_alone(session);
     let_others_in(session, false);
-    if (error == -ETIMEDOUT) /* of the store, which was told not to wait */
+    if (error == -ETIMEDOUT) /* the store returned it: it was told not to wait */
         error = -EAGAIN;
     return error == -EAGAIN && filelock_is_patience_over(patience) ? -ETIMEDOUT : error;
 }

@@ -1,4 +1,4 @@
-/* In which format a commit writes its file. */
+/* Chooses the format in which a commit writes its file. */
 #include "session/internal.h"
 
 #include "os/log.h"
@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* Would a reader take these plain bytes for an image? */
+/* Tells whether a reader would take these plain bytes for an image. */
 static bool looks_sized(const struct store_payload *payload)
 {
     const char *bytes = payload->bytes;
@@ -28,10 +28,8 @@ static bool begins_with(const struct store_payload *payload, const char *text)
     return payload->size >= length && memcmp(payload->bytes, text, length) == 0;
 }
 
-/*
- * Will the kernel or the dynamic loader read the file? Neither knows the sized format: execve(2)
- * and mmap(2) get the bytes that are there.
- */
+/* Tells whether the kernel or the dynamic loader will read the file. Neither knows the sized
+ * format: execve(2) and mmap(2) get the file's bytes. */
 static bool may_be_executed(const struct stat *status, const struct store_payload *payload)
 {
     return begins_with(payload, "#!") || begins_with(payload, "\177ELF") ||
@@ -61,7 +59,7 @@ int session_store(const struct session *session, const struct stat *inode,
     struct store_image live;
     int error;
 
-    /* the format that it has counts before the name is asked for, which costs more */
+    /* its present format comes before its name, which costs more */
     if (!executed && store_may_be_sized(inode)) {
         error = store_commit_sized(session->inode, payload, session_config->sync);
         if (error != STORE_NOT_SIZED)
@@ -77,7 +75,7 @@ int session_store(const struct session *session, const struct stat *inode,
     error = store_commit(session->inode, payload, session_config->sync);
     if (error != 0 || !executed)
         return error;
-    /* committed it is, whatever comes of this */
+    /* the commit is done, whatever comes of this */
     if (store_export(session->inode, session_config->sync) != 0)
         session_tell(session, LOG_WARN,
                      "it may be executed, but stays in the sized format, which the kernel cannot read: "

@@ -1,16 +1,17 @@
 /*
- * Which sessions the next program gets. Private descriptors are close-on-exec. They are handed over
- * with the program's own descriptors, to a program that loads the shim and has the rights of the
- * session's opener; whatever else a process has open ends with the exec, and a guardian commits it.
+ * Decides which sessions the next program gets. Private descriptors are close-on-exec. The shim
+ * hands them over with the program's own descriptors, to a program that loads the shim and has the
+ * rights of the session's opener; every other session ends with the exec, and a guardian commits
+ * it.
  */
 #include "session/internal.h"
 
 #include "os/descriptor.h"
 #include "os/process.h"
 
-static int systems_running; /* atomic: children of the libc's that may inherit from this table now */
+static int systems_running; /* atomic: the libc's children that may inherit from this table now */
 
-/* The real, the effective and the saved id, getresuid(2). */
+/* True if the real, the effective and the saved id are all this one, getresuid(2). */
 struct rights {
     unsigned user[3];
     unsigned group[3];
@@ -25,7 +26,8 @@ static struct rights get_rights(void)
     return rights;
 }
 
-/* The buffer's owner is who its opener was: nobody but the shim has its name, to change that. */
+/* The buffer's owner is the user who opened the session: only the shim could change that, since the
+ * buffer has no name. */
 static bool are_openers(const struct rights *rights, const struct stat *buffer)
 {
     bool same = true;
@@ -69,7 +71,7 @@ struct exec {
     int buffer; /* of a session that is handed over, or -1 */
 };
 
-/* Hands the session of an inheritable descriptor over, or wants a guardian for it. */
+/* Hands over the session of an inheritable descriptor, or asks for a guardian for it. */
 static int hand_over_one(int fd, void *context)
 {
     struct exec *exec = context;
@@ -89,10 +91,8 @@ static int hand_over_one(int fd, void *context)
     return 0;
 }
 
-/*
- * Wants a guardian for a session that the exec closes in this process: another one may close it for
- * the last time just before.
- */
+/* Asks for a guardian for a session that the exec closes in this process: another process may make
+ * its last close just before. */
 static int leave_one(struct session *session, void *context)
 {
     struct exec *exec = context;
@@ -119,16 +119,14 @@ static void leave_strays(struct exec *exec)
             (void)leave_one(&found, exec);
 }
 
-/*
- * True if nobody can close a session of the table while this process is on its way to the exec: a
- * vfork() child whose parent, which waits for it, has no other thread.
- */
+/* True if no thread can close a session of the table while this process is on its way to the exec:
+ * it is a vfork() child whose parent, which waits for it, has no other thread. */
 static bool is_parent_waiting(void)
 {
     return !session_table_is_ours() && process_threads((int)SYS_CALL(SYS_getppid, 0, 0, 0, 0, 0, 0)) == 1;
 }
 
-/* The first beacon number that is free, or open in the next program, too; or -1. */
+/* Returns the first beacon number that is free, or open in the next program, too; or -1. */
 static int find_place(int first)
 {
     for (int number = first; number < first + DESCRIPTOR_BEACONS; number++) {
@@ -140,10 +138,7 @@ static int find_place(int first)
     return -1;
 }
 
-/*
- * Returns a descriptor, -1 if there is a beacon already, or a number below that if there cannot be
- * one.
- */
+/* Returns a descriptor, -1 if there is a beacon already, or less than -1 if there cannot be one. */
 static int light_beacon(int buffer)
 {
     int place = find_place(descriptor_beacon());
@@ -166,7 +161,7 @@ static int keep_private(struct session *session, void *context)
     return 0;
 }
 
-/* Also of the sessions that vfork() children began. */
+/* Also for the sessions that vfork() children began. */
 static void keep_all_private(void)
 {
     struct session found;
@@ -177,7 +172,7 @@ static void keep_all_private(void)
         set_close_on_exec(&found, true);
 }
 
-/* The program that comes knows nothing of a mode that waits for a commit. */
+/* Sets the mode that waits for a commit: the next program would not know of it. */
 static int set_pending_mode(struct session *session, void *unused)
 {
     (void)unused;

@@ -1,4 +1,4 @@
-/* Shared by the files of session/: the table of sessions, and what they keep of the loaded
+/* Declarations for the files of session/: the table of sessions, and their knowledge of the
  * content. */
 #ifndef ATOMSHIM_SESSION_INTERNAL_H
 #define ATOMSHIM_SESSION_INTERNAL_H
@@ -7,7 +7,7 @@
 #include "os/scratch.h"
 #include "session/session.h"
 
-/* A slot in state OPENING, or NULL if all are taken. */
+/* Returns a slot in state OPENING, or NULL if all are taken. */
 struct session *session_claim(void);
 
 /* Gives a session that is claimed, or on its caller's stack, its inode, or a buffer in place of
@@ -37,15 +37,15 @@ bool session_index_find(enum session_index index, ino_t number, unsigned *slot);
  * CLONE_FILES; a vfork() child says so, too. */
 bool session_descriptors_may_be_shared(void);
 
-/* Is it none of the table's? */
+/* Tells whether the session is not in the table. */
 bool session_is_stray(const struct session *session);
 
-/* True if another process may have the session, which does not tell this one what it does. One by
- * a bare clone(2) may have it though its parent is told false. */
+/* True if another process may have the session. After a bare clone(2) this may be false in the
+ * parent though the child has it. */
 bool session_may_be_shared(const struct session *session);
 
-/* Lies in the file offset beside the base. After exec, a process that cannot read the buffer's name
- * (no /proc) has no more than this. */
+/* The short form of a session's identity, in the file offset beside the base. After exec, a process
+ * that cannot read the buffer's name (no /proc) has only this. */
 struct session_record {
     unsigned flags;
     uint32_t identity; /* session_identity_sum(), or its low RECORD_LITTLE bits and nothing else */
@@ -63,10 +63,10 @@ uint32_t session_identity_sum(dev_t device, ino_t number);
 void session_set_unwritten(int buffer);
 
 /*
- * One attempt at session_commit(), by a caller who holds nothing between two of them: what waits
- * can be left by siglongjmp(3). The caller has blocked all signals; patience->mask says
- * which were blocked before. Returns -EAGAIN, with nothing told, if a lock was in the way and
- * *patience is not over yet: filelock_wait() comes next.
+ * Makes one attempt at session_commit(), for a caller that holds nothing between two attempts:
+ * siglongjmp(3) may leave the wait. The caller has blocked all signals; patience->mask says which
+ * were blocked before. Returns -EAGAIN, with nothing told, if a lock was in the way and *patience
+ * is not over yet: filelock_wait() comes next.
  */
 struct filelock_patience;
 int session_try_commit(struct session *session, bool exclusive, const struct filelock_patience *patience);
@@ -79,20 +79,26 @@ struct view {
     struct scratch scratch;
 };
 
-/* Reads or maps `size` bytes, or as many as there are, of a buffer. `exclusive`: nobody can
- * change them meanwhile. Returns 0; -ENOMEM or what read returned, and then the view is not to be
- * closed. */
+/*
+ * Reads or maps `size` bytes, or as many as there are, of a buffer. `exclusive`: no program can
+ * change them meanwhile. Returns 0; or -ENOMEM or the negative errno of read, and then the view
+ * must not be closed.
+ */
 int view_open(struct view *view, int buffer, uint64_t size, bool exclusive);
 void view_close(struct view *view);
 
-/* Commits what is live with that behind it which the view has behind the bytes that it began
- * with. Under the lock. Returns 0, or a negative errno as of store_commit(), of reading, or of
- * making a file in memory. */
+/*
+ * Commits the live content, followed by the bytes that the view has behind the session's first
+ * content. Called under the lock. Returns 0, or a negative errno of store_commit(), of a read, or
+ * of making a file in memory.
+ */
 int session_commit_appended(const struct session *session, const struct view *view, struct session_base base);
 
-/* Calls try() as the session's only committer until it does not return -EAGAIN; in between nothing
- * is held. try() finds in *patience whether `timeout`, in nanoseconds, is over. Returns try()'s
- * answer; 0 if the session ended meanwhile. */
+/*
+ * Calls try() as the session's only committer until it does not return -EAGAIN; holds nothing in
+ * between. try() finds in *patience whether `timeout`, in nanoseconds, is over. Returns try()'s
+ * answer; 0 if the session ended meanwhile.
+ */
 int session_insist(struct session *session, int64_t timeout,
                    int (*try)(struct session *session, const struct filelock_patience *patience));
 
@@ -103,24 +109,27 @@ int session_wait_for_claim(const struct session *session);
  * or has committed since the session began (`same` is false), session_claim_file(). */
 bool session_may_commit(const struct session *session, bool same);
 
-/* The session's bytes are what is live now. By the session's only committer. */
+/* Notes that the session's bytes are the live content now. Called by the session's only
+ * committer. */
 void session_note_committed(struct session *session);
 
-/* One attempt at session_keep_base(): 0, or a negative errno where there is no memory for it. */
+/* Makes one attempt at session_keep_base(). Returns 0, or a negative errno where there is no memory
+ * for it. */
 int session_try_keep(struct session *session, const struct filelock_patience *patience);
 
-/* True if the content that `base` says is kept, so that the session can be merged. */
+/* True if the content that `base` says is kept, so that a commit can merge. */
 bool session_has_kept(const struct session *session, struct session_base base);
 void session_forget_kept(struct session *session);
 
 /* Keeps `file`, which is taken over, and holds the content that `base` says. */
 void session_set_kept(struct session *session, int file, struct session_base base);
 
-/* The view was committed: it is what the session goes on with, and what is kept if anything was. */
+/* Called after the view was committed: it becomes the session's first content, and is kept if that
+ * was. */
 void session_keep_view(struct session *session, const struct view *view, uint32_t crc);
 
-/* Three contents: the session's buffer, the one that it began with (kept), and the live one in a
- * file of its own. */
+/* Three contents: the session's buffer, the first content (kept), and the live content in a file of
+ * its own. */
 struct session_merge {
     int live;
     uint64_t live_size;
@@ -129,30 +138,30 @@ struct session_merge {
     bool conflict; /* a byte was changed on both sides: ours is taken */
 };
 
-/* Merges the three into `target`, which is merge->live or the session's buffer. Returns 0 or a
- * negative errno. */
+/* Merges the three contents into `target`, which is merge->live or the session's buffer. Returns 0
+ * or a negative errno. */
 int session_merge(const struct session *session, struct session_merge *merge, int target);
 
-/* Commits the merged content; *conflict as above. Under the lock. Errors as of
- * session_commit_appended(). */
+/* Commits the merged content; *conflict as above. Called under the lock. Returns as
+ * session_commit_appended() does. */
 int session_commit_merged(const struct session *session, bool *conflict);
 
-/* One attempt at session_refresh(), likewise. */
+/* Makes one attempt at session_refresh(), likewise. */
 int session_try_refresh(struct session *session, const struct filelock_patience *patience);
 
-/* Gives a session for reading a new buffer with what is live now, and the program's descriptors
- * to that. Waits for no lock: -ETIMEDOUT. */
+/* Gives a session for reading a new buffer with the live content, and puts the program's
+ * descriptors on it. Waits for no lock: -ETIMEDOUT. */
 int session_refresh_reader(struct session *session);
 
 /*
  * Makes this thread the session's only committer in this process, until session_end_turn(), and
- * blocks all signals as long: a handler that jumped out would leave the session in the hands of
- * nobody. False if the session ended meanwhile, whose slot may be another one's by now; or if
+ * blocks all signals as long: a handler that jumped out would leave the session without a
+ * committer. False if the session ended meanwhile, whose slot may be another one's by now; or if
  * another thread has it and `wait` is false: then the holder looks once more.
  */
 bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask);
 
-/* Returns true if the session is to be looked at again. */
+/* Returns true if the committer must look at the session again. */
 bool session_end_turn(struct session *session, uint64_t mask);
 
 /* Does the work of session_begin_appending(). Only the session's committer calls it. */
@@ -165,56 +174,57 @@ bool session_has_lost_writer(struct session *session);
 /* True if the program has locked something through session_lock_inode() of a second open. */
 bool session_holds_other_lock(const struct session *session);
 
-/* Closes what had the locks of descriptions that are closed by now, or of `all`. By the session's
- * only committer. */
+/* Closes the descriptors that had the locks of descriptions that are closed by now, or of all with
+ * `all`. Called by the session's only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
-/* Sets the fields that a session begins with, whatever its file is. */
+/* Sets the fields that are the same at the start of every session. */
 void session_reset(struct session *session);
 
-/* Puts an inherited session into the table; NULL if the table is full. */
+/* Puts an inherited session into the table. Returns NULL if the table is full. */
 struct session *session_enter(const struct session *found);
 
 /*
- * Fills *session from this process's descriptors: the private ones of the session whose buffer
- * this is, or, with NULL, of any whose private buffer descriptor is above *after, which is moved
- * on.
+ * Fills *session from this process's descriptors: with the private ones of the session whose buffer
+ * this is; or, with NULL, of the next session whose private buffer descriptor is above *after,
+ * which this moves on.
  */
 bool session_search(const struct stat *buffer, int *after, struct session *session);
 
-/* The path of the real inode, for messages and for its directory; /proc says so if it has none
- * any more. Returns its length. */
+/* Writes the path of the real inode, for messages and for its directory; a deleted one has the mark
+ * of /proc. Returns its length. */
 size_t session_path(const struct session *session, char *path, size_t size);
 
-/* Logs one line: the path of the session's file, and `what` happened to it. */
+/* Logs one line: the path of the session's file, and `what`. */
 void session_tell(const struct session *session, enum log_level level, const char *what);
 
 /*
  * Commits `payload` in the format that the file is to have. A file that is sized stays so, and
  * bytes that look like an image are always written in one. A file that may be executed is plain:
  * one with an x bit, a script (#!), an ELF file. For any other config_format_of() decides. `inode`
- * is a status of the real inode, a moment old at most. The caller holds the exclusive lock. Returns what store_look(), store_commit() and
- * store_commit_plain() return.
+ * is a status of the real inode, a moment old at most. The caller holds the exclusive lock. Returns
+ * as store_look(), store_commit() and store_commit_plain() do.
  */
 struct store_payload;
 int session_store(const struct session *session, const struct stat *inode,
                   const struct store_payload *payload);
 
-/* Log what programs without the shim did: to the file that the image was found in; to the name
- * that it had. */
+/* Log the doings of programs without the shim: edits of the session's file; a new file under its
+ * name. */
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
-/*
- * Tells at the level info of a commit, while its lock is held: `waited` and `stored` are
- * nanoseconds, for the lock, and for the write with its sync.
- */
+/* Logs a commit at the level info, while its lock is held: `waited` and `stored` are the
+ * nanoseconds for the lock, and for the write with its sync. */
 void session_tell_commit(const struct session *session, int64_t waited, int64_t stored);
 
 /* `inode` is the status of the real inode. */
 void session_tell_nameless(const struct session *session, const struct stat *inode);
 
-/* Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop
- * devices do: it is open though this process has closed it, and no other process ever got it. */
+/*
+ * Starts a guardian if the kernel itself seems to have the session open, as io_uring and loop
+ * devices do: it is still open, though this process has closed it, and no other process ever got
+ * it.
+ */
 void session_watch_kernel(struct session *session);
 
 /* False without /proc: what holds a session may be a mapping of this process, which a guardian
@@ -224,7 +234,7 @@ bool session_knows_mappings(void);
 /* True if this process has a mapping of the session's buffer. */
 bool session_is_mapped(const struct session *session);
 
-/* In a forked child: the parent's children by system(3) do not inherit from this process. */
+/* Called in a forked child: the parent's children by system(3) do not inherit from this process. */
 void session_forget_systems(void);
 
 /* Replaces this process's shared mappings of the session's buffer by ones through our private
@@ -241,22 +251,22 @@ bool session_remap(const struct session *session);
  */
 bool session_take_snapshot(struct session *session, const struct stat *inode);
 
-/* Keeps the buffer of a session that is over, and that nobody else has, if it is one to keep. */
+/* Keeps the buffer of a session that is over, if it is small and no other process has it. */
 void session_keep_snapshot(struct session *session);
 
-/* In a forked child. Closes what is kept unless the descriptors may be the parent's, too. */
+/* Called in a forked child. Closes the kept buffer, unless the parent may share the descriptors. */
 void session_forget_snapshot(bool close);
 
-/* ---- attributes.c: what of the inode a commit keeps ---- */
+/* ---- attributes.c: the attributes of the inode that a commit keeps ---- */
 
-/* Sets the mode that waits for a commit, after one that succeeded. By the session's only
+/* Sets the mode that waits for a commit, after one that succeeded. Called by the session's only
  * committer. */
 void session_apply_mode(struct session *session);
 
 /*
  * Sets the inode's time of the last write to that of the session's last write, as without the shim,
- * and puts its access time back to that in `inode`: what a commit reads is no access. A time that
- * the program set itself (cp -p, touch) counts as well: the interposed calls set it on both inodes.
+ * and restores its access time from `inode`: the reads of a commit are no access. A time that the
+ * program set itself (cp -p, touch) counts as well: the interposed calls set it on both inodes.
  * `buffer` is the status of the buffer.
  */
 void session_carry_times(const struct session *session, const struct stat *buffer, const struct stat *inode);
@@ -271,8 +281,8 @@ void session_carry_times(const struct session *session, const struct stat *buffe
 bool session_has_right_times(const struct session *session, const struct stat *buffer,
                              const struct stat *before, const struct stat *after);
 
-/* The same where only the time has changed, because the program wrote what was there. Never sets an
- * earlier time. */
+/* Does the same where only the time has changed, because the program wrote the same bytes. Never
+ * sets an earlier time. */
 void session_carry_newer_time(const struct session *session, const struct stat *buffer);
 
 /* The set-id bits and capabilities of a file, which the kernel clears at a write. */

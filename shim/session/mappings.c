@@ -107,10 +107,9 @@ bool session_remap(const struct session *session)
     return remap.private_left;
 }
 
-/* ---- the page that the file ends in ---- */
+/* ---- the last page of a file ---- */
 
-/* Another thread may let the file grow meanwhile: nothing is written unless there is something
- * that should not be there. */
+/* Another thread may let the file grow meanwhile: this writes only if there are stray bytes. */
 static void clear_tail(const struct session *session)
 {
     struct stat before;
@@ -162,8 +161,8 @@ void session_clear_tails(void)
         (void)session_for_each(clear_one, NULL);
 }
 
-/* From here on a file system's limit is asked for: fallocate(2) fails with EFBIG before it looks
- * at anything else. The image that is live and the new one lie in one file. */
+/* Asks the file system for its limit: fallocate(2) fails with EFBIG before any other check. The
+ * file must hold the live image and the new one. */
 enum { LARGE_BIT = 40 };
 
 int session_check_size(const struct session *session, uint64_t size)

@@ -1,8 +1,8 @@
 /*
- * Puts together what two programs wrote at once. Where the program appends, what it appended goes
- * behind what is live now. Where it locks ranges of the file (interpose/lock.c), the content that
- * it began with is kept: a byte that differs from that in the buffer is the program's, every
- * other byte is the live one.
+ * Merges the writes of two programs at the same time. If the program appends, its bytes go behind
+ * the live content. If it locks ranges of the file (interpose/lock.c), the session keeps its first
+ * content: a byte of the buffer that differs from it is the program's, every other byte comes from
+ * the live content.
  */
 #include "session/internal.h"
 
@@ -58,7 +58,7 @@ int session_commit_appended(const struct session *session, const struct view *vi
     return error;
 }
 
-/* ---- the content that the session began with ---- */
+/* ---- the session's first content ---- */
 
 static bool is_kept(const struct session *session)
 {
@@ -89,7 +89,7 @@ void session_set_kept(struct session *session, int file, struct session_base bas
     int kept;
 
     session_forget_kept(session);
-    descriptor_mark_inode(file); /* private, and no session's buffer */
+    descriptor_mark_inode(file); /* its number is private, but it is no buffer of a session */
     kept = sys_fstat(file, &status) == 0 ? descriptor_make_private(file) : -1;
     if (kept < 0) {
         (void)sys_close(file);
@@ -126,8 +126,8 @@ void session_keep_view(struct session *session, const struct view *view, uint32_
         session_forget_kept(session);
 }
 
-/* Fills `file` with what the session began with: the live content, if it is that still, or the
- * buffer's. Returns 1, 0 if neither is, or a negative errno. */
+/* Fills `file` with the session's first content: the live content, if that has not changed, or the
+ * buffer's. Returns 1, 0 if neither is the first content any more, or a negative errno. */
 static int find_base(const struct session *session, struct session_base base, int file)
 {
     const struct store_wait wait = {.timeout = 0};
@@ -170,7 +170,7 @@ int session_try_keep(struct session *session, const struct filelock_patience *pa
 
 /* ---- byte by byte ---- */
 
-/* Writes those bytes that differ from `other`. */
+/* Writes the bytes that differ from `other`. */
 static int write_changes(int file, const char *bytes, const char *other, size_t size, uint64_t offset)
 {
     for (size_t start = 0, end; start < size; start = end) {
@@ -186,7 +186,7 @@ static int write_changes(int file, const char *bytes, const char *other, size_t 
     return 0;
 }
 
-/* The bytes of a file at an offset, zeros behind its end. */
+/* Reads the bytes of a file at an offset; behind its end they are zeros. */
 static int read_chunk(int file, char *bytes, uint64_t offset)
 {
     ssize_t n = store_read_at(file, bytes, CHUNK, offset);

@@ -1,5 +1,5 @@
-/* Logs what programs without the shim did to a managed file, so that their bytes do not vanish
- * without a trace. */
+/* Logs changes that programs without the shim made to a managed file, so that their bytes do not
+ * vanish without a trace. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"

@@ -13,9 +13,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal: what session_search() needs after an
- * exec. INODE is the private descriptor of the inode: other sessions on it have a base of their
- * own. */
+/* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal, for session_search() after an exec.
+ * INODE is the private descriptor of the inode: other sessions on it have a base of their own. */
 static void buffer_name(char name[64], const struct session *session)
 {
     (void)log_format(name, 64, BUFFER_NAME_PREFIX "%x:%lx:%lx:%x", session->flags,
@@ -24,9 +23,9 @@ static void buffer_name(char name[64], const struct session *session)
 }
 
 /*
- * The permission bits of a buffer. It belongs to the user who made it, whoever owns the file: a
- * user who falls into another class on the buffer than on the file gets there what the file gives
- * to everybody.
+ * Returns the permission bits of a buffer. The user who made it owns it, whoever owns the file: a
+ * user whose class (owner, group, others) on the buffer differs from the one on the file gets only
+ * the bits that the file gives to every class.
  */
 static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, bool writable)
 {
@@ -42,8 +41,8 @@ static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, b
     return own | others << 3 | others;
 }
 
-/* `buffer` is any descriptor of it, `status` and `inode` are what fstat(2) says of it and of the
- * real inode. The set-id bits there are not the file's, see after_mode(). */
+/* `buffer` is any descriptor of the buffer; `status` and `inode` are the statuses of the buffer and
+ * of the real inode. The set-id bits of the buffer are its own, see after_mode(). */
 static void follow_mode(const struct session *session, int buffer, const struct stat *status,
                         const struct stat *inode)
 {
@@ -60,7 +59,7 @@ void session_follow_mode(const struct session *session)
         follow_mode(session, session->buffer, &status, &inode);
 }
 
-/* The time of modification of a buffer that nobody has written to. */
+/* The time of modification of a buffer that no program has written to. */
 static const struct timespec never = {0, 1};
 
 static bool is_never(struct timespec time)
@@ -83,10 +82,8 @@ bool session_was_written(const struct session *session, const struct stat *buffe
 
 static void set_cells(const struct session *session, struct session_base base, unsigned append);
 
-/*
- * A commit to the plain file died. A program that opens it to write may mend it for programs
- * without the shim; nobody is waited for, and the next commit does it, too.
- */
+/* Mends a plain file in which a commit died, for programs without the shim, if this program opens
+ * it to write. Waits for no lock: the next commit mends it as well. */
 static void mend(const struct session *session)
 {
     struct filelock lock;
@@ -120,8 +117,8 @@ static uint64_t count_data(int inode, uint64_t size)
     return count;
 }
 
-/* A content that would fill the memory makes the kernel kill programs, not this one in particular:
- * nobody has a memfd mapped. Holes stay holes. */
+/* Tells whether the content would fill the memory. The kernel would then kill any program: a memfd
+ * counts for none. Holes stay holes. */
 static bool is_beyond_memory(const struct session *session, int target, const struct stat *inode)
 {
     uint64_t size;
@@ -131,7 +128,7 @@ static bool is_beyond_memory(const struct session *session, int target, const st
            buffer_is_beyond_memory(target, count_data(session->inode, size));
 }
 
-/* Loads the content. RLIMIT_FSIZE is not for what is read: EFBIG, but no signal. */
+/* Loads the content. A read must not raise the signal of RLIMIT_FSIZE; EFBIG is enough. */
 static int load_content(const struct session *session, int target, int64_t timeout, struct store_image *image)
 {
     const struct store_wait wait = {.locked = (session->flags & SESSION_LOCKED) != 0, .timeout = timeout};
@@ -144,7 +141,7 @@ static int load_content(const struct session *session, int target, int64_t timeo
     return error;
 }
 
-/* Fills the new buffer with what the session starts from, and sets *base to it: nothing if
+/* Fills the new buffer with the session's first content, which *base describes. It stays empty if
  * base->force says that the open truncates. */
 static int fill_buffer(struct session *session, int filler, const struct stat *inode, int64_t timeout,
                        struct session_base *base)
@@ -188,12 +185,12 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
     SESSION_SET(session->early, buffer->program);
     session->is_snapshot = session->flags == 0 && buffer->program < 0 && session->image.kind == STORE_SIZED &&
                            !session->image.edited && !session->image.resized;
-    set_cells(session, base, 0); /* nobody has it yet */
+    set_cells(session, base, 0); /* no other thread has the session yet */
     return 0;
 }
 
-/* Makes the buffer, with what it must hold, and its private descriptor. `flags` are those of
- * open(2), `inode` is the status of the real inode, `timeout` is for the lock. */
+/* Makes and fills the buffer, and opens its private descriptor. `flags` are those of open(2),
+ * `inode` is the status of the real inode, `timeout` is for the lock. */
 static int make_buffer(struct session *session, int flags, const struct stat *inode, int64_t timeout)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
@@ -224,7 +221,7 @@ struct swap {
     dev_t old_device;
     ino_t old_number;
     int fresh;  /* a descriptor of a new description, or -1 */
-    long flags; /* of the one that it stands in for, and its mark: see session_lock_inode() */
+    long flags; /* of the description that it replaces, and its mark: see session_lock_inode() */
     long mark;
 };
 
@@ -232,8 +229,8 @@ struct swap {
  * O_TMPFILE, with which the open would fail. */
 #define KEPT_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME)
 
-/* Puts the program's descriptor on the new buffer, at the same position. Descriptors
- * at one position, with the same flags, are taken for copies. */
+/* Puts the program's descriptor on the new buffer, at the same position. Descriptors with the same
+ * position and flags count as copies. */
 static int swap_one(int fd, void *context)
 {
     struct swap *swap = context;
@@ -414,7 +411,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
         (void)sys_close(inode);
         return error;
     }
-    if (!created) /* what did not exist has no guardian */
+    if (!created) /* a new file has no guardian */
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
     error = open_session(session, flags, &status);
@@ -425,7 +422,7 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
     return error;
 }
 
-/* The program's description is open: its number is to be the lowest that is free. */
+/* Gives the program's description, which is open already, the lowest free number. */
 static int take_early(struct session *session, bool close_on_exec)
 {
     int early = __atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL);
@@ -468,9 +465,9 @@ int session_hand_out(struct session *session, int flags)
 }
 
 /*
- * The offset of the buffer's private description: bits 0 to 31 the CRC, 32 `force`, 33 to 36 the
- * flags, and what is above the inode's identity in short. Not every file system has offsets of 63
- * bits; then there is less of that.
+ * The offset of the buffer's private description: bits 0 to 31 are the CRC, 32 `force`, 33 to 36
+ * the flags, and all above a short form of the inode's identity. Not every file system has offsets
+ * of 63 bits; then the short form has fewer.
  */
 enum { FORCE_BIT = 32, FLAGS_BIT = 33, IDENTITY_BIT = 37 };
 static const unsigned recorded_flags = SESSION_WRITABLE | SESSION_APPEND | SESSION_CREATED | SESSION_LOCKED;
@@ -520,7 +517,7 @@ struct session_record session_get_record(int buffer)
                                    .identity = (uint32_t)(cell >> IDENTITY_BIT)};
 }
 
-/* 26 bits, all there is room for. */
+/* The sum has 26 bits: there is no room for more. */
 uint32_t session_identity_sum(dev_t device, ino_t number)
 {
     return (uint32_t)(((uint64_t)number * 31 + device) * UINT64_C(0x9e3779b97f4a7c15) >> 38);

@@ -1,16 +1,14 @@
-/*
- * Whom a session belongs to: the process that opened the file, and the guardian that commits in the
- * place of others.
- */
+/* Tells the owner of a session: the process that opened the file, and the guardian that commits in
+ * place of other processes. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"
 #include "os/process.h"
 
 /*
- * A guardian holds a POSIX lock on the buffer, whose locks are nobody else's: those of programs go
- * to the real inode. The kernel takes it away when the guardian ends. Its offset is made of the
- * guardian's pid namespace, with which it ends as well.
+ * A guardian holds a POSIX lock on the buffer. No other locks lie there: the programs' go to the
+ * real inode. The kernel takes it away when the guardian ends. Its offset is made of the guardian's
+ * pid namespace, with which it ends as well.
  */
 static const int64_t guardians_start = (int64_t)1 << 62;
 static const int64_t guardians_length = (int64_t)1 << 33; /* numbers of namespaces have 32 bits */

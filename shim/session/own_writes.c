@@ -1,6 +1,6 @@
 /*
- * Two opens of one file in one process. A thread sees what it has written itself, by a second
- * descriptor and by name; everybody else sees the last commit. Two that write share one buffer: a
+ * Two opens of one file in one process. A thread sees its own writes by a second descriptor and by
+ * name; every other thread and process sees the last commit. Two that write share one buffer: a
  * database locks once for both, and each of two buffers would overwrite the other's work.
  */
 #include "session/internal.h"
@@ -25,8 +25,8 @@ static int count_if_writer(int fd, void *context)
     return 0;
 }
 
-/* The descriptors of this process that the program can write to the session with. By its only
- * committer. */
+/* Counts the descriptors of this process by which the program can write to the session. Called by
+ * its only committer. */
 static int count_writers(struct session *session)
 {
     session->counted = 0;
@@ -51,7 +51,7 @@ struct search {
     struct session *found;
 };
 
-/* The one that was opened last. */
+/* Finds the session that was opened last. */
 static int is_writer(struct session *session, void *context)
 {
     struct search *search = context;
@@ -89,7 +89,7 @@ bool session_any_writable(void)
     return session_any() && session_for_each(has_writable, NULL) != 0;
 }
 
-/* Calls use(), by the session's only committer, if this process has it open for writing still.
+/* Calls use() as the session's only committer, if this process still has it open for writing.
  * Returns use()'s answer or -ENOENT. */
 static int while_open(struct session *session, int (*use)(struct session *session, void *context),
                       void *context)
@@ -108,9 +108,9 @@ static int while_open(struct session *session, int (*use)(struct session *sessio
 }
 
 /*
- * A second open is another description: it has locks of its own, which lie on a description of
- * the real inode that is its alone. F_SETSIG marks which, for all who share it; no signal is ever
- * sent for a file of this kind.
+ * A second open is another description: it has locks of its own, which lie on a separate
+ * description of the real inode. F_SETSIG marks which, for all processes that share it; the kernel
+ * never sends a signal for a file of this kind.
  */
 enum { FIRST_MARK = 40, SIGNALS_END = FIRST_MARK + SESSION_DESCRIPTIONS };
 
@@ -203,7 +203,7 @@ void session_give_up_locks(struct session *session, bool all)
     }
 }
 
-/* An appender that has written nothing yet sees what others have appended since its open. */
+/* An appender that has not written yet sees the bytes that others have appended since its open. */
 static bool has_nothing_to_show(const struct session *session, const struct stat *buffer)
 {
     struct timespec when;

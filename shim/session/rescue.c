@@ -1,4 +1,4 @@
-/* A commit that failed: the new content is rescued, and the log says so. */
+/* Rescues the new content after a commit that failed, and logs it. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"
@@ -31,9 +31,9 @@ static ssize_t rescue_piece(const struct session *session, int fd, uint64_t done
 }
 
 /*
- * Opens ATOMSHIM_RESCUE_DIR and writes its path, without '/' at the end, to `path`: behind one
- * the kernel would follow a symbolic link, which somebody who may write to the folder above could
- * have put there. Returns a descriptor or a negative errno, -ENOTDIR for a link.
+ * Opens ATOMSHIM_RESCUE_DIR and writes its path, without '/' at the end, to `path`: behind a '/'
+ * the kernel would follow a symbolic link, which another user who may write to the folder above
+ * could have put there. Returns a descriptor or a negative errno, -ENOTDIR for a link.
  */
 static int open_rescue_dir(char *path, size_t room)
 {
@@ -50,7 +50,7 @@ static int create_rescue_file(char *path, size_t room)
 {
     static unsigned counter;
     const char *slash = strrchr(path, '/');
-    char name[200]; /* NAME_MAX with what is put behind it */
+    char name[200]; /* NAME_MAX, with the suffix */
     int folder;
     int fd;
 
@@ -70,7 +70,7 @@ static int create_rescue_file(char *path, size_t room)
     return fd;
 }
 
-/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR; `path` is turned into its
+/* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR, and turns `path` into its
  * file's name. */
 static int rescue(const struct session *session, char *path, size_t room)
 {

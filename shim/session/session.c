@@ -20,11 +20,11 @@ static int strays_seen;     /* a vfork child had a session that is not in the ta
 /* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
 static int *owner;
 
-static bool is_bare_clone; /* this process was made by a clone(2) that no wrapper saw */
+static bool is_bare_clone; /* a clone(2) that no wrapper saw made this process */
 
 const struct config *session_config;
 
-/* From here on a fork and a vfork can be told apart. */
+/* From here on the shim can tell a fork and a vfork apart. */
 void session_configure(const struct config *config)
 {
     int *page = sys_mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -58,8 +58,8 @@ bool session_may_be_shared(const struct session *session)
     return SESSION_GET(session->is_shared) || session_is_stray(session);
 }
 
-/* Forgets the numbers before they are free for others: a child that another thread forks
- * meanwhile closes what it finds. */
+/* Forgets the numbers before they are free: a child that another thread forks meanwhile closes all
+ * that it finds. */
 static void close_private(struct session *session)
 {
     session_forget_kept(session);
@@ -69,7 +69,7 @@ static void close_private(struct session *session)
     descriptor_close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
 }
 
-/* Is this number still the descriptor that the slot means? */
+/* Tells whether this number is still the slot's descriptor. */
 static bool is_inode_of(const struct session *session, int fd)
 {
     struct stat status;
@@ -92,10 +92,10 @@ static bool is_buffer_of(const struct session *session, int fd)
 }
 
 /*
- * In a forked child. The kernel copied the descriptors a little before the buffer, and other
- * threads of the parent were at work meanwhile: a slot counts only if its numbers are what it
- * says, and only those are closed; none after a bare clone(2), for the parent may share the
- * descriptors (CLONE_FILES).
+ * Called in a forked child. The kernel copied the descriptors a little before the memory, and other
+ * threads of the parent were at work meanwhile: a slot counts only if its numbers are still its
+ * descriptors, and this closes only such numbers; none after a bare clone(2), for the parent may
+ * share the descriptors (CLONE_FILES).
  */
 static void sweep_after_fork(bool is_fork)
 {
@@ -110,7 +110,7 @@ static void sweep_after_fork(bool is_fork)
         session->has_posix_lock = false;
         session->pending_mode = 0; /* the parent sets it */
         session->is_shared = true;
-        session->several_opens = false; /* a child that closes what it inherited commits nothing by that */
+        session->several_opens = false; /* a child's close of an inherited one commits nothing */
         descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
                                          descriptor_is_buffer(session->commit_lock)
                                      ? session->commit_lock
@@ -165,7 +165,7 @@ bool session_descriptors_may_be_shared(void)
     return !session_table_is_ours() || is_bare_clone;
 }
 
-/* The page need not have been emptied for it: nobody shares our memory here. */
+/* The page need not have been emptied: no other process shares our memory here. */
 void session_after_fork(void)
 {
     int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
@@ -379,7 +379,7 @@ struct session *session_of(const struct stat *status, struct session_found *foun
     int after = -1;
 
     found->session = NULL;
-    if (status->st_nlink != 0) /* no memory has a name */
+    if (status->st_nlink != 0) /* no buffer has a name */
         return NULL;
     if (!session_index_find(SESSION_BY_BUFFER, status->st_ino, &slot))
         used = 0;
@@ -400,7 +400,7 @@ enum session_role session_identify(int fd, struct session_found *found)
     found->session = NULL;
     if (sys_fstat(fd, &status) != 0)
         return SESSION_NONE;
-    if (session_of(&status, found) != NULL) /* another process's lease may just have wiped the mark */
+    if (session_of(&status, found) != NULL) /* another process's lease may have removed the mark */
         return fd == SESSION_GET(found->session->buffer) || descriptor_is_private(fd) ? SESSION_PRIVATE
                                                                                       : SESSION_PROGRAM;
 

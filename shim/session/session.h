@@ -21,19 +21,18 @@
  *
  * WHO KNOWS WHAT
  *
- *   - Which descriptors are a session's is asked of the kernel: st_dev and st_ino of the buffer.
+ *   - The kernel tells which descriptors belong to a session: st_dev and st_ino of the buffer.
  *     dup(), F_DUPFD, fork() and SCM_RIGHTS need no table.
  *   - The table is this process's cache of its private descriptors. After exec it is rebuilt from
  *     /proc/self/fd: the buffer's name carries the flags and the real inode's identity
  *     (session_adopt). Without /proc there is a short form of them in the file offset of the
  *     private buffer description.
- *   - What the content was at open, or at the last commit, lies in the file offsets of the two
- *     private descriptions, which every process that shares the session shares (session_base).
+ *   - The content at open, or at the last commit, is described in the file offsets of the two
+ *     private descriptions, which all processes of the session share (session_base).
  *   - A vfork() child runs here in its parent's memory. It reads the table and writes nothing but
  *     `wants_guardian`, `is_shared` and `shown_time`: `stray` sessions live in its descriptors and
  *     on its stack alone.
- *   - A program without the shim knows nothing of it: a guardian (guardian.h) is there in its
- *     place.
+ *   - A program without the shim knows nothing of the session: a guardian (guardian.h) acts for it.
  *
  * THE OPENER DECIDES what a death means. The opener is the process that opened the file; the kernel
  * keeps it with the private description of the inode (descriptor_opener).
@@ -41,9 +40,9 @@
  *   OPENED --(a) its last close, (b) its proper end, or (c) the proper end of a program without the
  *            shim that it became by exec--> RELEASED
  *     OPENED    the opener may be in the middle of a write. The process that closes last commits if
- *               it has the shim; a guardian does not: then the opener was killed
- *     RELEASED  what was written is good: it is committed at the opener's end, and again at the
- *               last close
+ *               it has the shim; a guardian does not, because then the opener was killed
+ *     RELEASED  the writes count: they are committed at the opener's end, and again at the last
+ *               close
  *
  *   A process that may not ask the kernel for the last close (it changed its user) commits at its
  *   own last close if it is the opener, or the session is RELEASED; else it commits nothing, for
@@ -51,9 +50,9 @@
  *
  * INVARIANTS, besides those of store.h
  *
- *   I6  What is not managed costs nothing: no extra system call on any call but open, where a name
- *       that no pattern could match costs one, one that could two, or four to write by a path of
- *       several components, and one look at start. calls.bats, folders.bats
+ *   I6  Files that are not managed cost nothing: no extra system call on any call but open, where a
+ *       name that no pattern could match costs one, one that could two, or four to write by a path
+ *       of several components, and one look at start. calls.bats, folders.bats
  *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program
  *       died before its close. calls.bats (programs/calls_exit, situations, trouble),
  *       failures.bats, neighbours.bats, campaigns/faults
@@ -70,7 +69,7 @@
 
 enum session_flag {
     SESSION_WRITABLE = 1,
-    SESSION_APPEND = 2,  /* opened with O_APPEND: a commit merges what was appended into what is live */
+    SESSION_APPEND = 2,  /* opened with O_APPEND: a commit merges the appended bytes */
     SESSION_CREATED = 4, /* the open created the file: its directory is synced with the first commit */
     SESSION_LOCKED = 8,  /* ATOMSHIM_ISOLATION=session: the file is locked until the session ends */
     SESSION_STRAY = 16,  /* not in the table: see vfork above */
@@ -78,8 +77,8 @@ enum session_flag {
         32, /* replace.h: should the commit fail, the new content is still in the file that it was in */
 };
 
-/* Other threads look at these while the slot changes hands; what they find counts only once
- * enter() says so. */
+/* Other threads read these while the slot changes hands; their findings count only after
+ * enter(). */
 #define SESSION_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 
@@ -108,13 +107,13 @@ struct session {
     bool linked;         /* the directory of a file that the session created is synced */
     bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
     bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
-    unsigned order;      /* of the open, among this process's */
+    unsigned order;      /* the number of the open, in this process */
     /* A second open got a description of the buffer. Only the committer changes this and the next
      * three. */
     bool several_opens;
     int writers; /* descriptors to write with that were counted at the last close */
     int counted;
-    int descriptions;                      /* that a second open got, with a mark each */
+    int descriptions;                      /* of second opens, each with a mark */
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
     bool locks;                            /* atomic: it may have locked the file through `inode` */
@@ -124,9 +123,9 @@ struct session {
     int syncs;          /* atomic: claim.c */
     int kept;           /* a file in memory with the content that the session began with (merge.c), or -1 */
     ino_t kept_number;  /* st_ino of that file */
-    uint64_t kept_size; /* what the session's base was when it was made */
+    uint64_t kept_size; /* the session's base when the file was made */
     uint32_t kept_crc;
-    mode_t pending_mode; /* atomic: what the next commit sets, with S_IFREG, or 0: session_set_mode() */
+    mode_t pending_mode; /* atomic: for the next commit, with S_IFREG, or 0: session_set_mode() */
     mode_t pending_over; /* the mode that the file has until then */
     int64_t shown_time;  /* atomic: of the last write, that the program has seen or set; nanoseconds */
     bool is_snapshot;    /* the buffer is sealed, and its content is `image`: snapshot.c may keep it */
@@ -149,7 +148,7 @@ struct session_found {
     struct session stray;
 };
 
-/* Once, before the first session. The struct stays the caller's. */
+/* Called once, before the first session. The struct stays the caller's. */
 void session_configure(const struct config *config);
 
 /* The settings that session_configure() was given. */
@@ -165,9 +164,9 @@ bool session_any(void);
 /*
  * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if
  * `flags` ask for writing. `flags` are those of open(2). `created`: this open created the file.
- * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state
- * OPENING, or a negative errno: what store_load() returns, -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT
- * for the lock of ATOMSHIM_ISOLATION=session.
+ * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state OPENING,
+ * or a negative errno: of store_load(), -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock of
+ * ATOMSHIM_ISOLATION=session.
  */
 int session_begin(int inode, int flags, bool created, struct session_found *found);
 
@@ -175,35 +174,35 @@ int session_begin(int inode, int flags, bool created, struct session_found *foun
 bool session_any_writable(void);
 
 /*
- * An open of a file that this process is writing, without truncation and not exclusive: opens a
- * descriptor of the buffer that has the program's changes, as open(2) with `flags` would have. To
- * read only the thread gets it that opened the file for writing. Each close of a descriptor to
- * write with commits then. Permissions are the caller's business. Returns the descriptor; -ENOENT
- * if there is no such session, so that the open is an ordinary one; or a negative errno.
+ * Opens a file that this process is writing, without truncation and not exclusively: a descriptor
+ * of the buffer that has the program's changes, as open(2) with `flags` would. To read, only the
+ * thread that opened the file for writing gets it. From then on each close of a descriptor for
+ * writing commits. Permissions are the caller's business. Returns the descriptor; -ENOENT if there
+ * is no such session, so that the open is an ordinary one; or a negative errno.
  */
 int session_open_again(dev_t device, ino_t number, int flags);
 
-/* The descriptor of the real inode that has the locks of the program's descriptor `fd`: one for
- * each description, fcntl(2), flock(2). */
+/* Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`: one
+ * for each description, fcntl(2), flock(2). */
 int session_lock_inode(struct session *session, int fd);
 
-/* The session of this process that writes the file with this identity, the last one opened, or
- * NULL. */
+/* Returns the session of this process that writes the file with this identity, the last one opened,
+ * or NULL. */
 struct session *session_writer(dev_t device, ino_t number);
 
-/* The session that this very thread opened to write the file with this identity, and still has
- * open; *buffer is the status of what is written. NULL if there is none. */
+/* Returns the session that this very thread opened to write the file with this identity, and still
+ * has open; *buffer is the status of its buffer. NULL if there is none. */
 struct session *session_written_here(dev_t device, ino_t number, struct stat *buffer);
 
 /* True if this process keeps a snapshot of the file with this status, which has not changed
  * since: it holds a whole image. */
 bool session_has_snapshot(const struct stat *inode);
 
-/* Makes the session LIVE: to be called when the program's first descriptor of it exists. */
+/* Makes the session LIVE. Call it when the program's first descriptor of it exists. */
 void session_publish(struct session *session);
 
-/* Opens a descriptor of the session's buffer as open(2) with `flags` would have; nobody knows of
- * it yet. */
+/* Opens a descriptor of the session's buffer as open(2) with `flags` would have; no other thread
+ * knows of it yet. */
 int session_open_descriptor(struct session *session, int flags);
 
 /* Opens the program's first descriptor as open(2) with `flags` would have, and publishes the
@@ -232,89 +231,91 @@ enum session_role session_identify(int fd, struct session_found *found);
 /* Looks for the session whose buffer has this status (fstat). Returns found->session, or NULL. */
 struct session *session_of(const struct stat *status, struct session_found *found);
 
-/* A session of this process on the real inode with this identity, or NULL. */
+/* Returns a session of this process on the real inode with this identity, or NULL. */
 struct session *session_on(dev_t device, ino_t number);
 
 /*
- * To be called after the program closed a descriptor of the session, whose `buffer_number` was
- * read before: if it was the last anywhere, commits what changed and ends the session. Returns 0,
- * or the negative errno with which the commit failed, here or in a thread that came first.
+ * Called after the program closed a descriptor of the session, whose `buffer_number` was read
+ * before: if it was the last anywhere, commits the changes and ends the session. Returns 0, or the
+ * negative errno with which the commit failed, here or in a thread that came first.
  */
 int session_settle(struct session *session, ino_t buffer_number);
 
-/* session_settle() for every session of this process of which a descriptor was closed before:
- * what others closed since, or a mapping, may have been the last of it. Without `wait` those that
- * another thread is committing are left to it. Returns the first error. */
+/*
+ * Calls session_settle() for every session of this process of which a descriptor was closed before:
+ * a close by another process since, or an munmap(2), may have been the last. Without `wait` it
+ * leaves sessions to a thread that is committing them. Returns the first error.
+ */
 int session_settle_closed(bool wait);
 
-/* session_settle() for every session of this process, after a call that may have closed any.
+/* Calls session_settle() for every session of this process, after a call that may have closed any.
  * Returns the first error. */
 int session_settle_all(void);
 
-/* Commits what changed now, whoever has the session open: fsync(2). Errors as of
- * session_settle(). */
+/* Commits the changes now, whoever has the session open: fsync(2). Returns as session_settle()
+ * does. */
 int session_sync(struct session *session);
 
 /*
- * Loads what others have committed since into the session's buffer, unless it holds changes of
- * its own: to be called when the program has taken a lock. Returns 0, or a negative errno as of
- * store_load(); the buffer is as it was then.
+ * Called when the program has taken a lock: loads the content that others have committed since into
+ * the session's buffer, unless it has changes of its own. Returns 0, or a negative errno of
+ * store_load(); then the buffer is unchanged.
  */
 int session_refresh(struct session *session);
 
 /*
- * To be called when the program has locked a range of the file for writing: keeps the content
- * that the session began with, so that the commit can tell the program's bytes from those of
- * others, who have locked other ranges. Returns 0, or -ENOMEM, -EMFILE, -ENFILE.
+ * Called when the program has locked a range of the file for writing: keeps the session's first
+ * content, so that the commit can tell the program's bytes from the bytes of others, which have
+ * locked other ranges. Returns 0, or -ENOMEM, -EMFILE, -ENFILE.
  */
 int session_keep_base(struct session *session);
 
-/* The program has got a POSIX lock through the session's inode: session_settle() gives it back,
- * as the close(2) of any descriptor of the file does, fcntl(2). */
+/* Called when the program has got a POSIX lock through the session's inode: session_settle() will
+ * give it back, as the close(2) of any descriptor of the file does, fcntl(2). */
 void session_note_posix_lock(struct session *session);
 
 /*
- * To be called when the program asks for fsync(2), before session_sync(). A program that syncs a
- * file more than once while it has it open for writing, and neither locks it nor appends to it, is
- * taken for a database: what it expects others to see at once they do not see. So it claims the
- * file: until it closes it no other process opens the file for writing, or commits, but one that
- * truncates, appends, or locks. And a session that was synced does not overwrite what another
- * process has committed before the claim: its commit fails with -EBUSY. Returns 0, or after one
- * second, and a line in the log, -EBUSY: another process has claimed the file.
+ * Called when the program asks for fsync(2), before session_sync(). A program that syncs a file
+ * more than once while it has it open for writing, and neither locks it nor appends to it, counts
+ * as a database: it expects others to see its writes at once, which they do not. So it claims the
+ * file: until it closes the file, other processes may open it for writing, or commit, only if they
+ * truncate, append, or lock. And a session that was synced does not overwrite the content that
+ * another process has committed before the claim: its commit fails with -EBUSY. Returns 0, or after
+ * one second, and a line in the log, -EBUSY: another process has claimed the file.
  */
 int session_claim_file(struct session *session);
 
-/* The program has emptied the file by ftruncate(2): what the session commits next is an image of
- * its own, as after an open that truncates. Gives the claim back. */
+/* Called when the program has emptied the file by ftruncate(2): the next commit is independent of
+ * the live image, as after an open that truncates. Gives the claim back. */
 void session_note_emptied(struct session *session);
 
-/* The program has got a lock on the file: it agrees with others about who writes, and never
+/* Called when the program has got a lock on the file: it agrees with others by locks, and never
  * claims the file. */
 void session_note_lock(struct session *session);
 
-/* session_sync() for every session. */
+/* Calls session_sync() for every session. */
 int session_sync_all(void);
 
-/* After exec: finds inherited sessions, if there is a beacon, and takes them over; one of which
- * this process has no descriptor is given up, with a commit if it was the last. */
+/* Called after exec: finds inherited sessions, if there is a beacon, and takes them over; gives up
+ * a session of which this process has no descriptor, with a commit if this process was the last. */
 void session_adopt(void);
 
-/* Puts the sessions that vfork() children began into the table, of a process that is to look
- * after them. */
+/* Puts the sessions that vfork() children began into the table of this process, which looks after
+ * them from now on. */
 void session_adopt_strays(void);
 
-/* May there be sessions that are not in the table? */
+/* Tells whether there may be sessions that are not in the table. */
 bool session_any_stray(void);
 
 /*
- * Before a program is run in this process (exec), or by the libc in a child of its own
- * (`is_libcs`): hands it those sessions of which it inherits one of the program's descriptors, if
- * it `adopts`, that is loads the shim, and this process has the ids of the session's opener. It
- * finds them by a beacon (descriptor.h). All other private descriptors are close-on-exec.
+ * Called before this process runs another program (exec), or the libc does in a child of its own
+ * (`is_libcs`): hands over the sessions of which the program inherits a descriptor, if it `adopts`,
+ * which means that it loads the shim, and this process has the ids of the session's opener. The
+ * program finds them by a beacon (descriptor.h). All other private descriptors are close-on-exec.
  * session_take_back(), after an exec that failed or once the libc's child runs, undoes that;
- * `beacon` is what was returned. needs_guardian: a session is left that a guardian must commit
- * (guardian_start()). None is wanted for what the exec closes as long as this process's parent
- * waits for it, or the libc's child: they settle it when they go on.
+ * `beacon` is the result. needs_guardian: a session is left that a guardian must commit
+ * (guardian_start()). A session that the exec closes needs none as long as this process's parent
+ * waits for this process or for the libc's child: it settles the session when it goes on.
  */
 struct session_heir {
     bool adopts;
@@ -339,37 +340,40 @@ void session_share(void);
 /* True if this process opened the file. */
 bool session_is_opener(const struct session *session);
 
-/* The opener has closed its last descriptor, or ends properly: session_release() says so to all
- * processes. */
+/* Notes for all processes that the opener has closed its last descriptor, or ends properly. */
 void session_release(const struct session *session);
 bool session_is_released(const struct session *session);
 
-/* Notes that the next guardian is to look after the session, if it can be written to. Returns
- * true if one is to be started: there is none yet in this pid namespace, or this process is the
- * opener, whose end it has to see. */
+/*
+ * Asks the next guardian to look after the session, if it is writable. Returns true if a guardian
+ * must be started: there is none yet in this pid namespace, or this process is the opener, whose
+ * end the guardian has to see.
+ */
 bool session_want_guardian(struct session *session);
 
-/* session_guard(): this process is a guardian of the session, until it ends. The others ask
- * whether there is one, anywhere or in the same pid namespace. A commit in this process takes the
- * note away: it is to be made again. */
+/*
+ * session_guard() makes this process a guardian of the session, until its end. The others ask
+ * whether there is a guardian, anywhere or in the same pid namespace. A commit in this process
+ * removes the note: call session_guard() again.
+ */
 void session_guard(const struct session *session);
 bool session_has_guardian(const struct session *session);
 bool session_has_guardian_here(const struct session *session);
 
-/* Starts a guardian for the sessions that want one. NULL: this build has no guardians. */
+/* Starts a guardian for the sessions that asked for one. NULL: this build has no guardians. */
 extern void (*session_start_guardian)(void);
 
-/* The end of this process: closes the program's descriptors, commits where they were the last,
- * gives the private ones back. Nothing of the program may use them afterwards. */
+/* Called at the end of this process: closes the program's descriptors, commits if they were the
+ * last, and closes the private ones. The program must not use its descriptors afterwards. */
 void session_finish(void);
 
-/* In the child of a fork: the table is this process's from now on. */
+/* Called in the child of a fork: the table belongs to this process from now on. */
 void session_after_fork(void);
 
 /*
  * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor
- * of the session, it gets another number, from `lowest` on if there is one. Returns 1 if so:
- * `number` is still open then, and the caller's to replace or close; else 0, or -EMFILE.
+ * of the session, gives the session another number, from `lowest` on if there is one, and returns
+ * 1; `number` stays open, for the caller to replace or close. Else returns 0, or -EMFILE.
  */
 int session_move_private(struct session *session, int number, int lowest);
 
@@ -388,20 +392,18 @@ int session_mapped_at(const void *address, struct session **session);
 void session_clear_tail(struct session *session);
 void session_clear_tails(void);
 
-/* Can the session's file hold `size` bytes? 0, or -EFBIG: beyond IMAGE_NUMBER_MAX, what its file
- * system has offsets for, or what fits into memory (buffer_is_beyond_memory()). */
+/* Checks whether the session's file can hold `size` bytes. Returns 0, or -EFBIG if that is beyond
+ * IMAGE_NUMBER_MAX, the offsets of its file system, or the memory (buffer_is_beyond_memory()). */
 int session_check_size(const struct session *session, uint64_t size);
 
-/*
- * The program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from now on the
- * session merges like one that was opened so.
- */
+/* Called when the program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from
+ * now on the session merges like one that was opened so. */
 void session_begin_appending(struct session *session);
 
 /*
- * When was the session's buffer, which has this status, written last? False if no write(2) or
- * ftruncate(2) changed it since it was loaded. Stores through a mapping do not count: tmpfs keeps
- * no time of them.
+ * Tells when the session's buffer, which has this status, was written last. Returns false if no
+ * write(2) or ftruncate(2) changed it since it was loaded. Stores through a mapping do not count:
+ * tmpfs keeps no time of them.
  */
 bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when);
 
@@ -410,9 +412,9 @@ bool session_was_written(const struct session *session, const struct stat *buffe
 void session_note_time(struct session *session, struct timespec shown);
 
 /*
- * Gives the buffer the permission bits that the real inode has now, as far as its other owner and
- * group allow: a descriptor that was passed to another user opens again through /proc/self/fd no
- * more than it would on the file itself. The owner of the buffer, who made it, can open it as the
+ * Gives the buffer the permission bits that the real inode has now, as far as its different owner
+ * and group allow: through /proc/self/fd, another user who was passed a descriptor can open the
+ * buffer only as it could open the file. The owner of the buffer, who made it, can open it as the
  * session does.
  */
 void session_follow_mode(const struct session *session);
@@ -437,7 +439,7 @@ mode_t session_get_mode(const struct session *session, const struct stat *buffer
  */
 int session_settle_rights(struct session *session);
 
-/* Is this the status of the session's buffer? */
+/* Tells whether this is the status of the session's buffer. */
 bool session_is_buffer(const struct session *session, const struct stat *status);
 
 /* ---- the parts of a commit, for replace.h ---- */
@@ -457,16 +459,16 @@ struct session_base session_get_base(const struct session *session);
 void session_set_base(const struct session *session, struct session_base base);
 
 /*
- * Commits what changed, with every other committer of the session kept out. `exclusive`: nobody
+ * Commits the changes, and keeps every other committer of the session out. `exclusive`: no program
  * can change the buffer meanwhile. Waits for locks as long as ATOMSHIM_LOCK_TIMEOUT says. Returns
  * 0, or a negative errno after the failure was logged and the content rescued.
  */
 int session_commit(struct session *session, bool exclusive);
 
 /*
- * A commit failed with the negative errno `failure`: writes what the session's buffer holds to
- * ATOMSHIM_RESCUE_DIR, unless it is SESSION_REPLACES or there is none, and one line to the log
- * that says what became of it.
+ * Called after a commit failed with the negative errno `failure`: writes the session's buffer to
+ * ATOMSHIM_RESCUE_DIR, unless it is SESSION_REPLACES or there is no such folder, and logs one line
+ * about the outcome.
  */
 void session_report(const struct session *session, int failure);
 

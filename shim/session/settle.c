@@ -23,8 +23,8 @@ static bool is_closed_here(struct session *session)
     return descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
 }
 
-/* True if a last close in this process decides what becomes of the session, though others may
- * have it open; see session.h. `last` is the kernel's answer. */
+/* True if a last close in this process ends the session, though others may have it open; see
+ * session.h. `last` is the kernel's answer. */
 static bool is_decided_here(const struct session *session, int last)
 {
     if (!(session->flags & SESSION_WRITABLE))
@@ -35,10 +35,10 @@ static bool is_decided_here(const struct session *session, int last)
 }
 
 /*
- * Asks whether the session is over. A guardian that is at the same commit has the buffer open: it
- * is waited for, and the question put once more. The opener's last close is noted before the
- * kernel is asked for the last time: so either the opener finds out that nobody else is left, or
- * the last of the others finds the note.
+ * Asks whether the session is over. A guardian in the middle of the same commit has the buffer
+ * open: this waits for it, and asks once more. It notes the opener's last close before it asks the
+ * kernel for the last time: so either the opener finds that no other process is left, or the last
+ * of the others finds the note.
  */
 static bool is_over(struct session *session)
 {
@@ -104,8 +104,8 @@ bool session_end_turn(struct session *session, uint64_t mask)
     return again;
 }
 
-/* The error of the commit that ended the session in another thread, once; for the one whose close
- * it was. */
+/* Returns the error of the commit that ended the session in another thread, once, to the thread
+ * that closed it. */
 static int take_last_error(struct session *session, ino_t buffer_number)
 {
     if (session_is_stray(session) || SESSION_GET(session->ended_number) != buffer_number)
@@ -113,7 +113,7 @@ static int take_last_error(struct session *session, ino_t buffer_number)
     return __atomic_exchange_n(&session->ended_error, 0, __ATOMIC_ACQ_REL);
 }
 
-/* By its only committer. */
+/* Called by the session's only committer. */
 static void end_session(struct session *session, int error, uint64_t mask)
 {
     if (session->flags & SESSION_LOCKED) /* a forked child may still have the description */
@@ -127,8 +127,8 @@ static void end_session(struct session *session, int error, uint64_t mask)
 }
 
 /*
- * Only a committer may look at a session's descriptors: their numbers are somebody else's once it
- * has ended. Nothing is held while a lock is waited for; `closed_here` has whoever comes next
+ * Only a committer may look at a session's descriptors: their numbers may be reused once it has
+ * ended. The committer holds nothing while it waits for a lock; `closed_here` makes the next one
  * look again, should a handler jump out.
  */
 static int settle(struct session *session, ino_t buffer_number, bool wait)
@@ -205,7 +205,7 @@ int session_settle(struct session *session, ino_t buffer_number)
     return error != 0 ? error : unpublished;
 }
 
-/* The request that each session is asked, and the first error. */
+/* A request to every session, and the first error. */
 struct round {
     bool wait;
     bool closed_only;
@@ -335,7 +335,7 @@ int session_move_private(struct session *session, int number, int lowest)
     slot = session->inode == number ? &session->inode : session->buffer == number ? &session->buffer : NULL;
     if (slot != NULL) {
         moved = sys_fcntl(number, F_DUPFD_CLOEXEC, lowest);
-        if (moved == -EINVAL || moved == -EMFILE) /* the limit is in the way */
+        if (moved == -EINVAL || moved == -EMFILE) /* the limit is too low */
             moved = sys_fcntl(number, F_DUPFD_CLOEXEC, 3);
         if (moved >= 0)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);

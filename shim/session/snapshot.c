@@ -1,8 +1,9 @@
 /*
  * The snapshot that this process keeps for its next open to read of the same file: the sealed
- * buffer of a session that is over. It is one file in memory of at most SNAPSHOT_MAX bytes, that
- * nobody else has open; nothing of the real inode is kept open. An open takes it out, looks whether
- * the file still holds that image, byte for byte, and has it to itself until its last close.
+ * buffer of a session that is over. It is one file in memory of at most SNAPSHOT_MAX bytes, which
+ * no other process has open; no descriptor of the real inode stays open. An open takes it out,
+ * looks whether the file still holds that image, byte for byte, and has it to itself until its last
+ * close.
  *
  * The slot changes hands by compare-and-swap, and nobody waits for it: a signal handler or another
  * thread that meets it BUSY loads. The program may have closed the number, or put a file of its own
@@ -25,7 +26,7 @@ struct snapshot {
     ino_t number;
     struct timespec changed;
     bool is_settled; /* whoever writes to the file gives it another st_ctim */
-    int inode;       /* the number of its private descriptor, which the buffer's name says */
+    int inode;       /* the number of its private descriptor, which is part of the buffer's name */
     int buffer;
     dev_t buffer_device;
     ino_t buffer_number;
@@ -45,7 +46,7 @@ static void set_slot(int state)
     __atomic_store_n(&slot_state, state, __ATOMIC_RELEASE);
 }
 
-/* Is it still there? `buffer` is filled only then. */
+/* Tells whether the snapshot is still there; fills `buffer` only then. */
 static bool has_buffer(const struct snapshot *snapshot, struct stat *buffer)
 {
     return sys_fstat(snapshot->buffer, buffer) == 0 && buffer->st_ino == snapshot->buffer_number &&
@@ -60,7 +61,7 @@ static void close_buffer(const struct snapshot *snapshot)
         (void)sys_close(snapshot->buffer);
 }
 
-/* Has nobody changed the file, its mode or its owner since? */
+/* Tells whether the file, its mode and its owner are unchanged. */
 static bool is_unchanged(const struct snapshot *snapshot, const struct stat *inode)
 {
     return snapshot->changed.tv_sec == inode->st_ctim.tv_sec &&
@@ -157,7 +158,7 @@ void session_keep_snapshot(struct session *session)
         .buffer_number = session->buffer_number,
         .image = session->image,
     };
-    descriptor_unmark(slot.buffer); /* it is no session's: nobody is to find it by its name */
+    descriptor_unmark(slot.buffer); /* it is no session's: no search may find it by its name */
     set_slot(SLOT_FULL);
     if (before.buffer >= 0)
         close_buffer(&before);

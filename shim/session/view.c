@@ -1,10 +1,10 @@
-/* The bytes of a buffer, to be summed and stored. */
+/* Reads or maps the bytes of a buffer, for their sum and their commit. */
 #include "session/internal.h"
 
 #include "store/store.h"
 
-/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are those that
- * somebody may change while they are read: their CRC must hold for what is written. */
+/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are images that
+ * another thread may change meanwhile: their CRC must match the bytes that are written. */
 int view_open(struct view *view, int buffer, uint64_t size, bool exclusive)
 {
     int error;
@@ -24,7 +24,7 @@ int view_open(struct view *view, int buffer, uint64_t size, bool exclusive)
         scratch_give(&view->scratch);
         return (int)n;
     }
-    view->size = (uint64_t)n; /* cut by another thread meanwhile: a commit of what there is now */
+    view->size = (uint64_t)n; /* another thread has cut it meanwhile: commits the present bytes */
     return 0;
 }
 
