@@ -160,8 +160,8 @@ static bool is_named(int directory, const char *path)
         scratch_take(&scratch, PATH_MAX) != 0)
         return false;
     *(char *)scratch.bytes = '\0';
-    matches = (*path == '/' || path_append(scratch.bytes, folder)) &&
-              path_append(scratch.bytes, path) && pattern_match(shim_config.paths, scratch.bytes);
+    matches = (*path == '/' || path_append(scratch.bytes, folder)) && path_append(scratch.bytes, path) &&
+              pattern_match(shim_config.paths, scratch.bytes);
     scratch_give(&scratch);
     return matches;
 }

@@ -56,7 +56,6 @@ int session_store(const struct session *session, const struct stat *inode,
 {
     const bool executed = may_be_executed(inode, payload) ||
                           (SESSION_GET(session->pending_mode) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
-    struct store_image live;
     int error;
 
     /* its present format comes before its name, which costs more */
@@ -67,11 +66,9 @@ int session_store(const struct session *session, const struct stat *inode,
     }
     if (looks_sized(payload) || (!executed && format_by_name(session) == CONFIG_SIZED))
         return store_commit(session->inode, payload, session_config->sync);
-    error = store_look(session->inode, (struct store_wait){.locked = true}, &live);
-    if (error != 0)
+    error = store_commit_plain(session->inode, payload, session_config->sync);
+    if (error != STORE_NOT_PLAIN)
         return error;
-    if (live.kind == STORE_PLAIN)
-        return store_commit_plain(session->inode, payload, session_config->sync);
     error = store_commit(session->inode, payload, session_config->sync);
     if (error != 0 || !executed)
         return error;

@@ -424,7 +424,9 @@ static int drop_remains(const struct plain_commit *commit)
     struct store_image image;
     int error = store_look(commit->inode, (struct store_wait){.locked = true}, &image);
 
-    if (error != 0 || image.kind != STORE_PLAIN || (image.twin == 0 && !image.blank))
+    if (error == 0 && image.kind != STORE_PLAIN)
+        return STORE_NOT_PLAIN;
+    if (error != 0 || (image.twin == 0 && !image.blank))
         return error;
     error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, image.size));
     return error == 0 ? flush_data(commit) : error;

@@ -213,8 +213,9 @@ int store_commit_sized(int inode, const struct store_payload *payload, bool sync
  * content comes back from a failure of the disk in the middle of the write only if it is of at most
  * 64 KiB; else the content is the new one, complete, though its commit is reported as failed. A
  * program without the shim may see a mixture meanwhile, and for good if this commit dies without a
- * record.
+ * record. Returns STORE_NOT_PLAIN for a file in the sized format, and leaves it alone.
  */
+enum { STORE_NOT_PLAIN = 1001 };
 int store_commit_plain(int inode, const struct store_payload *payload, bool sync);
 
 /*
