@@ -235,6 +235,24 @@ static int store_and_tell(const struct commit *commit)
     return error;
 }
 
+/* Behind a commit. Sets the inode's times, and *after to its status then. */
+static void settle_times(const struct commit *commit, struct stat *after)
+{
+    const struct session *session = commit->session;
+    const struct store_payload payload = {commit->view.bytes, commit->view.size, commit->crc};
+    int error = sys_fstat(session->inode, after);
+
+    if (error != 0 || !commit->exclusive ||
+        !session_has_right_times(session, &commit->buffer, &commit->inode, after)) {
+        session_carry_times(session, &commit->buffer, &commit->inode);
+        error = sys_fstat(session->inode, after);
+    }
+    if (error == 0)
+        store_note_committed(session->inode, after, &payload);
+    else
+        *after = commit->inode;
+}
+
 /* Commits the bytes in the view. */
 static int commit_view(struct commit *commit)
 {
@@ -258,12 +276,9 @@ static int commit_view(struct commit *commit)
     session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &privileges);
     error = store_and_tell(commit);
     session_restore_privileges(session, &privileges);
-    if (error == 0)
-        error = sys_fstat(session->inode, &after);
     if (error != 0)
         return error;
-    if (!commit->exclusive || !session_has_right_times(session, &commit->buffer, &commit->inode, &after))
-        session_carry_times(session, &commit->buffer, &commit->inode);
+    settle_times(commit, &after);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
     session_note_committed(session);

@@ -179,7 +179,7 @@ static int attempt(struct commit *commit)
     int error;
 
     /* not store_look(): a mark says that an image was flushed, not that it is still undamaged */
-    error = store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
+    error = store_load_to_commit(commit->inode, &commit->live);
     if (error == -EIO && commit->undone && is_hollow(commit)) {
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
         commit->live = (struct store_image){.kind = STORE_PLAIN};

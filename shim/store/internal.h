@@ -29,6 +29,7 @@ struct attempt {
     enum depth depth;
     bool locked;                        /* the caller holds the lock: a file that looks damaged is */
     const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
+    bool knows;                         /* what this process has committed itself is not read */
     bool settle_for_plain;              /* accept a plain file that keeps changing */
     struct stat status;
     struct store_image *image;
@@ -88,6 +89,15 @@ bool store_is_zero(const char *bytes, size_t size);
  * early, or a negative errno.
  */
 int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc);
+
+/*
+ * True if the file with this status, which has an image with this header, is as this process's last
+ * commit of that payload has left it: store_note_committed().
+ */
+bool store_is_known(const struct stat *status, const struct image_header *header);
+
+/* store_load() without a target, under the exclusive lock; does not read what is known. */
+int store_load_to_commit(int inode, struct store_image *image);
 
 /* Reads the header at `offset`. Sets *error to 0 or a negative errno; after an error the result is
  * IMAGE_ABSENT. */

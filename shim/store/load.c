@@ -27,7 +27,8 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
 /* Tells whether the header alone vouches for the payload. */
 static bool is_vouched_for(const struct attempt *attempt, const struct image_header *header)
 {
-    return (attempt->depth == LOOK && (header->flushed || attempt->expected != NULL)) ||
+    return (attempt->knows && store_is_known(&attempt->status, header)) ||
+           (attempt->depth == LOOK && (header->flushed || attempt->expected != NULL)) ||
            (attempt->depth == SIZE && (header->complete || header->size > SIZE_CHECKED));
 }
 
@@ -234,6 +235,15 @@ bool store_is_current(int inode, const struct store_image *image, bool is_unchan
                               .image = &now};
 
     return try_once(&attempt) == 0 && now.kind == STORE_SIZED && !now.resized;
+}
+
+int store_load_to_commit(int inode, struct store_image *image)
+{
+    struct attempt attempt = {.inode = inode, .target = -1, .depth = VERIFY, .knows = true, .image = image};
+    int error = find_locked(&attempt);
+
+    image->file_size = (uint64_t)attempt.status.st_size;
+    return error;
 }
 
 int store_look(int inode, struct store_wait wait, struct store_image *image)

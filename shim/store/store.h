@@ -7,6 +7,7 @@
  *   record.c               the record of a plain file, and what the file's bytes are by it
  *   commit.c               commits to the sized format, with the steps in commit_steps.c
  *   first_commit.c         the first of them, to a plain file
+ *   known.c                which image need not be verified before the next commit
  *   plain.c, journal.c     commits to the plain format, their recovery, and their journal files
  *   export.c               from the sized format back to the plain one
  *   filelock.c             the lock of a file, with a deadline
@@ -206,6 +207,14 @@ int store_commit(int inode, const struct store_payload *payload, bool sync);
  * other file, and leaves it alone. */
 enum { STORE_NOT_SIZED = 1000 };
 int store_commit_sized(int inode, const struct store_payload *payload, bool sync);
+
+/*
+ * To be called under the lock, behind a commit of `payload` that succeeded and what else was to be
+ * set on `inode`, which has this status then. The next commit by this process does not read the
+ * live image to verify it if the file has not changed since. Does nothing where the times of the
+ * file system cannot tell. Decision 1 says why that is as safe.
+ */
+void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload);
 
 /*
  * Commits in the plain format: writes the payload alone, without a header, under the protection of

@@ -298,6 +298,7 @@ static const struct possible {
     {"newfstatat", {"EIO", "ENOMEM", "EACCES"}},
     {"fstat", {"EIO", "ENOMEM"}},
     {"fstatfs", {"EIO", "ENOMEM", "EINTR"}},
+    {"uname", {"EPERM"}},
     {"readlinkat", {"EIO", "ENOMEM", "EACCES"}},
     {"read", {"EIO", "EINTR", "ENOMEM", "EAGAIN"}},
     {"pread64", {"EIO", "EINTR", "ENOMEM", "EAGAIN"}},

@@ -68,6 +68,10 @@ unit() {
     unit note_test
 }
 
+@test "I1 what this process has committed is read again only if the file has changed" {
+    unit known_test
+}
+
 @test "I2 records of plain files: encoded and decoded, and what a commit may leave of the bytes" {
     unit record_test
 }

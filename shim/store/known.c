@@ -1,0 +1,104 @@
+/* What this process has committed itself, and need not read again before it commits the next. */
+#include "store/calls.h"
+#include "store/internal.h"
+
+#include <linux/magic.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+
+/* A file, as the last commit of this process has left it. */
+struct known {
+    int is_taken; /* atomic: a thread is at it; one that is never given back knows nothing */
+    dev_t device;
+    ino_t number;
+    off_t file_size;
+    struct timespec changed; /* st_ctim */
+    uint64_t size;           /* of the payload */
+    uint32_t crc;
+};
+
+enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */
+
+static struct known places[PLACES];
+
+static struct known *take(const struct stat *status)
+{
+    struct known *known = &places[status->st_ino % PLACES];
+
+    return __atomic_exchange_n(&known->is_taken, 1, __ATOMIC_ACQUIRE) == 0 ? known : NULL;
+}
+
+static void give(struct known *known)
+{
+    __atomic_store_n(&known->is_taken, 0, __ATOMIC_RELEASE);
+}
+
+/* "6.13" or later: then the kernel gives a file another time at each change that follows a look at
+ * its times (Documentation/filesystems/multigrain-ts.rst). */
+static bool is_kernel_fine(void)
+{
+    struct utsname name;
+    int major = 0;
+    int minor = 0;
+    const char *at = name.release;
+
+    if (SYS_CALL(SYS_uname, &name, 0, 0, 0, 0, 0) != 0)
+        return false;
+    while (*at >= '0' && *at <= '9')
+        major = major * 10 + (*at++ - '0');
+    if (*at == '.')
+        at++;
+    while (*at >= '0' && *at <= '9')
+        minor = minor * 10 + (*at++ - '0');
+    return major > 6 || (major == 6 && minor >= 13);
+}
+
+/* Are there never two states of a file on this device with one time? Those of a coarse clock say
+ * nothing about what comes in the same tick. */
+static bool has_fine_times(int inode, dev_t device)
+{
+    static dev_t asked;  /* atomic: the device of the last answer; 0: none */
+    static bool is_fine; /* atomic */
+    struct statfs system;
+    bool fine;
+
+    if (__atomic_load_n(&asked, __ATOMIC_ACQUIRE) == device)
+        return __atomic_load_n(&is_fine, __ATOMIC_RELAXED);
+    fine = is_kernel_fine() && sys_fstatfs(inode, &system) == 0 &&
+           ((unsigned)system.f_type == EXT4_SUPER_MAGIC || (unsigned)system.f_type == XFS_SUPER_MAGIC ||
+            (unsigned)system.f_type == BTRFS_SUPER_MAGIC || (unsigned)system.f_type == TMPFS_MAGIC);
+    __atomic_store_n(&asked, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&is_fine, fine, __ATOMIC_RELAXED);
+    __atomic_store_n(&asked, device, __ATOMIC_RELEASE);
+    return fine;
+}
+
+void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload)
+{
+    struct known *known = has_fine_times(inode, status->st_dev) ? take(status) : NULL;
+
+    if (known == NULL)
+        return;
+    known->device = status->st_dev;
+    known->number = status->st_ino;
+    known->file_size = status->st_size;
+    known->changed = status->st_ctim;
+    known->size = payload->size;
+    known->crc = payload->crc;
+    give(known);
+}
+
+bool store_is_known(const struct stat *status, const struct image_header *header)
+{
+    struct known *known = take(status);
+    bool result;
+
+    if (known == NULL)
+        return false;
+    result = known->number == status->st_ino && known->device == status->st_dev &&
+             known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
+             known->changed.tv_nsec == status->st_ctim.tv_nsec && known->size == header->size &&
+             known->crc == header->payload_crc;
+    give(known);
+    return result;
+}

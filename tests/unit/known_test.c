@@ -1,0 +1,111 @@
+/*
+ * A commit by a process that made the one before does not read the live image to verify it, unless
+ * the file has changed since (I1).
+ */
+#include "store_files.h"
+
+#include <fcntl.h>
+
+enum { SIZE = 300000, WRITES = 100 };
+
+static uint64_t bytes_read;
+static char content[SIZE];
+
+static ssize_t counting_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    bytes_read += size;
+    return sys_pread(fd, buffer, size, offset);
+}
+
+static bool is_same_change(const struct stat *status, const struct stat *other)
+{
+    return status->st_ctim.tv_sec == other->st_ctim.tv_sec &&
+           status->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
+}
+
+/* Do the times of the file system tell each change from the one before? */
+static bool has_fine_times(void)
+{
+    int fd = new_file("");
+    struct stat before = {0};
+    struct stat after;
+    bool fine = true;
+
+    for (int i = 0; i < WRITES; i++) {
+        CHECK(pwrite(fd, "x", 1, 0) == 1 && fstat(fd, &after) == 0);
+        fine &= !is_same_change(&before, &after);
+        before = after;
+    }
+    (void)close(fd);
+    return fine;
+}
+
+/* Commits SIZE bytes, and notes it as a session does. Returns whether the live image was read. */
+static bool commit_reads(int fd, char fill)
+{
+    struct store_payload payload;
+    struct stat status;
+
+    memset(content, fill, SIZE);
+    payload = payload_of(content, SIZE);
+    bytes_read = 0;
+    store_calls.pread = counting_pread;
+    CHECK_EQUAL(store_commit(fd, &payload, true), 0);
+    store_calls = original_calls;
+    CHECK(holds(fd, content, SIZE));
+    CHECK_EQUAL(fstat(fd, &status), 0);
+    store_note_committed(fd, &status, &payload);
+    return bytes_read > SIZE;
+}
+
+/* A program without the shim writes, in a tick of the clock or in the next, what is there or not. */
+static void change(int fd, uint64_t offset, bool damages)
+{
+    char byte;
+
+    CHECK_EQUAL(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte = (char)(byte + damages);
+    CHECK_EQUAL(pwrite(fd, &byte, 1, (off_t)offset), 1);
+}
+
+static void test_changes(bool fine)
+{
+    int fd = new_file("");
+    struct store_image live;
+
+    (void)commit_reads(fd, 'a');
+    (void)commit_reads(fd, 'b');
+    for (char fill = 'c'; fill < 'k'; fill++)
+        CHECK_EQUAL(commit_reads(fd, fill), !fine);
+    change(fd, look(fd).place + IMAGE_HEADER_SIZE + 1000, false);
+    CHECK(commit_reads(fd, 'k'));
+    CHECK_EQUAL(commit_reads(fd, 'l'), !fine);
+    for (char fill = 'm'; fill < 't'; fill++) {
+        live = look(fd);
+        change(fd, live.place + IMAGE_HEADER_SIZE + SIZE / 2, true);
+        CHECK(commit_reads(fd, fill));
+        CHECK_EQUAL(look(fd).place, live.place); /* the image before was not touched: it was live */
+    }
+    (void)close(fd);
+}
+
+/* What is known of one file says nothing of another, though it looks the same. */
+static void test_other_file(void)
+{
+    int fd = new_file("");
+    int copy = new_file("");
+
+    (void)commit_reads(fd, 'x');
+    CHECK_EQUAL(commit_bytes(copy, content, SIZE, true), 0);
+    CHECK(commit_reads(copy, 'y'));
+    (void)close(fd);
+    (void)close(copy);
+}
+
+int main(void)
+{
+    original_calls = store_calls;
+    test_changes(has_fine_times());
+    test_other_file();
+    return check_result();
+}
