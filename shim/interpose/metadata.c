@@ -55,17 +55,26 @@ static int after_times(int result, struct session *session)
  * they are set, too, the commit's from the inode. Those that the memfd has still at the commit
  * must outlive it (session_commit.c). S_ISUID stands for both bits there: whether S_ISGID goes
  * depends on the group.
+ *
+ * A file that may be executed is plain, so that the kernel can read it.
  */
-static int after_mode(int result, mode_t mode, const struct session *session)
+static int after_mode(int result, mode_t mode, struct session *session, const struct aim *aim)
 {
+    int saved = errno;
     struct stat status;
 
-    if (result == 0 && session != NULL)
+    if (result != 0)
+        return result;
+    if (session != NULL)
         session_follow_mode(session);
-    if (result == 0 && (mode & (S_ISUID | S_ISGID)) != 0 && is_writable(session) &&
-        sys_fstat(session->buffer, &status) == 0)
+    if ((mode & (S_ISUID | S_ISGID)) != 0 && is_writable(session) && sys_fstat(session->buffer, &status) == 0)
         (void)sys_fchmod(session->buffer, (status.st_mode & 07777) | S_ISUID);
-    return result;
+    if ((mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0 && session != NULL)
+        session_make_plain(session);
+    else if ((mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0 && aim != NULL && shim_enabled())
+        managed_make_plain(aim->directory, aim->path);
+    errno = saved;
+    return 0;
 }
 
 static int after_xattr(int result, const char *name, const void *value, size_t size, struct session *session)
@@ -94,8 +103,8 @@ EXPORT int fchmod(int fd, mode_t mode)
     struct session *session = session_at(fd, &found);
     int result = set_mode(session, mode);
 
-    return after_mode(result == SHIM_PASS ? real_fchmod(shim_target(fd), mode) : shim_result(result), mode,
-                      session);
+    result = result == SHIM_PASS ? real_fchmod(shim_target(fd), mode) : shim_result(result);
+    return after_mode(result, mode, session, NULL);
 }
 
 EXPORT int chmod(const char *path, mode_t mode)
@@ -107,7 +116,8 @@ EXPORT int chmod(const char *path, mode_t mode)
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
     session = session_of_aim(&aim, 0);
     result = set_mode(session, mode);
-    return after_mode(result == SHIM_PASS ? real_chmod(aim.path, mode) : shim_result(result), mode, session);
+    result = result == SHIM_PASS ? real_chmod(aim.path, mode) : shim_result(result);
+    return after_mode(result, mode, session, &aim);
 }
 
 EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
@@ -119,9 +129,8 @@ EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
     shim_aim(&aim, directory, path, flags);
     session = session_of_aim(&aim, flags);
     result = set_mode(session, mode);
-    return after_mode(result == SHIM_PASS ? real_fchmodat(aim.directory, aim.path, mode, flags)
-                                          : shim_result(result),
-                      mode, session);
+    result = result == SHIM_PASS ? real_fchmodat(aim.directory, aim.path, mode, flags) : shim_result(result);
+    return after_mode(result, mode, session, &aim);
 }
 
 /* ---- owner ---- */

@@ -203,6 +203,33 @@ void managed_remove_created(const struct managed_request *request, const struct 
         (void)sys_unlinkat(request->directory, request->path, 0);
 }
 
+void managed_make_plain(int directory, const char *path)
+{
+    const struct managed_request request = {.directory = directory, .path = path, .flags = O_RDWR};
+    const struct session *session;
+    struct managed_file file;
+    struct stat status;
+    int error;
+
+    if (!named_may_match(path) || sys_fstatat(directory, path, &status, 0) != 0 || !S_ISREG(status.st_mode) ||
+        !store_may_be_sized(&status))
+        return;
+    session = session_on(status.st_dev, status.st_ino);
+    if (session != NULL && SESSION_GET(session->has_posix_lock)) /* a close would drop it */
+        return;
+    error = managed_open(&request, &file);
+    if (error == MANAGED_NO)
+        return;
+    if (error == MANAGED_YES) {
+        error = session_export(file.inode);
+        (void)sys_close(file.inode);
+    }
+    if (error != 0)
+        log_line(LOG_WARN,
+                 "%s: it may be executed, but stays in the sized format, which the kernel cannot read: %s",
+                 path, log_errno(error));
+}
+
 /* Tells whether a pattern would match a file that is created under this name. */
 static int may_create(const struct named *named)
 {

@@ -57,6 +57,13 @@ int managed_open(const struct managed_request *request, struct managed_file *fil
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file);
 
 /*
+ * To be called when a file has got an x bit: makes it plain if it is managed and sized, so that the
+ * kernel can run it; a line in the log says where that is not possible. No system call for a name
+ * that no pattern could match, one for a file that is not sized.
+ */
+void managed_make_plain(int directory, const char *path);
+
+/*
  * Tells whether the file that `fd` was opened on by this request is managed. Returns 1, 0, or a
  * negative errno. Cost of one that is not: one system call (lstat or fstat), or two (fstat,
  * readlink) if its last component could match.

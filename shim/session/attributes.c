@@ -2,6 +2,7 @@
  * capabilities. */
 #include "session/internal.h"
 
+#include "os/descriptor.h"
 #include "store/store.h"
 
 #include <linux/xattr.h>
@@ -186,4 +187,31 @@ int session_settle_rights(struct session *session)
             (void)session_settle(session, buffer_number);
     }
     return is_old ? session_sync(session) : 0;
+}
+
+void session_make_plain(struct session *session)
+{
+    const bool is_writable = (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    char path[PROC_PATH_SIZE];
+    uint64_t mask;
+    int inode;
+    int error;
+
+    /* the close of another descriptor would drop the program's POSIX locks */
+    if (session_is_stray(session) || !session_table_is_ours() ||
+        (!is_writable && SESSION_GET(session->has_posix_lock)) ||
+        !session_take_turn(session, buffer_number, true, &mask))
+        return;
+    inode = is_writable ? session->inode
+                        : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
+                                                       O_RDWR | O_CLOEXEC, 0));
+    error = inode < 0 ? inode : is_writable && holds_old_content(session) ? 0 : session_export(inode);
+    if (inode >= 0 && !is_writable)
+        (void)sys_close(inode);
+    if (error != 0)
+        session_tell(session, LOG_WARN,
+                     "it may be executed, but stays in the sized format, which the kernel cannot read");
+    if (session_end_turn(session, mask))
+        (void)session_settle(session, buffer_number);
 }

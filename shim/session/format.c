@@ -3,6 +3,7 @@
 
 #include "os/log.h"
 #include "os/scratch.h"
+#include "store/filelock.h"
 #include "store/store.h"
 
 #include <limits.h>
@@ -78,4 +79,20 @@ int session_store(const struct session *session, const struct stat *inode,
                      "it may be executed, but stays in the sized format, which the kernel cannot read: "
                      "the way back to plain failed");
     return 0;
+}
+
+int session_export(int inode)
+{
+    struct filelock lock;
+    struct stat status;
+    int error = sys_fstat(inode, &status);
+
+    if (error != 0 || !store_may_be_sized(&status))
+        return error;
+    error = filelock_acquire(&lock, inode, F_WRLCK, session_config->lock_timeout);
+    if (error != 0)
+        return error;
+    error = store_export(inode, session_config->sync);
+    filelock_release(&lock);
+    return error;
 }

@@ -433,6 +433,16 @@ int session_set_mode(struct session *session, mode_t mode);
 mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode);
 
 /*
+ * A file has got an x bit, and is to be plain, so that the kernel can run it. session_make_plain()
+ * sees to that, unless the session's next commit does; a line in the log says where that is not
+ * possible. session_export() does the same with a descriptor, to read and write, of a managed file;
+ * it returns 0, also if the file is plain, or a negative errno of store_export() or of waiting for
+ * the lock.
+ */
+void session_make_plain(struct session *session);
+int session_export(int inode);
+
+/*
  * To be called before a right to the file changes hands in another way, by chown(2) or an access
  * control list: commits what the session holds, so that nobody gets the old content by it. Returns
  * 0, or a negative errno as of session_sync().

@@ -54,6 +54,38 @@ is_plain() {
     run -0 atomshim verify "$MANAGED/data" "$MANAGED/script"
 }
 
+@test "an x bit that a wrapped program sets makes a sized file plain at once, whether it has it open or not" {
+    local number=0 set_x
+    for set_x in 'os.chmod(path, 0o755)' 'os.chmod(os.path.basename(path), 0o755)' \
+        'os.fchmod(os.open(path, os.O_RDONLY), 0o755)' 'os.fchmod(os.open(path, os.O_RDWR), 0o755)'; do
+        number=$((number + 1))
+        wrapped sh -c 'echo "echo run" >"$1"' sh "$MANAGED/tool$number"
+        run is_plain "$MANAGED/tool$number"
+        [ "$status" -ne 0 ]
+        inode=$(stat -c %i "$MANAGED/tool$number")
+        # with the file still open: what the kernel runs is not the commit's
+        assert_equal "$(cd "$MANAGED" && wrapped python3 -S -c 'import os, subprocess, sys
+path = sys.argv[1]
+exec(sys.argv[2])
+print(open(path).read().strip(), subprocess.run(["sh", path], env={}, capture_output=True).stdout)' "$MANAGED/tool$number" "$set_x")" \
+            "echo run b'run\\n'" "$set_x"
+        is_plain "$MANAGED/tool$number"
+        assert_equal "$(stat -c '%i %a' "$MANAGED/tool$number")" "$inode 755"
+        run -0 atomshim verify "$MANAGED/tool$number"
+    done
+}
+
+@test "an x bit on a sized file that cannot be made plain is one line at warn" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    helpers_let_others_in
+    wrapped sh -c 'echo "echo run" >"$MANAGED/tool"'
+    chmod 444 "$MANAGED/tool"
+    chown 65534 "$MANAGED/tool"
+    ATOMSHIM_LOG=warn wrapped setpriv --reuid=65534 --regid=65534 --clear-groups chmod 555 "$MANAGED/tool" 2>log
+    assert_equal "$(stat -c %a "$MANAGED/tool") $(wc -l <log)" '555 1' "$(cat log)"
+    [[ "$(cat log)" == *"$MANAGED/tool: it may be executed, but stays in the sized format"* ]]
+}
+
 @test "bytes that look like an image are never written bare, though the file may be executed" {
     wrapped sh -c 'echo inner >"$MANAGED/inner"'
     : >"$MANAGED/outer"
