@@ -6,6 +6,7 @@
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
+#include "manage/folders.h"
 #include "os/scratch.h"
 #include "program/target.h"
 #include "store/journal.h"
@@ -40,6 +41,7 @@ static struct exec before_exec(int directory, const char *path, int flags, char 
 {
     struct exec exec = {.is_prepared = false};
 
+    folders_forget(); /* this may be a vfork() child */
     /* a search along PATH tries names that do not exist: nothing will be run */
     if (!shim_has_sessions() || !target_is_there(directory, path, flags))
         return exec;
@@ -55,6 +57,7 @@ static struct exec before_execvp(const char *file, char *const environment[])
     struct exec exec = {.is_prepared = false};
     bool found;
 
+    folders_forget();
     if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
         return exec;
     found = target_find(file, scratch.bytes, PATH_MAX);
@@ -80,6 +83,7 @@ struct shim_child shim_before_child(const char *path, char *const environment[])
 
 void shim_after_child(struct shim_child child)
 {
+    folders_forget();
     if (child.beacon == SHIM_NO_CHILD)
         return;
     session_take_back(child.heir, child.beacon);

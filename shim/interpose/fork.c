@@ -3,11 +3,13 @@
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
+#include "manage/folders.h"
 
 /* Behind a fork: the child, or the parent, of which another thread may have opened a file since
  * guardian_before_fork(). */
 static pid_t after_fork(pid_t child)
 {
+    folders_forget();
     if (child == 0 && !shim_is_quiet())
         session_after_fork();
     if (child > 0)

@@ -214,6 +214,9 @@ RAW(int, raw_renameat2, (int from_directory, const char *from, int to_directory,
 RAW(int, raw_renameat, (int from_directory, const char *from, int to_directory, const char *to),
     SYS_renameat2, from_directory, from, to_directory, to)
 RAW(int, raw_rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to)
+RAW(int, raw_symlink, (const char *target, const char *path), SYS_symlinkat, target, AT_FDCWD, path)
+RAW(int, raw_symlinkat, (const char *target, int directory, const char *path), SYS_symlinkat, target,
+    directory, path)
 
 /* fork.c, exec.c, spawn.c; posix_spawn(3) and its actions return the error and leave errno alone */
 RAW(pid_t, raw_fork, (void), SYS_clone, SIGCHLD)

@@ -112,3 +112,15 @@ EXPORT int renameat2(int from_directory, const char *from, int to_directory, con
     return result == SHIM_PASS ? renamed(real_renameat2(from_directory, from, to_directory, to, flags))
                                : shim_result(result);
 }
+
+/* ---- a symbolic link may take the place of a folder that was there a moment ago ---- */
+
+EXPORT int symlink(const char *target, const char *path)
+{
+    return renamed(real_symlink(target, path));
+}
+
+EXPORT int symlinkat(const char *target, int directory, const char *path)
+{
+    return renamed(real_symlinkat(target, directory, path));
+}

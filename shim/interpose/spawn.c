@@ -7,6 +7,7 @@
 #include "interpose/spawn.h"
 
 #include "guardian/guardian.h"
+#include "manage/folders.h"
 #include "os/descriptor.h"
 #include "os/scratch.h"
 #include "program/target.h"
@@ -366,6 +367,7 @@ static int shim_spawn(struct spawn spawn)
 
 static bool is_concerned(const posix_spawn_file_actions_t *actions)
 {
+    folders_forget(); /* the child may change names */
     return shim_has_sessions() || (shim_enabled() && needs_plan(spawn_find_record(actions)));
 }
 

@@ -109,6 +109,7 @@ GROUP(by_names)
     CASE(SYS_readlink, readlink(POINTER(a), POINTER(b), (size_t)c))
     CASE(SYS_access, access(POINTER(a), (int)b))
     CASE(SYS_link, link(POINTER(a), POINTER(b)))
+    CASE(SYS_symlink, symlink(POINTER(a), POINTER(b)))
 #endif
 #ifdef SYS_rename
     CASE(SYS_rename, rename(POINTER(a), POINTER(b)))
@@ -117,6 +118,7 @@ GROUP(by_names)
     CASE(SYS_renameat, renameat((int)a, POINTER(b), (int)c, POINTER(d)))
 #endif
     CASE(SYS_renameat2, renameat2((int)a, POINTER(b), (int)c, POINTER(d), (unsigned)e))
+    CASE(SYS_symlinkat, symlinkat(POINTER(a), (int)b, POINTER(c)))
     CASE(SYS_openat, openat((int)a, POINTER(b), (int)c, (mode_t)d))
     CASE(SYS_openat2, openat2((int)a, POINTER(b), POINTER(c), (size_t)d))
     CASE(SYS_open_by_handle_at, open_by_handle_at((int)a, POINTER(b), (int)c))

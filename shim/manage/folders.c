@@ -1,5 +1,6 @@
 #include "manage/folders.h"
 
+#include "os/clock.h"
 #include "os/descriptor.h"
 
 #include <string.h>
@@ -11,19 +12,34 @@ struct identity {
     uint64_t device;
     uint64_t number;
     uint64_t mount;
-    struct timespec tick; /* the time when /proc was asked for the path */
-    unsigned renames;     /* renames by this process so far */
+    struct folders_moment moment; /* from before /proc was asked for the path */
 };
 
-static struct slot {
+struct slot {
     int taken; /* atomic: a thread, perhaps interrupted by a handler, uses it; others do without */
     struct identity identity;
     size_t length;
     char path[ROOM];
-} slots[SLOTS];
+};
 
-static unsigned renames; /* atomic */
+static struct slot by_inode[SLOTS];
+static struct slot by_path[SLOTS]; /* of the identity only the moment counts */
+
+static unsigned changes; /* atomic */
 static bool stopped;     /* atomic */
+
+struct folders_moment folders_now(void)
+{
+    bool is_stopped = __atomic_load_n(&stopped, __ATOMIC_RELAXED);
+
+    return (struct folders_moment){.tick = is_stopped ? -1 : clock_tick(),
+                                   .changes = __atomic_load_n(&changes, __ATOMIC_ACQUIRE)};
+}
+
+static bool is_same_moment(struct folders_moment one, struct folders_moment other)
+{
+    return one.tick >= 0 && one.tick == other.tick && one.changes == other.changes;
+}
 
 static bool identify(int fd, struct identity *identity)
 {
@@ -37,16 +53,15 @@ static bool identify(int fd, struct identity *identity)
         .device = (uint64_t)status.stx_dev_major << 32 | status.stx_dev_minor,
         .number = status.stx_ino,
         .mount = status.stx_mnt_id,
-        .renames = __atomic_load_n(&renames, __ATOMIC_ACQUIRE),
+        .moment = folders_now(),
     };
-    return SYS_CALL(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, &identity->tick, 0, 0, 0, 0) == 0;
+    return true;
 }
 
 static bool is_same(const struct identity *one, const struct identity *other)
 {
     return one->number == other->number && one->device == other->device && one->mount == other->mount &&
-           one->renames == other->renames && one->tick.tv_nsec == other->tick.tv_nsec &&
-           one->tick.tv_sec == other->tick.tv_sec;
+           is_same_moment(one->moment, other->moment);
 }
 
 /* A path without a '/' at its start lies beyond the root: no pattern matches it, and it is not
@@ -62,6 +77,26 @@ static ssize_t read_path(int fd, char *path, size_t size)
     return n;
 }
 
+static bool take(struct slot *slot)
+{
+    return __atomic_exchange_n(&slot->taken, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
+static void give(struct slot *slot)
+{
+    __atomic_store_n(&slot->taken, 0, __ATOMIC_RELEASE);
+}
+
+/* The slot is taken. A path that does not fit is not kept. */
+static void fill(struct slot *slot, const struct identity *identity, const char *path, size_t length)
+{
+    if (length >= ROOM)
+        return;
+    slot->identity = *identity;
+    slot->length = length;
+    memcpy(slot->path, path, length);
+}
+
 ssize_t folders_path(int fd, char *path, size_t size)
 {
     struct identity identity;
@@ -70,27 +105,60 @@ ssize_t folders_path(int fd, char *path, size_t size)
 
     if (!identify(fd, &identity))
         return -1;
-    slot = &slots[identity.number % SLOTS];
-    if (__atomic_exchange_n(&slot->taken, 1, __ATOMIC_ACQUIRE))
+    slot = &by_inode[identity.number % SLOTS];
+    if (!take(slot))
         return -1;
     if (is_same(&slot->identity, &identity) && slot->length < size) {
         length = (ssize_t)slot->length;
-        memcpy(path, slot->path, slot->length + 1);
+        memcpy(path, slot->path, slot->length);
+        path[length] = '\0';
     } else {
         length = read_path(fd, path, size);
-        if (length >= 0 && length < ROOM) {
-            slot->identity = identity;
-            slot->length = (size_t)length;
-            memcpy(slot->path, path, (size_t)length + 1);
-        }
+        if (length >= 0)
+            fill(slot, &identity, path, (size_t)length);
     }
-    __atomic_store_n(&slot->taken, 0, __ATOMIC_RELEASE);
+    give(slot);
     return length;
+}
+
+static struct slot *slot_of(const char *path, size_t length)
+{
+    size_t hash = length;
+
+    for (size_t i = 0; i < length; i++)
+        hash = hash * 33 + (unsigned char)path[i];
+    return &by_path[hash % SLOTS];
+}
+
+void folders_remember(const char *path, size_t length, struct folders_moment moment)
+{
+    static const char removed[] = " (deleted)"; /* proc(5) */
+    const size_t tail = sizeof removed - 1;
+    struct slot *slot = slot_of(path, length);
+
+    if (length == 0 || path[0] != '/' ||
+        (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || !take(slot))
+        return;
+    fill(slot, &(struct identity){.moment = moment}, path, length);
+    give(slot);
+}
+
+bool folders_know(const char *path, size_t length)
+{
+    struct slot *slot = slot_of(path, length);
+    bool known;
+
+    if (!take(slot))
+        return false;
+    known = slot->length == length && length != 0 && memcmp(slot->path, path, length) == 0 &&
+            is_same_moment(slot->identity.moment, folders_now());
+    give(slot);
+    return known;
 }
 
 void folders_forget(void)
 {
-    __atomic_add_fetch(&renames, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&changes, 1, __ATOMIC_ACQ_REL);
 }
 
 void folders_stop(void)

@@ -1,24 +1,47 @@
 /*
- * The paths of folders, remembered for as long as the kernel's coarse clock stands still: one tick,
- * 1 to 10 ms (CLOCK_MONOTONIC_COARSE, clock_gettime(2)). A program that walks a tree opens many
- * files of one folder in that time, and /proc is asked for its path once.
+ * Remembers what the kernel said of folders for as long as its coarse clock stands still: one tick,
+ * 1 to 10 ms (os/clock.h), or until this process changes a name or makes a child. A program that
+ * opens many files asks for the path of each folder once in that time.
  *
- * A folder that another process renames meanwhile is as if it had been renamed at the next tick. So
- * the answer is good for a file that is opened to be read, and for nothing else.
+ * What another process changes meanwhile is as if it had been changed at the next tick.
  */
 #ifndef ATOMSHIM_FOLDERS_H
 #define ATOMSHIM_FOLDERS_H
 
 #include "os/sys.h"
 
+/* A tick of the clock and of this process's own changes. */
+struct folders_moment {
+    int64_t tick;
+    unsigned changes;
+};
+
+/* To be called before the kernel is asked for what is to be remembered. */
+struct folders_moment folders_now(void);
+
 /*
  * Writes the path of the folder that `fd` is open on, with a NUL, into `path`, which has room for
  * `size` bytes. Returns its length, without the NUL; or -1 if it cannot be told so, and then the
- * caller asks for the file itself.
+ * caller asks for the file itself. A folder that another process renames may keep its old path for
+ * a tick: the answer is good for a file that is opened to be read, and for nothing else.
  */
 ssize_t folders_path(int fd, char *path, size_t size);
 
-/* Called after a rename by this process: forgets all paths. */
+/*
+ * Remembers that the kernel gave `path`, of `length` bytes, as that of a folder, or of a file's,
+ * that was reached by its name: there is no symbolic link on the way. `moment` is from before the
+ * kernel was asked.
+ */
+void folders_remember(const char *path, size_t length, struct folders_moment moment);
+
+/*
+ * True if that is remembered of this path. So it is the canonical one of whatever folder lies there
+ * now, moved or mounted: only a symbolic link that takes the place of a folder changes that. No
+ * system call.
+ */
+bool folders_know(const char *path, size_t length);
+
+/* Forgets all. To be called when this process has changed a name, or made a child that may. */
 void folders_forget(void);
 
 /* From now on the functions here make no system call that the program does not make: its filters

@@ -167,15 +167,17 @@ static int is_candidate(const struct managed_request *request, int flags)
                    "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
-/* The last component could not match. Tells whether the file is worth a look all the same: a link
- * may have led to a name that could. */
+/* Under its name the file could not match. Tells whether it is worth a look all the same: a link may
+ * have led to a name that could. CANDIDATE_HERE is as good as CANDIDATE_NO. */
 static int is_suspect(const struct managed_request *request, int fd)
 {
     struct stat status;
 
     if (!(request->flags & O_NOFOLLOW) && session_config->paths[0] != '\0')
         return is_candidate(request, 0);
-    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status);
+    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status)
+               ? CANDIDATE_ANYWHERE
+               : CANDIDATE_NO;
 }
 
 /* With these flags an open leaves no trace, and its descriptor is good for a session. */
@@ -189,8 +191,12 @@ int managed_opened(const struct managed_request *request, int fd)
     const struct named named = {request->directory, request->path,
                                 request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
                                     is_only_read(request->flags) && strchr(request->path, '/') == NULL};
-    int result = named_may_match(request->path) ? 1 : is_suspect(request, fd);
+    int result = CANDIDATE_ANYWHERE;
 
+    if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
+        result = is_suspect(request, fd);
+    if (result == CANDIDATE_HERE)
+        return explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
     return result <= 0 ? result : is_managed(&named, fd, O_RDONLY);
 }
 

@@ -98,8 +98,23 @@ static int matches_without_proc(const struct named *named, int fd, bool is_folde
     return pattern_match(session_config->paths, path);
 }
 
+/*
+ * Remembers what the kernel said of a name in the tree that the process sees: `path` is the folder's,
+ * or with `is_folder` false a file's in it.
+ */
+static void remember_folder(const struct named *named, const char *path, size_t length, bool is_folder,
+                            struct folders_moment moment)
+{
+    if (named->directory != AT_FDCWD && named->path[0] != '/')
+        return;
+    while (!is_folder && length > 0 && path[--length] != '/')
+        continue;
+    folders_remember(path, length, moment);
+}
+
 int named_matches(const struct named *named, int fd, const char *name)
 {
+    const struct folders_moment moment = folders_now();
     char link[PROC_PATH_SIZE];
     struct scratch scratch;
     char *path;
@@ -120,38 +135,78 @@ int named_matches(const struct named *named, int fd, const char *name)
         match = matches_without_proc(named, fd, name != NULL, path);
     else if (n < 0)
         match = named_cannot_tell(named, (int)n);
-    else if (n > 0 && path[0] == '/')
+    else if (n > 0 && path[0] == '/') {
+        remember_folder(named, path, (size_t)n, name != NULL, moment);
         match = entry_matches(path, (size_t)n, name);
+    }
     scratch_give(&scratch);
     return match;
 }
 
-/* Does what named_matches() does for the file `name` in the current directory. Returns 1, too, if
- * that directory was removed or lies beyond the root. */
-static int matches_here(const char *name)
+/*
+ * Writes the path of the folder that the file is named in, if that needs no look at the folder: it
+ * is the current one, or is remembered. Returns its length, or -1.
+ */
+static ssize_t find_known_folder(const struct named *named, char path[PATH_MAX])
+{
+    const char *name = path_last_component(named->path);
+    size_t given = (size_t)(name - named->path);
+    bool is_absolute = *named->path == '/';
+    long n = 0; /* with the NUL */
+    size_t length;
+
+    if (!is_absolute && named->directory != AT_FDCWD)
+        return -1;
+    if (!is_absolute)
+        n = SYS_CALL(SYS_getcwd, path, PATH_MAX, 0, 0, 0, 0);
+    if (!is_absolute && (n <= 1 || path[0] != '/')) /* it was removed, or lies beyond the root */
+        return -1;
+    if (given == 0)
+        return n - 1;
+    if (n == 2) /* the root */
+        n = 1;
+    if ((size_t)n + given > PATH_MAX)
+        return -1;
+    if (!is_absolute)
+        path[n - 1] = '/';
+    memcpy(path + n, named->path, given);
+    length = (size_t)n + given;
+    length -= length > 1; /* the '/' at the end */
+    return length == 1 || folders_know(path, length) ? (ssize_t)length : -1;
+}
+
+bool named_is_elsewhere(const struct named *named)
 {
     struct scratch scratch;
-    int match = 1;
-    long n;
+    bool result;
+    ssize_t n;
 
     if (scratch_take(&scratch, PATH_MAX) != 0)
-        return -ENOMEM;
-    n = SYS_CALL(SYS_getcwd, scratch.bytes, PATH_MAX, 0, 0, 0, 0); /* with the NUL */
-    if (n > 1 && *(const char *)scratch.bytes == '/')
-        match = entry_matches(scratch.bytes, (size_t)n - 1, name);
+        return false;
+    n = find_known_folder(named, scratch.bytes);
+    result = n > 0 && entry_matches(scratch.bytes, (size_t)n, path_last_component(named->path)) == 0;
     scratch_give(&scratch);
-    return match;
+    return result;
 }
 
 int named_matches_in_folder(const struct named *named)
 {
     const char *name = path_last_component(named->path);
+    struct scratch scratch;
     int folder;
-    int match;
+    int match = 1; /* the current folder was removed, or lies beyond the root */
+    ssize_t n;
 
-    if (name == named->path)
-        return named->directory == AT_FDCWD ? matches_here(name)
-                                            : named_matches(named, named->directory, name);
+    if (name == named->path && named->directory != AT_FDCWD)
+        return named_matches(named, named->directory, name);
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    n = find_known_folder(named, scratch.bytes);
+    if (n > 0)
+        match = entry_matches(scratch.bytes, (size_t)n, name);
+    scratch_give(&scratch);
+    if (n > 0 || name == named->path)
+        return match;
     folder = named_open_folder(named);
     if (folder < 0)
         return folder == -EACCES ? 1 : named_is_transient(folder) ? folder : 0;

@@ -47,11 +47,17 @@ int named_matches(const struct named *named, int fd, const char *name);
 
 /*
  * Tells whether a pattern matches a file that is no symbolic link, or does not exist yet. Its path
- * is the folder's path and its own name. The kernel tells where the folder is now, whoever moved it
- * or mounted over it. Costs one system call (getcwd, readlink), or three (open, readlink, close)
- * for a path of several components.
+ * is the folder's path and its own name. Costs one system call (getcwd, readlink); for a path of
+ * several components none if it is absolute and its folder's path is remembered (folders.h), one
+ * (getcwd) if it is relative, else three more (open, readlink, close).
  */
 int named_matches_in_folder(const struct named *named);
+
+/*
+ * True if it is known without a look at the folder that no pattern matches such a file. At most one
+ * system call (getcwd).
+ */
+bool named_is_elsewhere(const struct named *named);
 
 /*
  * Opens the directory that the file lies in, for O_PATH. Returns a descriptor, close-on-exec, or a

@@ -2,8 +2,8 @@
 """check.py BUILD TABLE [--update]: counts the system calls of fixed steps under the shim.
 
 Counts, unlike times, are the same on a busy machine: the check is exact. It fails if a step needs more
-calls than TABLE says, or if two rounds of one step differ; it tells of a step that needs fewer. With
---update it writes TABLE anew."""
+calls than TABLE says, or if no two rounds of one step need its least; it tells of a step that needs
+fewer. A round of an other- step may need more if the kernel's coarse clock ticks in it. With --update it writes TABLE anew."""
 import collections, os, re, shutil, subprocess, sys, tempfile
 
 MANAGED = ["rewrite-4k", "rewrite-1m", "append-100", "edit-100", "stream-4k", "read-4k", "read-1m", "stat"]
@@ -47,8 +47,16 @@ def rounds_of(lines):
             current[1][calls_of(line)] += 1
 
 
+def least_of(row, rounds):
+    """The calls of the round that needs the fewest, which another one must need, too."""
+    least = min(rounds, key=lambda calls: sum(calls.values()))
+    if rounds.count(least) < 2:
+        sys.exit("bench-check: %s: no two rounds need the same: %s" % (row, "; ".join(map(show, rounds))))
+    return least
+
+
 def count_steps(build, folder):
-    counts = {}
+    rounds = {}
     for setting, (steps, pattern, settings) in SETTINGS.items():
         managed, other = tempfile.mkdtemp(dir=folder), tempfile.mkdtemp(dir=folder)
         settings = dict(settings, ATOMSHIM_PATHS=pattern.format(managed=managed),
@@ -56,10 +64,9 @@ def count_steps(build, folder):
         command = [build + "/bench/steps", managed, other, *steps]
         for step, calls in rounds_of(trace(folder, command, settings)):
             row = "%s: %s" % (setting, next(name for name in steps if name[:15] == step))
-            if counts.setdefault(row, calls) != calls:
-                sys.exit("bench-check: %s: one round needs %s, the next %s"
-                         % (row, show(counts[row]), show(calls)))
-    return counts
+            twice = calls + calls if step.startswith("other") else calls  # a round does it once
+            rounds.setdefault(row, []).append(twice)
+    return {row: least_of(row, list_) for row, list_ in rounds.items()}
 
 
 def count_start(build, folder):

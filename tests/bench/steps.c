@@ -1,9 +1,13 @@
 /*
  * steps MANAGED OTHER STEP...: does each step on files of the folders MANAGED and OTHER, first to
- * warm up, then in two rounds between marks that a tracer sees: the name of the thread is the
- * step's while it is done. check.py counts the system calls between the marks; that both rounds
+ * warm up, then in rounds between marks that a tracer sees: the name of the thread is the
+ * step's while it is done. check.py counts the system calls between the marks; that two rounds
  * need the same calls shows that the count is of the steady state. A round does its step twice:
  * commits go to the two places of a file in turn, which differ by a call.
+ *
+ * The shim keeps some answers for a tick of the kernel's coarse clock. So a managed file is opened
+ * once in a tick; and a round of a step on another file does it once, directly after a tick and after
+ * a file of that folder was read.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 4096, LARGE = 1 << 20, WARM_UP = 4, ROUNDS = 2 };
+enum { SMALL = 4096, LARGE = 1 << 20, WARM_UP = 4, ROUNDS = 2, ROUNDS_IN_A_TICK = 30 };
 
 static char bytes[LARGE];
 static const char *managed;
@@ -123,6 +127,18 @@ static void child(void)
     check(process > 0 && waitpid(process, NULL, 0) == process, "fork");
 }
 
+/* Waits for the next tick. */
+static void wait_for_tick(void)
+{
+    struct timespec before;
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &before);
+    do
+        (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 static const struct step {
     const char *name; /* at most 15 bytes, or the kernel cuts it */
     size_t size;      /* of the managed file before it */
@@ -153,15 +169,23 @@ static void settle(void)
 
 static void run(const struct step *step)
 {
+    const int is_managed = strncmp(step->name, "other", 5) != 0;
+
     write_file(managed, O_WRONLY | O_TRUNC, step->size);
     write_file(other, O_WRONLY | O_TRUNC, SMALL);
     settle();
     for (int i = 0; i < WARM_UP; i++)
         step->do_it();
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < (is_managed ? ROUNDS : ROUNDS_IN_A_TICK); i++) {
+        wait_for_tick();
+        if (!is_managed)
+            other_read();
         check(prctl(PR_SET_NAME, step->name) == 0, "prctl");
         step->do_it();
-        step->do_it();
+        if (is_managed) {
+            wait_for_tick();
+            step->do_it();
+        }
         check(prctl(PR_SET_NAME, "between") == 0, "prctl");
     }
 }
