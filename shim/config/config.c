@@ -3,6 +3,7 @@
 #include "config/libc_files.h"
 #include "config/resolve.h"
 #include "os/log.h"
+#include "os/sys.h"
 
 #include <string.h>
 
@@ -237,22 +238,29 @@ int config_parse(struct config *config, char *const environment[], config_report
         }
     }
     bad += check_paths(config, report, context) + check_names(environment, report, context);
-    pattern_find_names(config->paths, &config->names);
     config->may_be_plain = config->format == CONFIG_PLAIN || strstr(config->paths, "plain=") != NULL;
     return bad;
 }
 
 void config_resolve(struct config *config)
 {
+    static uint64_t room[128]; /* enough for most lists */
+    void *memory = room;
+    size_t size;
+
     config->paths = config_resolve_patterns(config->paths);
-    pattern_find_names(config->paths, &config->names);
+    size = pattern_index_size(config->paths);
+    if (size > sizeof room)
+        memory = sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!sys_is_error(memory))
+        pattern_index_make(&config->index, config->paths, memory);
 }
 
 enum config_format config_format_of(const struct config *config, const char *path)
 {
     if (config_is_read_by_libc(path))
         return CONFIG_PLAIN;
-    switch (pattern_format(config->paths, path)) {
+    switch (pattern_index_format(&config->index, config->paths, path)) {
     case PATTERN_PLAIN:
         return CONFIG_PLAIN;
     case PATTERN_SIZED:

@@ -2,7 +2,7 @@
 #ifndef ATOMSHIM_CONFIG_H
 #define ATOMSHIM_CONFIG_H
 
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@ struct config {
     int64_t lock_timeout;       /* nanoseconds */
     int log_level;              /* enum log_level of log.h */
     const char *paths;          /* ATOMSHIM_PATHS as given or as resolved, "" if none */
-    struct pattern_names names; /* of `paths` */
+    struct pattern_index index; /* of `paths`, once config_resolve() has made it */
     const char *rescue_dir;     /* NULL if none */
     const char *journal_dir;    /* NULL: journals lie beside their files */
     const char *log_file;       /* NULL: stderr */
@@ -41,8 +41,9 @@ typedef void config_report(const char *message, void *context);
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
 
-/* Replaces config->paths by the result of config_resolve_patterns(). Reads the file system, which
- * config_parse() does not. */
+/* Replaces config->paths by the result of config_resolve_patterns(), and makes their index. Reads the
+ * file system, which config_parse() does not. To be called once in a process: the memory of a short
+ * index is static. */
 void config_resolve(struct config *config);
 
 /*

@@ -236,7 +236,7 @@ static struct tail find_tail(const struct pattern_item *item)
     return tail;
 }
 
-static bool item_matches(const struct pattern_item *item, const char *path)
+bool pattern_item_matches(const struct pattern_item *item, const char *path)
 {
     const char *component = find_tail(item).component;
 
@@ -247,7 +247,7 @@ static bool item_matches(const struct pattern_item *item, const char *path)
 /* ---- a cheap look at a pattern before it is read: in a long list most patterns are about other
  * files ---- */
 
-static bool is_literal(char c)
+bool pattern_is_literal(char c)
 {
     return c != '*' && c != '?' && c != '[' && c != ']' && c != '\\';
 }
@@ -265,11 +265,11 @@ static const char *find_end(const char *p)
 /* Tells whether the path begins as the absolute pattern [p, end) does, up to its first token. */
 static bool begins_like(const char *p, const char *end, const char *path)
 {
-    while (p < end && *p == *path && is_literal(*p)) {
+    while (p < end && *p == *path && pattern_is_literal(*p)) {
         p++;
         path++;
     }
-    return p == end || !is_literal(*p);
+    return p == end || !pattern_is_literal(*p);
 }
 
 /*
@@ -278,7 +278,8 @@ static bool begins_like(const char *p, const char *end, const char *path)
  */
 static bool ends_like(const char *p, const char *end, const char *path, size_t length)
 {
-    for (; end > p && is_literal(end[-1]) && end[-1] != '/' && end[-1] != '=' && end[-1] != '!'; end--)
+    for (; end > p && pattern_is_literal(end[-1]) && end[-1] != '/' && end[-1] != '=' && end[-1] != '!';
+         end--)
         if (length == 0 || end[-1] != path[--length])
             return false;
     return true;
@@ -307,7 +308,7 @@ bool pattern_match(const char *patterns, const char *path)
     bool taken_in = false;
 
     while (patterns = skip_unlike(patterns, path, length), pattern_next(&patterns, &item))
-        if (item_matches(&item, path)) {
+        if (pattern_item_matches(&item, path)) {
             if (item.takes_out)
                 return false;
             taken_in = true;
@@ -322,12 +323,12 @@ enum pattern_format pattern_format(const char *patterns, const char *path)
     struct pattern_item item;
 
     while (patterns = skip_unlike(patterns, path, length), pattern_next(&patterns, &item))
-        if (item.format != PATTERN_NO_FORMAT && item_matches(&item, path))
+        if (item.format != PATTERN_NO_FORMAT && pattern_item_matches(&item, path))
             format = item.format;
     return format;
 }
 
-static bool item_may_name(const struct pattern_item *item, const char *name)
+bool pattern_item_may_name(const struct pattern_item *item, const char *name)
 {
     struct tail tail = find_tail(item);
 
@@ -347,58 +348,9 @@ bool pattern_may_name(const char *patterns, const char *name)
     struct pattern_item item;
 
     while (pattern_next(&patterns, &item))
-        if (!item.takes_out && item_may_name(&item, name))
+        if (!item.takes_out && pattern_item_may_name(&item, name))
             return true;
     return false;
-}
-
-/* Adds the bytes that the last token of [p, end) matches; a set may match any. */
-static void find_ends(const char *p, const char *end, struct pattern_names *names)
-{
-    const char *token = p;
-    unsigned char last;
-
-    while (p < end) {
-        const char *behind = *p == '[' ? find_set_end(p, end) : NULL;
-
-        token = p;
-        p = behind != NULL ? behind : *p == '\\' && p + 1 < end ? p + 2 : p + 1;
-    }
-    last = (unsigned char)p[-1];
-    if (*token == '*' || *token == '?' || *token == '[')
-        memset(names->ends, 0xff, sizeof names->ends);
-    else
-        names->ends[last / 64] |= UINT64_C(1) << last % 64;
-}
-
-void pattern_find_names(const char *patterns, struct pattern_names *names)
-{
-    struct pattern_item item;
-
-    *names = (struct pattern_names){0};
-    while (pattern_next(&patterns, &item))
-        if (!item.takes_out) {
-            const char *component = find_tail(&item).component;
-
-            if (component == item.end)
-                names->all = true;
-            else
-                find_ends(component, item.end, names);
-        }
-}
-
-bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path)
-{
-    size_t length;
-    unsigned char last;
-
-    if (names->all)
-        return true;
-    length = strlen(path);
-    last = length == 0 ? '/' : (unsigned char)path[length - 1];
-    if (last != '/' && !(names->ends[last / 64] >> last % 64 & 1))
-        return false;
-    return pattern_may_name(patterns, path_last_component(path));
 }
 
 static const char *check_item(const struct pattern_item *item)

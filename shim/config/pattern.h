@@ -58,20 +58,12 @@ enum pattern_format pattern_format(const char *patterns, const char *path);
  */
 bool pattern_may_name(const char *patterns, const char *name);
 
-/*
- * Holds all that pattern_may_name() can tell of a name by its last byte. Found once, for programs
- * that open many files.
- */
-struct pattern_names {
-    bool all;         /* every name can be matched */
-    uint64_t ends[4]; /* a bit for each byte that a name which can be matched may end in */
-};
+/* What the two functions above ask of one pattern. A pattern that takes out names nothing. */
+bool pattern_item_matches(const struct pattern_item *item, const char *path);
+bool pattern_item_may_name(const struct pattern_item *item, const char *name);
 
-/* Fills *names from the patterns. */
-void pattern_find_names(const char *patterns, struct pattern_names *names);
-
-/* pattern_may_name() for the last component of `path`, with `names` of the same patterns. */
-bool pattern_may_name_last(const char *patterns, const struct pattern_names *names, const char *path);
+/* True if the character stands for itself wherever it is in a pattern. */
+bool pattern_is_literal(char c);
 
 /*
  * Looks for the first malformed pattern: relative with a '/', an unclosed '[', a lone '\' at the

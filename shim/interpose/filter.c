@@ -12,7 +12,7 @@
  */
 #include "interpose/interpose.h"
 
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 #include "guardian/guardian.h"
 #include "manage/folders.h"
 #include "os/log.h"
@@ -156,12 +156,12 @@ static bool is_named(int directory, const char *path)
     bool matches;
 
     if (path == NULL || (*path != '/' && (directory != AT_FDCWD || folder == NULL || *folder != '/')) ||
-        !pattern_may_name_last(shim_config.paths, &shim_config.names, path) ||
+        !pattern_index_may_name(&shim_config.index, shim_config.paths, path) ||
         scratch_take(&scratch, PATH_MAX) != 0)
         return false;
     *(char *)scratch.bytes = '\0';
     matches = (*path == '/' || path_append(scratch.bytes, folder)) && path_append(scratch.bytes, path) &&
-              pattern_match(shim_config.paths, scratch.bytes);
+              pattern_index_match(&shim_config.index, shim_config.paths, scratch.bytes);
     scratch_give(&scratch);
     return matches;
 }

@@ -1,7 +1,7 @@
 /* Functions that open files inside the libc, by calls that the shim cannot see. */
 #include "interpose/interpose.h"
 
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@ static int after_making(int fd, const char *path)
     int flags;
     int result;
 
-    if (fd < 0 || !shim_enabled() || !pattern_may_name_last(shim_config.paths, &shim_config.names, path))
+    if (fd < 0 || !shim_enabled() || !pattern_index_may_name(&shim_config.index, shim_config.paths, path))
         return fd;
     result = managed_opened(&request, fd);
     if (result > 0) {

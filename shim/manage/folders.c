@@ -123,11 +123,11 @@ ssize_t folders_path(int fd, char *path, size_t size)
 
 static struct slot *slot_of(const char *path, size_t length)
 {
-    size_t hash = length;
+    size_t sum = length;
 
-    for (size_t i = 0; i < length; i++)
-        hash = hash * 33 + (unsigned char)path[i];
-    return &by_path[hash % SLOTS];
+    for (size_t i = length < 8 ? 0 : length - 8; i < length; i++)
+        sum += (unsigned char)path[i];
+    return &by_path[sum % SLOTS];
 }
 
 void folders_remember(const char *path, size_t length, struct folders_moment moment)

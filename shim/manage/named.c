@@ -1,6 +1,6 @@
 #include "manage/named.h"
 
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 #include "manage/folders.h"
 #include "os/descriptor.h"
 #include "os/log.h"
@@ -37,7 +37,7 @@ int named_cannot_tell(const struct named *named, int error)
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return -ENOMEM;
     matches = path_as_given(named->directory, named->path, scratch.bytes) == 0 &&
-              pattern_match(session_config->paths, scratch.bytes);
+              pattern_index_match(&session_config->index, session_config->paths, scratch.bytes);
     scratch_give(&scratch);
     if (!matches)
         return 0;
@@ -50,7 +50,7 @@ int named_cannot_tell(const struct named *named, int error)
 
 bool named_may_match(const char *path)
 {
-    return pattern_may_name_last(session_config->paths, &session_config->names, path);
+    return pattern_index_may_name(&session_config->index, session_config->paths, path);
 }
 
 static bool is_same(const struct stat *status, const struct stat *other)
@@ -78,7 +78,7 @@ static int entry_matches(char *path, size_t length, const char *name)
         length = (size_t)(stpcpy(path + length, name) - path);
     }
     path[length] = '\0';
-    return pattern_match(session_config->paths, path);
+    return pattern_index_match(&session_config->index, session_config->paths, path);
 }
 
 /* Without /proc this follows the path step by step; it may lead to another file than `fd` by
@@ -95,7 +95,7 @@ static int matches_without_proc(const struct named *named, int fd, bool is_folde
         (sys_fstat(fd, &status) != 0 || sys_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
          !is_same(&status, &found)))
         return -EAGAIN;
-    return pattern_match(session_config->paths, path);
+    return pattern_index_match(&session_config->index, session_config->paths, path);
 }
 
 /*

@@ -4,12 +4,12 @@
  * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check()
  * accepts matches, and asks for a format, as the slow matcher says; of one that it refuses it names
  * the first bad pattern, and matching it stays harmless; and no path matches whose last component
- * pattern_may_name() has excluded. Time at most quadratic: long inputs, such as the slow matcher
+ * pattern_may_name() has excluded. An index says the same as the list. Time at most quadratic: long inputs, such as the slow matcher
  * cannot do, are only matched, and libFuzzer's timeout watches.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 
 #include "fuzz.h"
 
@@ -181,8 +181,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *path;
     const char *where;
     const char *fault;
-    const char *slash;
-    struct pattern_names names;
+    struct pattern_index index;
+    void *memory;
     enum pattern_format format;
     size_t length;
     bool matched;
@@ -203,10 +203,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         REQUIRE(matched == slow_list(list, path, &format) && pattern_format(list, path) == format);
     if (matched)
         REQUIRE(pattern_may_name(list, name_of(path)));
-    pattern_find_names(list, &names);
-    slash = strrchr(path, '/');
-    REQUIRE(pattern_may_name_last(list, &names, path) ==
-            pattern_may_name(list, slash != NULL ? slash + 1 : path));
+    memory = calloc(1, pattern_index_size(list));
+    if (memory != NULL) {
+        pattern_index_make(&index, list, memory);
+        if (fault == NULL)
+            REQUIRE(pattern_index_match(&index, list, path) == matched &&
+                    pattern_index_format(&index, list, path) == pattern_format(list, path));
+        else
+            (void)pattern_index_match(&index, list, path);
+        REQUIRE(pattern_index_may_name(&index, list, path) == pattern_may_name(list, name_of(path)));
+    }
+    free(memory);
     free(list);
     return 0;
 }

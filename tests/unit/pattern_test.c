@@ -1,7 +1,7 @@
 /* pattern.h: a table, malformed lists, and a comparison with a matcher that is plain to see. */
 #include "check.h"
 
-#include "config/pattern.h"
+#include "config/pattern_index.h"
 
 #include <stdlib.h>
 
@@ -77,29 +77,87 @@ static const struct {
     {"*", "/any/thing", true},
 };
 
-/* pattern_may_name(), found out in both ways. */
+static struct pattern_index index_of(const char *patterns)
+{
+    struct pattern_index index;
+    void *memory = calloc(1, pattern_index_size(patterns));
+
+    CHECK(memory != NULL);
+    pattern_index_make(&index, patterns, memory);
+    return index;
+}
+
+/* Asks the list and its index, which say the same. */
 static bool may_name(const char *patterns, const char *path)
 {
-    struct pattern_names names;
     const char *slash = strrchr(path, '/');
     bool may = pattern_may_name(patterns, slash != NULL ? slash + 1 : path);
+    struct pattern_index index = index_of(patterns);
 
-    pattern_find_names(patterns, &names);
-    if (pattern_may_name_last(patterns, &names, path) != may) {
-        (void)fprintf(stderr, "'%s' and '%s':\n", patterns, path);
+    CHECK_EQUAL(pattern_index_may_name(&index, patterns, path), may);
+    free(index.nodes);
+    return may;
+}
+
+static void check_both(const char *patterns, const char *path, bool matches)
+{
+    struct pattern_index index = index_of(patterns);
+
+    if (pattern_match(patterns, path) != matches || pattern_index_match(&index, patterns, path) != matches ||
+        pattern_index_format(&index, patterns, path) != pattern_format(patterns, path) ||
+        (matches && !may_name(patterns, path))) {
+        (void)fprintf(stderr, "'%.60s' and '%s':\n", patterns, path);
         CHECK(false);
     }
-    return may;
+    free(index.nodes);
 }
 
 static void test_table(void)
 {
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (pattern_match(table[i].patterns, table[i].path) != table[i].matches)
-            (void)fprintf(stderr, "'%s' and '%s':\n", table[i].patterns, table[i].path);
-        CHECK_EQUAL(pattern_match(table[i].patterns, table[i].path), table[i].matches);
-        CHECK(may_name(table[i].patterns, table[i].path) || !table[i].matches);
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        check_both(table[i].patterns, table[i].path, table[i].matches);
+}
+
+/* Lists of many patterns, of which each matches a path of its own. */
+static void test_many(void)
+{
+    static const char *const kinds[] = {"/d%d/",      "/d/e%d/app.cfg", "/d/*.x%d",   "n%d.cfg",
+                                        "*-%d",       "/f%d/**/z",      "!/d%d/out/", "*w%d",
+                                        "/f/**/g%d/", "plain=/p%d/*"};
+    static const char *const paths[] = {"/d%d/x",       "/d/e%d/app.cfg", "/d/a.x%d",   "/any/n%d.cfg",
+                                        "/any/a.b-%d",  "/f%d/y/z",       "/d%d/out/x", "/aw%d",
+                                        "/f/h/i/g%d/j", "/p%d/x"};
+    enum { KINDS = sizeof kinds / sizeof kinds[0], ITEMS = 40, ROOM = 32 };
+    static char list[KINDS * ITEMS * ROOM];
+    char *p = list;
+    char path[64];
+
+    for (int i = 0; i < KINDS * ITEMS; i++) {
+        p += snprintf(p, ROOM, kinds[i % KINDS], i / KINDS);
+        *p++ = ':';
     }
+    for (int i = 0; i < KINDS * ITEMS; i++) {
+        (void)snprintf(path, sizeof path, paths[i % KINDS], i / KINDS);
+        check_both(list, path, kinds[i % KINDS][0] != '!');
+        (void)snprintf(path, sizeof path, paths[i % KINDS], 1000 + i);
+        check_both(list, path, false);
+    }
+}
+
+/* The last pattern that says a format counts, wherever the index has it. */
+static void test_index_format(void)
+{
+    static const char list[] = "plain=/d/:sized=*.x:plain=/d/e/:/d/e/f:sized=/d/e/g";
+    struct pattern_index index = index_of(list);
+
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/a"), PATTERN_PLAIN);
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/a.x"), PATTERN_SIZED);
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/e/a.x"), PATTERN_PLAIN);
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/e/f"), PATTERN_PLAIN);
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/e/g"), PATTERN_SIZED);
+    free(index.nodes);
+    index = (struct pattern_index){0};
+    CHECK_EQUAL(pattern_index_format(&index, list, "/d/e/g"), PATTERN_SIZED);
 }
 
 static void check_fault(const char *patterns, const char *item, const char *fault)
@@ -240,7 +298,7 @@ static void test_against_the_slow_one(void)
         expected = slow_match(pattern, pattern, tree, path);
         matches += expected;
         if (pattern_match(pattern, path) != expected) {
-            (void)fprintf(stderr, "'%s' and '%s': expected %d\n", pattern, path, expected);
+            (void)fprintf(stderr, "'%.60s' and '%s': expected %d\n", pattern, path, expected);
             CHECK(false);
         }
         CHECK(may_name(pattern, path) || !expected);
@@ -268,6 +326,8 @@ static void test_worst_case(void)
 int main(void)
 {
     test_table();
+    test_many();
+    test_index_format();
     test_check();
     test_format();
     test_may_name();

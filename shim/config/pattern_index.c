@@ -1,0 +1,246 @@
+/*
+ * Each pattern stands in a hash table under what is literal at its two ends: the folders that it
+ * begins with, up to a '/', and the end of its last component. A path has few of both: as many
+ * folders as it is deep, and three ends.
+ */
+#include "config/pattern_index.h"
+
+#include "os/path.h"
+
+#include <string.h>
+
+struct pattern_node {
+    uint32_t at; /* where the pattern begins in the list */
+    uint32_t key;
+    uint32_t end;
+    uint32_t next_by_key; /* numbers of nodes from 1; 0 ends a chain */
+    uint32_t next_by_end;
+};
+
+enum { SHORT_LIST = 4 };
+
+/* FNV-1a */
+#define HASH_OF_NOTHING UINT32_C(2166136261)
+#define HASH_FACTOR UINT32_C(16777619)
+
+static uint32_t add_to_hash(uint32_t hash, unsigned char c)
+{
+    return (hash ^ c) * HASH_FACTOR;
+}
+
+static uint32_t hash_of(uint32_t hash, const char *p, const char *end)
+{
+    for (; p < end; p++)
+        hash = add_to_hash(hash, (unsigned char)*p);
+    return hash;
+}
+
+static uint32_t key_of(uint32_t folders, uint32_t end)
+{
+    return (folders ^ end * HASH_FACTOR) * HASH_FACTOR;
+}
+
+/*
+ * The ends of a component: nothing, all of it, and what begins with the last byte that is neither a
+ * letter nor a digit, as ".cfg".
+ */
+enum { END_NOTHING, END_WHOLE, END_PIECE, ENDS };
+
+static bool is_mark(unsigned char c)
+{
+    return c < 0x80 && !(c >= '0' && c <= '9') && !((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
+/* Returns the last mark in [p, end), or `end`. */
+static const char *find_piece(const char *p, const char *end)
+{
+    const char *piece = end;
+
+    while (piece > p)
+        if (is_mark((unsigned char)*--piece))
+            return piece;
+    return end;
+}
+
+static uint32_t hash_end(int kind, const char *p, const char *end)
+{
+    return hash_of(add_to_hash(HASH_OF_NOTHING, (unsigned char)kind), p, end);
+}
+
+/* The literal end of a pattern, as a path that it matches must have it. */
+static uint32_t end_of_item(const struct pattern_item *item)
+{
+    const char *p = item->end;
+    const char *piece;
+
+    while (p > item->start && p[-1] != '/' && pattern_is_literal(p[-1]))
+        p--;
+    if (p < item->end && (p == item->start || p[-1] == '/'))
+        return hash_end(END_WHOLE, p, item->end);
+    piece = find_piece(p, item->end);
+    return piece < item->end ? hash_end(END_PIECE, piece, item->end) : hash_end(END_NOTHING, p, p);
+}
+
+/* The literal folders that an absolute pattern begins with. */
+static uint32_t folders_of_item(const struct pattern_item *item)
+{
+    const char *behind = item->start;
+
+    for (const char *p = item->start; *item->start == '/' && p < item->end && pattern_is_literal(*p); p++)
+        if (*p == '/')
+            behind = p + 1;
+    return hash_of(HASH_OF_NOTHING, item->start, behind);
+}
+
+static void find_ends(const char *path, uint32_t ends[ENDS])
+{
+    const char *name = path_last_component(path);
+    const char *end = name + strlen(name);
+    const char *piece = find_piece(name, end);
+
+    ends[END_NOTHING] = hash_end(END_NOTHING, end, end);
+    ends[END_WHOLE] = hash_end(END_WHOLE, name, end);
+    ends[END_PIECE] = piece < end ? hash_end(END_PIECE, piece, end) : ends[END_NOTHING];
+}
+
+static size_t count_items(const char *patterns)
+{
+    struct pattern_item item;
+    size_t count = 0;
+
+    while (pattern_next(&patterns, &item))
+        count++;
+    return count;
+}
+
+static size_t count_chains(size_t items)
+{
+    size_t chains = 1;
+
+    while (chains < items)
+        chains *= 2;
+    return chains;
+}
+
+size_t pattern_index_size(const char *patterns)
+{
+    size_t items = count_items(patterns);
+
+    return (items + 1) * sizeof(struct pattern_node) + 2 * count_chains(items) * sizeof(uint32_t);
+}
+
+void pattern_index_make(struct pattern_index *index, const char *patterns, void *memory)
+{
+    size_t items = count_items(patterns);
+    size_t chains = count_chains(items);
+    const char *left = patterns;
+    struct pattern_item item;
+
+    *index = (struct pattern_index){
+        .nodes = memory, .mask = (uint32_t)chains - 1, .is_short = items <= SHORT_LIST};
+    index->by_key = (uint32_t *)(index->nodes + items + 1);
+    index->by_end = index->by_key + chains;
+    for (uint32_t i = 1; pattern_next(&left, &item); i++) {
+        struct pattern_node *node = &index->nodes[i];
+
+        *node = (struct pattern_node){.at = (uint32_t)(item.whole - patterns), .end = end_of_item(&item)};
+        node->key = key_of(folders_of_item(&item), node->end);
+        node->next_by_key = index->by_key[node->key & index->mask];
+        index->by_key[node->key & index->mask] = i;
+        if (item.takes_out)
+            continue;
+        node->next_by_end = index->by_end[node->end & index->mask];
+        index->by_end[node->end & index->mask] = i;
+        if (item.end > item.start && item.end[-1] == '/') /* a tree */
+            index->any_name = index->any_name || pattern_item_may_name(&item, "");
+    }
+}
+
+/* What the patterns say of a path, as far as they were looked at. */
+struct answer {
+    bool taken_in;
+    bool taken_out;
+    enum pattern_format format;
+    uint32_t last; /* where the pattern begins that says the format */
+};
+
+/* Asks the patterns that have this key. */
+static void ask(const struct pattern_index *index, const char *patterns, uint32_t key, const char *path,
+                struct answer *answer)
+{
+    for (uint32_t i = index->by_key[key & index->mask]; i != 0; i = index->nodes[i].next_by_key) {
+        const struct pattern_node *node = &index->nodes[i];
+        const char *left = patterns + node->at;
+        struct pattern_item item;
+
+        if (node->key != key || !pattern_next(&left, &item) || !pattern_item_matches(&item, path))
+            continue;
+        if (item.takes_out)
+            answer->taken_out = true;
+        else
+            answer->taken_in = true;
+        if (item.format != PATTERN_NO_FORMAT && node->at >= answer->last) {
+            answer->format = item.format;
+            answer->last = node->at;
+        }
+    }
+}
+
+static struct answer ask_all(const struct pattern_index *index, const char *patterns, const char *path)
+{
+    struct answer answer = {.format = PATTERN_NO_FORMAT};
+    uint32_t folders = HASH_OF_NOTHING;
+    uint32_t ends[ENDS];
+    const char *p = path;
+
+    find_ends(path, ends);
+    for (;;) {
+        for (int i = 0; i < ENDS; i++)
+            ask(index, patterns, key_of(folders, ends[i]), path, &answer);
+        do
+            if (*p == '\0')
+                return answer;
+            else
+                folders = add_to_hash(folders, (unsigned char)*p);
+        while (*p++ != '/');
+    }
+}
+
+bool pattern_index_match(const struct pattern_index *index, const char *patterns, const char *path)
+{
+    struct answer answer;
+
+    if (index->nodes == NULL || index->is_short)
+        return pattern_match(patterns, path);
+    answer = ask_all(index, patterns, path);
+    return answer.taken_in && !answer.taken_out;
+}
+
+enum pattern_format pattern_index_format(const struct pattern_index *index, const char *patterns,
+                                         const char *path)
+{
+    return index->nodes == NULL || index->is_short ? pattern_format(patterns, path)
+                                                   : ask_all(index, patterns, path).format;
+}
+
+bool pattern_index_may_name(const struct pattern_index *index, const char *patterns, const char *path)
+{
+    const char *name = path_last_component(path);
+    uint32_t ends[ENDS];
+
+    if (index->nodes == NULL)
+        return pattern_may_name(patterns, name);
+    if (index->any_name)
+        return true;
+    find_ends(path, ends);
+    for (int i = 0; i < ENDS; i++)
+        for (uint32_t n = index->by_end[ends[i] & index->mask]; n != 0; n = index->nodes[n].next_by_end) {
+            const char *left = patterns + index->nodes[n].at;
+            struct pattern_item item;
+
+            if (index->nodes[n].end == ends[i] && pattern_next(&left, &item) &&
+                pattern_item_may_name(&item, name))
+                return true;
+        }
+    return false;
+}
