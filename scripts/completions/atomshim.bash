@@ -18,7 +18,7 @@ _atomshim() {
     --rescue-dir) mapfile -t COMPREPLY < <(compgen -A directory -- "$current") ;;
     *)
         case $current in
-        -*) mapfile -t COMPREPLY < <(compgen -W "$(atomshim "$command" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" -- "$current") ;;
+        -*) mapfile -t COMPREPLY < <(compgen -W "$(atomshim "$command" --help 2>/dev/null | sed '/^example: /d' | grep -oE -- '--[a-z-]+' | sort -u)" -- "$current") ;;
         *) mapfile -t COMPREPLY < <(compgen -A file -- "$current") ;;
         esac
         ;;

@@ -97,19 +97,57 @@ files_of() {
     assert_equal "$(find prefix elsewhere ! -type d)" ''
 }
 
-# completed SHELL WORD...: what bash offers for the last word.
-completed() {
-    PATH=$ROOT/build:$PATH bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _atomshim; printf "%s\n" "${COMPREPLY[@]}"' \
-        - "$ROOT/scripts/completions/atomshim.bash" atomshim "$@"
+# offered SHELL LINE: what the shell offers for the last word of the line, one a line.
+offered() {
+    case $1 in
+    bash)
+        # shellcheck disable=SC2016 # for the other shell
+        bash -c '. "$1"; eval "COMP_WORDS=($2)"; [[ $2 != *" " ]] || COMP_WORDS+=(""); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            _atomshim; printf "%s\n" "${COMPREPLY[@]}"' - "$ROOT/scripts/completions/atomshim.bash" "$2"
+        ;;
+    zsh) "$ROOT/tests/lib/complete.zsh" "$ROOT/scripts/completions" "$2" ;;
+    fish) HOME=$BATS_TEST_TMPDIR fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$ROOT/scripts/completions/atomshim.fish" "$2" ;;
+    esac | sed 's/[	 ].*//' | LC_ALL=C sort -u
 }
 
-@test "completion: commands, options of a command, values" {
-    for command in run cat info verify doctor; do
-        completed '' | grep -qx -- "$command"
+# accepted ARGUMENT...: the words that the command itself names when it is given a wrong one.
+accepted() {
+    atomshim "$@" 2>&1 | sed 's/.*accepted are //; s/,//g' | tr ' ' '\n' | grep -xE -- "${form}" | LC_ALL=C sort -u
+}
+
+# Not from the text of --help, which the completions are made of: a command or an option that this lacks is not offered.
+completes() { # SHELL
+    needs "$1"
+    PATH=$ROOT/build:$PATH
+    form='[a-z]+'
+    commands=$(accepted nonsense | grep -vxE 'and|version|help')
+    [ "$(wc -w <<<"$commands")" -ge 12 ]
+    assert_equal "$(offered "$1" 'atomshim ')" "$(printf '%s\n' $commands help version --help --version | LC_ALL=C sort)"
+    assert_equal "$(offered "$1" 'atomshim ve')" "$(printf 'verify\nversion')"
+    form='--[a-z-]+'
+    for command in $commands; do
+        options=$(accepted "$command" --nonsense | grep -vx -e --help || :)
+        offers=$(offered "$1" "atomshim $command --")
+        assert_equal "$(comm -23 - <(echo "$offers") <<<"$options")" '' # all of them are offered
+        # what is offered is taken: the line is wrong for another reason, if it is
+        for option in $offers; do
+            [[ $(atomshim "$command" "$option" 2>&1 </dev/null || :) != *'unknown option'* ]]
+        done
     done
-    assert_equal "$(completed ve | head -n 1)" verify
-    assert_equal "$(completed run --no)" --no-sync
-    assert_equal "$(completed run --log w)" warn
-    ! command -v zsh >/dev/null || zsh -n scripts/completions/_atomshim
-    ! command -v fish >/dev/null || fish --no-execute scripts/completions/atomshim.fish
+    assert_equal "$(offered "$1" 'atomshim run --log w')" warn
+    assert_equal "$(offered "$1" 'atomshim run --isolation ')" "$(printf 'commit\nsession')"
+    assert_equal "$(offered "$1" 'atomshim cat READ')" README.md
+    offered "$1" 'atomshim run -p /x -- atomsh' | grep -qx atomshim
+}
+
+@test "completion in bash: every command, every option of each, values, the program" {
+    completes bash
+}
+
+@test "completion in zsh, by its Tab key on a terminal" {
+    completes zsh
+}
+
+@test "completion in fish" {
+    completes fish
 }
