@@ -326,8 +326,8 @@ for i in range(int(sys.argv[2]), int(sys.argv[2]) + 5000): os.link(sys.argv[1], 
     [[ $output == *$'\r\e[K' ]]                    # and nothing is left of it
     mkdir plain
     for i in $(seq 20); do echo "$i" >"plain/$i"; done
-    for command in 'verify -r -q tree' 'import -r -q plain' 'export -r -q plain'; do
-        run -0 atomshim $command
+    for command in verify import export; do
+        run -0 atomshim "$command" -r -q "$([ $command = verify ] && echo tree || echo plain)"
         only ''
     done
     export TERM=dumb

@@ -122,7 +122,7 @@ completes() { # SHELL
     form='[a-z]+'
     commands=$(accepted nonsense | grep -vxE 'and|version|help')
     [ "$(wc -w <<<"$commands")" -ge 12 ]
-    assert_equal "$(offered "$1" 'atomshim ')" "$(printf '%s\n' $commands help version --help --version | LC_ALL=C sort)"
+    assert_equal "$(offered "$1" 'atomshim ')" "$(printf '%s\n' "$commands" help version --help --version | LC_ALL=C sort)"
     assert_equal "$(offered "$1" 'atomshim ve')" "$(printf 'verify\nversion')"
     form='--[a-z-]+'
     for command in $commands; do

@@ -6,13 +6,16 @@
 #include "store_faults.h"
 
 #include "store/filelock.h"
+#include "store/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <sys/wait.h>
 
-/* EXPORT: the content of a sized file becomes a plain file. */
-enum format { SIZED, PLAIN, EXPORT };
+/* EXPORT: the content of a sized file becomes a plain file. RECOVER: a commit to a plain file has died,
+ * and is ended. */
+enum format { SIZED, PLAIN, EXPORT, RECOVER };
 
 /* How the scenario's last commit ended. */
 enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, CUT_OFF, BEFORES };
@@ -87,9 +90,11 @@ static int commit(int fd, const struct bytes *bytes, bool sync)
         return result;
     if (from.format == EXPORT && bytes == from.next)
         result = store_export(fd, sync);
+    else if (from.format == RECOVER && bytes == from.next)
+        result = store_recover(fd, sync);
     else
-        result =
-            from.format == PLAIN ? store_commit_plain(fd, &payload, sync) : store_commit(fd, &payload, sync);
+        result = from.format == PLAIN || from.format == RECOVER ? store_commit_plain(fd, &payload, sync)
+                                                                : store_commit(fd, &payload, sync);
     told->result = result;
     told->returned = true;
     filelock_release(&lock);
@@ -167,10 +172,38 @@ static void begin(const struct scenario *scenario, enum before before)
     from.note = told->note;
 }
 
+/* The commit of the next content to a plain file dies in its write. If that has more than one page
+ * half of the sectors are the new ones. */
+static void die_in_write(void)
+{
+    static struct bytes cut;
+    struct filelock lock;
+
+    from.format = PLAIN;
+    CHECK(commit_in_child(KILL_BEFORE, PWRITEV, 1, from.next, true));
+    from.format = RECOVER;
+    /* its child, which a kill does not reach, ends the write */
+    CHECK_EQUAL(filelock_acquire(&lock, work_file, F_WRLCK, patient.timeout), 0);
+    filelock_release(&lock);
+    if (from.next->size <= IMAGE_PAGE)
+        return;
+    cut.size = from.next->size / 2 / 512 * 512;
+    memcpy(cut.data, from.next->data, cut.size);
+    if (from.old->size > cut.size) { /* but never longer than the new content: it is cut first */
+        uint64_t size = from.old->size < from.next->size ? from.old->size : from.next->size;
+
+        memcpy(cut.data + cut.size, from.old->data + cut.size, size - cut.size);
+        cut.size = size;
+    }
+    put_file(work_file, &cut);
+}
+
 static void put_start(void)
 {
     put_file(work_file, from.file);
     told->note = from.note;
+    if (from.format == RECOVER)
+        die_in_write();
 }
 
 static void begin_plain(uint64_t size, uint64_t next)
@@ -221,6 +254,11 @@ static void for_each_start(void (*test)(void))
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         begin_plain(plain[i][0], plain[i][1]);
         test();
+        if (plain[i][1] != 0) { /* else there is no write */
+            from.format = RECOVER;
+            from.more = ", recovery";
+            test();
+        }
         end();
     }
 }
@@ -299,6 +337,8 @@ static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
     CHECK(!sigismember(&mask, SIGTERM));
     if (from.format == EXPORT)
         CHECK(holds_bytes(from.old) && (result != 0 || size_of(work_file) == from.old->size));
+    else if (from.format == RECOVER)
+        CHECK(holds_bytes(from.old) || holds_bytes(from.next));
     else if (from.format == SIZED)
         check_fault_of_sized(result, kind != FAIL_ON);
     else
@@ -364,7 +404,7 @@ static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
     filelock_release(&lock);
     if (told->returned) { /* I4 */
         CHECK_EQUAL(told->result, 0);
-        CHECK(holds_bytes(from.next));
+        CHECK(holds_bytes(from.next) || (from.format == RECOVER && holds_bytes(from.old)));
     } else
         CHECK(holds_bytes(from.old) || holds_bytes(from.next)); /* I5 */
     CHECK_EQUAL(number_of(file_name, &links), number);          /* I3 */
@@ -379,7 +419,7 @@ static bool check_kill(enum fault_kind kind, enum call only, int at, bool sync)
 static void kill_at_every_call(void)
 {
     /* no kill stops the kernel inside one page */
-    bool cuttable = from.format != PLAIN || from.next->size > IMAGE_PAGE;
+    bool cuttable = (from.format != PLAIN && from.format != RECOVER) || from.next->size > IMAGE_PAGE;
 
     for (int sync = 0; sync <= 1; sync++) {
         for (int at = 1; check_kill(KILL_BEFORE, ANY_CALL, at, sync); at++)
@@ -424,13 +464,27 @@ static const char stranger_text[] = "stranger\n";
 
 static void stranger_rewrites(int fd)
 {
-    CHECK_EQUAL(ftruncate(fd, 0), 0);
-    CHECK_EQUAL(pwrite(fd, stranger_text, strlen(stranger_text), 0), strlen(stranger_text));
+    (void)fd; /* the call may be about the journal */
+    CHECK_EQUAL(ftruncate(work_file, 0), 0);
+    CHECK_EQUAL(pwrite(work_file, stranger_text, strlen(stranger_text), 0), strlen(stranger_text));
 }
 
 static void stranger_empties(int fd)
 {
-    CHECK_EQUAL(ftruncate(fd, 0), 0);
+    (void)fd;
+    CHECK_EQUAL(ftruncate(work_file, 0), 0);
+}
+
+/* A plain file that was shorter than what the stranger writes is not cut: his last bytes stay. */
+static bool holds_both(void)
+{
+    static struct bytes both;
+    size_t length = strlen(stranger_text);
+
+    memcpy(both.data, stranger_text, length);
+    memcpy(both.data, from.next->data, from.next->size < length ? from.next->size : length);
+    both.size = length;
+    return from.format == PLAIN && from.old->size < length && from.next->size < length && holds_bytes(&both);
 }
 
 /* It and the commit are two writers: the file is what one of them wrote, whole. False if the
@@ -447,17 +501,19 @@ static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
     fault.at = at;
     result = commit(work_file, from.next, sync);
     unwatch_calls();
-    CHECK_EQUAL(result, 0);
+    CHECK(result == 0 || (from.format == RECOVER && result == -EAGAIN)); /* the next open looks again */
     if (fault.seen < at)
         return false;
-    CHECK(holds_bytes(from.next) || holds_text(work_file, stranger == stranger_empties ? "" : stranger_text));
+    CHECK(holds_bytes(from.next) ||
+          holds_text(work_file, stranger == stranger_empties ? "" : stranger_text) ||
+          (stranger == stranger_rewrites && holds_both()));
     check_next_commit("a stranger's writing", at, sync, before);
     return true;
 }
 
 static void stranger_at_every_call(void)
 {
-    if (from.format != SIZED)
+    if (from.format == EXPORT)
         return;
     for (int sync = 0; sync <= 1; sync++) {
         for (int at = 1; check_stranger(stranger_rewrites, at, sync); at++)
@@ -484,6 +540,8 @@ static int no_flush(int fd)
 
 int main(void)
 {
+    glob_t left;
+
     store_calls.fdatasync = no_flush;
     store_calls.fsync = no_flush;
     store_calls.fgetxattr = get_note;
@@ -498,7 +556,9 @@ int main(void)
     test_kills();
     test_strangers();
     for_each_start(kill_shield);
-    CHECK_EQUAL(store_recover(work_file, true), 0); /* removes the journal, too */
+    journal_end();                                  /* a journal has another name when statx() failed */
+    CHECK_EQUAL(store_recover(work_file, true), 0); /* removes the last one */
     CHECK_EQUAL(unlink(file_name), 0);
+    CHECK_EQUAL(glob(".atomshim-journal-*", 0, NULL, &left), GLOB_NOMATCH);
     return check_result();
 }

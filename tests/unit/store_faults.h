@@ -20,6 +20,8 @@ enum call {
     STATX,
     LSEEK,
     FCNTL,
+    OPENAT,
+    UNLINKAT,
     FGETXATTR,
     FSETXATTR,
     FREMOVEXATTR,
@@ -62,7 +64,7 @@ static inline int tick(int fd, enum call call)
 {
     bool counts = fault.only == ANY_CALL || fault.only == call;
     bool writes = call != PREAD && call != FSTAT && call != STATX && call != LSEEK && call != FCNTL &&
-                  call != FGETXATTR;
+                  call != OPENAT && call != FGETXATTR;
 
     fault.seen++;
     fault.counts[call]++;
@@ -198,6 +200,20 @@ static inline long faulty_fcntl(int fd, int command, long argument)
     return error != 0 ? error : done(sys_fcntl(fd, command, argument));
 }
 
+static inline int faulty_openat(int directory, const char *path, int flags, mode_t mode)
+{
+    int error = tick(-1, OPENAT);
+
+    return error != 0 ? error : (int)done(sys_openat(directory, path, flags, mode));
+}
+
+static inline int faulty_unlinkat(int directory, const char *path, int flags)
+{
+    int error = tick(-1, UNLINKAT);
+
+    return error != 0 ? error : (int)done(sys_unlinkat(directory, path, flags));
+}
+
 static inline ssize_t faulty_fgetxattr(int fd, const char *name, void *value, size_t size)
 {
     int error = tick(fd, FGETXATTR);
@@ -235,8 +251,8 @@ static inline void watch_calls(void)
         .statx = faulty_statx,
         .prlimit = original_calls.prlimit,
         .lseek = faulty_lseek,
-        .openat = original_calls.openat,
-        .unlinkat = original_calls.unlinkat,
+        .openat = faulty_openat,
+        .unlinkat = faulty_unlinkat,
         .fcntl = faulty_fcntl,
         .fgetxattr = faulty_fgetxattr,
         .fsetxattr = faulty_fsetxattr,
