@@ -22,7 +22,7 @@ static int begin_once(const struct managed_request *request, struct session_foun
     if (result < 0)
         return result;
     (void)session_settle_closed(false); /* for what children have closed since */
-    result = session_begin(file.inode, request->flags, file.created, found);
+    result = session_begin(file.inode, &file.status, request->flags, file.created, found);
     if (result != 0 && file.created)
         managed_remove_created(request, &file);
     return result;
@@ -49,7 +49,7 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
 
 void shim_drop(const struct managed_request *request, struct session *session)
 {
-    const struct managed_file file = {.device = session->device, .number = session->number};
+    const struct managed_file file = {.status = {.st_dev = session->device, .st_ino = session->number}};
     const bool created = (session->flags & SESSION_CREATED) != 0;
 
     session_drop(session);
@@ -116,7 +116,7 @@ static int take_over(int fd, const char *path, int flags)
 {
     struct session_found found;
     int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    int program = inode < 0 ? inode : session_begin(inode, flags, false, &found);
+    int program = inode < 0 ? inode : session_begin(inode, NULL, flags, false, &found);
     int result;
 
     if (program == -EIO)
@@ -387,7 +387,6 @@ static int create_by_openat2(int directory, const char *path, const struct open_
     struct managed_file file = {.created = true};
     char link[PROC_PATH_SIZE];
     struct open_how make = *how;
-    struct stat status;
     int result;
     int fd;
 
@@ -395,10 +394,7 @@ static int create_by_openat2(int directory, const char *path, const struct open_
     fd = (int)SYS_CALL(SYS_openat2, directory, path, &make, sizeof make, 0, 0);
     if (fd < 0)
         return fd;
-    if (sys_fstat(fd, &status) == 0) {
-        file.device = status.st_dev;
-        file.number = status.st_ino;
-    }
+    (void)sys_fstat(fd, &file.status);
     result = shim_take_over(fd, descriptor_path(link, fd), (int)how->flags, true);
     if (result == 0 || result == SHIM_PASS)
         return fd;

@@ -103,31 +103,30 @@ static int explain(const struct named *named, const char *why, int result)
 }
 
 /* Tells whether the file of `fd`, which the program wants to open with `flags`, is managed. -EPERM:
- * it must not be opened. */
-static int is_managed(const struct named *named, int fd, int flags)
+ * it must not be opened. Sets *status to that of the file. */
+static int is_managed(const struct named *named, int fd, int flags, struct stat *status)
 {
-    struct stat status;
     const char *reason = "managed: a pattern matches it";
-    int result = sys_fstat(fd, &status);
+    int result = sys_fstat(fd, status);
 
     if (result != 0)
         return named_cannot_tell(named, result);
     /* O_TMPFILE, a deleted file, a buffer of ours by /dev/stdout: no name that could match */
-    if (!S_ISREG(status.st_mode) || status.st_nlink == 0)
-        return descriptor_wants_writing(flags) && is_sealed(&status) ? -EPERM : 0;
-    if (session_on(status.st_dev, status.st_ino) != NULL)
+    if (!S_ISREG(status->st_mode) || status->st_nlink == 0)
+        return descriptor_wants_writing(flags) && is_sealed(status) ? -EPERM : 0;
+    if (session_on(status->st_dev, status->st_ino) != NULL)
         return explain(named, "managed: it is open already", 1);
-    if (may_speak_for_itself(&status) && session_has_snapshot(&status))
+    if (may_speak_for_itself(status) && session_has_snapshot(status))
         return explain(named, "managed: it holds an image, which was read before", 1);
     result = named_matches(named, fd, NULL);
     if (result == 0) {
-        result = speaks_for_itself(named, fd, &status);
+        result = speaks_for_itself(named, fd, status);
         if (result == 0)
             return explain(named, "not managed: no pattern matches it, and it holds no image", 0);
         reason = "managed: it holds an image";
     }
     if (result > 0)
-        result = is_on_disk(fd, status.st_dev);
+        result = is_on_disk(fd, status->st_dev);
     if (result < 0)
         return result;
     return explain(named, result > 0 ? reason : "not managed: its file system is the kernel's own", result);
@@ -192,12 +191,13 @@ int managed_opened(const struct managed_request *request, int fd)
                                 request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
                                     is_only_read(request->flags) && strchr(request->path, '/') == NULL};
     int result = CANDIDATE_ANYWHERE;
+    struct stat status;
 
     if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
         return explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
-    return result <= 0 ? result : is_managed(&named, fd, O_RDONLY);
+    return result <= 0 ? result : is_managed(&named, fd, O_RDONLY, &status);
 }
 
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file)
@@ -205,7 +205,7 @@ void managed_remove_created(const struct managed_request *request, const struct 
     struct stat status;
 
     if (sys_fstatat(request->directory, request->path, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        status.st_dev == file->device && status.st_ino == file->number && status.st_size == 0)
+        status.st_dev == file->status.st_dev && status.st_ino == file->status.st_ino && status.st_size == 0)
         (void)sys_unlinkat(request->directory, request->path, 0);
 }
 
@@ -260,8 +260,8 @@ static int may_create(const struct named *named)
 static int create(const struct managed_request *request, struct managed_file *file)
 {
     const struct named named = {.directory = request->directory, .path = request->path};
-    struct stat status;
     int match = may_create(&named);
+    int error;
 
     if (match <= 0)
         return match < 0 ? match : MANAGED_NO;
@@ -278,9 +278,10 @@ static int create(const struct managed_request *request, struct managed_file *fi
         (void)sys_close(file->inode);
         return MANAGED_NO;
     }
-    file->created = sys_fstat(file->inode, &status) == 0 && status.st_size == 0;
-    file->device = status.st_dev;
-    file->number = status.st_ino;
+    error = sys_fstat(file->inode, &file->status);
+    if (error != 0 && match > 0)
+        match = error;
+    file->created = error == 0 && file->status.st_size == 0;
     if (match > 0)
         return MANAGED_YES;
     (void)sys_close(file->inode);
@@ -308,23 +309,26 @@ static int open_behind(int probe, int flags)
 
 /*
  * Opens the file by its name with O_CREAT, which the kernel refuses for another user's file in a
- * sticky folder: proc(5), fs.protected_regular. -EAGAIN: the name leads to another file than
- * `probe` by now.
+ * sticky folder: proc(5), fs.protected_regular. -EAGAIN: the name leads to another file by now than
+ * the one with this status.
  */
-static int open_in_sticky(const struct managed_request *request, int probe, int flags)
+static int open_in_sticky(const struct managed_request *request, const struct stat *status, int flags)
 {
+    struct stat found;
     int inode =
         sys_openat(request->directory, request->path,
                    flags | O_CREAT | O_CLOEXEC | O_NOCTTY | (request->flags & O_NOFOLLOW), request->mode);
 
-    if (inode < 0 || named_is_same_file(probe, inode))
+    if (inode < 0 ||
+        (sys_fstat(inode, &found) == 0 && found.st_dev == status->st_dev && found.st_ino == status->st_ino))
         return inode;
     (void)sys_close(inode);
     return -EAGAIN;
 }
 
 /* Opens the file of `probe` for the session. */
-static int open_inode(const struct managed_request *request, int probe, bool by_name)
+static int open_inode(const struct managed_request *request, int probe, const struct stat *status,
+                      bool by_name)
 {
     const struct named named = {.directory = request->directory, .path = request->path};
     int access = descriptor_wants_writing(request->flags) ? O_RDWR : O_RDONLY;
@@ -332,8 +336,8 @@ static int open_inode(const struct managed_request *request, int probe, bool by_
     int inode;
 
     if (by_name && (request->flags & O_CREAT)) {
-        inode = open_in_sticky(request, probe, access | (unseen ? O_NOATIME : request->flags & O_NOATIME));
-        return inode == -EPERM && unseen ? open_in_sticky(request, probe, access) : inode;
+        inode = open_in_sticky(request, status, access | (unseen ? O_NOATIME : request->flags & O_NOATIME));
+        return inode == -EPERM && unseen ? open_in_sticky(request, status, access) : inode;
     }
     return unseen ? named_open_unseen(&named, probe, access)
                   : named_open_again(&named, probe, access | (request->flags & O_NOATIME));
@@ -354,12 +358,14 @@ static int open_existing(const struct managed_request *request, int probe, struc
     if (behind >= 0) {
         (void)sys_close(probe);
         probe = behind;
+        result = sys_fstat(probe, &file->status);
+        result = result == 0 ? 1 : result;
     } else
         result = (request->flags & O_CREAT) && (request->flags & O_EXCL)
                      ? 0
-                     : is_managed(&named, probe, request->flags);
+                     : is_managed(&named, probe, request->flags, &file->status);
     if (result > 0) {
-        file->inode = open_inode(request, probe, behind < 0);
+        file->inode = open_inode(request, probe, &file->status, behind < 0);
         result = file->inode == -EAGAIN ? REPLACED : file->inode < 0 ? file->inode : MANAGED_YES;
     } else if (result == 0)
         result = MANAGED_NO;
@@ -407,6 +413,7 @@ int managed_open(const struct managed_request *request, struct managed_file *fil
 int managed_find(int directory, const char *path, const struct stat *status)
 {
     const struct named named = {.directory = directory, .path = path};
+    struct stat found;
     int result;
     int fd;
 
@@ -415,7 +422,7 @@ int managed_find(int directory, const char *path, const struct stat *status)
     fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
         return fd;
-    result = is_managed(&named, fd, O_RDONLY);
+    result = is_managed(&named, fd, O_RDONLY, &found);
     if (result > 0)
         return fd;
     (void)sys_close(fd);

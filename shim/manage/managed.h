@@ -35,8 +35,7 @@ struct managed_request {
 struct managed_file {
     int inode;    /* the caller's to close */
     bool created; /* the file was not there before */
-    dev_t device; /* created: st_dev and st_ino of the file */
-    ino_t number;
+    struct stat status;
 };
 
 /*

@@ -395,11 +395,16 @@ static int open_session(struct session *session, int flags, const struct stat *s
     return make_buffer(session, flags, status, session_config->lock_timeout);
 }
 
-int session_begin(int inode, int flags, bool created, struct session_found *found)
+int session_begin(int inode, const struct stat *known, int flags, bool created, struct session_found *found)
 {
     struct session *session = &found->stray;
     struct stat status;
-    int error = sys_fstat(inode, &status);
+    int error = 0;
+
+    if (known != NULL)
+        status = *known;
+    else
+        error = sys_fstat(inode, &status);
 
     if (error == 0 && session_table_is_ours()) {
         if (session_on(status.st_dev, status.st_ino) != NULL)
