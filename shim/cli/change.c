@@ -64,26 +64,20 @@ struct target {
     bool sync;
 };
 
-static void say(const struct target *target, const char *what, const struct store_image *image)
+static void say_outcome(const struct target *target, const char *what, const struct store_image *image)
 {
     if (!files_options.quiet)
         cli_print("%s: %s, generation %" PRIu64 ", %" PRIu64 " bytes", target->name, what, image->generation,
                   image->size);
 }
 
-static int fail(const char *name, int error)
+static int fail_change(const char *name, int error)
 {
     cli_complain("%s: %s", name,
                  error == -ETIMEDOUT ? "another process keeps it locked"
                  : error == -EIO     ? "it is damaged, or its disk fails: see atomshim verify"
                                      : strerror(-error));
     return CLI_BAD;
-}
-
-static void ignore(const char *message, void *context)
-{
-    (void)message;
-    (void)context;
 }
 
 /* Opens and locks the file, and calls `change`. Returns an exit status. */
@@ -97,10 +91,10 @@ static int with_lock(const char *name, int (*change)(const struct target *target
 
     if (target.fd < 0)
         return CLI_USAGE;
-    (void)config_parse(&config, environ, ignore, NULL);
+    (void)config_parse(&config, environ, cli_ignore_fault, NULL);
     target.sync = config.sync;
     error = filelock_acquire(&lock, target.fd, F_WRLCK, config.lock_timeout);
-    status = error == 0 ? change(&target) : fail(name, error);
+    status = error == 0 ? change(&target) : fail_change(name, error);
     if (error == 0)
         filelock_release(&lock);
     (void)close(target.fd);
@@ -152,12 +146,12 @@ static int import_locked(const struct target *target)
     if (error == 0)
         error = store_look(target->fd, (struct store_wait){.locked = true}, &image);
     if (error != 0)
-        return fail(target->name, error);
-    say(target, before.kind == STORE_SIZED ? "sized already" : "now sized", &image);
+        return fail_change(target->name, error);
+    say_outcome(target, before.kind == STORE_SIZED ? "sized already" : "now sized", &image);
     return CLI_GOOD;
 }
 
-static int import(const char *name)
+static int import_file(const char *name)
 {
     char *path = realpath(name, NULL);
     const char *reason = path == NULL ? NULL : reason_to_be_plain(path);
@@ -185,14 +179,14 @@ static int export_locked(const struct target *target)
         return CLI_BAD;
     }
     if (error != 0)
-        return fail(target->name, error);
+        return fail_change(target->name, error);
     if (!files_options.quiet)
         cli_print("%s: %s, %" PRIu64 " bytes", target->name, was_plain ? "plain already" : "now plain",
                   image.size);
     return CLI_GOOD;
 }
 
-static int export(const char *name)
+static int export_file(const char *name)
 {
     return with_lock(name, export_locked);
 }
@@ -207,12 +201,12 @@ static int undo_locked(const struct target *target)
         return CLI_BAD;
     }
     if (error != 0)
-        return fail(target->name, error);
-    say(target, "undone", &image);
+        return fail_change(target->name, error);
+    say_outcome(target, "undone", &image);
     return CLI_GOOD;
 }
 
-static int undo(const char *name)
+static int undo_file(const char *name)
 {
     return with_lock(name, undo_locked);
 }
@@ -296,7 +290,7 @@ static int repair_locked(const struct target *target)
         return CLI_BAD;
     }
     if (error != 0)
-        return fail(target->name, error);
+        return fail_change(target->name, error);
     if (plan.kind == STORE_REPAIR_NOTHING) {
         cli_print("%s: good: nothing to repair", target->name);
         return CLI_GOOD;
@@ -311,12 +305,12 @@ static int repair_locked(const struct target *target)
     error = plan.kind == STORE_REPAIR_PLAIN ? repair_plain(target)
                                             : store_repair(target->fd, target->sync, &plan);
     if (error != 0)
-        return fail(target->name, error);
+        return fail_change(target->name, error);
     cli_print("%s: repaired", target->name);
     return CLI_GOOD;
 }
 
-static int repair(const char *name)
+static int repair_file(const char *name)
 {
     return with_lock(name, repair_locked);
 }
@@ -332,20 +326,20 @@ static int for_each(int argc, char *argv[], const char *help, const char *accept
 
 int cli_import(int argc, char *argv[])
 {
-    return for_each(argc, argv, import_help, "-r -q", import);
+    return for_each(argc, argv, import_help, "-r -q", import_file);
 }
 
 int cli_export(int argc, char *argv[])
 {
-    return for_each(argc, argv, export_help, "-r -q", export);
+    return for_each(argc, argv, export_help, "-r -q", export_file);
 }
 
 int cli_undo(int argc, char *argv[])
 {
-    return for_each(argc, argv, undo_help, "-q", undo);
+    return for_each(argc, argv, undo_help, "-q", undo_file);
 }
 
 int cli_repair(int argc, char *argv[])
 {
-    return for_each(argc, argv, repair_help, "--yes", repair);
+    return for_each(argc, argv, repair_help, "--yes", repair_file);
 }

@@ -46,6 +46,10 @@ void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /* Prints a warning, a sentence, to stderr. */
 void cli_warn(const char *text);
 
+/* Two visitors for config_parse(): one complains of each bad value, the other lets it pass. */
+void cli_report_fault(const char *message, void *context);
+void cli_ignore_fault(const char *message, void *context);
+
 /* Prints "TEXT\n" to stdout likewise. */
 void cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -168,12 +168,6 @@ static void look_at_machine(void)
 
 /* ---- the command ---- */
 
-static void report(const char *message, void *context)
-{
-    (void)context;
-    cli_complain("%s", message);
-}
-
 static bool takes_value(const char *option)
 {
     return strcmp(option, "--path") == 0 || strcmp(option, "-p") == 0 || strcmp(option, "--self-test") == 0;
@@ -226,7 +220,7 @@ int cli_doctor(int argc, char *argv[])
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
         return cli_help(help);
     program = take_options(argc, argv);
-    if (program < 0 || config_parse(&config, environ, report, NULL) != 0)
+    if (program < 0 || config_parse(&config, environ, cli_report_fault, NULL) != 0)
         return CLI_USAGE;
     if (preload_find(shim, &kind)) {
         doctor_ok("the shim is %s", shim);

@@ -147,7 +147,7 @@ static void look_at_file(const char *path)
     inspect_end(&file);
 }
 
-static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
 {
     (void)position;
     if (++walk.looked_at > LOOKED_AT_MAX)
@@ -183,10 +183,10 @@ static void look_below(const char *pattern, size_t length)
     walk.pattern = alone;
     walk.looked_at = walk.matched = 0;
     if (S_ISREG(status.st_mode)) {
-        visit(folder, &status, FTW_F, NULL);
+        visit_entry(folder, &status, FTW_F, NULL);
         *strrchr(folder, '/') = '\0';
     } else
-        (void)nftw(folder, visit, 64, FTW_PHYS);
+        (void)nftw(folder, visit_entry, 64, FTW_PHYS);
     look_at_file_system(folder[0] != '\0' ? folder : "/");
     if (walk.looked_at > LOOKED_AT_MAX)
         doctor_note("%.*s: matches %ld of the first %d files; doctor did not look at the rest", (int)length,

@@ -58,7 +58,7 @@ static int put_file(int folder, const char *name, const char *path)
     return error;
 }
 
-static int inject(const char *directory)
+static int inject_files(const char *directory)
 {
     char command[PATH_MAX];
     char library[PATH_MAX];
@@ -100,7 +100,7 @@ int cli_inject(int argc, char *argv[])
         argv++;
     }
     if (argc == 2)
-        return inject(argv[1]);
+        return inject_files(argv[1]);
     if (argc < 2)
         cli_complain("inject: no DIR given");
     else

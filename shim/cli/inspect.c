@@ -13,7 +13,7 @@
 
 enum { LOOKS_MAX = 16 }; /* attempts to see a file that is being written at one moment */
 
-static const char *describe(mode_t mode)
+static const char *describe_type(mode_t mode)
 {
     switch (mode & S_IFMT) {
     case S_IFDIR:
@@ -55,7 +55,7 @@ int inspect_open(const char *name, int access)
             return fd;
         }
     } else if (stat(name, &status) == 0) {
-        cli_complain("%s: is %s, not a regular file%s", name, describe(status.st_mode),
+        cli_complain("%s: is %s, not a regular file%s", name, describe_type(status.st_mode),
                      S_ISDIR(status.st_mode) ? " (some commands take -r)" : "");
         return -1;
     }
@@ -65,17 +65,11 @@ int inspect_open(const char *name, int access)
     return -1;
 }
 
-static void ignore(const char *message, void *context)
-{
-    (void)message;
-    (void)context;
-}
-
 struct store_wait inspect_wait(void)
 {
     struct config config;
 
-    (void)config_parse(&config, environ, ignore, NULL);
+    (void)config_parse(&config, environ, cli_ignore_fault, NULL);
     return (struct store_wait){.timeout = config.lock_timeout};
 }
 

@@ -6,7 +6,7 @@
 static bool any; /* the object has a member already */
 
 /* Returns the length of the UTF-8 sequence there, 0 if there is none (RFC 3629). */
-static int sequence(const unsigned char *p)
+static int sequence_length(const unsigned char *p)
 {
     int more = *p < 0x80                 ? 0
                : *p >= 0xc2 && *p < 0xe0 ? 1
@@ -29,7 +29,7 @@ static void put_text(const char *text)
 
     (void)putchar('"');
     while (*p != '\0') {
-        int length = sequence(p);
+        int length = sequence_length(p);
 
         if (length == 0) {
             (void)fputs("\\ufffd", stdout);

@@ -102,6 +102,18 @@ void cli_warn(const char *text)
     cli_complain("warning: %s", text);
 }
 
+void cli_report_fault(const char *message, void *context)
+{
+    (void)context;
+    cli_complain("%s", message);
+}
+
+void cli_ignore_fault(const char *message, void *context)
+{
+    (void)message;
+    (void)context;
+}
+
 void cli_print(const char *format, ...)
 {
     va_list arguments;
@@ -128,7 +140,7 @@ int cli_help(const char *text)
 }
 
 /* Says that there is no such command, and lists the commands. */
-static int refuse(const char *name)
+static int refuse_command(const char *name)
 {
     char list[LINE_SIZE] = "";
 
@@ -158,7 +170,7 @@ static int show_help(const char *name)
 
     if (command != NULL)
         return command->function(2, argv);
-    return name == NULL ? cli_help(help) : refuse(name);
+    return name == NULL ? cli_help(help) : refuse_command(name);
 }
 
 static bool is_one_of(const char *name, const char *word, const char *longer, const char *shorter)
@@ -181,7 +193,7 @@ int main(int argc, char *argv[])
         return CLI_USAGE;
     }
     if (name == NULL)
-        return refuse(NULL);
+        return refuse_command(NULL);
     command = find_command(name);
     if (command != NULL)
         return command->function(argc - 1, argv + 1);
@@ -191,5 +203,5 @@ int main(int argc, char *argv[])
         return cli_help("usage: atomshim version\n");
     if (is_one_of(name, "version", "--version", "-V"))
         return cli_help("atomshim " ATOMSHIM_VERSION "\n");
-    return refuse(name);
+    return refuse_command(name);
 }

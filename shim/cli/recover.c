@@ -40,7 +40,7 @@ static struct {
 } walk;
 
 /* Mends the file of `fd`, in which a commit died. Returns an exit status. */
-static int mend(const char *name, int fd, const struct store_image *old)
+static int mend_file(const char *name, int fd, const struct store_image *old)
 {
     struct store_image image;
     struct filelock lock;
@@ -71,7 +71,7 @@ static int mend(const char *name, int fd, const struct store_image *old)
 }
 
 /* Looks at one file. Returns an exit status. */
-static int recover(const char *name)
+static int recover_file(const char *name)
 {
     struct store_image image;
     int status = CLI_GOOD;
@@ -84,7 +84,7 @@ static int recover(const char *name)
         (image.unsettled || image.has_journal)) {
         writable = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
         if (writable >= 0) {
-            status = mend(name, writable, &image);
+            status = mend_file(name, writable, &image);
             (void)close(writable);
         } else if (!walk.quiet && image.unsettled) {
             cli_complain("%s: a commit was cut short, but: %s", name, strerror(errno));
@@ -101,13 +101,13 @@ static void take_status(int status)
         walk.status = status;
 }
 
-static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
 {
     (void)position;
     if (++walk.looked_at > LOOKED_AT_MAX)
         return 1;
     if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.patterns, path))
-        take_status(recover(path));
+        take_status(recover_file(path));
     if (type == FTW_F)
         journal_tidy(path);
     return 0;
@@ -132,9 +132,9 @@ static void recover_item(const struct pattern_item *item)
         return;
     walk.looked_at = 0;
     if (S_ISREG(status.st_mode))
-        (void)visit(folder, &status, FTW_F, NULL);
+        (void)visit_entry(folder, &status, FTW_F, NULL);
     else
-        (void)nftw(folder, visit, 32, FTW_PHYS);
+        (void)nftw(folder, visit_entry, 32, FTW_PHYS);
     if (walk.looked_at > LOOKED_AT_MAX)
         cli_complain("%.*s: skipped by recover: what lies beyond the first %d files", (int)length,
                      item->start, LOOKED_AT_MAX);
@@ -151,7 +151,7 @@ static void recover_list(const char *patterns)
             recover_item(&item);
 }
 
-static void prepare(const struct config *config)
+static void prepare_walk(const struct config *config)
 {
     walk.sync = config->sync;
     store_journal_folder = config->journal_dir;
@@ -161,15 +161,9 @@ static void prepare(const struct config *config)
 
 void recover_patterns(const struct config *config)
 {
-    prepare(config);
+    prepare_walk(config);
     walk.quiet = true;
     recover_list(config_resolve_patterns(config->paths));
-}
-
-static void report(const char *message, void *context)
-{
-    (void)context;
-    cli_complain("%s", message);
 }
 
 /* Looks at one argument: the file of that name, or the files that the pattern names. */
@@ -189,7 +183,7 @@ static void recover_argument(const char *argument)
             return;
         }
         (void)close(fd);
-        take_status(recover(argument));
+        take_status(recover_file(argument));
         return;
     }
     if (*argument == '\0' || (strpbrk(argument, "*?[") == NULL && argument[strlen(argument) - 1] != '/')) {
@@ -217,9 +211,9 @@ int cli_recover(int argc, char *argv[])
         cli_complain("recover: unknown option '%s': accepted are FILE names, patterns and --help", argv[1]);
         return CLI_USAGE;
     }
-    if (config_parse(&config, environ, report, NULL) != 0)
+    if (config_parse(&config, environ, cli_report_fault, NULL) != 0)
         return CLI_USAGE;
-    prepare(&config);
+    prepare_walk(&config);
     if (argc == 1 && !paths_take_in(config.paths)) {
         cli_complain("recover: no FILE or PATTERN given, and ATOMSHIM_PATHS names none");
         return CLI_USAGE;

@@ -146,12 +146,6 @@ static int take_options(int argc, char *argv[], struct request *request)
     return i;
 }
 
-static void report(const char *message, void *context)
-{
-    (void)context;
-    cli_complain("%s", message);
-}
-
 static bool has_header(const char *path)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -189,7 +183,7 @@ static void warn_of_sized_files(const struct config *config)
 
 static bool check_config(struct config *config)
 {
-    if (config_parse(config, environ, report, NULL) != 0)
+    if (config_parse(config, environ, cli_report_fault, NULL) != 0)
         return false;
     if (config->disabled)
         return true;
@@ -208,7 +202,7 @@ static bool check_config(struct config *config)
  * Makes sure that the shim will be in `file`. Returns false after a complaint if the program must
  * not be run.
  */
-static bool prepare(const char *name, const char *file, bool force)
+static bool prepare_program(const char *name, const char *file, bool force)
 {
     char shim[PATH_MAX];
     static struct program_answer answer;
@@ -236,14 +230,14 @@ static bool prepare(const char *name, const char *file, bool force)
     return true;
 }
 
-static int execute(char *argv[], const struct request *request, const struct config *config)
+static int execute_program(char *argv[], const struct request *request, const struct config *config)
 {
     char file[PATH_MAX];
     int error = -program_find(argv[0], getenv("PATH"), file, sizeof file);
 
     if (error == 0) {
         /* a shim that is switched off need not load */
-        if (!config->disabled && !prepare(argv[0], file, request->force))
+        if (!config->disabled && !prepare_program(argv[0], file, request->force))
             return CLI_CANNOT_RUN;
         (void)execvp(file, argv);
         error = errno;
@@ -262,5 +256,5 @@ int cli_run(int argc, char *argv[])
         return cli_help(help);
     if (program < 0 || !check_config(&config))
         return CLI_USAGE;
-    return execute(argv + program, &request, &config);
+    return execute_program(argv + program, &request, &config);
 }

@@ -30,7 +30,7 @@ struct scratch_file {
 };
 
 /* Puts a backslash in front of each character that is special in a pattern. */
-static void quote(const char *path, char *pattern)
+static void quote_path(const char *path, char *pattern)
 {
     for (; *path != '\0'; path++) {
         if (strchr("*?[]\\:!", *path) != NULL)
@@ -41,7 +41,7 @@ static void quote(const char *path, char *pattern)
 }
 
 /* Runs a line of sh under the shim; $1 is the file. Returns its wait status, or -1. */
-static int run(const struct scratch_file *file, const char *command, const char *line)
+static int run_line(const struct scratch_file *file, const char *command, const char *line)
 {
     int status = -1;
     pid_t child = fork();
@@ -58,7 +58,7 @@ static int run(const struct scratch_file *file, const char *command, const char 
 }
 
 /* True if the file holds `text`, under either name, and is still the same inode. */
-static bool holds(const struct scratch_file *file, const char *text)
+static bool holds_text(const struct scratch_file *file, const char *text)
 {
     int fd = open(file->linked ? file->link : file->path, O_RDONLY | O_CLOEXEC);
     int memory = memfd_create("atomshim-self-test", MFD_CLOEXEC);
@@ -80,16 +80,17 @@ static bool holds(const struct scratch_file *file, const char *text)
 
 static void try_chain(const struct scratch_file *file, const char *command)
 {
-    int status = run(file, command, "printf old >\"$1\"");
+    int status = run_line(file, command, "printf old >\"$1\"");
 
     if (status != 0)
         doctor_problem("self-test: %s: /bin/sh did not write it under the shim (status %d)", file->path,
                        WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    else if (!holds(file, "old"))
+    else if (!holds_text(file, "old"))
         doctor_problem("self-test: %s: what was written is not there, or not in the same inode", file->path);
-    else if (run(file, command, "exec 3>\"$1\"; printf ne >&3; kill -9 $$") == -1 || !holds(file, "old"))
+    else if (run_line(file, command, "exec 3>\"$1\"; printf ne >&3; kill -9 $$") == -1 ||
+             !holds_text(file, "old"))
         doctor_problem("self-test: %s: a program killed in the middle has changed the file", file->path);
-    else if (run(file, command, "printf new >\"$1\"") != 0 || !holds(file, "new"))
+    else if (run_line(file, command, "printf new >\"$1\"") != 0 || !holds_text(file, "new"))
         doctor_problem("self-test: %s: the next commit is not there", file->path);
     else
         doctor_ok("self-test in this folder: commits are there, in the same inode, and a killed program "
@@ -122,7 +123,7 @@ static bool make_file(const char *pattern, struct scratch_file *file)
     file->number = status.st_ino;
     (void)snprintf(file->link, sizeof file->link, "%s.link", file->path);
     file->linked = link(file->path, file->link) == 0; /* some file systems have no links */
-    quote(file->path, file->pattern);
+    quote_path(file->path, file->pattern);
     return true;
 }
 

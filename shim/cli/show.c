@@ -68,7 +68,7 @@ static int put_payload(int from, uint64_t size)
 }
 
 /* Says why the file could not be loaded, as the other commands do. */
-static int explain(const char *name, int error)
+static int explain_failure(const char *name, int error)
 {
     struct inspect_file file;
     char reason[REASON_SIZE];
@@ -117,7 +117,7 @@ static int cat_open(const char *name, int fd, int memory)
         return CLI_BAD;
     }
     if (error != 0)
-        return explain(name, error);
+        return explain_failure(name, error);
     error = put_payload(memory, image.size);
     if (image.edited)
         cli_complain("%s: the latest content is damaged; this is the one before it", name);
@@ -293,7 +293,7 @@ static void info_lines(const struct inspect_file *file)
     print_place("twin", &file->twin);
 }
 
-static int info(const char *name)
+static int info_file(const char *name)
 {
     struct inspect_file file;
 
@@ -367,7 +367,7 @@ static void print_good(const struct inspect_file *file, const char *more)
                   image->bytes == STORE_EDITED ? ", edited by another program since" : "");
 }
 
-static int verify(const char *name)
+static int verify_file(const char *name)
 {
     struct inspect_file file;
     char fault[REASON_SIZE];
@@ -395,7 +395,7 @@ int cli_info(int argc, char *argv[])
     int status;
     int first = files_first(argc, argv, info_help, "-r --json", &status);
 
-    return first < 0 ? status : files_each(argc, argv, first, info);
+    return first < 0 ? status : files_each(argc, argv, first, info_file);
 }
 
 int cli_verify(int argc, char *argv[])
@@ -403,5 +403,5 @@ int cli_verify(int argc, char *argv[])
     int status;
     int first = files_first(argc, argv, verify_help, "-r -q --json", &status);
 
-    return first < 0 ? status : files_each(argc, argv, first, verify);
+    return first < 0 ? status : files_each(argc, argv, first, verify_file);
 }

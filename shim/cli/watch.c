@@ -97,7 +97,7 @@ static void run_command(const struct watched *file)
         continue;
 }
 
-static void tell(const struct watched *file, const struct store_image *image)
+static void tell_content(const struct watched *file, const struct store_image *image)
 {
     if (watch.json) {
         json_begin();
@@ -134,7 +134,7 @@ static void look_at_file(int wd)
     }
     (void)close(fd);
     if (changed && watch.begun)
-        tell(file, &image);
+        tell_content(file, &image);
 }
 
 /* Begins to watch a file or a folder. Returns its watch, or -1; *known if it is watched already. */
@@ -174,7 +174,7 @@ static void add_file(const char *path)
         look_at_file(wd);
 }
 
-static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
 {
     bool known;
 
@@ -214,7 +214,7 @@ static bool watch_pattern(const struct pattern_item *item)
             add_file(path);
         return true;
     }
-    return nftw(path, visit, 32, FTW_PHYS) == 0 && watch.status == CLI_GOOD;
+    return nftw(path, visit_entry, 32, FTW_PHYS) == 0 && watch.status == CLI_GOOD;
 }
 
 /* Called for an entry that was made in a folder, or moved there. */
@@ -229,7 +229,7 @@ static void look_at_entry(int wd, const char *name)
         lstat(path, &status) != 0)
         return;
     if (S_ISDIR(status.st_mode))
-        (void)nftw(path, visit, 32, FTW_PHYS);
+        (void)nftw(path, visit_entry, 32, FTW_PHYS);
     else if (S_ISREG(status.st_mode))
         add_file(path);
 }

@@ -25,7 +25,7 @@ static int64_t check_file(int fd, const char **fault)
 
 /* Splits the text into lines, in place; `list` has room for them. Returns false if one is no
  * setting. */
-static bool split(char *text, char **list)
+static bool split_lines(char *text, char **list)
 {
     while (*text != '\0') {
         size_t length = strcspn(text, "\n");
@@ -79,7 +79,7 @@ static char **add_text(char **environment, char *text, const char **fault)
         return NULL;
     memcpy(list, environment, count * sizeof *list);
     *fault = "accepted are lines ATOMSHIM_NAME=value, and comments that begin with '#'";
-    if (!split(text, list + count))
+    if (!split_lines(text, list + count))
         return NULL;
     *fault = NULL;
     return list;

@@ -100,7 +100,7 @@ static uint32_t shift_lane(uint32_t crc)
 }
 
 /* Several threads may fill it in at once: all write the same values. */
-static int prepare(void)
+static int prepare_instruction(void)
 {
     uint32_t column[32];
     static const uint8_t zeros[LANE];
@@ -173,7 +173,7 @@ static bool has_instruction(void)
 {
     int state = __atomic_load_n(&instruction_state, __ATOMIC_ACQUIRE);
 
-    return (state == 0 ? prepare() : state) == 2;
+    return (state == 0 ? prepare_instruction() : state) == 2;
 }
 
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)

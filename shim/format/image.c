@@ -38,8 +38,8 @@ static bool looks_like_header(const char *bytes, size_t size)
 }
 
 /* Numbers stay below IMAGE_NUMBER_MAX. */
-static enum image_kind decode(const char *bytes, size_t size, const struct line *line,
-                              struct line_fields *fields)
+static enum image_kind decode_line(const char *bytes, size_t size, const struct line *line,
+                                   struct line_fields *fields)
 {
     enum image_kind kind = line_decode(bytes, size, line, fields);
 
@@ -65,7 +65,7 @@ void image_encode_header(char bytes[IMAGE_HEADER_SIZE], const struct image_heade
 enum image_kind image_decode_header(const char *bytes, size_t size, struct image_header *header)
 {
     struct line_fields fields = {.mark = IMAGE_MARK_NONE};
-    enum image_kind kind = decode(bytes, size, &header_line, &fields);
+    enum image_kind kind = decode_line(bytes, size, &header_line, &fields);
 
     if (kind == IMAGE_ABSENT && looks_like_header(bytes, size))
         return IMAGE_TORN;
@@ -93,12 +93,12 @@ void image_encode_footer(char bytes[IMAGE_HEADER_SIZE], const struct image_foote
 enum image_kind image_decode_footer(const char *bytes, size_t size, struct image_footer *footer)
 {
     struct line_fields fields = {.mark = IMAGE_MARK_NONE};
-    enum image_kind kind = decode(bytes, size, &footer_line, &fields);
+    enum image_kind kind = decode_line(bytes, size, &footer_line, &fields);
 
     footer->has_start = kind == IMAGE_VALID;
     footer->start_crc = fields.data;
     if (kind == IMAGE_TORN)
-        kind = decode(bytes, size, &old_footer_line, &fields);
+        kind = decode_line(bytes, size, &old_footer_line, &fields);
     if (kind != IMAGE_VALID)
         return kind;
     if (fields.number[1] % IMAGE_PAGE != 0 || fields.number[1] == 0)

@@ -143,7 +143,7 @@ static __attribute__((noinline)) _Noreturn void start_orphan(const struct guardi
 }
 
 /* Returns 0 when the guardian is at its post, or a negative errno. */
-static int start(const struct guardian_order *order, int ends[2])
+static int start_guardian(const struct guardian_order *order, int ends[2])
 {
     const uint64_t all = ~(uint64_t)0;
     uint64_t mask;
@@ -179,7 +179,7 @@ bool guardian_start(int opener)
         error = DESCRIPTOR_INSIST(sys_pipe(ready));
     order.entry = claim_entry();
     if (error == 0)
-        error = start(&order, ready);
+        error = start_guardian(&order, ready);
     descriptor_close_if_open(ready[0]);
     descriptor_close_if_open(ready[1]);
     if (error == 0)

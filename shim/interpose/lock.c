@@ -40,7 +40,7 @@ static bool is_set(int command)
  * The program's range as one of the real inode's, from the start of the file, that leaves the
  * bytes behind FILELOCK_PROGRAM_END to commits. Returns 0 or -EOVERFLOW.
  */
-static int translate(int fd, const struct flock *lock, struct flock *real)
+static int translate_range(int fd, const struct flock *lock, struct flock *real)
 {
     *real = *lock;
     if (__builtin_add_overflow(lock->l_start, origin_of(fd, lock->l_whence), &real->l_start))
@@ -158,7 +158,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return 0;
     }
     inode = session_lock_inode(found.session, fd);
-    result = translate(fd, lock, &real);
+    result = translate_range(fd, lock, &real);
     if (result != 0)
         return result;
     if (is_set(command))

@@ -311,7 +311,7 @@ struct spawn {
     char *const *environment;
 };
 
-static int run(const struct spawn *spawn, const posix_spawn_file_actions_t *actions)
+static int spawn_program(const struct spawn *spawn, const posix_spawn_file_actions_t *actions)
 {
     return spawn->real(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
                        spawn->environment);
@@ -333,7 +333,7 @@ static int spawn_planned(const struct spawn *spawn, const struct spawn_record *r
     int error = make_plan(&plan, record);
 
     if (error == 0)
-        error = run(spawn, &plan.actions);
+        error = spawn_program(spawn, &plan.actions);
     is_looked_after = error == 0;
     if (error == 0 && plan.needs_guardian)
         is_looked_after = start_guardian(&plan, *spawn->process);
@@ -358,7 +358,7 @@ static int shim_spawn(struct spawn spawn)
         (void)session_settle_closed(false); /* other threads may have closed one meanwhile */
     } else {                                /* too many objects to record them */
         child = shim_before_child(spawn.file, spawn.environment);
-        error = run(&spawn, spawn.actions);
+        error = spawn_program(&spawn, spawn.actions);
         shim_after_child(child);
     }
     errno = saved;

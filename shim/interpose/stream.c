@@ -17,7 +17,7 @@ static FILE *streams[STREAMS_MAX];
 static int streams_used; /* entries from here on have never been used */
 static int streams_overflowed;
 
-static void remember(FILE *stream)
+static void remember_stream(FILE *stream)
 {
     if (stream == NULL || !shim_enabled())
         return;
@@ -37,7 +37,7 @@ static void remember(FILE *stream)
     __atomic_store_n(&streams_overflowed, 1, __ATOMIC_RELEASE);
 }
 
-static void forget(FILE *stream)
+static void forget_stream(FILE *stream)
 {
     int used = __atomic_load_n(&streams_used, __ATOMIC_ACQUIRE);
 
@@ -182,7 +182,7 @@ static FILE *open_shared(int shared, const char *mode, const struct maker *maker
     without_exclusive(second_mode, sizeof second_mode, mode);
     stream = make(maker, descriptor_path(path, moved), second_mode);
     (void)close(moved);
-    remember(stream);
+    remember_stream(stream);
     return stream;
 }
 
@@ -193,7 +193,7 @@ static FILE *publish_stream(const struct managed_request *request, struct sessio
         return NULL;
     }
     session_publish(session);
-    remember(stream);
+    remember_stream(stream);
     return stream;
 }
 
@@ -227,7 +227,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
         stream = (*real)(path, mode);
         if (result == SHIM_ASK && stream != NULL)
             stream = take_over(stream, &request);
-        remember(stream);
+        remember_stream(stream);
         return stream;
     }
     if (result < 0) {
@@ -320,13 +320,13 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     struct maker maker = {.reopen = *real, .reopens = true, .stream = stream};
     FILE *result;
 
-    forget(stream);
+    forget_stream(stream);
     if (role == SESSION_PROGRAM)
         result = path == NULL ? change_mode(old.session, mode, &maker)
                               : reopen_session(old.session, path, mode, &maker);
     else
         result = path == NULL || !is_enabled ? make(&maker, path, mode) : reopen_managed(path, mode, &maker);
-    remember(result);
+    remember_stream(result);
     if (result != NULL && result == stderr && shim_is_at_work())
         log_remember_stderr();
     return result;
@@ -375,7 +375,7 @@ EXPORT FILE *fdopen(int fd, const char *mode)
     stream = real_fdopen(fd, mode);
     if (stream != NULL && *mode == 'a')
         shim_note_append(fd); /* the libc has set O_APPEND by an internal call */
-    remember(stream);
+    remember_stream(stream);
     return stream;
 }
 
@@ -397,7 +397,7 @@ static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
         role = shim_identify(descriptor_of(stream), &found);
     if (role == SESSION_PROGRAM)
         buffer_number = found.session->buffer_number;
-    forget(stream);
+    forget_stream(stream);
     result = (*real)(stream);
     if (role != SESSION_PROGRAM)
         return result;

@@ -230,7 +230,7 @@ static long by_seccomp(const long words[6])
  * True for a call on a managed file in a quiet process. Any other call is made as it is: the libc's
  * function may make another one, for which the filter kills.
  */
-static bool refuses(long number, const long words[6])
+static bool refuses_call(long number, const long words[6])
 {
     switch (number) {
 #ifdef SYS_open
@@ -266,7 +266,7 @@ EXPORT long syscall(long number, ...)
         return by_seccomp(words);
     if (number == SYS_prctl && words[0] == PR_SET_SECCOMP)
         return prctl(PR_SET_SECCOMP, words[1], words[2], words[3], words[4]);
-    if (shim_is_quiet() && refuses(number, words))
+    if (shim_is_quiet() && refuses_call(number, words))
         return shim_result(-EPERM);
     if (!inside && shim_is_at_work())
         result = by_export(number, words);

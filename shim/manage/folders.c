@@ -41,7 +41,7 @@ static bool is_same_moment(struct folders_moment one, struct folders_moment othe
     return one.tick >= 0 && one.tick == other.tick && one.changes == other.changes;
 }
 
-static bool identify(int fd, struct identity *identity)
+static bool identify_folder(int fd, struct identity *identity)
 {
     struct statx status;
 
@@ -77,12 +77,12 @@ static ssize_t read_path(int fd, char *path, size_t size)
     return n;
 }
 
-static bool take(struct slot *slot)
+static bool take_slot(struct slot *slot)
 {
     return __atomic_exchange_n(&slot->taken, 1, __ATOMIC_ACQUIRE) == 0;
 }
 
-static void give(struct slot *slot)
+static void give_slot(struct slot *slot)
 {
     __atomic_store_n(&slot->taken, 0, __ATOMIC_RELEASE);
 }
@@ -103,10 +103,10 @@ ssize_t folders_path(int fd, char *path, size_t size)
     struct slot *slot;
     ssize_t length;
 
-    if (!identify(fd, &identity))
+    if (!identify_folder(fd, &identity))
         return -1;
     slot = &by_inode[identity.number % SLOTS];
-    if (!take(slot))
+    if (!take_slot(slot))
         return -1;
     if (is_same(&slot->identity, &identity) && slot->length < size) {
         length = (ssize_t)slot->length;
@@ -117,7 +117,7 @@ ssize_t folders_path(int fd, char *path, size_t size)
         if (length >= 0)
             fill(slot, &identity, path, (size_t)length);
     }
-    give(slot);
+    give_slot(slot);
     return length;
 }
 
@@ -137,10 +137,10 @@ void folders_remember(const char *path, size_t length, struct folders_moment mom
     struct slot *slot = slot_of(path, length);
 
     if (length == 0 || path[0] != '/' ||
-        (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || !take(slot))
+        (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || !take_slot(slot))
         return;
     fill(slot, &(struct identity){.moment = moment}, path, length);
-    give(slot);
+    give_slot(slot);
 }
 
 bool folders_know(const char *path, size_t length)
@@ -148,11 +148,11 @@ bool folders_know(const char *path, size_t length)
     struct slot *slot = slot_of(path, length);
     bool known;
 
-    if (!take(slot))
+    if (!take_slot(slot))
         return false;
     known = slot->length == length && length != 0 && memcmp(slot->path, path, length) == 0 &&
             is_same_moment(slot->identity.moment, folders_now());
-    give(slot);
+    give_slot(slot);
     return known;
 }
 

@@ -96,7 +96,7 @@ static bool is_sealed(const struct stat *status)
 }
 
 /* Tells at the level debug why a file is managed, or is not. Returns `result`. */
-static int explain(const struct named *named, const char *why, int result)
+static int explain_decision(const struct named *named, const char *why, int result)
 {
     log_line(LOG_DEBUG, "%s: %s", named->path, why);
     return result;
@@ -115,21 +115,22 @@ static int is_managed(const struct named *named, int fd, int flags, struct stat 
     if (!S_ISREG(status->st_mode) || status->st_nlink == 0)
         return descriptor_wants_writing(flags) && is_sealed(status) ? -EPERM : 0;
     if (session_on(status->st_dev, status->st_ino) != NULL)
-        return explain(named, "managed: it is open already", 1);
+        return explain_decision(named, "managed: it is open already", 1);
     if (may_speak_for_itself(status) && session_has_snapshot(status))
-        return explain(named, "managed: it holds an image, which was read before", 1);
+        return explain_decision(named, "managed: it holds an image, which was read before", 1);
     result = named_matches(named, fd, NULL);
     if (result == 0) {
         result = speaks_for_itself(named, fd, status);
         if (result == 0)
-            return explain(named, "not managed: no pattern matches it, and it holds no image", 0);
+            return explain_decision(named, "not managed: no pattern matches it, and it holds no image", 0);
         reason = "managed: it holds an image";
     }
     if (result > 0)
         result = is_on_disk(fd, status->st_dev);
     if (result < 0)
         return result;
-    return explain(named, result > 0 ? reason : "not managed: its file system is the kernel's own", result);
+    return explain_decision(named, result > 0 ? reason : "not managed: its file system is the kernel's own",
+                            result);
 }
 
 /* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can
@@ -162,8 +163,8 @@ static int is_candidate(const struct managed_request *request, int flags)
         return CANDIDATE_ANYWHERE;
     if (named_may_match(request->path))
         return CANDIDATE_HERE;
-    return explain(&(struct named){.directory = request->directory, .path = request->path},
-                   "not managed: no pattern ends like its name", CANDIDATE_NO);
+    return explain_decision(&(struct named){.directory = request->directory, .path = request->path},
+                            "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
 /* Under its name the file could not match. Tells whether it is worth a look all the same: a link may
@@ -196,7 +197,7 @@ int managed_opened(const struct managed_request *request, int fd)
     if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
-        return explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
+        return explain_decision(&named, "not managed: no pattern matches it, and it holds no image", 0);
     return result <= 0 ? result : is_managed(&named, fd, O_RDONLY, &status);
 }
 
@@ -257,7 +258,7 @@ static int may_create(const struct named *named)
  * writing. So the file is created only if there is a number for the program, too. A name that was a
  * dangling symbolic link has led elsewhere.
  */
-static int create(const struct managed_request *request, struct managed_file *file)
+static int create_file(const struct managed_request *request, struct managed_file *file)
 {
     const struct named named = {.directory = request->directory, .path = request->path};
     int match = may_create(&named);
@@ -394,7 +395,7 @@ static int open_once(const struct managed_request *request, struct managed_file 
         return result < 0 ? result : MANAGED_NO;
     probe = sys_openat(request->directory, request->path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW), 0);
     if (probe == -ENOENT && (flags & O_CREAT))
-        return create(request, file);
+        return create_file(request, file);
     if (probe < 0)
         return named_is_transient(probe) || probe == -EACCES ? probe : MANAGED_NO;
     return open_existing(request, probe, file);

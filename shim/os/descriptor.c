@@ -164,17 +164,17 @@ bool descriptor_is_buffer(int fd)
     return sys_fcntl(fd, F_GETSIG, 0) == MARK_BUFFER;
 }
 
-int descriptor_is_last(int private)
+int descriptor_is_last(int buffer)
 {
-    long result = sys_fcntl(private, F_SETLEASE, F_WRLCK);
+    long result = sys_fcntl(buffer, F_SETLEASE, F_WRLCK);
 
     /*
      * somebody who breaks the lease makes the kernel send the mark's signal; the lease lasts for
      * one system call
      */
     if (result == 0) {
-        (void)sys_fcntl(private, F_SETLEASE, F_UNLCK);
-        descriptor_mark_buffer(private); /* giving a lease back takes the mark away */
+        (void)sys_fcntl(buffer, F_SETLEASE, F_UNLCK);
+        descriptor_mark_buffer(buffer); /* giving a lease back takes the mark away */
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;

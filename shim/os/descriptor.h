@@ -98,12 +98,12 @@ bool descriptor_is_private(int fd);
 bool descriptor_is_buffer(int fd);
 
 /*
- * Asks the kernel whether `private`, a private descriptor of a memfd, belongs to the only open file
- * description of it anywhere: no program's descriptor in any process and no mapping of one is left.
- * A write lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1
+ * Asks the kernel whether `buffer`, a private descriptor of a memfd, belongs to its only open file
+ * description anywhere: no program's descriptor in any process and no mapping of one is left. A
+ * write lease is granted exactly then (fcntl(2), F_SETLEASE); it is given back at once. Returns 1
  * yes, 0 no, or a negative errno where this kernel, file or user cannot have leases.
  */
-int descriptor_is_last(int private);
+int descriptor_is_last(int buffer);
 
 /*
  * Raises the soft RLIMIT_NOFILE to the hard one, so that a call of the program does not fail for

@@ -16,7 +16,7 @@ enum {
 };
 
 /* Fills in the obstacle. Returns false always, so that a check can end with it. */
-static bool refuse(struct program_answer *answer, enum program_obstacle obstacle, int error)
+static bool refuse_program(struct program_answer *answer, enum program_obstacle obstacle, int error)
 {
     answer->obstacle = obstacle;
     answer->error = error;
@@ -26,7 +26,7 @@ static bool refuse(struct program_answer *answer, enum program_obstacle obstacle
 static bool refuse_number(struct program_answer *answer, enum program_obstacle obstacle, int number)
 {
     answer->number = number;
-    return refuse(answer, obstacle, 0);
+    return refuse_program(answer, obstacle, 0);
 }
 
 bool program_read_kind(int fd, struct program_kind *kind)
@@ -129,11 +129,11 @@ static bool check_loader(int fd, const Elf64_Phdr *header, struct program_answer
     if (size < 2 || size > sizeof answer->other ||
         sys_pread(fd, answer->other, size, header->p_offset) != (ssize_t)size ||
         answer->other[size - 1] != '\0')
-        return refuse(answer, PROGRAM_DAMAGED, 0);
+        return refuse_program(answer, PROGRAM_DAMAGED, 0);
     error = program_check_executable(answer->other);
     if (error != 0)
-        return refuse(answer, PROGRAM_LOADER, error);
-    return runs_secure(fd) ? refuse(answer, PROGRAM_SECURE, 0) : true;
+        return refuse_program(answer, PROGRAM_LOADER, error);
+    return runs_secure(fd) ? refuse_program(answer, PROGRAM_SECURE, 0) : true;
 }
 
 static bool check_program_headers(int fd, const Elf64_Ehdr *elf, struct program_answer *answer)
@@ -144,13 +144,14 @@ static bool check_program_headers(int fd, const Elf64_Ehdr *elf, struct program_
         Elf64_Phdr header;
 
         if (sys_pread(fd, &header, sizeof header, elf->e_phoff + i * sizeof header) != sizeof header)
-            return refuse(answer, PROGRAM_DAMAGED, 0);
+            return refuse_program(answer, PROGRAM_DAMAGED, 0);
         if (header.p_type == PT_NOTE && is_go(fd, &header))
-            return refuse(answer, PROGRAM_GO, 0);
+            return refuse_program(answer, PROGRAM_GO, 0);
         if (header.p_type == PT_INTERP && loader.p_type == PT_NULL)
             loader = header;
     }
-    return loader.p_type == PT_NULL ? refuse(answer, PROGRAM_STATIC, 0) : check_loader(fd, &loader, answer);
+    return loader.p_type == PT_NULL ? refuse_program(answer, PROGRAM_STATIC, 0)
+                                    : check_loader(fd, &loader, answer);
 }
 
 static bool check_elf(int fd, const struct program_kind *kind, const struct program_kind *shim,
@@ -164,7 +165,7 @@ static bool check_elf(int fd, const struct program_kind *kind, const struct prog
         return refuse_number(answer, PROGRAM_OTHER_MACHINE, kind->machine);
     if (sys_pread(fd, &elf, sizeof elf, 0) != sizeof elf || elf.e_phentsize != sizeof(Elf64_Phdr) ||
         elf.e_phnum > PROGRAM_HEADERS_MAX || (elf.e_type != ET_EXEC && elf.e_type != ET_DYN))
-        return refuse(answer, PROGRAM_NO_PROGRAM, 0);
+        return refuse_program(answer, PROGRAM_NO_PROGRAM, 0);
     return check_program_headers(fd, &elf, answer);
 }
 
@@ -179,7 +180,7 @@ static bool find_interpreter(const struct program_question *question, const char
 
     answer->text = script_read(head, size, question->env_path != NULL, &script);
     if (answer->text != NULL)
-        return refuse(answer, PROGRAM_NO_SCRIPT, 0);
+        return refuse_program(answer, PROGRAM_NO_SCRIPT, 0);
     memcpy(answer->other, script.interpreter, sizeof script.interpreter);
     if (script.search)
         error = program_find(script.interpreter, question->env_path, answer->file, sizeof answer->file);
@@ -187,7 +188,7 @@ static bool find_interpreter(const struct program_question *question, const char
         memcpy(answer->file, script.interpreter, sizeof script.interpreter);
         error = program_check_executable(answer->file);
     }
-    return error == 0 || refuse(answer, PROGRAM_INTERPRETER, error);
+    return error == 0 || refuse_program(answer, PROGRAM_INTERPRETER, error);
 }
 
 static int open_program(const struct program_question *question)
@@ -220,12 +221,12 @@ bool program_loads_shim(const struct program_question *question, struct program_
         if (fd >= 0)
             (void)sys_close(fd);
         if (n < 0)
-            return refuse(answer, PROGRAM_UNREADABLE, (int)n);
+            return refuse_program(answer, PROGRAM_UNREADABLE, (int)n);
         if (is_elf || !result)
             return result;
         fd = sys_openat(AT_FDCWD, answer->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
     }
     if (fd >= 0)
         (void)sys_close(fd);
-    return refuse(answer, PROGRAM_SCRIPTS, 0);
+    return refuse_program(answer, PROGRAM_SCRIPTS, 0);
 }

@@ -80,7 +80,7 @@ static int find_buffer(int fd, void *context)
     return 1;
 }
 
-static int claimed(struct session *session, void *context)
+static int is_claimed(struct session *session, void *context)
 {
     return session->inode == *(int *)context;
 }
@@ -115,7 +115,7 @@ static int find_inode(int fd, void *context)
         return 0;
     if (writable != is_read_write(fd) || (writable && !is_read_write(session->buffer)))
         return 0;
-    if (session_for_each(claimed, &fd) != 0)
+    if (session_for_each(is_claimed, &fd) != 0)
         return 0;
     if (search->by_sum && session->inode >= 0) {
         search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;

@@ -20,7 +20,7 @@ struct at_address {
     ino_t number;
 };
 
-static int covers(const struct mapping *mapping, void *context)
+static int covers_address(const struct mapping *mapping, void *context)
 {
     struct at_address *wanted = context;
 
@@ -46,7 +46,7 @@ int session_mapped_at(const void *address, struct session **session)
     struct at_address wanted = {.address = (uintptr_t)address};
     struct of_number search = {0};
 
-    int found = mapping_for_each(0, covers, &wanted);
+    int found = mapping_for_each(0, covers_address, &wanted);
 
     *session = NULL;
     if (found != 1)

@@ -84,7 +84,7 @@ static void set_cells(const struct session *session, struct session_base base, u
 
 /* Mends a plain file in which a commit died, for programs without the shim, if this program opens
  * it to write. Waits for no lock: the next commit mends it as well. */
-static void mend(const struct session *session)
+static void mend_plain(const struct session *session)
 {
     struct filelock lock;
 
@@ -136,7 +136,7 @@ static int load_content(const struct session *session, int target, int64_t timeo
     int error = store_load(session->inode, target, wait, image);
 
     if (error == 0 && image->unsettled)
-        mend(session);
+        mend_plain(session);
     signals_release(&held);
     return error;
 }

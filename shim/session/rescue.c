@@ -72,7 +72,7 @@ static int create_rescue_file(char *path, size_t room)
 
 /* Writes the image that could not be committed to ATOMSHIM_RESCUE_DIR, and turns `path` into its
  * file's name. */
-static int rescue(const struct session *session, char *path, size_t room)
+static int rescue_image(const struct session *session, char *path, size_t room)
 {
     uint64_t done = 0;
     int fd = create_rescue_file(path, room);
@@ -116,7 +116,7 @@ void session_report(const struct session *session, int failure)
                  log_errno(failure));
     } else {
         memcpy(saved, path, PATH_MAX);
-        error = rescue(session, saved, PATH_MAX);
+        error = rescue_image(session, saved, PATH_MAX);
         if (error == 0)
             log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is in %s", path,
                      log_errno(failure), saved);

@@ -131,7 +131,7 @@ static void end_session(struct session *session, int error, uint64_t mask)
  * ended. The committer holds nothing while it waits for a lock; `closed_here` makes the next one
  * look again, should a handler jump out.
  */
-static int settle(struct session *session, ino_t buffer_number, bool wait)
+static int settle_session(struct session *session, ino_t buffer_number, bool wait)
 {
     struct filelock_patience patience = {.timeout = session_config->lock_timeout};
     bool must_commit = false; /* though others have it open */
@@ -200,7 +200,7 @@ int session_settle(struct session *session, ino_t buffer_number)
     int unpublished = SESSION_GET(any_posix_lock) && session_table_is_ours()
                           ? session_for_each(give_up_posix_locks, &closed)
                           : 0;
-    int error = settle(session, buffer_number, true);
+    int error = settle_session(session, buffer_number, true);
 
     return error != 0 ? error : unpublished;
 }
@@ -219,7 +219,7 @@ static int settle_one(struct session *session, void *context)
 
     if (round->closed_only && !SESSION_GET(session->closed_here)) /* the program has it open */
         return 0;
-    error = settle(session, SESSION_GET(session->buffer_number), round->wait);
+    error = settle_session(session, SESSION_GET(session->buffer_number), round->wait);
     if (round->error == 0)
         round->error = error;
     return 0;
@@ -264,7 +264,7 @@ int session_insist(struct session *session, int64_t timeout,
     } while (error == -EAGAIN);
     /* the last descriptor may have gone meanwhile, in another thread or in a signal handler */
     if (again && error == 0)
-        error = settle(session, buffer_number, true);
+        error = settle_session(session, buffer_number, true);
     return error;
 }
 
@@ -285,7 +285,7 @@ int session_sync(struct session *session)
         return session_commit(&copy, false);
     }
     error = session_insist(session, session_config->lock_timeout, try_sync);
-    return error == 0 ? settle(session, buffer_number, true) : error;
+    return error == 0 ? settle_session(session, buffer_number, true) : error;
 }
 
 int session_refresh(struct session *session)
@@ -341,7 +341,7 @@ int session_move_private(struct session *session, int number, int lowest)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
     }
     if (session_end_turn(session, mask))
-        (void)settle(session, buffer_number, true);
+        (void)settle_session(session, buffer_number, true);
     return moved < 0 ? (int)moved : slot != NULL;
 }
 

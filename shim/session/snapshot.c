@@ -96,7 +96,7 @@ bool session_has_snapshot(const struct stat *inode)
 }
 
 /* Takes the snapshot of the session's file out of the slot, which is empty then. */
-static bool take(const struct session *session, struct snapshot *snapshot)
+static bool take_snapshot(const struct session *session, struct snapshot *snapshot)
 {
     if (!move_slot(SLOT_FULL, SLOT_BUSY))
         return false;
@@ -116,7 +116,7 @@ bool session_take_snapshot(struct session *session, const struct stat *inode)
     struct stat buffer;
     bool trusted;
 
-    if (session->flags != 0 || !take(session, &snapshot) || !has_buffer(&snapshot, &buffer))
+    if (session->flags != 0 || !take_snapshot(session, &snapshot) || !has_buffer(&snapshot, &buffer))
         return false;
     trusted = snapshot.is_settled && is_unchanged(&snapshot, inode);
     session->is_settled = trusted || is_settled(&inode->st_ctim);

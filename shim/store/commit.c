@@ -174,7 +174,7 @@ static bool is_hollow(const struct commit *commit)
 }
 
 /* Makes one attempt. Returns 0, UNDONE or a negative errno. */
-static int attempt(struct commit *commit)
+static int attempt_commit(struct commit *commit)
 {
     int error;
 
@@ -208,7 +208,7 @@ static int attempt(struct commit *commit)
     return place != 0 ? relocate(commit, place) : overwrite(commit, 0);
 }
 
-static int insist(struct commit *commit)
+static int commit_insistently(struct commit *commit)
 {
     int error;
 
@@ -216,7 +216,7 @@ static int insist(struct commit *commit)
     if (commit->payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
         return -EFBIG;
     for (int i = 0; i < ATTEMPTS; i++) {
-        error = attempt(commit);
+        error = attempt_commit(commit);
         if (error != UNDONE)
             return error;
         commit->undone = true;
@@ -228,12 +228,12 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
 {
     struct commit commit = {.inode = inode, .sync = sync, .payload = payload};
 
-    return insist(&commit);
+    return commit_insistently(&commit);
 }
 
 int store_commit_sized(int inode, const struct store_payload *payload, bool sync)
 {
     struct commit commit = {.inode = inode, .sync = sync, .payload = payload, .sized_only = true};
 
-    return insist(&commit);
+    return commit_insistently(&commit);
 }

@@ -32,7 +32,7 @@ struct export
     size_t start_size;            /* bytes of it that are content */
 };
 
-static int flush(const struct export *export)
+static int flush_export(const struct export *export)
 {
     return export->sync ? (int)STORE_RETRY(store_calls.fdatasync(export->inode)) : 0;
 }
@@ -118,12 +118,12 @@ static int write_copy(const struct export *export)
     image_encode_footer(bytes, &footer);
     if (error == 0)
         error = write_at(export, bytes, sizeof bytes, end);
-    return error == 0 ? flush(export) : error;
+    return error == 0 ? flush_export(export) : error;
 }
 
 /* Allocates the blocks that the content takes at 0, some of which are holes: a full disk must show
  * before the switch. */
-static int reserve(const struct export *export)
+static int reserve_blocks(const struct export *export)
 {
     int error = export->live.size == 0 ? 0
                                        : (int)STORE_RETRY(store_calls.fallocate(
@@ -150,11 +150,11 @@ static int set_record(const struct export *export)
     return export->sync ? (int)STORE_RETRY(store_calls.fsync(export->inode)) : 0;
 }
 
-static int cut(const struct export *export)
+static int cut_to_content(const struct export *export)
 {
     int error = (int)STORE_RETRY(store_calls.ftruncate(export->inode, export->live.size));
 
-    return error == 0 ? flush(export) : error;
+    return error == 0 ? flush_export(export) : error;
 }
 
 static int make_plain(struct export *export)
@@ -163,7 +163,7 @@ static int make_plain(struct export *export)
 
     if (error != 0)
         return error;
-    error = reserve(export);
+    error = reserve_blocks(export);
     if (error == 0)
         error = write_copy(export);
     if (error == 0)
@@ -173,12 +173,12 @@ static int make_plain(struct export *export)
         return error;
     }
     /* from here on the copy must stay, whatever fails */
-    error = flush(export);
+    error = flush_export(export);
     if (error == 0)
         error = copy_content(export, export->place, 0, export->start_size);
     if (error == 0)
         error = set_record(export);
-    return error == 0 ? cut(export) : error;
+    return error == 0 ? cut_to_content(export) : error;
 }
 
 int store_export(int inode, bool sync)
@@ -192,7 +192,7 @@ int store_export(int inode, bool sync)
     if (error != 0)
         return error;
     if (export.live.kind == STORE_PLAIN)
-        return export.live.twin != 0 || export.live.blank ? cut(&export) : 0;
+        return export.live.twin != 0 || export.live.blank ? cut_to_content(&export) : 0;
     export.file_size = (uint64_t)status.st_size;
     export.place = image_round_up(export.file_size);
     return export.file_size < IMAGE_NUMBER_MAX / 8 ? make_plain(&export) : -EFBIG;

@@ -241,7 +241,7 @@ int journal_write(struct journal *journal, const void *record, size_t size, bool
 
 /* Remembers a journal, so that it is removed in the end. Returns false if there is no place
  * left. */
-static bool keep(uint32_t identity, const char *folder)
+static bool keep_journal(uint32_t identity, const char *folder)
 {
     for (int i = 0; i < KEPT_COUNT; i++) {
         int state = 0;
@@ -278,7 +278,7 @@ void journal_close(struct journal *journal, uint32_t identity, bool is_over)
         return;
     if (is_over) {
         (void)STORE_RETRY(store_calls.pwrite(journal->fd, "DONE", LINE_WORD, 0));
-        if (find_kept(identity, journal->folder) == NULL && !keep(identity, journal->folder))
+        if (find_kept(identity, journal->folder) == NULL && !keep_journal(identity, journal->folder))
             remove_in(journal->folder, identity);
     }
     (void)sys_close(journal->fd);

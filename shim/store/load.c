@@ -74,7 +74,7 @@ int store_try_image(const struct attempt *attempt, const struct image_header *he
  * was dead before this reader began; and at the old twin place there may lie part of a newer
  * payload, with an image in it that nobody committed.
  */
-static int confirm(const struct attempt *attempt, const struct image_header *head)
+static int confirm_head(const struct attempt *attempt, const struct image_header *head)
 {
     struct image_header now;
     int error;
@@ -108,7 +108,7 @@ static bool has_new_size(const struct attempt *attempt)
  * set after its image. But a writer may be at that place just now, or have made the file longer
  * since fstat().
  */
-static int accept(const struct attempt *attempt, bool edited)
+static int accept_image(const struct attempt *attempt, bool edited)
 {
     attempt->image->edited = edited;
     attempt->image->resized = !image_size_possible((uint64_t)attempt->status.st_size);
@@ -142,9 +142,9 @@ static int try_sized(const struct attempt *attempt, const struct image_header *h
         error = twin_now ? store_try_image(attempt, &twin, head->twin, head->twin)
                          : store_try_image(attempt, head, 0, head->twin);
         if (error == 0)
-            error = confirm(attempt, head);
+            error = confirm_head(attempt, head);
         if (error == 0)
-            return accept(attempt, edited);
+            return accept_image(attempt, edited);
         if (error != DAMAGED)
             return error;
         edited |= twin_now ? twin.complete : head->complete;
@@ -194,7 +194,7 @@ static int find_under_lock(struct attempt *attempt, int64_t timeout)
     return result;
 }
 
-static int find(struct attempt *attempt, struct store_wait wait)
+static int find_image(struct attempt *attempt, struct store_wait wait)
 {
     int result = DAMAGED;
 
@@ -219,7 +219,7 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
 {
     struct attempt attempt = {
         .inode = inode, .target = target, .depth = target < 0 ? VERIFY : COPY, .image = image};
-    int error = find(&attempt, wait);
+    int error = find_image(&attempt, wait);
 
     image->file_size = (uint64_t)attempt.status.st_size;
     return error;
@@ -249,7 +249,7 @@ int store_load_to_commit(int inode, struct store_image *image)
 int store_look(int inode, struct store_wait wait, struct store_image *image)
 {
     struct attempt attempt = {.inode = inode, .target = -1, .depth = LOOK, .image = image};
-    int error = find(&attempt, wait);
+    int error = find_image(&attempt, wait);
 
     image->file_size = (uint64_t)attempt.status.st_size;
     return error;

@@ -141,7 +141,7 @@ static int look_for_footer(const struct attempt *attempt)
 
 /* Looks again: a first commit may have begun meanwhile, or come and gone. Returns as
  * store_try_plain(). */
-static int confirm(const struct attempt *attempt)
+static int confirm_plain(const struct attempt *attempt)
 {
     struct image_header header;
     struct stat status;
@@ -211,7 +211,7 @@ static int try_with_record(const struct attempt *attempt, const struct held_reco
     else
         error = try_bytes(attempt, held);
     if (error == 0 && attempt->image->kind == STORE_PLAIN)
-        error = confirm(attempt);
+        error = confirm_plain(attempt);
     return error == 0 ? store_record_confirm(attempt->inode, held) : error;
 }
 

@@ -147,7 +147,7 @@ static bool is_one_call(const struct store_payload *payload, uint64_t file_size)
 }
 
 /* Makes `payload` the file's bytes, on disk with sync. */
-static int apply(const struct plain_commit *commit, const struct store_payload *payload)
+static int apply_payload(const struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = -EINTR;
 
@@ -292,7 +292,7 @@ static int set_redo(struct plain_commit *commit, const struct store_payload *pay
  * the file for idle. Returns 0 or a negative errno; sets commit->announced if the record has
  * changed, though perhaps not on disk.
  */
-static int announce(struct plain_commit *commit, const struct store_payload *payload)
+static int announce_commit(struct plain_commit *commit, const struct store_payload *payload)
 {
     int error = set_redo(commit, payload);
 
@@ -324,13 +324,13 @@ static bool go_back(struct plain_commit *commit)
     commit->generation++;
     is_safe = look_at_size(commit) == 0 && make_record(commit, RECORD_BACK, old) == 0 &&
               set_attribute(commit, commit->record.bytes, commit->record_size) == 0 && flush_all(commit) == 0;
-    return (is_safe || !commit->has_redo) && apply(commit, old) == 0 && set_idle(commit, old) == 0;
+    return (is_safe || !commit->has_redo) && apply_payload(commit, old) == 0 && set_idle(commit, old) == 0;
 }
 
 /* ---- recovery ---- */
 
 /* Finds out the file's content, and completes or undoes an interrupted commit. */
-static int settle(struct plain_commit *commit, const struct held_record *held)
+static int settle_content(struct plain_commit *commit, const struct held_record *held)
 {
     const struct record *record = &held->record;
     struct store_image image = {.kind = STORE_PLAIN};
@@ -352,7 +352,7 @@ static int settle(struct plain_commit *commit, const struct held_record *held)
     /* Bytes that look right may be right in the page cache alone: after a failed flush the next one
      * proves nothing. */
     if (state == REDO_NEW || state == REDO_PARTLY)
-        error = apply(commit, &content);
+        error = apply_payload(commit, &content);
     else
         error = flush_data(commit);
     content = (struct store_payload){.size = image.size, .crc = image.payload_crc};
@@ -365,7 +365,7 @@ static bool is_unsettled(enum record_word word)
 }
 
 /* Looks at the file, and ends a commit that died. Fills *commit. */
-static int recover(struct plain_commit *commit)
+static int recover_content(struct plain_commit *commit)
 {
     struct held_record held;
     int error = look_at_size(commit);
@@ -377,7 +377,7 @@ static int recover(struct plain_commit *commit)
         return error;
     commit->generation = held.record.generation;
     if (is_unsettled(held.record.word))
-        error = settle(commit, &held);
+        error = settle_content(commit, &held);
     /* no reader depends on a journal now, unless the journal could not be read before */
     if (error == 0 && (held.has_journal || (commit->tidy && !is_unsettled(held.named.word))))
         journal_remove(commit->inode, &held.named, commit->identity);
@@ -391,7 +391,7 @@ int store_recover(int inode, bool sync)
 {
     struct plain_commit commit = {.inode = inode, .sync = sync, .tidy = true, .journal.fd = -1};
 
-    return recover(&commit);
+    return recover_content(&commit);
 }
 
 /* ---- commit ---- */
@@ -402,7 +402,7 @@ int store_recover(int inode, bool sync)
  * waits (btrfs_fallocate() in Linux, fs/btrfs/file.c); if that failed, the next commit would fail,
  * too, since no fsync has reported it.
  */
-static int reserve(const struct plain_commit *commit, uint64_t size)
+static int reserve_growth(const struct plain_commit *commit, uint64_t size)
 {
     uint64_t block = commit->block != 0 && commit->block < IMAGE_PAGE ? commit->block : IMAGE_PAGE;
     uint64_t start = (commit->file_size + block - 1) / block * block;
@@ -434,7 +434,7 @@ static int drop_remains(const struct plain_commit *commit)
 
 /* Called before anything was written: restores the record of the old content, which is still
  * there. */
-static void withdraw(const struct plain_commit *commit)
+static void withdraw_announcement(const struct plain_commit *commit)
 {
     struct store_payload old = {.size = commit->file_size};
 
@@ -450,15 +450,15 @@ static int commit_with_record(struct plain_commit *commit, const struct store_pa
     if (error != 0)
         return error;
     commit->generation++;
-    error = announce(commit, payload);
+    error = announce_commit(commit, payload);
     if (error == 0) {
-        error = apply(commit, payload);
+        error = apply_payload(commit, payload);
         if (error == 0)
             is_over = set_idle(commit, payload) == 0;
         else
             is_over = go_back(commit);
     } else if (commit->announced)
-        withdraw(commit);
+        withdraw_announcement(commit);
     journal_close(&commit->journal, commit->identity, is_over);
     return error;
 }
@@ -470,9 +470,9 @@ static int attempt_plain(struct plain_commit *commit, const struct store_payload
     int error = drop_remains(commit);
 
     if (error == 0)
-        error = recover(commit);
+        error = recover_content(commit);
     if (error == 0)
-        error = reserve(commit, payload->size);
+        error = reserve_growth(commit, payload->size);
     return error == 0 ? commit_with_record(commit, payload) : error;
 }
 

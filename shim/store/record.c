@@ -134,8 +134,8 @@ static bool is_being_written(const struct attempt *attempt)
  * Reads the file once: compares it with the record, sums it, and copies it to the target if the
  * depth is COPY. Returns 0, CHANGED if it ends early, or a negative errno.
  */
-static int compare(const struct attempt *attempt, const struct held_record *held, enum redo_state *state,
-                   uint32_t *crc)
+static int compare_file(const struct attempt *attempt, const struct held_record *held, enum redo_state *state,
+                        uint32_t *crc)
 {
     uint64_t size = (uint64_t)attempt->status.st_size;
     char *piece = (char *)held->scratch.bytes + PIECES_AT;
@@ -189,7 +189,7 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
             image->size = record->size;
         return 0;
     }
-    error = compare(attempt, held, state, &image->payload_crc);
+    error = compare_file(attempt, held, state, &image->payload_crc);
     if (error != 0)
         return error;
     image->bytes = *state == REDO_PARTLY    ? STORE_CUT_SHORT

@@ -50,7 +50,7 @@ int store_load_previous(int inode, int target, struct store_image *previous)
 }
 
 /* Writes a header, on disk with sync, and then its mark. Returns 0 or a negative errno. */
-static int stamp(int inode, bool sync, uint64_t place, const struct image_header *header)
+static int stamp_header(int inode, bool sync, uint64_t place, const struct image_header *header)
 {
     const char mark = sync ? IMAGE_MARK_FLUSHED : IMAGE_MARK_WRITTEN;
     char bytes[IMAGE_HEADER_SIZE];
@@ -95,7 +95,7 @@ int store_undo(int inode, bool sync, struct store_image *image)
                                    .size = image->size,
                                    .twin = image->place == 0 ? live.twin : 0,
                                    .payload_crc = image->payload_crc};
-    return stamp(inode, sync, image->place, &header);
+    return stamp_header(inode, sync, image->place, &header);
 }
 
 /* ---- repair ---- */
@@ -284,10 +284,10 @@ int store_repair(int inode, bool sync, const struct store_repair *plan)
     int error = flush_image(inode, sync, plan->place, plan->size);
 
     if (error == 0)
-        error = stamp(inode, sync, plan->place, &header);
+        error = stamp_header(inode, sync, plan->place, &header);
     if (error == 0 && plan->place != 0 && !plan->has_head)
-        error = stamp(inode, sync, 0, &none);
+        error = stamp_header(inode, sync, 0, &none);
     if (error == 0 && plan->place == 0 && !plan->has_twin)
-        error = stamp(inode, sync, plan->twin, &empty);
+        error = stamp_header(inode, sync, plan->twin, &empty);
     return error;
 }

@@ -42,10 +42,10 @@
  *
  * STATES of a plain file, by its record, and the function in plain.c that performs each transition
  *
- *   none, IDLE, KEPT --> REDO, FILE --> IDLE, KEPT   commit_with_record: set_redo, apply, set_idle
+ *   none, IDLE, KEPT --> REDO, FILE --> IDLE, KEPT   commit_with_record: set_redo, apply_payload
  *   REDO, FILE --> BACK --> IDLE                     go_back: the disk failed
  *   none, IDLE, KEPT --> BUSY --> IDLE               the same, where no record has room
- *   REDO, FILE, BACK, BUSY --> IDLE                  settle: the next one that has the lock
+ *   REDO, FILE, BACK, BUSY --> IDLE                  settle_content: the next holder of the lock
  *
  *   A commit: the record, fsync; the cut and the write, fdatasync; IDLE. A reader looks at the
  *   record before and after it reads the bytes: with IDLE they are the content; with REDO they
