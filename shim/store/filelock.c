@@ -268,6 +268,14 @@ bool filelock_is_posix_obstacle(int fd)
     return has_posix_lock(fd);
 }
 
+bool filelock_is_programs(int fd)
+{
+    struct flock found;
+
+    return get_lock(fd, F_OFD_GETLK, F_WRLCK, 0, &found) == 0 && found.l_type != F_UNLCK &&
+           (found.l_len == 0 || found.l_start + found.l_len - 1 <= FILELOCK_PROGRAM_END);
+}
+
 bool filelock_is_anothers(int fd)
 {
     struct flock found;

@@ -91,6 +91,10 @@ bool filelock_is_posix_obstacle(int fd);
  * readers. Takes no lock. */
 bool filelock_is_write_locked(int fd);
 
+/* True if a program, this one or another, has a lock on the file of `fd`, by another description,
+ * that a commit has to wait for. Takes no lock. */
+bool filelock_is_programs(int fd);
+
 /* True if the program has taken a lock through the description of `fd` by fcntl(2); false where
  * /proc cannot tell. */
 bool filelock_is_locked_through(int fd);

@@ -202,7 +202,8 @@ static void wait_for_each(int proc, int inode, struct guardians *guardians, int6
     int64_t deadline =
         sys_now() + (guardians->is_unknown && timeout > UNKNOWN_TIMEOUT ? UNKNOWN_TIMEOUT : timeout);
 
-    while (look_at_each(proc, guardians) != 0) {
+    /* who holds a lock may be waiting for this process, and the guardian's commit waits for it */
+    while (look_at_each(proc, guardians) != 0 && !filelock_is_programs(inode)) {
         if (sys_now() > deadline) {
             __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
             log_line(LOG_WARN, "a guardian does not answer: what it looks after may be seen late");
@@ -231,8 +232,6 @@ bool rendezvous_wait(int inode, dev_t device, ino_t number, int64_t timeout)
     if (proc < 0)
         return false;
     find_guardians(proc, room_of(device, number), &guardians);
-    if (guardians.count != 0 && filelock_is_posix_obstacle(inode))
-        guardians.count = 0; /* their commit waits for a lock of this process */
     if (guardians.count != 0)
         wait_for_each(proc, inode, &guardians, timeout);
     (void)sys_close(proc);

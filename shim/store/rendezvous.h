@@ -48,8 +48,9 @@ void rendezvous_looked(struct rendezvous *place, int proc);
  * st_ino, has looked, and committed every session that was closed before this call; at most
  * `timeout` nanoseconds, and one second for root without /proc, who cannot tell which user a
  * process belongs to. After that this process waits for no guardian any more, and the log says so.
- * Waits only for guardians of this user and of root, and for none while this process has a POSIX
- * lock on the file, for which they wait. Returns true if there was one.
+ * Waits only for guardians of this user and of root, and for none while a program has a lock on the
+ * file, for which they wait: that program may be waiting for this one. Returns true if there was
+ * one.
  */
 bool rendezvous_wait(int inode, dev_t device, ino_t number, int64_t timeout);
 

@@ -212,3 +212,14 @@ open_read_write='fd = os.open(os.environ["file"], os.O_RDWR)'
     exec 7>&- 8>&-
     wait
 }
+
+@test "I7 a reader does not wait for a guardian that waits for another program's lock, which may wait for the reader" {
+    wrapped sh -c 'echo old >"$MANAGED/file"'
+    mkfifo "$BATS_TEST_TMPDIR/looked"
+    export LD_PRELOAD_SHIM=$BUILT/libatomshim.so fifo=$BATS_TEST_TMPDIR/looked seen=$BATS_TEST_TMPDIR/seen
+    # while the commit of the guardian waits for the lock of at_commit, at_commit waits for cat
+    ATOMSHIM_PATHS=$MANAGED/ ATOMSHIM_LOCK_TIMEOUT=10 "$PROGRAMS/at_commit" "$MANAGED/file" \
+        'LD_PRELOAD=$LD_PRELOAD_SHIM cat "$MANAGED/file" >"$seen"; : >"$fifo"' \
+        env LD_PRELOAD="$LD_PRELOAD_SHIM" sh -c '(exec "$PROGRAMS/static_writer" 1 write new >"$MANAGED/file"); : <"$fifo"'
+    assert_equal "$(cat "$seen") $(payload "$MANAGED/file")" 'old new'
+}
