@@ -28,7 +28,7 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
 static bool is_vouched_for(const struct attempt *attempt, const struct image_header *header)
 {
     return (attempt->knows && store_is_known(&attempt->status, header)) ||
-           (attempt->depth == LOOK && (header->flushed || attempt->expected != NULL)) ||
+           (attempt->depth == LOOK && header->flushed) ||
            (attempt->depth == SIZE && (header->complete || header->size > SIZE_CHECKED));
 }
 
@@ -225,15 +225,28 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
     return error;
 }
 
+/* Do the headers say that this image is the latest? */
+static bool is_latest(int inode, const struct store_image *image)
+{
+    struct image_header head;
+    struct image_header twin;
+    int error;
+
+    if (store_read_header(inode, 0, &head, &error) != IMAGE_VALID || head.twin != image->twin ||
+        store_read_header(inode, image->twin, &twin, &error) != IMAGE_VALID)
+        return false;
+    return image->place == 0 ? is_expected(image, &head) && twin.generation < image->generation
+                             : is_expected(image, &twin) && head.generation < image->generation;
+}
+
 bool store_is_current(int inode, const struct store_image *image, bool is_unchanged)
 {
     struct store_image now = {.generation = 0};
-    struct attempt attempt = {.inode = inode,
-                              .target = -1,
-                              .depth = is_unchanged ? LOOK : VERIFY,
-                              .expected = image,
-                              .image = &now};
+    struct attempt attempt = {
+        .inode = inode, .target = -1, .depth = VERIFY, .expected = image, .image = &now};
 
+    if (is_unchanged)
+        return is_latest(inode, image);
     return try_once(&attempt) == 0 && now.kind == STORE_SIZED && !now.resized;
 }
 

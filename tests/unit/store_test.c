@@ -103,6 +103,30 @@ static void test_no_sync(void)
 }
 
 /* A file that has grown and shrunk a lot gives its blocks back. */
+/* I2: from every place to every other. `is_unchanged` spares the bytes, not the headers. */
+static void test_current(void)
+{
+    struct store_image image;
+    int fd = new_file("plain");
+
+    for (int i = 0; i < 6; i++) {
+        char *bytes = pattern_bytes(i < 3 ? 10 : 100000 * (size_t)i, 'A'); /* grows out of its place, too */
+
+        CHECK_EQUAL(commit_text(fd, i % 2 == 0 ? "one" : "two"), 0);
+        CHECK_EQUAL(store_load(fd, -1, patient, &image), 0);
+        CHECK(store_is_current(fd, &image, false) && store_is_current(fd, &image, true));
+        CHECK_EQUAL(commit_bytes(fd, bytes, i < 3 ? 10 : 100000 * (uint64_t)i, true), 0);
+        CHECK(!store_is_current(fd, &image, false) && !store_is_current(fd, &image, true));
+        CHECK_EQUAL(commit_text(fd, "same"), 0);
+        CHECK(!store_is_current(fd, &image, false) && !store_is_current(fd, &image, true));
+        free(bytes);
+    }
+    CHECK_EQUAL(store_load(fd, -1, patient, &image), 0);
+    CHECK_EQUAL(pwrite(fd, "S", 1, (off_t)(image.place + IMAGE_HEADER_SIZE)), 1);
+    CHECK(!store_is_current(fd, &image, false));
+    (void)close(fd);
+}
+
 static void test_shrink(void)
 {
     char *large = pattern_bytes(3000000, 'L');
@@ -741,6 +765,7 @@ int main(int argc, char **argv)
     test_file_in_file();
     test_steady_state();
     test_no_sync();
+    test_current();
     test_shrink();
     test_failing_flush();
     test_hostile_files();
