@@ -249,7 +249,8 @@ bool pattern_item_matches(const struct pattern_item *item, const char *path)
 
 bool pattern_is_literal(char c)
 {
-    return c != '*' && c != '?' && c != '[' && c != ']' && c != '\\';
+    /* most letters in paths are small ones, which lie behind all others in ASCII */
+    return (unsigned char)c > ']' || (c != '*' && c != '?' && c != '[' && c != ']' && c != '\\');
 }
 
 /* Returns the end of the pattern at `p`, or NULL if a '\\' must be looked at to tell. */

@@ -10,7 +10,9 @@
 #include <string.h>
 
 struct pattern_node {
-    uint32_t at; /* where the pattern begins in the list */
+    uint32_t at;      /* where the pattern begins in the list, with what stands in front of it */
+    uint32_t start;   /* where it begins without that */
+    uint32_t folders; /* the bytes of the literal folders that an absolute pattern begins with */
     uint32_t key;
     uint32_t end;
     uint32_t next_by_key; /* numbers of nodes from 1; 0 ends a chain */
@@ -82,14 +84,14 @@ static uint32_t end_of_item(const struct pattern_item *item)
 }
 
 /* The literal folders that an absolute pattern begins with. */
-static uint32_t folders_of_item(const struct pattern_item *item)
+static uint32_t length_of_folders(const struct pattern_item *item)
 {
     const char *behind = item->start;
 
     for (const char *p = item->start; *item->start == '/' && p < item->end && pattern_is_literal(*p); p++)
         if (*p == '/')
             behind = p + 1;
-    return hash_of(HASH_OF_NOTHING, item->start, behind);
+    return (uint32_t)(behind - item->start);
 }
 
 static void find_ends(const char *path, uint32_t ends[ENDS])
@@ -136,15 +138,17 @@ void pattern_index_make(struct pattern_index *index, const char *patterns, void 
     const char *left = patterns;
     struct pattern_item item;
 
-    *index = (struct pattern_index){
-        .nodes = memory, .mask = (uint32_t)chains - 1, .is_short = items <= SHORT_LIST};
+    *index = (struct pattern_index){.nodes = memory, .mask = (uint32_t)chains - 1, .count = (uint32_t)items};
     index->by_key = (uint32_t *)(index->nodes + items + 1);
     index->by_end = index->by_key + chains;
     for (uint32_t i = 1; pattern_next(&left, &item); i++) {
         struct pattern_node *node = &index->nodes[i];
 
-        *node = (struct pattern_node){.at = (uint32_t)(item.whole - patterns), .end = end_of_item(&item)};
-        node->key = key_of(folders_of_item(&item), node->end);
+        *node = (struct pattern_node){.at = (uint32_t)(item.whole - patterns),
+                                      .start = (uint32_t)(item.start - patterns),
+                                      .folders = length_of_folders(&item),
+                                      .end = end_of_item(&item)};
+        node->key = key_of(hash_of(HASH_OF_NOTHING, item.start, item.start + node->folders), node->end);
         node->next_by_key = index->by_key[node->key & index->mask];
         index->by_key[node->key & index->mask] = i;
         if (item.takes_out)
@@ -164,26 +168,42 @@ struct answer {
     uint32_t last; /* where the pattern begins that says the format */
 };
 
-/* Asks the patterns that have this key. */
-static void ask(const struct pattern_index *index, const char *patterns, uint32_t key, const char *path,
+static void ask(const struct pattern_node *node, const char *patterns, const char *path,
                 struct answer *answer)
 {
-    for (uint32_t i = index->by_key[key & index->mask]; i != 0; i = index->nodes[i].next_by_key) {
-        const struct pattern_node *node = &index->nodes[i];
-        const char *left = patterns + node->at;
-        struct pattern_item item;
+    const char *left = patterns + node->at;
+    struct pattern_item item;
 
-        if (node->key != key || !pattern_next(&left, &item) || !pattern_item_matches(&item, path))
-            continue;
-        if (item.takes_out)
-            answer->taken_out = true;
-        else
-            answer->taken_in = true;
-        if (item.format != PATTERN_NO_FORMAT && node->at >= answer->last) {
-            answer->format = item.format;
-            answer->last = node->at;
-        }
+    if (!pattern_next(&left, &item) || !pattern_item_matches(&item, path))
+        return;
+    if (item.takes_out)
+        answer->taken_out = true;
+    else
+        answer->taken_in = true;
+    if (item.format != PATTERN_NO_FORMAT && node->at >= answer->last) {
+        answer->format = item.format;
+        answer->last = node->at;
     }
+}
+
+/* Asks the patterns that have this key. */
+static void ask_chain(const struct pattern_index *index, const char *patterns, uint32_t key, const char *path,
+                      struct answer *answer)
+{
+    for (uint32_t i = index->by_key[key & index->mask]; i != 0; i = index->nodes[i].next_by_key)
+        if (index->nodes[i].key == key)
+            ask(&index->nodes[i], patterns, path, answer);
+}
+
+/* Asks each pattern of a short list that begins like the path. */
+static struct answer ask_each(const struct pattern_index *index, const char *patterns, const char *path)
+{
+    struct answer answer = {.format = PATTERN_NO_FORMAT};
+
+    for (const struct pattern_node *node = index->nodes + 1; node <= index->nodes + index->count; node++)
+        if (strncmp(patterns + node->start, path, node->folders) == 0)
+            ask(node, patterns, path, &answer);
+    return answer;
 }
 
 static struct answer ask_all(const struct pattern_index *index, const char *patterns, const char *path)
@@ -193,10 +213,12 @@ static struct answer ask_all(const struct pattern_index *index, const char *patt
     uint32_t ends[ENDS];
     const char *p = path;
 
+    if (index->count <= SHORT_LIST)
+        return ask_each(index, patterns, path);
     find_ends(path, ends);
     for (;;) {
         for (int i = 0; i < ENDS; i++)
-            ask(index, patterns, key_of(folders, ends[i]), path, &answer);
+            ask_chain(index, patterns, key_of(folders, ends[i]), path, &answer);
         do
             if (*p == '\0')
                 return answer;
@@ -210,7 +232,7 @@ bool pattern_index_match(const struct pattern_index *index, const char *patterns
 {
     struct answer answer;
 
-    if (index->nodes == NULL || index->is_short)
+    if (index->nodes == NULL)
         return pattern_match(patterns, path);
     answer = ask_all(index, patterns, path);
     return answer.taken_in && !answer.taken_out;
@@ -219,8 +241,7 @@ bool pattern_index_match(const struct pattern_index *index, const char *patterns
 enum pattern_format pattern_index_format(const struct pattern_index *index, const char *patterns,
                                          const char *path)
 {
-    return index->nodes == NULL || index->is_short ? pattern_format(patterns, path)
-                                                   : ask_all(index, patterns, path).format;
+    return index->nodes == NULL ? pattern_format(patterns, path) : ask_all(index, patterns, path).format;
 }
 
 bool pattern_index_may_name(const struct pattern_index *index, const char *patterns, const char *path)

@@ -15,8 +15,8 @@ struct pattern_index {
     uint32_t *by_key; /* where the chain of each hash begins */
     uint32_t *by_end;
     uint32_t mask;
+    uint32_t count;
     bool any_name; /* every name can be matched */
-    bool is_short; /* to read the list takes less time than to look a path up */
 };
 
 /* Returns how many bytes of memory the index of `patterns` needs. */
