@@ -16,7 +16,7 @@ struct files_options files_options;
 static const struct option {
     const char *name;
     const char *longer;
-    size_t offset; /* of the bool in files_options */
+    size_t offset; /* the offset of its bool in files_options */
 } options[] = {
     {"-r", "--recursive", offsetof(struct files_options, recursive)},
     {"-q", "--quiet", offsetof(struct files_options, quiet)},

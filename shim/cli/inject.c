@@ -43,7 +43,7 @@ static int put_file(int folder, const char *name, const char *path)
 
     (void)snprintf(new_name, sizeof new_name, ".%s.new", name);
     if (error == 0) {
-        (void)unlinkat(folder, new_name, 0); /* of an attempt that was killed */
+        (void)unlinkat(folder, new_name, 0); /* the rest of an attempt that was killed */
         to = openat(folder, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
         error = to < 0 ? errno : copy_bytes(from, to);
     }

@@ -7,7 +7,7 @@
 
 /* One of the two places of a file in the sized format. */
 struct inspect_place {
-    enum image_kind kind;       /* of the header found there */
+    enum image_kind kind;       /* the kind of the header found there */
     struct image_header header; /* if it is IMAGE_VALID */
     bool payload_good;          /* the payload's CRC is the one in the header */
     const char *fault;          /* why there is no complete image here, or NULL */
@@ -22,7 +22,7 @@ struct inspect_file {
     bool begun;                /* no header at 0, but a footer: a first commit has begun */
     uint64_t twin_offset;      /* 0 if nothing names it */
     struct store_image image;  /* the live image, if error is 0 */
-    int error;                 /* of store_load(): 0, or a negative errno */
+    int error;                 /* the result of store_load(): 0, or a negative errno */
     bool damaged;              /* the error means: no complete image, though the file has had one */
 };
 

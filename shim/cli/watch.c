@@ -55,7 +55,7 @@ struct watched {
 static struct {
     int inotify;
     const char *patterns;
-    const char *command; /* of --exec, or NULL */
+    const char *command; /* the command of --exec, or NULL */
     bool json;
     bool begun; /* any content that is found now comes from a commit */
     struct watched *table;

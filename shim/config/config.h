@@ -19,7 +19,7 @@ struct config {
     int64_t lock_timeout;       /* nanoseconds */
     int log_level;              /* enum log_level of log.h */
     const char *paths;          /* ATOMSHIM_PATHS as given or as resolved, "" if none */
-    struct pattern_index index; /* of `paths`, once config_resolve() has made it */
+    struct pattern_index index; /* the index of `paths`, once config_resolve() has made it */
     const char *rescue_dir;     /* NULL if none */
     const char *journal_dir;    /* NULL: journals lie beside their files */
     const char *log_file;       /* NULL: stderr */

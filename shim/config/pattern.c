@@ -119,7 +119,7 @@ struct retry {
 
 /* The state of the matcher. */
 struct match {
-    const char *start;   /* of the pattern */
+    const char *start;   /* the first byte of the pattern */
     const char *pattern; /* the rest of the pattern that is to be matched, up to `end` */
     const char *end;
     const char *text;    /* with this rest of the text */

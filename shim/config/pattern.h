@@ -28,7 +28,7 @@ enum pattern_format { PATTERN_NO_FORMAT, PATTERN_PLAIN, PATTERN_SIZED };
 struct pattern_item {
     const char *whole; /* with the prefixes */
     const char *start; /* without the prefixes */
-    const char *end;   /* of both */
+    const char *end;   /* the end of both */
     bool takes_out;    /* it has a '!' in front */
     enum pattern_format format;
 };
@@ -58,7 +58,8 @@ enum pattern_format pattern_format(const char *patterns, const char *path);
  */
 bool pattern_may_name(const char *patterns, const char *name);
 
-/* What the two functions above ask of one pattern. A pattern that takes out names nothing. */
+/* Answer the questions of the two functions above for one pattern. A pattern that takes out names
+ * nothing. */
 bool pattern_item_matches(const struct pattern_item *item, const char *path);
 bool pattern_item_may_name(const struct pattern_item *item, const char *name);
 

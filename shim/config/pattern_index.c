@@ -160,7 +160,7 @@ void pattern_index_make(struct pattern_index *index, const char *patterns, void 
     }
 }
 
-/* What the patterns say of a path, as far as they were looked at. */
+/* The verdict of the patterns that were looked at, about one path. */
 struct answer {
     bool taken_in;
     bool taken_out;

@@ -38,7 +38,7 @@
 #define RECORD_NAME "user.atomshim"
 
 enum {
-    RECORD_SIZE_MAX = 1 << 16, /* of any extended attribute, xattr(7) */
+    RECORD_SIZE_MAX = 1 << 16, /* the largest extended attribute, xattr(7) */
     RECORD_LINE_MAX = 74,
     RECORD_NOTE_SIZE = 63,
     RECORD_OLD_NOTE_SIZE = 57,
@@ -62,9 +62,9 @@ enum record_word {
 struct record {
     enum record_word word;
     uint64_t generation; /* not in a note */
-    uint64_t size;       /* of the content; of a note: the plain bytes */
-    uint64_t other;      /* of the file before the commit; of a note: of the file with the footer */
-    uint32_t crc;        /* crc32c_mixed() of the content; of a note: of the plain bytes */
+    uint64_t size;       /* bytes of the content; in a note: plain bytes */
+    uint64_t other;      /* bytes of the file before the commit; in a note: with the footer */
+    uint32_t crc;        /* crc32c_mixed() of the content; in a note: of the plain bytes */
     uint32_t identity;
     bool has_identity; /* false for an old note */
     const char *body;  /* lies in the bytes that were decoded */

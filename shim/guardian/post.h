@@ -30,7 +30,7 @@ struct guardian_order {
 struct duty {
     struct session *session;
     bool is_openers; /* its opener is order.opener */
-    bool is_synced;  /* what was written at the opener's end is committed */
+    bool is_synced;  /* all writes up to the opener's end are committed */
     bool is_told;    /* that it can be lost is in the log */
     struct rendezvous place;
 };

@@ -1,14 +1,14 @@
 /*
- * A program that gives itself a seccomp filter, by prctl(2) or, as the C library has no function
- * for it, by seccomp(2) through syscall(2), which calls shim_before_filter() as well. Filters that
- * the process was started with, as in a container, are others: they were there when its own calls
- * were.
+ * Handles a program that gives itself a seccomp filter, by prctl(2) or, as the C library has no
+ * function for it, by seccomp(2) through syscall(2), which calls shim_before_filter() as well.
+ * Filters that the process was started with, as in a container, do not come here.
  *
  * Most filters forbid a few calls, and the shim goes on. One that kills for a call that a managed
  * file needs, or lets those fail that tell which file is managed, makes the shim quiet, for good:
- * from then on it makes no call besides the program's own. What is open was committed before, and a
- * guardian commits what comes; no managed file can be opened, or replaced by a rename, which the
- * log tells; files are told by the path that the program gives.
+ * from then on it makes no call besides the program's own. It has committed the open sessions
+ * before, and a guardian commits later writes. From then on no managed file can be opened, or
+ * replaced by a rename, which the log tells; the shim tells files by the path that the program
+ * gives.
  */
 #include "interpose/interpose.h"
 
@@ -27,9 +27,9 @@
 #include <sys/prctl.h>
 
 static int quiet;
-static char *current_folder; /* as the program went quiet, PATH_MAX bytes; NULL before */
+static char *current_folder; /* when the shim went quiet, PATH_MAX bytes; NULL before */
 
-/* The calls without which there is no session: those that open, read, write, lock and commit. */
+/* The calls without which there is no session: they open, read, write, lock and commit. */
 static const int needed[] = {
     SYS_openat,     SYS_close,         SYS_read,           SYS_write,
     SYS_pread64,    SYS_pwrite64,      SYS_pwritev,        SYS_lseek,
@@ -69,7 +69,7 @@ static int want_guardian(struct session *session, void *context)
     return 0;
 }
 
-/* Commits what there is, and leaves what comes to a guardian. */
+/* Commits the sessions, and leaves later writes to a guardian. */
 static void leave_sessions(void)
 {
     bool needs_guardian = false;
@@ -120,7 +120,7 @@ bool shim_before_filter(bool is_strict, const struct sock_fprog *filter)
     remember_folder();
     open_first_stream();
     if (scratch_take(&scratch, PATH_MAX) == 0)
-        scratch_give(&scratch); /* one is kept now: the next taker needs no call */
+        scratch_give(&scratch); /* one buffer is kept now: the next taker needs no call */
     log_go_quiet();
     __atomic_store_n(&quiet, 1, __ATOMIC_RELEASE);
     return true;
@@ -146,9 +146,9 @@ EXPORT int prctl(int option, ...)
     return result;
 }
 
-/* ---- what is managed, by its name alone ---- */
+/* ---- tells whether a file is managed by its name alone ---- */
 
-/* A path in a folder of which only a descriptor is known matches nothing. */
+/* A path relative to a descriptor of a folder matches nothing. */
 static bool is_named(int directory, const char *path)
 {
     const char *folder = __atomic_load_n(&current_folder, __ATOMIC_ACQUIRE);

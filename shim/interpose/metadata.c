@@ -18,8 +18,8 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
-/* The session that a call by path is about: of the descriptor that it leads to, or the one by which
- * this process writes the file. */
+/* Returns the session of a call by path: of the descriptor that the path leads to, or the one by
+ * which this process writes the file. */
 static struct session *session_of_aim(const struct aim *aim, int flags)
 {
     struct stat status;
@@ -51,10 +51,10 @@ static int after_times(int result, struct session *session)
 }
 
 /*
- * A write takes set-id bits and file capabilities away: the program's from the memfd, on which
- * they are set, too, the commit's from the inode. Those that the memfd has still at the commit
- * must outlive it (session_commit.c). S_ISUID stands for both bits there: whether S_ISGID goes
- * depends on the group.
+ * A write clears set-id bits and file capabilities: the program's write on the memfd, which has
+ * them, too, and the commit's on the inode. If the memfd still has them at the commit, they must
+ * outlive it (session/attributes.c). S_ISUID stands for both bits there: whether a write clears
+ * S_ISGID depends on the group.
  *
  * A file that may be executed is plain, so that the kernel can read it.
  */

@@ -1,4 +1,4 @@
-/* The stat family shows the payload's size, and everything else of the real inode. */
+/* Makes the stat family show the payload's size, and everything else of the real inode. */
 #include "interpose/interpose.h"
 
 #include "store/store.h"
@@ -10,9 +10,7 @@ static bool is_earlier(struct timespec time, struct timespec other)
     return time.tv_sec < other.tv_sec || (time.tv_sec == other.tv_sec && time.tv_nsec < other.tv_nsec);
 }
 
-/*
- * Into the real inode's status: what the program has written, and when, which is not committed yet.
- */
+/* Puts the size and the time of the program's uncommitted writes into the real inode's status. */
 static void put_written(struct session *session, const struct stat *buffer, struct stat *status)
 {
     struct timespec written;
@@ -27,7 +25,7 @@ static void put_written(struct session *session, const struct stat *buffer, stru
         status->st_ctim = written;
 }
 
-/* Of a file by name: what this thread has written to it. */
+/* Does the same for a file by name, with the writes of this thread. */
 static bool fix_own_writes(struct stat *status)
 {
     struct stat buffer;
@@ -66,9 +64,8 @@ static void fix_path(int directory, const char *path, int flags, struct stat *st
         status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
 }
 
-/*
- * An O_PATH descriptor shows what its path would. Any other one of a raw file shows what it reads.
- */
+/* An O_PATH descriptor shows the same as its path. Any other descriptor of a raw file shows the raw
+ * size. */
 static bool is_path_descriptor(int fd, const struct stat *status)
 {
     return S_ISREG(status->st_mode) && store_may_be_sized(status) && shim_enabled() &&
@@ -136,7 +133,7 @@ EXPORT int fstatat64(int directory, const char *path, struct stat64 *status, int
                       (struct stat *)status);
 }
 
-/* glibc before 2.33 made these of the calls above. */
+/* glibc before 2.33 had these in place of the calls above. */
 EXPORT int __xstat(int version, const char *path, struct stat *status)
 {
     return fix_status(real___xstat(version, path, status), AT_FDCWD, path, 0, status);

@@ -23,7 +23,7 @@ struct slot {
 };
 
 static struct slot by_inode[SLOTS];
-static struct slot by_path[SLOTS]; /* of the identity only the moment counts */
+static struct slot by_path[SLOTS]; /* only the moment of the identity counts */
 
 static unsigned changes; /* atomic */
 static bool stopped;     /* atomic */

@@ -3,7 +3,7 @@
  * 1 to 10 ms (os/clock.h), or until this process changes a name or makes a child. A program that
  * opens many files asks for the path of each folder once in that time.
  *
- * What another process changes meanwhile is as if it had been changed at the next tick.
+ * A change by another process in between counts from the next tick on.
  */
 #ifndef ATOMSHIM_FOLDERS_H
 #define ATOMSHIM_FOLDERS_H

@@ -15,8 +15,8 @@
 
 /*
  * Returns 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose
- * regular files are not files on a disk. Those have no block device: their numbers have the major
- * number 0 (get_anon_bdev() in Linux, fs/super.c).
+ * regular files are not files on a disk. Such file systems have no block device: their numbers have
+ * the major number 0 (get_anon_bdev() in Linux, fs/super.c).
  */
 static int is_on_disk(int fd, dev_t device)
 {

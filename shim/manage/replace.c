@@ -46,7 +46,7 @@ static bool leads_to(const struct replace_name *name)
 
 struct holders {
     const struct stat *file;
-    dev_t device; /* of the file, or of a session's buffer for it */
+    dev_t device; /* the identity of the file, or of a session's buffer for it */
     ino_t number;
     bool writable;
     bool others; /* one of the descriptors does not append */

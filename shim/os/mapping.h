@@ -10,8 +10,8 @@ struct mapping {
     uint64_t offset;
     int protection; /* PROT_READ and so on */
     bool shared;
-    ino_t number;   /* of the file, or 0 */
-    bool is_buffer; /* of a session's buffer: buffer_name_record() */
+    ino_t number;   /* the inode number of the file, or 0 */
+    bool is_buffer; /* the file is a session's buffer: buffer_name_record() */
     bool is_shim;   /* the file is called libatomshim.so, or was before it lost its name */
 };
 

@@ -85,7 +85,7 @@ struct commit {
     struct stat buffer;
     struct stat inode; /* before the lock, and before a read, which moves the access time */
     struct view view;
-    uint32_t crc; /* of the view */
+    uint32_t crc; /* the checksum of the view */
 };
 
 /* Called under the lock if others have committed since. Merges their bytes with ours if the session

@@ -68,7 +68,7 @@ struct exec {
     struct session_heir heir;
     struct rights rights;
     bool needs_guardian;
-    int buffer; /* of a session that is handed over, or -1 */
+    int buffer; /* a buffer's descriptor that is handed over, or -1 */
 };
 
 /* Hands over the session of an inheritable descriptor, or asks for a guardian for it. */

@@ -13,7 +13,7 @@ enum { BUCKET_BITS = 14 };
 
 static struct bucket {
     unsigned count;
-    unsigned slot; /* of the session that came last */
+    unsigned slot; /* the session that came last */
 } buckets[SESSION_INDEXES][1 << BUCKET_BITS];
 
 static struct bucket *find_bucket(enum session_index index, ino_t number)

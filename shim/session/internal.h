@@ -134,7 +134,7 @@ struct session_merge {
     int live;
     uint64_t live_size;
     uint64_t ours_size;
-    uint64_t size; /* of what comes of it */
+    uint64_t size; /* the size of the result */
     bool conflict; /* a byte was changed on both sides: ours is taken */
 };
 

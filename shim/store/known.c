@@ -1,4 +1,5 @@
-/* What this process has committed itself, and need not read again before it commits the next. */
+/* Remembers the images that this process has committed itself, and need not read again before its
+ * next commit. */
 #include "store/calls.h"
 #include "store/internal.h"
 

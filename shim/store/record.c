@@ -58,8 +58,8 @@ static bool is_without(ssize_t error)
            error == -EACCES || error == -ERANGE || error == -E2BIG;
 }
 
-/* The kernel clears as much memory as it is asked for (fs/xattr.c, do_getxattr()): 64 KiB take 2 us.
- * What is not under way is small. */
+/* The kernel clears as much memory as it is asked for (fs/xattr.c, do_getxattr()): 64 KiB take 2
+ * us. A record of no commit is small. */
 enum { SMALL_RECORD = 512 };
 
 /* Reads the attribute to bytes[0]. Returns its size, 0 if there is none, or a
