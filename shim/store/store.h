@@ -1,7 +1,7 @@
 /*
  * Load and commit the content of an inode. The store knows files, not programs: no descriptor of a
  * program, no session, no configuration. image.h and record.h describe the two formats,
- * scripts/read_image.py the reader's rules for the sized one.
+ * scripts/read_image.py the rules of a reader.
  *
  *   load.c, load_plain.c   find the content, without a lock; read.c moves the bytes
  *   record.c               the record of a plain file, and what the file's bytes are by it
