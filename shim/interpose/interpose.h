@@ -120,6 +120,13 @@ int shim_take_over(int fd, const char *path, int flags, bool created);
  * merged as if it had been opened so. */
 void shim_note_append(int fd);
 
+/*
+ * To be called before the file of this process at `path` gets the name `new_path`. In another
+ * folder others may reach it who could not before: what is written to it is committed first, so
+ * that they do not get the old content. Returns 0, or the negative errno of the commit.
+ */
+int shim_before_name(int directory, const char *path, int new_directory, const char *new_path);
+
 /* Acts on a request to cancel this thread, as the libc's call would, which is a cancellation point
  * (pthreads(7)). Call it while the thread holds nothing. */
 void shim_testcancel(void);

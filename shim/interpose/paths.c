@@ -2,6 +2,7 @@
 #include "interpose/interpose.h"
 
 #include "os/buffer_name.h"
+#include "os/path.h"
 
 #include "manage/rename_hints.h"
 
@@ -140,15 +141,45 @@ static int note_link(int result, int directory, const char *path, int new_direct
     return result;
 }
 
+/* Tells whether two paths lie in one folder, as they are written. */
+static bool is_one_folder(int directory, const char *path, int other, const char *other_path)
+{
+    size_t length = (size_t)(path_last_component(path) - path);
+
+    return (directory == other || *path == '/') &&
+           length == (size_t)(path_last_component(other_path) - other_path) &&
+           memcmp(path, other_path, length) == 0;
+}
+
+int shim_before_name(int directory, const char *path, int new_directory, const char *new_path)
+{
+    struct session *session;
+    struct stat status;
+
+    if (!shim_has_sessions() || !session_any_writable() || !sys_is_readable(path) ||
+        !sys_is_readable(new_path) || is_one_folder(directory, path, new_directory, new_path) ||
+        sys_fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    session = session_writer(status.st_dev, status.st_ino);
+    return session != NULL ? session_settle_rights(session) : 0;
+}
+
 EXPORT int link(const char *path, const char *new_path)
 {
+    int error = shim_before_name(AT_FDCWD, path, AT_FDCWD, new_path);
+
+    if (error != 0)
+        return shim_result(error);
     return note_link(real_link(path, new_path), AT_FDCWD, path, AT_FDCWD, new_path);
 }
 
 EXPORT int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags)
 {
     struct aim aim;
+    int error = shim_before_name(directory, path, new_directory, new_path);
 
+    if (error != 0)
+        return shim_result(error);
     shim_aim(&aim, directory, path, stat_flags(flags));
     return note_link(real_linkat(aim.directory, aim.path, new_directory, new_path, flags), aim.directory,
                      aim.path, new_directory, new_path);

@@ -78,8 +78,11 @@ static int shim_rename(int from_directory, const char *from_path, int to_directo
 
     if (!shim_enabled())
         return shim_refuse(to_directory, to_path);
-    if (flags != 0)
-        return SHIM_PASS;
+    result = shim_before_name(from_directory, from_path, to_directory, to_path);
+    if (result == 0 && flags != 0) /* perhaps an exchange */
+        result = shim_before_name(to_directory, to_path, from_directory, from_path);
+    if (result != 0 || flags != 0)
+        return result != 0 ? result : SHIM_PASS;
     do
         result = DESCRIPTOR_INSIST(replace_target(&from, &to));
     while (result == REPLACE_AGAIN);

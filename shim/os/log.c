@@ -230,14 +230,19 @@ __attribute__((format(printf, 3, 0))) static void emit_line(int fd, enum log_lev
     char small[SMALL_SIZE];
     struct scratch scratch;
     struct output output = {.bytes = small, .size = sizeof small};
+    const int process = quiet_process != 0 ? quiet_process : sys_getpid();
 
     if (scratch_take(&scratch, LINE_SIZE) == 0) {
         output.bytes = scratch.bytes;
         output.size = LINE_SIZE;
     }
-    put_string(&output, "atomshim[");
-    put_signed(&output, quiet_process != 0 ? quiet_process : sys_getpid());
-    put_string(&output, "]: ");
+    put_string(&output, "atomshim");
+    if (process > 0) { /* a seccomp filter may refuse to tell */
+        put_string(&output, "[");
+        put_signed(&output, process);
+        put_string(&output, "]");
+    }
+    put_string(&output, ": ");
     put_string(&output, level_names[level]);
     put_string(&output, ": ");
     put_format(&output, format, arguments);

@@ -92,6 +92,12 @@ quiet() {
     assert_equal "$(wrapped "$PROGRAMS/without_memfd" readlinkat dash -c 'cat hello; echo x >other; cat other' 2>&1)" $'hello\nx'
 }
 
+@test "a line of the log names no process where a filter refuses getpid" {
+    ATOMSHIM_LOG=info wrapped "$PROGRAMS/without_memfd" getpid sh -c : 2>log
+    grep -q '^atomshim: info: version' log
+    assert_equal "$(grep -c 'atomshim\[-' log)" 0
+}
+
 @test "programs of Debian that filter themselves: chronyd, man" {
     ran=0
     for pattern in /nowhere/file.cfg /nowhere/ file.1; do

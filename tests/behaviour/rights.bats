@@ -327,3 +327,28 @@ EOF
     [[ $acl != *'not supported'* ]] || skip 'needs a file system with access control lists'
     assert_equal "$acl" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'access control list'
 }
+
+@test "another name in a folder that others can enter shows nobody the old content of a file that is being written" {
+    needs_root
+    needs python3
+    mkdir -m 700 "$MANAGED/private"
+    mkdir -m 755 "$MANAGED/public"
+    for how in os.link os.rename; do
+        rm -f "$MANAGED"/p*/*
+        wrapped sh -c 'echo old >"$MANAGED/private/secret"'
+        chmod 644 "$MANAGED/private/secret"
+        wrapped python3 -S -c 'import os, sys
+private, public = sys.argv[1:3]
+fd = os.open(private, os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"new")
+eval(sys.argv[3])(private, public)
+child = os.fork()
+if child == 0:
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    print(open(public).read(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)' "$MANAGED/private/secret" "$MANAGED/public/name" "$how" >seen
+        assert_equal "$(cat seen)" new "$how"
+    done
+}
