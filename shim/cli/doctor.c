@@ -148,20 +148,19 @@ static void look_at_machine(void)
     if (proc)
         doctor_ok("/proc is mounted");
     else
-        doctor_note("/proc is not mounted: images are held in unlinked files, and the shim does not see what "
-                    "a program "
-                    "leaves in shared mappings at its exit");
+        doctor_note("/proc is not mounted: the shim holds images in unlinked files, and does not see what a "
+                    "program leaves in shared mappings at its exit");
     if (!can_make_memfd())
-        doctor_note(
-            "memory files cannot be made here (seccomp, or vm.memfd_noexec): images are held in unlinked "
-            "files");
+        doctor_note("memfd_create() is forbidden here (seccomp, or vm.memfd_noexec): the shim holds images "
+                    "in unlinked "
+                    "files");
     else if (proc && !can_lease())
         doctor_warn(
             "this user or kernel has no leases: each process commits at its own last close, even if other "
             "processes still have the file open");
     if ((!proc || !can_make_memfd()) && access("/dev/shm", W_OK) != 0 && access("/run", W_OK) != 0 &&
         access("/tmp", W_OK) != 0 && access("/var/tmp", W_OK) != 0)
-        doctor_problem("managed files cannot be opened: there is no /proc or no memory file, and none of "
+        doctor_problem("managed files cannot be opened: memfd_create() or /proc is missing, and none of "
                        "/dev/shm, /run, "
                        "/tmp, /var/tmp is writable");
 }

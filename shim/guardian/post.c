@@ -158,8 +158,8 @@ static void warn_first_process(const struct post *post)
     if (post->order.opener == 1 && post->order.starter == 1 && post->duties_count != 0)
         log_line(
             LOG_ERROR,
-            "a program without the shim takes the place of the first process: guardians end with it, and "
-            "what it writes to managed files is not committed");
+            "the first process of this container runs a program without the shim: guardians end with it, so "
+            "its writes to managed files are never committed");
 }
 
 static void take_post(struct post *post, int ready)

@@ -8,7 +8,7 @@
 
 static void log_unreadable(const char *path)
 {
-    log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk fails (EIO)", path);
+    log_line(LOG_ERROR, "%s: cannot be opened: it holds no valid image, or its disk failed (EIO)", path);
 }
 
 /* Makes one attempt of shim_begin(); an attempt that fails leaves no file behind. */

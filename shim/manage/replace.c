@@ -144,7 +144,8 @@ static void take_writers_over(const struct stat *from, struct session *heir)
     if (error == 0)
         error = round.error;
     if (error != 0)
-        log_line(LOG_ERROR, "a file that was renamed is still written to: %s; what follows is lost",
+        log_line(LOG_ERROR,
+                 "this process still writes to a file that it renamed: %s; its further writes are lost",
                  log_errno(error));
     session_publish(heir);
     (void)session_settle(heir, buffer_number); /* another thread may have closed them meanwhile */
@@ -160,8 +161,8 @@ static void tell_other_writers(const struct replace_name *from, int source)
         (void)sys_fcntl(source, F_SETLEASE, F_UNLCK);
     else if (result == -EAGAIN)
         log_line(LOG_WARN,
-                 "%s: another process has it open and may write to it: that is not in the file that it "
-                 "replaces",
+                 "%s: renamed while another process has it open to write; what that process writes from "
+                 "now on is lost",
                  from->path);
 }
 
@@ -186,7 +187,7 @@ static int begin_on_target(const struct replace_name *to, int target, int source
         return 0;
     if (error == -EIO)
         log_line(LOG_ERROR,
-                 "%s: cannot be replaced: the new file holds no valid image, or its disk fails (EIO)",
+                 "%s: cannot be replaced: the new file holds no valid image, or its disk failed (EIO)",
                  to->path);
     session_drop(found->session);
     return error;
@@ -221,7 +222,7 @@ static void put_back(const struct session *session, int kept, const struct right
         rights_grant_before(rights, session->inode);
     else {
         rights_grant_after(rights, session->inode);
-        log_line(LOG_ERROR, "that was to undo a rename: the file has the new content");
+        log_line(LOG_ERROR, "a rename failed and could not be undone: the file has the new content");
     }
     set_times(session->inode, before);
 }

@@ -134,12 +134,6 @@ bool process_open(struct process *process, int number)
     return true;
 }
 
-void process_close(const struct process *process)
-{
-    if (process->pidfd >= 0)
-        (void)sys_close(process->pidfd);
-}
-
 bool process_has_ended(const struct process *process)
 {
     const struct timespec at_once = {0, 0};

@@ -55,10 +55,9 @@ struct process {
 
 /*
  * Begins to watch the process of this number. Returns false if there is none, or no means to watch
- * it. The caller ends it with process_close().
+ * it. The pidfd is the caller's to close.
  */
 bool process_open(struct process *process, int number);
-void process_close(const struct process *process);
 
 /* Tells, without waiting, whether the process has ended. */
 bool process_has_ended(const struct process *process);

@@ -136,7 +136,8 @@ static bool search_inode(struct search *search)
     (void)descriptor_for_each(find_inode, search);
     if (search->ambiguous)
         log_line(LOG_ERROR,
-                 "inherited files that cannot be told apart without /proc: one is not committed here");
+                 "this process inherited managed files and cannot tell them apart without /proc; it does not "
+                 "commit one of them");
     return search->session->inode >= 0 && !search->ambiguous;
 }
 
@@ -219,7 +220,9 @@ void session_adopt(void)
         }
         session = session_enter(&found);
         if (session == NULL) {
-            log_line(LOG_ERROR, "more than %d inherited files: the rest is not committed here", SESSIONS_MAX);
+            log_line(LOG_ERROR,
+                     "this process inherited more than %d managed files; it does not commit the rest",
+                     SESSIONS_MAX);
             return;
         }
         take_place(session);

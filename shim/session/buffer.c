@@ -187,8 +187,8 @@ static int no_place(int error)
         return error;
     log_line(
         LOG_ERROR,
-        "no memory for a managed file: neither memfd_create() and /proc nor a directory to write in (%s, "
-        "%s, %s, %s, / or ATOMSHIM_RESCUE_DIR) can be used: it cannot be opened",
+        "no memory for a managed file, which cannot be opened: memfd_create() or /proc is missing, and none "
+        "of %s, %s, %s, %s, / and ATOMSHIM_RESCUE_DIR is writable",
         directories[0], directories[1], directories[2], directories[3]);
     return -ENOMEM;
 }

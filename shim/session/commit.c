@@ -154,7 +154,7 @@ static void sync_directory(const struct session *session)
             DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
         if ((directory < 0 || sys_fsync(directory) != 0) && sys_fsync(session->inode) != 0)
             log_line(LOG_WARN,
-                     "%s: this directory could not be synced: a power cut may take the new file's name",
+                     "%s: fsync of this directory failed: a power cut may lose the name of the new file",
                      (char *)scratch.bytes);
         if (directory >= 0)
             (void)sys_close(directory);

@@ -24,16 +24,15 @@ void session_tell(const struct session *session, enum log_level level, const cha
 void session_tell_edits(const struct session *session, const struct store_image *image)
 {
     if (image->edited)
-        session_tell(
-            session, LOG_ERROR,
-            "the latest content was damaged by a program without the shim; the one before it is used");
+        session_tell(session, LOG_ERROR,
+                     "a program without the shim damaged the latest content; the content before it is used");
     if (image->bytes == STORE_TORN)
         session_tell(
             session, LOG_ERROR,
             "a commit that nothing protected was cut short, or another program wrote: this may be a mixture");
     if (image->resized) /* a writer's commit may overwrite them */
         session_tell(session, session->flags & SESSION_WRITABLE ? LOG_ERROR : LOG_WARN,
-                     "what a program without the shim has appended is no part of the content");
+                     "a program without the shim appended bytes; they are not part of the content");
 }
 
 void session_tell_nameless(const struct session *session, const struct stat *inode)
@@ -52,10 +51,10 @@ void session_tell_nameless(const struct session *session, const struct stat *ino
         path[length - (sizeof PROC_DELETED - 1)] = '\0';
     if (sys_fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
         log_line(LOG_ERROR,
-                 "%s: another file was put in its place since it was opened: what was written is not in that",
+                 "%s: another file has taken its name since it was opened; the program wrote to the old file",
                  path);
     else
-        log_line(LOG_WARN, "%s: it was deleted since it was opened: what was written is lost with it", path);
+        log_line(LOG_WARN, "%s: it was deleted after it was opened; what was written is lost with it", path);
     scratch_give(&scratch);
 }
 

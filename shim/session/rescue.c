@@ -108,9 +108,8 @@ void session_report(const struct session *session, int failure)
     saved = path + PATH_MAX;
     (void)session_path(session, path, PATH_MAX);
     if (session->flags & SESSION_REPLACES) {
-        log_line(LOG_ERROR,
-                 "%s: commit failed: %s; the old content stays, and so does the file that was to replace it",
-                 path, log_errno(failure));
+        log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, and so does the new file", path,
+                 log_errno(failure));
     } else if (session_config->rescue_dir == NULL) {
         log_line(LOG_ERROR, "%s: commit failed: %s; the old content stays, the new is lost", path,
                  log_errno(failure));
@@ -122,8 +121,9 @@ void session_report(const struct session *session, int failure)
                      log_errno(failure), saved);
         else
             log_line(LOG_ERROR,
-                     "%s: commit failed: %s; the old content stays, saving the new as %s failed: %s", path,
-                     log_errno(failure), saved,
+                     "%s: commit failed: %s; the old content stays; the new is lost, because it could not be "
+                     "saved as %s: %s",
+                     path, log_errno(failure), saved,
                      error == -ENOTDIR ? "ATOMSHIM_RESCUE_DIR is no folder, or a symbolic link"
                                        : log_errno(error));
     }

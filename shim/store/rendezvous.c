@@ -202,11 +202,12 @@ static void wait_for_each(int proc, int inode, struct guardians *guardians, int6
     int64_t deadline =
         sys_now() + (guardians->is_unknown && timeout > UNKNOWN_TIMEOUT ? UNKNOWN_TIMEOUT : timeout);
 
-    /* who holds a lock may be waiting for this process, and the guardian's commit waits for it */
+    /* the holder of a lock may wait for this process, and the guardian's commit for the lock */
     while (look_at_each(proc, guardians) != 0 && !filelock_is_programs(inode)) {
         if (sys_now() > deadline) {
             __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
-            log_line(LOG_WARN, "a guardian does not answer: what it looks after may be seen late");
+            log_line(LOG_WARN,
+                     "a guardian does not answer: this process may see a file before the guardian's commit");
             return;
         }
         for (size_t i = 0; i < guardians->count; i++)

@@ -243,7 +243,7 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     # shellcheck disable=SC2016
     run unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$PROGRAMS/without_memfd" kill "$ROOT/build/atomshim" doctor --path "$file"
     assert_equal "$status" 0 "$output"
-    has '/proc is not mounted: images are held in unlinked files' 'memory files cannot be made here'
+    has '/proc is not mounted: the shim holds images in unlinked files' 'memfd_create() is forbidden here'
 }
 
 @test "--self-test writes, kills and reads back a scratch file, and leaves nothing; without a shim that works it says so" {

@@ -198,10 +198,10 @@ stranger' plain
         before=$(payload "$file")
         echo stranger >>"$file"
         ATOMSHIM_LOG=warn content "$before" $state
-        told 'warn: .*file: what a program without the shim has appended is no part of the content'
+        told 'warn: .*file: a program without the shim appended bytes; they are not part of the content'
         rm "$log"
         wrapped sh -c 'echo ours >>"$file"'
-        told 'error: .*file: what a program without the shim has appended is no part of the content'
+        told 'error: .*file: a program without the shim appended bytes; they are not part of the content'
         rm "$log"
         content "$before
 ours" $state
@@ -244,7 +244,7 @@ ours" $state
     make_file head
     edit two
     content one 'the image before'
-    told 'error: .*file: the latest content was damaged by a program without the shim; the one before it is used'
+    told 'error: .*file: a program without the shim damaged the latest content; the content before it is used'
     run -1 atomshim verify "$file"
     [[ $output == *'damaged: the content is generation 1, the later one was edited (head: payload CRC wrong, '* ]]
     wrapped sh -c 'echo ours >>"$file"'
@@ -330,7 +330,7 @@ ours' plain
     begin append
     echo stranger >>"$file"
     finish ok
-    told 'error: .*file: what a program without the shim has appended is no part of the content'
+    told 'error: .*file: a program without the shim appended bytes; they are not part of the content'
     content 'two
 ours' sized
 }
@@ -388,7 +388,7 @@ ours' sized
             echo stranger >"$file.new"
             mv "$file.new" "$file"
             finish ok
-            told 'error: .*file: another file was put in its place since it was opened'
+            told 'error: .*file: another file has taken its name since it was opened'
             assert_equal "$(cat "$file")" stranger "$state, $how"
         done
     done
@@ -399,7 +399,7 @@ ours' sized
     ATOMSHIM_LOG=warn begin truncate
     rm "$file"
     finish ok
-    told 'warn: .*file: it was deleted since it was opened: what was written is lost with it'
+    told 'warn: .*file: it was deleted after it was opened; what was written is lost with it'
     assert_equal "$(ls "$MANAGED")" '' 'left behind'
     make_file head
     ln "$file" "$file.link"

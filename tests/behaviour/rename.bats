@@ -255,7 +255,7 @@ fails() {
     fails 'No space left on device' unshare -m sh -c 'mount -t tmpfs -o size=1m tmpfs "$MANAGED" &&
         echo key=old >"$file" && ln "$file" "$file.link" && "$@"; status=$?
         [ "$(cat "$file.link")" = key=old ] || echo "the old content is gone" >&2; exit $status' -
-    [[ $stderr == *'stays, and so does the file that was to replace it'* && $stderr != *gone* ]]
+    [[ $stderr == *'stays, and so does the new file'* && $stderr != *gone* ]]
     rm "$new"
     # shellcheck disable=SC2016
     fails 'Device or resource busy' unshare -m sh -c 'mount --bind "$new" "$new" && exec "$@"' -

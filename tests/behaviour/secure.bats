@@ -156,7 +156,7 @@ fail_commit() { # HOW
         echo old >"$MANAGED/f"
         ATOMSHIM_RESCUE_DIR=$PWD/$name fail_commit start 2>stderr
         output=$(cat stderr)
-        [[ $output = *'the old content stays, saving the new as '*' failed: ATOMSHIM_RESCUE_DIR is no folder, or a symbolic link'* ]]
+        [[ $output = *'the old content stays; the new is lost, because it could not be saved as '*': ATOMSHIM_RESCUE_DIR is no folder, or a symbolic link'* ]]
         assert_equal "$(ls real)" ''
     done
 }

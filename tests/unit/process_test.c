@@ -89,7 +89,7 @@ static void check_end(void (*what)(const void *context), int signal, bool withou
 
     CHECK(process_open(&process, child) && process.number == child);
     if (without_pidfd) {
-        process_close(&process);
+        (void)close(process.pidfd);
         process.pidfd = -1;
     }
     CHECK(!process_has_ended(&process));
@@ -102,7 +102,8 @@ static void check_end(void (*what)(const void *context), int signal, bool withou
     CHECK(process_has_ended(&process));
     if (without_pidfd || process_how_ended(&process) != PROCESS_UNKNOWN) /* before Linux 6.15 */
         CHECK_EQUAL(process_how_ended(&process), without_pidfd ? PROCESS_UNKNOWN : expected);
-    process_close(&process);
+    if (process.pidfd >= 0)
+        (void)close(process.pidfd);
     CHECK(!process_open(&other, child));
 }
 
