@@ -41,9 +41,11 @@ typedef void config_report(const char *message, void *context);
  */
 int config_parse(struct config *config, char *const environment[], config_report *report, void *context);
 
-/* Replaces config->paths by the result of config_resolve_patterns(), and makes their index. Reads the
- * file system, which config_parse() does not. To be called once in a process: the memory of a short
- * index is static. */
+/*
+ * Replaces config->paths by the result of config_resolve_patterns(), and makes their index. Reads
+ * the file system, which config_parse() does not. To be called once in a process: the memory of a
+ * short index is static.
+ */
 void config_resolve(struct config *config);
 
 /*

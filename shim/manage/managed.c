@@ -167,8 +167,10 @@ static int is_candidate(const struct managed_request *request, int flags)
                             "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
-/* Under its name the file could not match. Tells whether it is worth a look all the same: a link may
- * have led to a name that could. CANDIDATE_HERE is as good as CANDIDATE_NO. */
+/*
+ * Under its name the file could not match. Tells whether it is worth a look all the same: a link
+ * may have led to a name that could. CANDIDATE_HERE is as good as CANDIDATE_NO.
+ */
 static int is_suspect(const struct managed_request *request, int fd)
 {
     struct stat status;

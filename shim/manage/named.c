@@ -99,8 +99,8 @@ static int matches_without_proc(const struct named *named, int fd, bool is_folde
 }
 
 /*
- * Remembers what the kernel said of a name in the tree that the process sees: `path` is the folder's,
- * or with `is_folder` false a file's in it.
+ * Remembers what the kernel said of a name in the tree that the process sees: `path` is the
+ * folder's, or with `is_folder` false a file's in it.
  */
 static void remember_folder(const struct named *named, const char *path, size_t length, bool is_folder,
                             struct folders_moment moment)

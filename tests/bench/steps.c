@@ -6,8 +6,8 @@
  * commits go to the two places of a file in turn, which differ by a call.
  *
  * The shim keeps some answers for a tick of the kernel's coarse clock. So a managed file is opened
- * once in a tick; and a round of a step on another file does it once, directly after a tick and after
- * a file of that folder was read.
+ * once in a tick; and a round of a step on another file does it once, directly after a tick and
+ * after a file of that folder was read.
  */
 #include <fcntl.h>
 #include <stdio.h>
