@@ -114,26 +114,27 @@ bool session_take_snapshot(struct session *session, const struct stat *inode)
 {
     struct snapshot snapshot;
     struct stat buffer;
-    bool trusted;
 
     if (session->flags != 0 || !take_snapshot(session, &snapshot) || !has_buffer(&snapshot, &buffer))
         return false;
-    trusted = snapshot.is_settled && is_unchanged(&snapshot, inode);
-    session->is_settled = trusted || is_settled(&inode->st_ctim);
-    if (buffer.st_uid != sys_geteuid() || !store_is_current(session->inode, &snapshot.image, trusted)) {
-        (void)sys_close(snapshot.buffer);
-        return false;
-    }
+    if (!is_unchanged(&snapshot, inode) || buffer.st_uid != sys_geteuid())
+        goto stale;
+    session->is_settled = snapshot.is_settled || is_settled(&inode->st_ctim);
+    if (!store_is_current(session->inode, &snapshot.image, snapshot.is_settled))
+        goto stale;
     descriptor_mark_buffer(snapshot.buffer);
     (void)sys_lseek(session->inode, (int64_t)snapshot.image.size, SEEK_SET);
     session_set_buffer(session, snapshot.buffer_device, snapshot.buffer_number);
     SESSION_SET(session->buffer, snapshot.buffer);
     session->image = snapshot.image;
     session->changed = inode->st_ctim;
-    if (!is_unchanged(&snapshot, inode))
-        session_follow_mode(session);
     session->is_snapshot = true;
+    if (!snapshot.is_settled)
+        session_follow_mode(session);
     return true;
+stale:
+    (void)sys_close(snapshot.buffer);
+    return false;
 }
 
 void session_keep_snapshot(struct session *session)
