@@ -115,12 +115,14 @@ def overwriting(bench, folder, sizes, seconds):
         report.RENAME: (bare, "rename", folder + "/renamed"),
         report.IN_PLACE: (bare, "in-place", folder + "/in_place"),
         report.SHIM: (shim(), "rewrite", managed + "sized"),
+        report.FLOOR: (bare, "protocol", folder + "/protocol"),
         report.PLAIN: (shim(ATOMSHIM_FORMAT="plain"), "rewrite", managed + "plain"),
         **peers(bench, folder),
     }
     unsynced = {
         report.TRUNCATED: (bare, "rewrite", folder + "/truncated"),
         report.UNSYNCED: (shim(ATOMSHIM_SYNC="0"), "rewrite", managed + "unsynced"),
+        report.FLOOR: (bare, "protocol-unsynced", folder + "/protocol0"),
         report.PLAIN: (shim(ATOMSHIM_SYNC="0", ATOMSHIM_FORMAT="plain"), "rewrite", managed + "plain0"),
     }
     results = []

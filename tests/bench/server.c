@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -103,6 +105,45 @@ static void by_rename(size_t size)
         fail(name);
 }
 
+/*
+ * What a commit in the sized format cannot do without, and nothing else: memory for the program's
+ * writes, the lock, a look at both headers, one write of header and payload into the place that is
+ * not live, and the mark. No checksum is computed, and nothing is asked that could go wrong.
+ */
+static void make_protocol_calls(size_t size, int durable)
+{
+    static char header[128]; /* IMAGE_HEADER_SIZE, shim/format/image.h */
+    const off_t twin = (off_t)((size + sizeof header + 8191) / 4096 * 4096);
+    const off_t place = turn % 2 == 0 ? 0 : twin;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int inode = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int memory = memfd_create("floor", MFD_CLOEXEC);
+    char *bytes;
+
+    if (inode < 0 || memory < 0)
+        fail(file);
+    write_all(memory, size);
+    bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, memory, 0);
+    if (bytes == MAP_FAILED || fcntl(inode, F_OFD_SETLK, &lock) != 0 ||
+        pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, twin) < 0)
+        fail(file);
+    if (pwritev(inode, (struct iovec[]){{header, sizeof header}, {bytes, size}}, 2, place) < (ssize_t)size ||
+        (durable && fdatasync(inode) != 0) || pwrite(inode, "+", 1, place + (off_t)sizeof header - 2) != 1)
+        fail(file);
+    if (munmap(bytes, size) != 0 || close(memory) != 0 || close(inode) != 0)
+        fail(file);
+}
+
+static void protocol_durable(size_t size)
+{
+    make_protocol_calls(size, 1);
+}
+
+static void protocol_unsynced(size_t size)
+{
+    make_protocol_calls(size, 0);
+}
+
 static void read_whole(size_t size)
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -174,6 +215,8 @@ static const struct way {
     {"rewrite", rewrite},
     {"in-place", in_place},
     {"rename", by_rename},
+    {"protocol", protocol_durable},
+    {"protocol-unsynced", protocol_unsynced},
     {"read", read_whole},
     {"open-to-write", open_only},
     {"open-to-read", open_for_reading},
