@@ -155,10 +155,10 @@ die_at() { # CALL LINES
             [[ $(attribute) == 'IDLE '* ]] || skip 'no extended attributes here'
             die_at "$([ $count -gt 0 ] && echo pwritev || echo fdatasync)" $count
             head -c $piece next | dd of="$file" conv=notrunc status=none
-            stranger "$file" >read
-            payload "$file" | cmp - read
-            wrapped cat "$file" | cmp - read
-            [ "$piece" -eq 0 ] || [ $piece -gt "$(stat -c %s next)" ] || [ $((piece % 512)) -ne 0 ] || cmp read next
+            stranger "$file" >found
+            payload "$file" | cmp - found
+            wrapped cat "$file" | cmp - found
+            [ "$piece" -eq 0 ] || [ $piece -gt "$(stat -c %s next)" ] || [ $((piece % 512)) -ne 0 ] || cmp found next
             cp --preserve=xattr "$file" "$file.copy" # of another inode: it says nothing
             stranger "$file.copy" | cmp - "$file.copy"
             put 0 Z

@@ -27,7 +27,9 @@ class Bench:
 
     @contextlib.contextmanager
     def servers(self, **ways):
-        """ways: name = (environment, argument...) of server.c, or of a peer: NAME.py or NAME.js."""
+        """ways: name = (environment, argument...) of server.c, or of a peer: NAME.py or NAME.js.
+
+        PRELOADED in an environment is a folder with an ld.so.preload, for that server and what it starts."""
         servers = {name: Server(self, *way) for name, way in ways.items()}
         try:
             yield servers
@@ -36,11 +38,18 @@ class Bench:
                 server.stop()
 
 
+# Runs a command where FOLDER's files are in /etc, too: in a mount namespace of its own, so that no other
+# process finds them. usage: ... FOLDER COMMAND
+PRELOADED_RUN = ["unshare", "-m", "sh", "-c", 'mount -t overlay -o "lowerdir=$0:/etc" overlay /etc && exec "$@"']
+
+
 class Server:
     def __init__(self, bench, environment, way, *arguments):
         runner = {"py": ["python3"], "js": ["node"]}.get(way.rpartition(".")[2])
         command = runner + ["%s/%s" % (bench.source, way)] if runner else [bench.build + "/bench/server", way]
         command += [str(argument) for argument in arguments]
+        if "PRELOADED" in environment:
+            command = PRELOADED_RUN + [environment["PRELOADED"]] + command
         self.process = subprocess.Popen(command, env=environment, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.name = " ".join(command)
@@ -256,13 +265,31 @@ def whole_programs(bench, folder, seconds):
         for name, command in commands.items()}
 
 
+def preloaded_starts(bench):
+    """As starts: the library in /etc/ld.so.preload, without LD_PRELOAD."""
+    folder = bench.folder + "/etc"
+    os.makedirs(folder)
+    with open(folder + "/ld.so.preload", "w") as file:
+        file.write(bench.library + "\n")
+    trial = subprocess.run(PRELOADED_RUN + [folder, "cat", "/etc/ld.so.preload"], stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL, text=True)
+    if trial.stdout != bench.library + "\n":
+        print("bench: skipped: starts with ld.so.preload (that needs root, and overlayfs over /etc)")
+        return {}
+    # the server itself is not to be measured with the library
+    start = lambda paths: (bench.environment(START_PRELOAD="", START_PATHS=paths, PRELOADED=folder,
+                                             ATOMSHIM_DISABLE="1"), "start", "-")
+    return {report.PRELOADED + ", no pattern": start(""),
+            report.PRELOADED + ", pattern for a tree": start(bench.folder + "/managed/")}
+
+
 def opens_and_starts(bench, folder, seconds):
     """Nanoseconds of an open to write by a longer path, and of a start: {what: {preload: median}}"""
     os.makedirs(folder + "/longer/path")
     opens = {name: (bench.environment(*ways), "open-to-write", folder + "/longer/path/file")
              for name, ways in preloads(bench).items()}
     starts = {name: (bench.environment(START_PRELOAD=preload, START_PATHS=paths), "start", "-")
-              for name, (preload, paths) in preloads(bench).items()}
+              for name, (preload, paths) in preloads(bench).items()} | preloaded_starts(bench)
     with bench.servers(**opens) as opens, bench.servers(**starts) as starts:
         opens = {name: order(server, 0, 200) for name, server in opens.items()}
         starts = {name: order(server, 0, 20) for name, server in starts.items()}
