@@ -162,7 +162,7 @@ static const struct step {
 /* A file that has just been changed is read with more calls: a later change may have the same time. */
 static void settle(void)
 {
-    const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+    const struct timespec pause = {.tv_nsec = 50L * 1000 * 1000};
 
     check(nanosleep(&pause, NULL) == 0, "nanosleep");
 }
