@@ -5,6 +5,7 @@
 #include "os/memory.h"
 #include "os/proc.h"
 #include "os/scratch.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -262,6 +263,34 @@ bool buffer_is_beyond_memory(int buffer, uint64_t size)
         (unsigned)system.f_type != TMPFS_MAGIC || size <= (uint64_t)status.st_blocks * BLOCK)
         return false;
     return size - (uint64_t)status.st_blocks * BLOCK > memory_available();
+}
+
+/* Returns how many of the file's bytes are no hole: lseek(2), SEEK_DATA. The blocks of st_blocks may
+ * be compressed. */
+static uint64_t count_data(int inode, uint64_t size)
+{
+    int64_t data = sys_lseek(inode, 0, SEEK_DATA);
+    uint64_t count = 0;
+
+    if (data < 0 && data != -ENXIO)
+        return size;
+    while (data >= 0) {
+        int64_t hole = sys_lseek(inode, data, SEEK_HOLE);
+
+        if (hole < 0)
+            return size;
+        count += (uint64_t)(hole - data);
+        data = sys_lseek(inode, hole, SEEK_DATA);
+    }
+    return count;
+}
+
+bool buffer_is_too_small(int buffer, int inode, uint64_t file_size)
+{
+    uint64_t size;
+
+    return buffer_is_beyond_memory(buffer, file_size) && store_size(inode, &size) == 0 &&
+           buffer_is_beyond_memory(buffer, size) && buffer_is_beyond_memory(buffer, count_data(inode, size));
 }
 
 int buffer_stand_in(char path[BUFFER_PATH_SIZE], const char *last_directory)

@@ -97,37 +97,6 @@ static void mend_plain(const struct session *session)
     }
 }
 
-/* Returns how many of the file's bytes are no hole: lseek(2), SEEK_DATA. The blocks of st_blocks may
- * be compressed. */
-static uint64_t count_data(int inode, uint64_t size)
-{
-    int64_t data = sys_lseek(inode, 0, SEEK_DATA);
-    uint64_t count = 0;
-
-    if (data < 0 && data != -ENXIO)
-        return size;
-    while (data >= 0) {
-        int64_t hole = sys_lseek(inode, data, SEEK_HOLE);
-
-        if (hole < 0)
-            return size;
-        count += (uint64_t)(hole - data);
-        data = sys_lseek(inode, hole, SEEK_DATA);
-    }
-    return count;
-}
-
-/* Tells whether the content would fill the memory. The kernel would then kill any program: a memfd
- * counts for none. Holes stay holes. */
-static bool is_beyond_memory(const struct session *session, int target, const struct stat *inode)
-{
-    uint64_t size;
-
-    return buffer_is_beyond_memory(target, (uint64_t)inode->st_size) &&
-           store_size(session->inode, &size) == 0 && buffer_is_beyond_memory(target, size) &&
-           buffer_is_beyond_memory(target, count_data(session->inode, size));
-}
-
 /* Loads the content. A read must not raise the signal of RLIMIT_FSIZE; EFBIG is enough. */
 static int load_content(const struct session *session, int target, int64_t timeout, struct store_image *image)
 {
@@ -150,8 +119,9 @@ static int fill_buffer(struct session *session, int filler, const struct stat *i
     int error = 0;
 
     if (!base->force)
-        error = is_beyond_memory(session, filler, inode) ? -ENOMEM
-                                                         : load_content(session, filler, timeout, &image);
+        error = buffer_is_too_small(filler, session->inode, (uint64_t)inode->st_size)
+                    ? -ENOMEM
+                    : load_content(session, filler, timeout, &image);
     if (error == 0)
         session_tell_edits(session, &image);
     base->size = image.size;
