@@ -9,13 +9,13 @@
 
 /* A file, as the last commit of this process has left it. */
 struct known {
-    int is_taken; /* atomic: a thread is at it; one that is never given back knows nothing */
     dev_t device;
     ino_t number;
     off_t file_size;
     struct timespec changed; /* st_ctim */
     uint64_t size;           /* of the payload */
     uint32_t crc;
+    int is_taken; /* atomic: a thread is at it; one that is never given back knows nothing */
 };
 
 enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */

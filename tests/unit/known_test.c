@@ -28,7 +28,7 @@ static bool has_fine_times(void)
 {
     int fd = new_file("");
     struct stat before = {0};
-    struct stat after;
+    struct stat after = {0};
     bool fine = true;
 
     for (int i = 0; i < WRITES; i++) {
@@ -41,7 +41,7 @@ static bool has_fine_times(void)
 }
 
 /* Commits SIZE bytes, and notes it as a session does. Returns whether the live image was read. */
-static bool commit_reads(int fd, char fill)
+static bool commit_reads(int fd, int fill)
 {
     struct store_payload payload;
     struct stat status;
@@ -75,12 +75,12 @@ static void test_changes(bool fine)
 
     (void)commit_reads(fd, 'a');
     (void)commit_reads(fd, 'b');
-    for (char fill = 'c'; fill < 'k'; fill++)
+    for (int fill = 'c'; fill < 'k'; fill++)
         CHECK_EQUAL(commit_reads(fd, fill), !fine);
     change(fd, look(fd).place + IMAGE_HEADER_SIZE + 1000, false);
     CHECK(commit_reads(fd, 'k'));
     CHECK_EQUAL(commit_reads(fd, 'l'), !fine);
-    for (char fill = 'm'; fill < 't'; fill++) {
+    for (int fill = 'm'; fill < 't'; fill++) {
         live = look(fd);
         change(fd, live.place + IMAGE_HEADER_SIZE + SIZE / 2, true);
         CHECK(commit_reads(fd, fill));
