@@ -52,6 +52,9 @@ struct session_record {
 };
 enum { RECORD_LITTLE = 6 };
 
+/* Sets the base of a session that no other thread or process has yet: session_set_base(). */
+void session_begin_base(const struct session *session, struct session_base base);
+
 /* Returns the record in the file offset of a session's private description `buffer`. */
 struct session_record session_get_record(int buffer);
 
