@@ -56,8 +56,9 @@ void buffer_remove_stand_in(const char *path);
  */
 bool buffer_is_beyond_memory(int buffer, uint64_t size);
 
-/* True if the content of `inode`, a file of `file_size` bytes, is beyond memory, so that it must not be loaded into the buffer:
- * the kernel would kill programs, not this one in particular. Holes stay holes. */
+/* True if the content of `inode`, a file of `file_size` bytes, is beyond memory, so that it must
+ * not be loaded into the buffer: the kernel would kill programs, not this one in particular. Holes
+ * stay holes. */
 bool buffer_is_too_small(int buffer, int inode, uint64_t file_size);
 
 /* Tells whether open(2) of a name below /proc returns this where /proc is not mounted. */
