@@ -268,6 +268,39 @@ journals() {
     run -0 atomshim verify "$file"
 }
 
+@test "I2 hard links in several folders: the journal lies where the name that was opened is, and is found by the others" {
+    other=$BATS_TEST_TMPDIR/managed/other
+    mkdir "$other"
+    wrapped sh -c 'seq 30000 >"$file"'
+    ln "$file" "$other/link"
+    die_at pwritev 25000
+    assert_equal "$(dirname "$(find "$MANAGED" -name '.atomshim-journal-*')")" "$MANAGED"
+    assert_equal "$(wrapped cat "$other/link")" "$(content 25000)"
+    rm "$file"
+    assert_equal "$(wrapped cat "$other/link")" "$(content 25000)"
+    run -0 atomshim recover "$other/link"
+    cmp "$other/link" <(content 25000)
+    assert_equal "$(journals)" 0
+}
+
+@test "a folder that cannot be written to has no journal: a commit that dies is torn, is known to be, and the next one works" {
+    needs setpriv
+    user=(env)
+    [ "$(id -u)" -ne 0 ] || user=(setpriv --bounding-set '-dac_override,-dac_read_search' env)
+    wrapped sh -c 'seq 30000 >"$file"'
+    chmod a-w "$MANAGED"
+    run "${user[@]}" LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" \
+        strace -f -qq -o /dev/null -e trace=pwritev -e inject=pwritev:signal=KILL sh -c 'seq 1001 26000 >"$file"'
+    [ "$status" -ne 0 ]
+    assert_equal "$(journals)" 0
+    run -1 atomshim verify "$file"
+    [[ $output == *'nothing protected'* ]]
+    wrapped "${user[@]}" sh -c 'seq 26000 >"$file"'
+    chmod u+w "$MANAGED"
+    assert_equal "$(journals)" 0
+    reads "$(seq 26000)"
+}
+
 @test "what another user puts in a journal's place is not used" {
     [ "$(id -u)" -eq 0 ] || skip 'needs a file of another user'
     wrapped sh -c 'seq 30000 >"$file"; : ' 
