@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +69,7 @@ int main(int argc, char *argv[])
 {
     int fd = argc < 4 ? -1 : open(argv[1], O_RDWR | O_CLOEXEC);
     pid_t child;
+    struct pollfd end;
     int look;
     int status;
 
@@ -74,13 +77,14 @@ int main(int argc, char *argv[])
         fail("usage: at_commit FILE LOOK COMMAND [ARGUMENT...]");
     lock_first_byte(fd, F_WRLCK);
     child = start(argv + 3);
+    end = (struct pollfd){.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};
     while (!commit_waits(fd)) {
         status = status_of(child, WNOHANG);
         if (status >= 0) {
             fprintf(stderr, "at_commit: ended with status %d before a commit was due\n", status);
             return 1;
         }
-        (void)usleep(1000);
+        (void)poll(&end, 1, 1); /* nothing tells of a lock; the command's end does end the wait */
     }
     look = status_of(start((char *[]){"bash", "-c", argv[2], NULL}), 0);
     lock_first_byte(fd, F_UNLCK);
