@@ -1,4 +1,4 @@
-# atomshim. build/ is all that this file writes to, but for `install` and `format`.
+# atomshim. This file writes to build/ only, except for `install` and `format`.
 
 VERSION = 0.1.0
 PREFIX ?= /usr/local
@@ -21,15 +21,15 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VER
 # beyond the golden import list.
 PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
 	-fno-delete-null-pointer-checks -Wno-nonnull-compare
-# Every program's start pays for these: calls of our own exports need no look-up, two mappings are
-# made sooner than four.
+# Each saves time at the start of every program: calls of our own exports need no look-up, and two
+# mappings take less time than four.
 START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
 SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,--no-undefined \
 	-Wl,--hash-style=both $(START_FLAGS)
 
 # The folders of shim/, in the order in which they may include each other (scripts/layers). The
-# library is all but the command and what only that does (store/restamp), the command needs no
-# session; tests of single parts link what they test and what lies below it.
+# library has all but the command and store/restamp, which only the command uses; the command needs
+# no session; a unit test links the parts that it tests, and the folders below.
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
 CORE = $(ENGINE) $(call sources,config program session guardian manage)
@@ -62,8 +62,8 @@ $(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
 
 force:
 
-# Objects are made anew when what is compiled in changes, be it by `make install LIBDIR=...` after a
-# `make` without.
+# Builds objects anew when a setting that is compiled in changes, as by `make install LIBDIR=...`
+# after a `make` without.
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
@@ -111,7 +111,7 @@ $(BUILD)/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $< -lpthread
 
-# The behaviour tests built for other C libraries: musl, and those that tests/rootfs unpacks.
+# The behaviour tests built for other C libraries: musl, and the ones that tests/lib/rootfs unpacks.
 OLDER = -D_GNU_SOURCE -D_LARGEFILE64_SOURCE -std=gnu17 $(CFLAGS) -include tests/programs/older.h
 $(BUILD)/musl/%: tests/programs/%.c tests/programs/older.h tests/programs/expect.h
 	@mkdir -p $(@D)
@@ -137,9 +137,9 @@ $(BUILD)/programs/%: tests/programs/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
-# Tests execute these. The root file systems of the container tests need the network once, and are
-# kept in build/rootfs; where one cannot be had, build/rootfs/KIND.reason says why, and its tests
-# skip.
+# The programs that tests execute. The root file systems of the container tests need the network
+# once, and stay in build/rootfs; where one cannot be made, build/rootfs/KIND.reason says why, and
+# its tests skip.
 TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = scratch musl busybox bullseye bookworm trixie bullseye-sdk trixie-sdk
 JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell nproc))
@@ -198,13 +198,13 @@ format:
 	@scripts/bootstrap lint
 	clang-format -i $(C_FILES)
 
-# Measures what a commit costs, beside its rivals.
+# Measures the cost of a commit, beside its rivals.
 bench:
 	@scripts/bootstrap bench
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/server $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	scripts/bench $(if $(FULL),full)
 
-# Counts system calls: exact on a busy machine, too. UPDATE=1 writes the table anew.
+# Counts system calls, which is exact on a busy machine, too. UPDATE=1 writes the table anew.
 bench-check: all $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	@scripts/bootstrap bench-check
 	tests/bench/check.py $(BUILD) tests/bench/calls.txt $(if $(UPDATE),--update)
@@ -224,7 +224,7 @@ install: all
 		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
 	done
 
-# Takes away what install put there.
+# Removes the files that install put there.
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libatomshim.so $(DESTDIR)$(BINDIR)/atomshim $(DESTDIR)$(SBINDIR)/atomshim-preload
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
@@ -240,7 +240,7 @@ dist:
 	@scripts/bootstrap package
 	@scripts/package/dist
 
-# Takes away what was built.
+# Removes build/.
 clean:
 	rm -rf build
 

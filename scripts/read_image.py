@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-import os, re, shlex, sys  # prints what a file managed by atomshim contains; a plain file as it is. usage: read_image.py FILE
+import os, re, shlex, sys  # prints the content of a file that atomshim manages; a plain file as it is. usage: read_image.py FILE
 def crc32c(data, crc=0xffffffff):  # RFC 3720, appendix B.4
     for byte in data:
         crc ^= byte
@@ -14,7 +14,7 @@ def image(at):  # (generation, payload) of the complete image at this offset, if
     generation, size, twin = map(int, line.group(2, 3, 4))
     payload, fits = file[at + 128:at + 128 + size], twin == 0 if at else 128 + size <= twin
     return (generation, payload) if generation and fits and crc32c(mixed(payload)) == line[5] else None, twin
-def identity(path):  # of its inode: number, and time of birth
+def identity(path):  # the identity of its inode: number, and time of birth
     number, second, nanosecond = map(int, re.split('[ .]', os.popen('stat -Lc "%i %.9W" -- ' + shlex.quote(path)).read()))
     return crc32c(mixed(b''.join(n.to_bytes(8, 'little') for n in (number, second, nanosecond))))
 def record(data):  # (word, numbers, checksum of the content, identity, body), if the data are a record

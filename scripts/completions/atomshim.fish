@@ -3,7 +3,8 @@ function __atomshim_options
     set -l command (commandline -opc)[2]
     atomshim $command --help 2>/dev/null | string match -v 'example: *' | string match -arg -- '(--[a-z-]+)' | sort -u
 end
-# Are the words before the cursor those of a program that `atomshim run` starts, or the value of an option?
+# Tells whether the words before the cursor belong to a program that `atomshim run` starts, or are
+# the value of an option.
 function __atomshim_is_program
     string match -q -- run (commandline -opc)[2]; and contains -- -- (commandline -opc)
 end

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the shim costs in system calls: exact, whatever else the machine does.
+# The cost of the shim in system calls, which is exact whatever else the machine does.
 
 load ../lib/helpers
 

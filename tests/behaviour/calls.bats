@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Every interposed call and where calls come from: C programs that pass with the shim and without
-# it.
+# Every interposed call, and every place that calls come from: C programs that pass with the shim
+# and without it.
 
 load ../lib/helpers
 load ../lib/cases
@@ -19,22 +19,23 @@ run_all_twice() {
     assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
 }
 
-# system_calls LIBRARY TURNS SCRIPT: how many a shell makes that goes TURNS times through SCRIPT.
+# system_calls LIBRARY TURNS SCRIPT: prints how many system calls a shell makes that runs SCRIPT
+# TURNS times.
 system_calls() {
     LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -f -qq -o "$BATS_TEST_TMPDIR/trace" dash -c "i=0; while [ \$i -lt $2 ]; do $3; i=\$((i + 1)); done" \
         <"$BATS_TEST_TMPDIR/outside" >/dev/null
     wc -l <"$BATS_TEST_TMPDIR/trace"
 }
 
-# more SCRIPT: how many more in 100 turns with the shim than without it.
+# more SCRIPT: prints how many more it makes in 100 turns with the shim than without it.
 more() {
     local shim=$ROOT/build/libatomshim.so
     echo $(($(system_calls "$shim" 110 "$1") - $(system_calls "$shim" 10 "$1") - (\
         $(system_calls '' 110 "$1") - $(system_calls '' 10 "$1"))))
 }
 
-# The path of a folder is remembered for a tick of the kernel's clock: how many of the turns ask anew
-# is a matter of the machine's speed. tests/bench/calls.txt has the exact count within a tick.
+# The path of a folder is remembered for a tick of the kernel's clock: the machine's speed decides
+# how many turns ask anew. tests/bench/calls.txt has the exact count within a tick.
 assert_within() { # VALUE LEAST MOST WHAT
     [ "$1" -ge "$2" ] && [ "$1" -le "$3" ] || { echo "$4: $1 is not within $2 and $3" >&2; return 1; }
 }
@@ -103,7 +104,7 @@ assert_within() { # VALUE LEAST MOST WHAT
     local pattern=$MANAGED/
     run_opens() { # LIBRARY TURNS WAY: the system calls of a program that opens so often
         rm -rf opened && mkdir opened
-        # mkstemp() asks for random bytes as often as they please it
+        # mkstemp() asks for random bytes until the name is free
         LD_PRELOAD=$1 ATOMSHIM_PATHS=$pattern strace -qq -e 'trace=!getrandom' -o "$BATS_TEST_TMPDIR/trace" "$PROGRAMS/opens" "$3" "$2" opened
         wc -l <"$BATS_TEST_TMPDIR/trace"
     }

@@ -153,8 +153,8 @@ damage() { # both images of $file
     [[ $output == *'its interpreter /no/such/interpreter: No such file or directory'* ]]
 }
 
-# refused REASON STATUS: ./program is not run, and this is said; with --force it is started all the
-# same, and ends so.
+# refused REASON STATUS: `run` refuses ./program with this reason; with --force it starts the
+# program all the same, which ends with STATUS.
 refused() {
     cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" .
     run -126 "${as_user[@]}" ./atomshim run --path /x ./program

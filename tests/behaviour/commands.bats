@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The commands that change files in place, and what the others say besides: import, export, undo, repair, verify -r,
-# JSON, help.
+# The commands that change files in place, and further output of the others: import, export, undo,
+# repair, verify -r, JSON, help.
 
 load ../lib/helpers
 
@@ -79,7 +79,7 @@ spoil() { # head|twin
 @test "export refuses content that would be read as a sized file" {
     two_generations
     cp "$file" raw
-    # shellcheck disable=SC2002  # the shim is not to see the file that is read
+    # shellcheck disable=SC2002 # the shim must not see the file that is read
     cat raw | wrapped sh -c 'cat >"$file"'
     run -1 atomshim export "$file"
     only "atomshim: $file: stays sized: its content looks like a file in the sized format"
@@ -89,7 +89,7 @@ spoil() { # head|twin
 @test "import, export and undo wait for the lock, and say who has it not" {
     two_generations
     mkfifo ready go
-    exec 8<>ready 9<>go # the test's own ends: no open waits
+    exec 8<>ready 9<>go # the test holds both ends open: no open waits
     python3 -c "
 import fcntl, os, struct, sys
 f = open(sys.argv[1], 'r+b')
@@ -323,7 +323,7 @@ for i in range(int(sys.argv[2]), int(sys.argv[2]) + 5000): os.link(sys.argv[1], 
         on_terminal verify -r -q tree
     done
     [[ $output =~ ^($'\r\e[K'|[0-9]+' files')+$ ]] # no colour, nothing else; NO_COLOR has nothing to do
-    [[ $output == *$'\r\e[K' ]]                    # and nothing is left of it
+    [[ $output == *$'\r\e[K' ]]                    # the terminal keeps nothing of it
     mkdir plain
     for i in $(seq 20); do echo "$i" >"plain/$i"; done
     for command in verify import export; do
@@ -412,7 +412,7 @@ teardown() {
     run -1 atomshim watch /none/below/f
     only 'atomshim: watch: /none/below: there is no such folder'
     mkdir folder
-    for pattern in "$PWD/folder" "$PWD/missing/"; do # what it waits for may come; but is it what was meant?
+    for pattern in "$PWD/folder" "$PWD/missing/"; do # the file may still appear, but the pattern may be a mistake
         mkfifo errors
         atomshim watch "$pattern" 2>errors 3>&- &
         watch=$!

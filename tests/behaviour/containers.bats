@@ -71,7 +71,7 @@ run_in() { # KIND OPTIONS PROGRAM...: under the entrypoint
     contain "$kind" "$options" /atomshim/atomshim run --path /data/app.cfg -- "$@"
 }
 
-# first_process JOB: of the container that the job is, by its number outside.
+# first_process JOB: prints the number, outside, of the first process of the job's container.
 first_process() {
     pgrep -P "$(pgrep -x -P "$1" unshare || echo "$1")"
 }
@@ -167,9 +167,9 @@ need_busybox() {
     cp "$BATS_TEST_DIRNAME/../lib/busybox_jobs" "$MANAGED/jobs"
 }
 
-# jobs_of BUSYBOX OPTIONS whole|killed: fails if tests/lib/busybox_jobs prints with the shim, in
-# either place, not what it does without, which is $plain then; or, of what was killed, if not
-# everything is as before.
+# jobs_of BUSYBOX OPTIONS whole|killed: runs tests/lib/busybox_jobs without the shim, into $plain,
+# and with it, in both places. Fails if the outputs differ; or, for killed jobs, if the file is not
+# as before.
 jobs_of() {
     local options="folder $2" target expected
     plain=$(contain busybox "$options" "/bin/$1" sh /volume/jobs "/bin/$1" /volume/app.cfg "$3" 2>&1)

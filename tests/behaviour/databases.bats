@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
-# Databases whose processes agree by other means than locks on the file: what one writes, another's open file does not show. They
-# fail, with a line that says why, and what they have acknowledged is there.
+# Databases whose processes agree by other means than locks on the file: one process's open file
+# does not show another's writes. Such databases fail, with a line that says why, and everything
+# that they have acknowledged is there.
 
 load ../lib/helpers
 
@@ -12,7 +13,7 @@ setup() {
     reason='error: .*: not opened: another program syncs it\|error: .*: it was changed by another program since it was opened here, and is not overwritten\|error: .*: another program syncs it'
 }
 
-# Two clients that `driver` talks to by turns. Prints what it was told is stored.
+# Runs two clients, to which `driver` talks by turns. Prints the values that they acknowledged.
 by_turns='import subprocess, sys
 clients = [subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
 for i in range(1, 11):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Who has which descriptor of a managed file: other programs, other users, the kernel.
+# Other programs, other users and the kernel that have descriptors of a managed file.
 
 load ../lib/helpers
 
@@ -15,8 +15,8 @@ setup() {
     chmod 600 "$file"
 }
 
-# thieves PYTHON: what a thief finds that is run while a python has the file open as `secret`, and
-# wrote to it.
+# thieves PYTHON: prints the finds of a thief that a python runs while it has the file open as
+# `secret`, and has written to it.
 thieves() {
     wrapped timeout 60 python3 -c '
 import os, subprocess
@@ -57,7 +57,8 @@ def child(): # forks, and is not waited for by a vfork
     for way in 'subprocess.run([thief, file], pass_fds=[theirs.fileno()])' \
         'os.waitpid(os.posix_spawn(thief, [thief, file], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 9)]), 0)' \
         'os.dup2(theirs.fileno(), 9); os.system(thief + " " + file)'; do
-        # one of the program's, the private one, and perhaps a beacon: of the memory of `other`
+        # descriptors of the buffer of `other`: one of the program's, the private one, and perhaps a
+        # beacon
         run thieves 'theirs = open(other, "w"); theirs.write("x"); theirs.flush(); '"$way"
         [[ $output != *file* ]]
         [[ $output == *'w memory'* ]]
@@ -81,7 +82,7 @@ def child(): # forks, and is not waited for by a vfork
     wrapped timeout 60 "$PROGRAMS/ring" "$file" unregister <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
     exec 4>"$BATS_TEST_TMPDIR/in"
     read -r _ <"$BATS_TEST_TMPDIR/out" || skip 'needs io_uring'
-    # which waits for the guardian
+    # wrapped: it waits for the guardian
     assert_equal "$(wrapped cat "$file")" 'by the kernel'
     exec 4>&-
     wait $!
@@ -99,8 +100,8 @@ def child(): # forks, and is not waited for by a vfork
 @test "descriptors that somebody made up are not adopted" {
     [ "$(id -u)" -eq 0 ] || skip 'needs root'
     echo plain >"$BATS_TEST_TMPDIR/target"
-    # as a user may: a memory of its own that is named like a buffer, and a descriptor of a file
-    # that is to be overwritten
+    # any user may do this: make a memfd with the name of a buffer, and pass it with a descriptor of
+    # a file that is to be overwritten
     python3 -c '
 import fcntl, os, sys
 target, shim, folder = sys.argv[1:]
@@ -111,7 +112,7 @@ os.setresuid(65534, 65534, 0) # the memory is that of another user
 memory = os.memfd_create(f"atomshim:1:{status.st_dev:x}:{status.st_ino:x}:301", 0)
 os.write(memory, b"made up")
 os.setresuid(0, 0, 0)
-memory = os.open(f"/proc/self/fd/{memory}", os.O_RDWR) # of which the kernel can say that it is the last one
+memory = os.open(f"/proc/self/fd/{memory}", os.O_RDWR) # the kernel can say that it is the last one
 os.closerange(inode + 1, memory)
 for fd, number, signal in (inode, 0x301, 28), (memory, 0x300, 23):
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal)
@@ -122,8 +123,8 @@ os.execve("/bin/true", ["true"], {"LD_PRELOAD": shim, "ATOMSHIM_PATHS": folder})
     assert_equal "$(cat "$BATS_TEST_TMPDIR/target")" plain
 }
 
-# lock_place USER DUMPABLE: takes the locks on /proc that a guardian of the file would have, and has
-# them until it is killed.
+# lock_place USER DUMPABLE: takes the locks on /proc that a guardian of the file would have, and
+# holds them until it is killed.
 lock_place() {
     python3 -c '
 import ctypes, fcntl, os, signal, struct, sys

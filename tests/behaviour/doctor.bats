@@ -64,8 +64,7 @@ EOF
     has 'is a Go program, which makes its system calls past the C library'
     run atomshim run --path "$file" -- ./go
     assert_equal "$status $output" "126 atomshim: ./go: the shim would not load: it is a Go program, which makes its system calls past the C library (--force runs it anyway)"
-    # and one that inherits a file is looked after by a guardian
-    # shellcheck disable=SC2016
+    # a guardian looks after one that inherits a file shellcheck disable=SC2016
     assert_equal "$(wrapped bash -c './go >"$0"; cat "$0"' "$file")" go
 }
 
@@ -141,7 +140,7 @@ EOF
     has "$MANAGED/was-sized: plain, 4 bytes; stays plain (ATOMSHIM_FORMAT=plain), "
 }
 
-# longest: how many bytes of content doctor says a record protects in the managed folder
+# longest: prints how many bytes of content a record protects in the managed folder, as doctor says
 longest() {
     sed -n "s|^ok       $MANAGED: a record in its attribute protects a plain file of up to \([0-9]*\) bytes; a journal file longer ones\$|\1|p" <<<"$output"
 }

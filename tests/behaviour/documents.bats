@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The README and the man pages are well-formed, complete, and name nothing that is not there.
+# The README and the man pages are well-formed and complete, and every name in them exists.
 
 load ../lib/helpers
 
@@ -10,14 +10,14 @@ setup() {
 
 READMES='README.md shim/README.md tests/README.md .github/CONTRIBUTING.md'
 
-# What stands between backquotes, and where links lead to, one a line; $1: a file
+# Prints each text between backquotes, and the target of each link, on a line; $1 is the file
 named() {
     sed '/^```/,/^```/d; /^    /d' "$1" | { grep -oE '`[^`]+`|\]\([^)]+\)' || :; } | sed 's/^`\(.*\)`$/\1/; s/^](\(.*\))$/\1/'
 }
 
 @test "mandoc finds nothing to say of the man pages" {
     command -v mandoc >/dev/null || skip 'no mandoc'
-    # which pages of other packages are installed is this machine's affair
+    # pages of other packages may be missing on this machine
     run -0 sh -c 'mandoc -T lint -W style shim/man/*.[1-9] 2>&1 | grep -v "referenced manual not found\|outdated mandoc.db" || :'
     assert_equal "$output" '' 'mandoc -T lint'
 }

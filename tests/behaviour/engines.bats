@@ -66,7 +66,7 @@ podman() {
     local run=() what=$1
     [ "$what" != run ] || run=(--network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024)
     command podman --root "$STORAGE/root" --runroot "$STORAGE/run" --storage-driver vfs --cgroup-manager cgroupfs --events-backend file \
-        ${RUNTIME:+--runtime "$RUNTIME"} "$what" "${run[@]}" "${@:2}" 3>&- # what it leaves running must not keep the test open
+        ${RUNTIME:+--runtime "$RUNTIME"} "$what" "${run[@]}" "${@:2}" 3>&- # its background processes must not keep the test open
 }
 
 # Finds a runtime that works with this machine's control groups.

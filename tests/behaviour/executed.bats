@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Files that something reads which is not wrapped: the kernel, the dynamic loader, the C library.
-# They are plain.
+# Files that a reader without the shim reads, the kernel, the dynamic loader or the C library, are
+# plain.
 
 load ../lib/helpers
 
@@ -63,7 +63,7 @@ is_plain() {
         run is_plain "$MANAGED/tool$number"
         [ "$status" -ne 0 ]
         inode=$(stat -c %i "$MANAGED/tool$number")
-        # with the file still open: what the kernel runs is not the commit's
+        # while the file is still open, the kernel runs the old content
         assert_equal "$(cd "$MANAGED" && wrapped python3 -S -c 'import os, subprocess, sys
 path = sys.argv[1]
 exec(sys.argv[2])
@@ -90,7 +90,7 @@ print(open(path).read().strip(), subprocess.run(["sh", path], env={}, capture_ou
     wrapped sh -c 'echo inner >"$MANAGED/inner"'
     : >"$MANAGED/outer"
     chmod +x "$MANAGED/outer"
-    # shellcheck disable=SC2002  # the shim is not to see the file that is read
+    # shellcheck disable=SC2002 # the shim must not see the file that is read
     cat "$MANAGED/inner" | wrapped sh -c 'cat >"$MANAGED/outer"'
     cmp "$MANAGED/inner" <(payload "$MANAGED/outer")
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# A commit that cannot be: the program is told, the old content stays, the new one is rescued, one
-# line is logged.
+# A commit that fails: the program gets an error, the old content stays, the shim rescues the new
+# one and logs one line.
 
 load ../lib/helpers
 
@@ -14,7 +14,7 @@ setup() {
 }
 
 teardown() {
-    [ -z "${holder-}" ] || kill "$holder" 2>/dev/null || true # it is there if the test failed
+    [ -z "${holder-}" ] || kill "$holder" 2>/dev/null || true # a failed test leaves it
     umount "$MANAGED" 2>/dev/null || true
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Programs with a seccomp filter of their own that kills for what the shim needs: they live.
+# Programs live whose own seccomp filter kills for calls that the shim needs.
 
 load ../lib/helpers
 
@@ -45,7 +45,7 @@ quiet() {
 
 @test "I7 what such a program writes to a file that was open before is committed, before its filter and behind it" {
     wrapped sh -c '"$PROGRAMS/quiet" prctl "$1" "$1" >"$MANAGED/out"' sh "$PWD/hello"
-    # whoever opens the file waits for the guardian
+    # a wrapped open waits for the guardian
     assert_equal "$(wrapped cat "$MANAGED/out")" $'hello\nhello'
     wrapped sh -c '(echo before; exec "$PROGRAMS/quiet" seccomp "$1") >"$MANAGED/out"' sh "$PWD/hello"
     assert_equal "$(wrapped cat "$MANAGED/out")" $'before\nhello'
@@ -57,7 +57,7 @@ quiet() {
     assert_equal "$(quiet "$MANAGED/" errno ">$MANAGED/file" 2>log)" EPERM
     assert_equal "$(grep -c 'seccomp filter of its own' log)" 1 "$(cat log)"
     assert_equal "$(payload "$MANAGED/file")" content
-    # one that lets another call fail changes nothing
+    # a filter that makes another call fail changes nothing
     assert_equal "$(quiet "$MANAGED/" uname "$MANAGED/file" ">$MANAGED/file" 2>log)" content
     assert_equal "$(payload "$MANAGED/file") $(cat log)" 'written '
 }

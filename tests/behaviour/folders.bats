@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
-# The folder that a name lies in decides whether what is written there is managed: by its path at
-# that moment.
+# The path of a name's folder, at that moment, decides whether the file is managed.
 
 load ../lib/helpers
 
@@ -20,7 +19,7 @@ is_not_managed() {
     assert_equal "$(head -c 10 "$1")" "$(head -c 10 <<<"${2-new}")" "raw bytes of $1"
 }
 
-# write NAME: a shell opens the name to write. The name is all that it knows.
+# write NAME: a shell opens this name to write.
 write() {
     wrapped sh -c 'echo new >"$1"' sh "$1"
 }
@@ -130,7 +129,7 @@ write("after2")'
     is_managed moving/inside2
     is_not_managed moving/before2
     is_not_managed moving/after2
-    # above the folder, too, and with a link left where it was: the old path still leads there
+    # the folder above, too, and with a link in the old place: the old path still leads there
     mkdir -p above/below
     wrapped sh -c '
         cd above/below
@@ -165,7 +164,7 @@ write("after2")'
         mount --bind single "$MANAGED/single"
         (cd "$MANAGED" && write single)'
     assert_equal "$(generation "$MANAGED/carries")" 4 'known by its header'
-    is_not_managed "$MANAGED/plain" # matched by its path, which is that of the mount
+    is_not_managed "$MANAGED/plain" # the path of the mount matches
     for name in over-cwd over-path over-descriptor single; do
         is_managed "$name"
     done

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# The format as a stranger sees it: scripts/read_image.py knows only what atomshim-format(5) says.
+# The format as a stranger sees it: scripts/read_image.py knows only the rules of
+# atomshim-format(5).
 
 load ../lib/helpers
 
@@ -97,7 +98,7 @@ if sys.argv[2:]: os.setxattr(sys.argv[1], name, sys.argv[2].encode())
 elif name in os.listxattr(sys.argv[1]): print(os.getxattr(sys.argv[1], name).decode())' "$file" "$@"
 }
 
-# The file as a power cut leaves it when its first commit got no further than note and size.
+# Makes the file that a power cut leaves when its first commit got no further than note and size.
 cut_off() {
     printf 'old\n' >"$file"
     truncate -s 16512 "$file"
@@ -136,7 +137,7 @@ die_at() { # CALL LINES
     [[ $(attribute) == 'NOTE '* ]] || skip 'no extended attributes here'
     truncate -s "$((10#$(attribute | cut -d ' ' -f 3)))" "$file"
     both_read old
-    cp --preserve=xattr "$file" "$file.copy" # of another inode: the zeros are its own
+    cp --preserve=xattr "$file" "$file.copy" # the note of another inode: the zeros are content
     stranger "$file.copy" | cmp - "$file.copy"
     put 8192 x
     raw_is_read
@@ -159,7 +160,7 @@ die_at() { # CALL LINES
             payload "$file" | cmp - found
             wrapped cat "$file" | cmp - found
             [ "$piece" -eq 0 ] || [ $piece -gt "$(stat -c %s next)" ] || [ $((piece % 512)) -ne 0 ] || cmp found next
-            cp --preserve=xattr "$file" "$file.copy" # of another inode: it says nothing
+            cp --preserve=xattr "$file" "$file.copy" # the record of another inode does not count
             stranger "$file.copy" | cmp - "$file.copy"
             put 0 Z
             stranger "$file" | cmp - <(payload "$file")
@@ -297,8 +298,8 @@ fcntl.lockf(f, fcntl.LOCK_EX)
 open(sys.argv[2], "w").close()
 open(sys.argv[3]).close()' "$file" "$BATS_TEST_TMPDIR/held" "$BATS_TEST_TMPDIR/done" 3>&- &
     read -r _ <"$BATS_TEST_TMPDIR/held" || true
-    put 126 - # nothing vouches for the payload
-    # it returns though the lock is not given back before it has
+    put 126 - # no mark vouches for the payload
+    # stat returns before the lock is given back
     assert_equal "$(wrapped stat -c %s "$file")" 3
     : >"$BATS_TEST_TMPDIR/done"
     wait

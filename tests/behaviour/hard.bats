@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Where programs are run: without /proc, in sandboxes, beside other preloads, with few or many
+# Hard places for programs: without /proc, in sandboxes, beside other preloads, with few or many
 # descriptors.
 
 load ../lib/helpers
@@ -12,7 +12,7 @@ setup() {
     helpers_let_others_in
 }
 
-# Does what shells do with redirections, and leaves the result that the test then looks for.
+# Does the things that shells do with redirections, and leaves a result for the test.
 redirections='
     echo a >"$file"; cat <"$file"; echo b >>"$file"; cat "$file"
     { echo c; cat "$file"; } >"$file.2"; sed s/a/A/ "$file" >"$file.3"; ln "$file" "$file.4"
@@ -50,7 +50,7 @@ needs_namespaces() {
         printf old >"$file"
         unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
             "$PROGRAMS/without_memfd" "$way" timeout 60 "$PROGRAMS/calls_sync" msync "$file" 3>&-
-        # pidwait is no match of its own pattern, but timeout would be
+        # pidwait does not match its own pattern, but timeout would
         run timeout 60 pidwait -f "calls_syn[c] msync $file"
         [ "$status" -ne 124 ] || { pkill -KILL -f "calls_syn[c] msync $file"; return 1; }
     done
@@ -61,7 +61,7 @@ needs_namespaces() {
     for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
         for name in $("$PROGRAMS/$program"); do
             case $name in
-            # the test looks into /proc itself; what is mapped, or was killed, is known from there
+            # the test itself looks into /proc for mappings and killed processes
             fexecve | exec-no-more | exec-killed | *mapp* | munmap | freopen*) continue ;;
             esac
             printf old >"$file"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# scripts/inject: what a user copies does what it says.
+# The files of scripts/inject, which users copy, do what they say.
 
 load ../lib/helpers
 

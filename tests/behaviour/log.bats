@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the log tells at the levels info and debug.
+# The lines of the log at the levels info and debug.
 
 load ../lib/helpers
 

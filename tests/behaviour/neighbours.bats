@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # Programs without the shim that lock, truncate, append to, edit, replace or delete a managed file,
-# between and during a wrapped program's open and close. libatomshim(7), NEIGHBOURS WITHOUT THE
-# SHIM, lists what is tested here.
+# between and during a wrapped program's open and close. These tests follow the list in
+# libatomshim(7), NEIGHBOURS WITHOUT THE SHIM.
 
 load ../lib/helpers
 
@@ -18,7 +18,7 @@ setup() {
 }
 
 teardown() {
-    # they are there if the test failed, and would keep bats waiting
+    # a failed test leaves them, and bats would wait for them
     [ -z "${holder-}" ] || kill "$holder" || true
     [ -z "${program-}" ] || kill "$program" || true
 }
@@ -33,8 +33,8 @@ make_file() { # plain|twin|head
     rm -f "$log" "$rescue"/*
 }
 
-# The wrapped program: opens, writes, and closes when it is told to; says how the close ended, or
-# what it read.
+# The wrapped program opens, writes, and closes when it is told to; it prints the result of the
+# close, or the bytes that it read.
 begin() { # truncate|append|update|read
     wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
 how = sys.argv[1]
@@ -89,13 +89,13 @@ edit() { # TEXT
     overwrite_byte "$(LC_ALL=C grep -abo "$1" "$file" | tail -n 1 | cut -d: -f1)"
 }
 
-# A program that began with what OLD says commits this.
+# Prints the content that a program commits which began with OLD.
 expected() { # truncate|append|update OLD
     [ "$1" != append ] || echo "$2"
     echo ours
 }
 
-# The content, and nothing is wrong with the file: the next commit works.
+# Checks the content, and that the file is sound: the next commit works.
 sound() { # EXPECTED WHAT
     content "$@"
     run -0 atomshim verify "$file"
@@ -104,7 +104,7 @@ sound() { # EXPECTED WHAT
     content next "after $2"
 }
 
-# The program's close, where no image is left to protect.
+# Checks the program's close, where no image is left to protect.
 refused() {
     finish 'Input/output error'
     grep -q ours "$rescue"/*
@@ -119,8 +119,8 @@ damaged() {
     [[ $output == *': damaged: '* ]]
 }
 
-# A process that holds a lock on the file until it is told to go. A folder above the tests may be
-# closed to USER-ID.
+# Starts a process that holds a lock on the file until it is told to end. USER-ID may be unable to
+# search a folder above the tests.
 hold() { # posix|ofd|flock read|write [USER-ID]
     (cd "$BATS_TEST_TMPDIR" && exec python3 -c 'import fcntl, os, struct, sys
 kind, mode, user = sys.argv[1:]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What people install: the Debian package, the tarballs, `make install`, completions.
+# The things that users install: the Debian package, the tarballs, `make install`, completions.
 
 load ../lib/helpers
 
@@ -30,7 +30,7 @@ files_of() {
     echo old >"$root/data/d/f"
     chroot "$root" atomshim run --path /data/d/ -- sh -c 'echo new >/data/d/f'
     assert_equal "$(chroot "$root" atomshim cat /data/d/f)" new
-    # every file of it that documents name is there
+    # it has every file that documents name
     for page in "$ROOT"/shim/man/*.[1-9]; do
         [ -f "$root/usr/share/man/man${page##*.}/${page##*/}.gz" ]
     done
@@ -84,7 +84,7 @@ files_of() {
 @test "install: another LIBDIR than that of the build is compiled in; uninstall leaves nothing" {
     cp -r Makefile shim scripts "$BATS_TEST_TMPDIR/"
     mkdir "$BATS_TEST_TMPDIR/build"
-    cp -r build/pic build/static build/exports.* "$BATS_TEST_TMPDIR/build/" # what is newer than its source stays
+    cp -r build/pic build/static build/exports.* "$BATS_TEST_TMPDIR/build/" # a file that is newer than its source stays
     cd "$BATS_TEST_TMPDIR" || return
     make -s all
     make -s install PREFIX="$PWD/prefix" LIBDIR="$PWD/elsewhere"
@@ -97,7 +97,8 @@ files_of() {
     assert_equal "$(find prefix elsewhere ! -type d)" ''
 }
 
-# offered SHELL LINE: what the shell offers for the last word of the line, one a line.
+# offered SHELL LINE: prints the words that the shell offers for the last word of LINE, one on each
+# line.
 offered() {
     case $1 in
     bash)
@@ -115,7 +116,8 @@ accepted() {
     atomshim "$@" 2>&1 | sed 's/.*accepted are //; s/,//g' | tr ' ' '\n' | grep -xE -- "${form}" | LC_ALL=C sort -u
 }
 
-# Not from the text of --help, which the completions are made of: a command or an option that this lacks is not offered.
+# The words do not come from the text of --help, from which the completions are made: both could
+# lack a command or an option.
 completes() { # SHELL
     needs "$1"
     PATH=$ROOT/build:$PATH
@@ -129,7 +131,7 @@ completes() { # SHELL
         options=$(accepted "$command" --nonsense | grep -vx -e --help || :)
         offers=$(offered "$1" "atomshim $command --")
         assert_equal "$(comm -23 - <(echo "$offers") <<<"$options")" '' # all of them are offered
-        # what is offered is taken: the line is wrong for another reason, if it is
+        # the command accepts every offered word: if the line is wrong, it is for another reason
         for option in $offers; do
             [[ $(atomshim "$command" "$option" 2>&1 </dev/null || :) != *'unknown option'* ]]
         done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# Commits to plain files that a kill cuts short, and what other programs do to the file before and
-# after: whoever reads under the shim finds one content or the other (I2), nobody's bytes are
-# undone, and recover makes the file so for everybody else.
+# Commits to plain files that a kill interrupts, and other programs that change the file before and
+# after: a reader under the shim finds one content or the other (I2), no program's bytes are undone,
+# and recover makes the file whole for all others.
 
 load ../lib/helpers
 
@@ -9,7 +9,7 @@ setup() {
     helpers_setup
     file=$MANAGED/file
     export file ATOMSHIM_FORMAT=plain
-    seq 700 >"$file" # what it holds
+    seq 700 >"$file" # the content of $file
     old=$(cat "$file")
     old_bytes=$old$'\n'
     wrapped sh -c 'seq 700 >"$file"'
@@ -17,7 +17,7 @@ setup() {
         skip 'no extended attributes here'
 }
 
-# content LINES: unlike what the file holds from its first byte on.
+# content LINES: prints a content that differs from the file's from its first byte on.
 content() {
     seq 1001 $((1000 + $1))
 }
@@ -29,7 +29,8 @@ die_at() { # CALL LINES
     [ "$status" -ne 0 ]
 }
 
-# What stat() by name, by a descriptor of the folder, and of the open file say under the shim.
+# Checks the size that stat() shows by name, by a descriptor of the folder, and of the open file,
+# under the shim.
 shows() { # SIZE
     run -0 wrapped python3 -c 'import os, sys
 path = sys.argv[1]
@@ -121,7 +122,7 @@ reads() { # CONTENT, as shim and command read it
     [[ ${lines[1]} == *"$MANAGED: Is a directory" ]]
 }
 
-# What another program writes after a commit that died.
+# Prints the bytes that another program writes after a commit that died.
 strangers() {
     cat <<'END'
 seq 5 >"$file"
@@ -188,7 +189,7 @@ journals() {
     find "$MANAGED" "$BATS_TEST_TMPDIR" -name '.atomshim-journal-*' | sort -u | wc -l
 }
 
-# What fits into no attribute lies in a journal beside the file, while a process commits.
+# While a process commits, a record that fits into no attribute lies in a journal beside the file.
 @test "I2 I5 a large commit that died is the new content by its journal, which recover takes away" {
     for call in pwritev fdatasync; do
         wrapped sh -c 'seq 30000 >"$file"'
@@ -243,7 +244,7 @@ journals() {
     die_at pwritev 25000
     [ -n "$(find "$elsewhere" -name '.atomshim-journal-*')" ]
     reads "$(content 25000)"
-    unset ATOMSHIM_JOURNAL_DIR # the attribute leads there
+    unset ATOMSHIM_JOURNAL_DIR # the attribute leads to the journal
     reads "$(content 25000)"
     run -0 atomshim recover "$file"
     assert_equal "$(journals)" 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# One .so everywhere: what it asks of the C library, and the behaviour tests under other C libraries
-# and another machine.
+# One .so everywhere: its imports from the C library, and the behaviour tests under other C
+# libraries and another machine.
 
 load ../lib/helpers
 load ../lib/cases

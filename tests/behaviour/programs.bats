@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # Unmodified programs overwrite a hard-linked file. For each: the content is right through both
 # names, the inode and its link count stay (I3), one close makes exactly one commit, and until then
-# every other reader gets the old content (I2): one looks when all is written and the commit is due,
-# where it says `saw` also in the middle.
+# every other reader gets the old content (I2). A reader looks when the program has written
+# everything and the commit is due; with `saw`, also in the middle.
 
 load ../lib/helpers
 
@@ -10,7 +10,7 @@ setup() {
     helpers_setup
     file=$MANAGED/file
     other=$MANAGED/other
-    seen=$BATS_TEST_TMPDIR/seen # what another reader saw in the middle; not managed
+    seen=$BATS_TEST_TMPDIR/seen # the finds of another reader in the middle; not managed
     old=$BATS_TEST_TMPDIR/content-before
     printf 'old\n' >"$file"
     ln "$file" "$other"
@@ -19,14 +19,14 @@ setup() {
     export -f look assert_equal atomshim payload generation wrapped
 }
 
-# What others see, with the shim and without, while a commit waits.
+# Prints the file as others see it, with the shim and without, while a commit waits.
 look() {
     diff "$old" <(payload "$file") && diff "$old" <(payload "$other") && diff "$old" <(wrapped cat "$other") &&
         assert_equal "$(generation "$file")" "$before" 'generation before the commit'
 }
 
-# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim and checks what others see until
-# its first commit, and what it left.
+# expect CONTENT COMMITS COMMAND...: runs COMMAND under the shim, and checks the file as others see
+# it until the first commit, and the result.
 expect() {
     local content=$1 commits=$2 before
     shift 2
@@ -45,7 +45,7 @@ expect() {
     assert_equal "$(generation "$file")" "$((before + commits))" 'generation'
 }
 
-# The middle of the command looked at the file: it must have seen this.
+# Checks the finds of the reader that looked in the middle of the command.
 saw() {
     assert_equal "$(cat "$seen")" "$1" 'seen by another reader before the close'
     rm -f "$seen"
@@ -239,7 +239,7 @@ old' 1 sh -c 'printf "%s\n" 1i new . w q | ed -s "$file"'
 with open(os.environ["file"], "r+") as f:
     f.write("PYTHON")
     f.flush()
-    os.system("cat \"$file\" >\"$seen\"") # another process: this thread sees its own writes'
+    os.system("cat \"$file\" >\"$seen\"") # another process, since this thread sees its own writes'
     saw 'python more'
     expect 'unbuffered' 1 python3 -c 'import os
 with open(os.environ["file"], "wb", buffering=0) as f:

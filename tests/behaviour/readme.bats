@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What the README shows is what comes out.
+# The commands of the README print the output that it shows.
 
 load ../lib/helpers
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # I3 Programs that replace by rename: on a file with two names, and on a file that is mounted. The
-# same command without the shim splits the links or fails, which is shown, too.
+# tests show, too, that the same command without the shim splits the links or fails.
 
 load ../lib/helpers
 
@@ -11,7 +11,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
-# on_links WHAT COMMAND...: WHAT is what becomes of two names without the shim, split or kept. The
+# on_links WHAT COMMAND...: WHAT is the fate of two names without the shim, split or kept. The
 # command makes of key=old key=new.
 on_links() {
     local what=$1 before
@@ -213,8 +213,8 @@ signal.pause()' "$file" 3>&- &
     assert_equal "$(payload "$file") $(cat "$file.new")" 'key=old key=new'
 }
 
-# fails WORDS [SETTING...]: mv of key=new onto the file, which holds key=old and has a mode and
-# times of its own, fails with these words, and both files are as before.
+# fails WORDS [SETTING...]: checks that mv of key=new onto the file, which has the content key=old,
+# a mode and times of its own, fails with these words, and leaves both files alone.
 fails() {
     local words=$1 new=${new:-$file.new} before
     shift

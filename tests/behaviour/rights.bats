@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The shim gives nobody a right that he would not have without it, and takes the kernel's guards
-# from nothing.
+# The shim gives no user a right that the user would not have without it, and disables no guard of
+# the kernel.
 
 load ../lib/helpers
 
@@ -15,8 +15,8 @@ needs_root() {
     [ "$(id -u)" = 0 ] || skip 'needs root'
 }
 
-# Sees to it that the kernel protects sticky folders, proc_sys_fs(5); teardown() gives back what
-# was. Another run of these tests waits so long.
+# Makes the kernel protect sticky folders, proc_sys_fs(5); teardown() restores the setting. Another
+# run of these tests waits meanwhile.
 protect() {
     local setting file
     exec 9</proc/sys/fs/protected_regular || return 1
@@ -40,7 +40,7 @@ as_nobody() {
     setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
 
-# planted FILE: a file of nobody's, writable for all, that holds a whole image.
+# planted FILE: makes a file that belongs to nobody, is writable for all, and holds a whole image.
 planted() {
     wrapped sh -c 'echo planted >"$1"' sh "$MANAGED/image"
     cp "$MANAGED/image" "$1"
@@ -148,8 +148,8 @@ killed_rename() {
 }
 
 # killed_renames MODE-OF-OLD MODE-OF-NEW [PREPARE CHECK]: kills a rename at each call that changes
-# something. What is found then is the old or the new content, under a mode without a bit that its
-# file did not have.
+# something. Afterwards the file has the old or the new content, under a mode that has no bit which
+# that content's file did not have.
 killed_renames() {
     local call count allowed kills=0
     for call in fchmod pwrite64 pwritev ftruncate fallocate fsync fdatasync fsetxattr fremovexattr unlinkat utimensat; do
@@ -232,7 +232,7 @@ killed_renames() {
     }
     killed_renames 660 640 give check
     assert_equal "$(getfacl -cs "$MANAGED/file")" '' 'in the end'
-    # a program that keeps the mode keeps the list
+    # a program that keeps the mode also keeps the list
     rm -rf "$MANAGED" && mkdir "$MANAGED"
     echo old >"$MANAGED/file" && give
     wrapped sed -i s/old/new/ "$MANAGED/file"
@@ -240,7 +240,7 @@ killed_renames() {
 }
 
 # widens HOW END: a program truncates a secret file, writes, gives others a right to it, and ends.
-# Prints what nobody reads of it then, and the mode that the program sees.
+# Prints the bytes that the user nobody reads of it then, and the mode that the program sees.
 widens() {
     rm -f "$MANAGED/secret"
     (umask 077 && wrapped sh -c 'echo old >"$1"' sh "$MANAGED/secret")

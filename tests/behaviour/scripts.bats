@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The scripts that judge the rest: what counts the tests, what installs, and what keeps the layers
-# of shim/ apart.
+# The scripts that judge the rest: they count the tests, install packages, and keep the layers of
+# shim/ apart.
 
 load ../lib/helpers
 

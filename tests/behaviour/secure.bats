@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Requirement: nobody gets through the shim what he could not do without it.
+# Requirement: the shim lets no user do anything that the user could not do without it.
 
 load ../lib/helpers
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# One file that several have open: what other users get from a descriptor that is passed to them,
-# what two programs write at once, and what one program sees of its own writes.
+# One file that several processes have open: other users who were passed a descriptor, two programs
+# that write at once, and one program that looks at its own writes.
 
 load ../lib/helpers
 
@@ -16,7 +16,7 @@ setup() {
 }
 
 teardown() {
-    # it is there if the test failed, and would keep bats waiting
+    # a failed test leaves it, and bats would wait for it
     [ -z "${program-}" ] || kill "$program" || true
 }
 
@@ -24,7 +24,8 @@ as_nobody() {
     setpriv --reuid=65534 --regid=65534 --clear-groups env -i "$@"
 }
 
-# What nobody can do with descriptor 7 through /proc/self/fd: "r", "w", both, or nothing.
+# Prints how the user nobody can open descriptor 7 through /proc/self/fd: "r", "w", both, or not at
+# all.
 reopens() {
     as_nobody /bin/sh -c '(: </proc/self/fd/7) 2>/dev/null && printf r
         (: >>/proc/self/fd/7) 2>/dev/null && printf w
@@ -40,8 +41,8 @@ reopens() {
             chmod "$mode" "$file"
             expected=$(bash -c "exec $how\"\$file\"; reopens")
             result=$(wrapped bash -c "exec $how\"\$file\"; reopens")
-            # nobody commits what is written to a file that was opened for reading: the buffer
-            # refuses that
+            # no process commits writes to a file that was opened for reading: its buffer refuses
+            # them
             [ "$how" != '7<' ] || expected=${expected%w}
             assert_equal "$result" "$expected" "mode $mode, $how"
         done
@@ -96,7 +97,7 @@ finish() {
         finish
         assert_equal "$(grep -c "^.*warn.*: $file: it was changed by another program since it was opened here: that change is overwritten\$" "$log")" 1 "$before"
     done
-    # nobody else has written, or the open truncated what was there: nothing to tell
+    # no other process has written, or the open truncated the file: the log is empty
     rm -f "$log"
     begin 0 zzzz
     finish
@@ -193,7 +194,7 @@ open_read_write='fd = os.open(os.environ["file"], os.O_RDWR)'
     assert_equal "$(ask two 'os.close(fd)' 8)" EBUSY 'its close'
     assert_equal "$(payload "$file")" 1111bbbb
     assert_equal "$(grep -c ": $file: it was changed by another program since it was opened here, and is not overwritten" "$log")" 2
-    # what was opened since begins with what was committed
+    # a later open begins with the committed content
     assert_equal "$(ask two "$open_read_write" 8)" None
     assert_equal "$(ask one 'os.fsync(fd)' 7)" None 'the claim'
     assert_equal "$(ask two 'os.pwrite(fd, b"2222", 4), os.fsync(fd)' 8)" EBUSY 'while it is claimed'
@@ -203,7 +204,8 @@ open_read_write='fd = os.open(os.environ["file"], os.O_RDWR)'
     run ! wrapped sh -c ': <>"$file"'
     assert_equal "$(grep -c "error: $file: not opened: another program syncs it, and has it for itself until it closes it; programs that share a file must lock it" "$log")" 1
     wrapped cat "$file" >/dev/null
-    # emptied, it is an image of its own, and the next one may come; and so after a close
+    # after it has emptied the file its image is its own, and the next process may claim it; so
+    # after a close
     assert_equal "$(ask one 'os.ftruncate(fd, 0), os.fsync(fd)' 7)" '(None, None)'
     wrapped sh -c ': <>"$file"'
     assert_equal "$(ask one 'os.fsync(fd), os.fsync(fd)' 7)" '(None, None)'

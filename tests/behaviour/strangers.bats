@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # Programs without the shim that rewrite, append to, edit, restore and copy a plain file that has a
 # record (user.atomshim), between commits, while a wrapped program has it open, and after a commit
-# that died: nothing of theirs is undone (I7), and nothing of ours is lost by what they copy (I2).
+# that died: the shim undoes none of their bytes (I7), and loses none of its own by their copies
+# (I2).
 
 load ../lib/helpers
 
@@ -19,7 +20,7 @@ setup() {
     setfattr -n user.test -v x "$file" 2>/dev/null || skip 'no extended attributes here'
 }
 
-# LINES numbers, unlike those of any other FIRST.
+# Prints LINES numbers, which no other FIRST has.
 numbers() { # FIRST LINES
     seq "$1" $(($1 + $2 - 1))
 }
@@ -36,7 +37,7 @@ die_at() { # CALL LINES
     [ "$status" -ne 0 ]
 }
 
-# With the record that the file has now, in all ways in which backups keep attributes.
+# Copies the file with its present record, in all ways in which backups keep attributes.
 back_up() {
     rm -f "$backup" "$archive"
     cp -a "$file" "$backup"
@@ -44,7 +45,7 @@ back_up() {
     getfattr -d --absolute-names "$file" >"$backup.attributes"
 }
 
-# What a stranger does, a line each.
+# Prints the commands of a stranger, one on each line.
 writes() {
     cat <<'END'
 seq 5 >"$file"
@@ -70,7 +71,7 @@ tar -C "${file%/*}" --xattrs --xattrs-include="*" --overwrite -xf "$archive"
 END
 }
 
-# The bytes that the file has now are the content, for whoever looks at it, and after a recovery.
+# Checks that the file's present bytes are its content, for every reader, and after a recovery.
 stays() { # WHAT
     cp "$file" "$raw"
     for reader in wrapped command; do
@@ -127,7 +128,7 @@ stays() { # WHAT
         back_up
         commit 200001 $count
         setfattr --restore="$backup.attributes"
-        # where the journal that the attribute tells of is gone, nobody can say whether these are whole
+        # without the journal that the attribute names, nothing tells whether the bytes are whole
         [ $count = 500 ] || run -1 atomshim verify "$file"
         assert_equal "$(wrapped cat "$file")" "$(numbers 200001 $count)"
         run atomshim recover "$file"
@@ -166,7 +167,8 @@ stays() { # WHAT
     done
 }
 
-# A wrapped program has the file open, has written a line, and closes it when LINE was run.
+# Runs LINE while a wrapped program has the file open and has written a line; then the program
+# closes it.
 while_open() { # >|>> LINE
     local program
     mkfifo "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/go"

@@ -33,7 +33,7 @@ cases() {
     done | LC_ALL=C sort -u
 }
 
-# The names that have to do with files: by what they do, and by what they are called with.
+# Prints the names that have to do with files, by their purpose and by their parameters.
 file_related() {
     grep -E -e 'open|close|dup[23]?$|fcntl|flock$|lockf|stat(v?fs)?(x|at)?(64)?$|trunc(ate)?(64)?$|fallocate|sync' \
         -e 'ch(mod|own)|utime|futimes|xattr|link|rename|remove$|te?mp|ftw|^fts|glob|scandir|dir(64)?(_r)?$|path' \

@@ -20,8 +20,8 @@ teardown() {
     [ ! -e "$file" ] || assert_equal "$(stat -c %h "$file")" 2 'I3: links'
 }
 
-# expect CONTENT COMMAND...: the command under the shim leaves this, and says so itself by a wrapped
-# cat.
+# expect CONTENT COMMAND...: checks that the command under the shim leaves this content, also for a
+# wrapped cat.
 expect() {
     local content=$1
     shift
@@ -51,8 +51,8 @@ expect() {
     assert_equal "$(payload "$file")" old
 }
 
-# expect_old SHELL SCRIPT: is killed with the file open, which closes nothing; the same without its
-# end is a commit.
+# expect_old SHELL SCRIPT: checks that a script which is killed with the file open commits nothing;
+# without the kill it commits.
 expect_old() {
     printf old >"$file"
     run wrapped timeout 60 "$1" -c "$2"' kill -9 $$'
@@ -72,8 +72,8 @@ expect_old() {
     done
 }
 
-# as_user COMMAND...: wrapped, as one who may not look into root's processes, of which some begin
-# and end meanwhile.
+# as_user COMMAND...: runs it wrapped, as a user who may not look into root's processes, some of
+# which begin and end meanwhile.
 as_user() {
     wrapped setpriv --reuid 65534 --clear-groups "$@"
 }
@@ -129,7 +129,7 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
     mkfifo "$BATS_TEST_TMPDIR/in"
     exec 4<>"$BATS_TEST_TMPDIR/in"
     run wrapped bash -c 'exec 8>"$file"; printf parent >&8; "$static" 8 wait-write " and child" <"$0" >/dev/null 2>&1 4>&- & echo $!; kill -9 $$' "$BATS_TEST_TMPDIR/in"
-    assert_equal "$(wrapped cat "$file")" old # which waits for the guardian to look
+    assert_equal "$(wrapped cat "$file")" old # wrapped: it waits until the guardian has looked
     exec 4>&-
     timeout 60 tail --pid="$output" -f /dev/null
     assert_equal "$(wrapped cat "$file")" old
@@ -154,8 +154,8 @@ os.kill(os.getpid(), 9)'
     done
 }
 
-# left_behind COMMAND: a script writes the file, leaves the command behind that has it open, and
-# ends.
+# left_behind COMMAND: runs a script that writes the file, leaves the command behind with the file
+# open, and ends.
 left_behind() {
     printf old >"$file"
     wrapped sh -c '(echo one; '"$1"' 3>&- & echo $! >&4; echo two) >"$file"' 4>"$BATS_TEST_TMPDIR/pid"
@@ -265,7 +265,7 @@ wait $!'
     done
 }
 
-# python_killed HOW: the same of a python that goes on to hold the file.
+# python_killed HOW: does the same with a python that still has the file open.
 python_killed() {
     printf old >"$file"
     run wrapped timeout 60 python3 -c '
@@ -514,7 +514,7 @@ signal.pause()' "$file" "$BATS_TEST_TMPDIR/ready" 3>&- &
     log=$BATS_TEST_TMPDIR/log
     ATOMSHIM_RESCUE_DIR=$BATS_TEST_TMPDIR/rescue ATOMSHIM_LOCK_TIMEOUT=0.1 ATOMSHIM_LOG_FILE=$log \
         wrapped bash -c '"$static" 1 write new >"$file"; true' 3>&-
-    for process in $(guardians); do # nobody waits for the guardian for longer than the lock's time
+    for process in $(guardians); do # no process waits for the guardian for longer than the lock's time
         timeout 60 tail --pid="$process" -f /dev/null
     done
     kill "$holder"

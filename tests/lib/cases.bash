@@ -1,5 +1,5 @@
-# The cases of tests/programs, each with the shim and without it. RUNNER is an emulator that is put
-# in front of each program; then SHIM is a library for its machine.
+# Runs the cases of tests/programs, each with the shim and without it. RUNNER is an emulator in
+# front of each program; then SHIM is a library for its machine.
 
 RUNNER=()
 SHIM=

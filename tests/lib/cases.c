@@ -1,7 +1,7 @@
 /*
  * Runs each case of the test programs twice, without the shim and with it. Each time the case gets
  * a file with two names that holds "old" and must exit with 0; afterwards the file must be the same
- * inode with the same links (I3), and the folder must hold nothing else. Prints what failed and
+ * inode with the same links (I3), and the folder must hold nothing else. Prints each failure and
  * goes on; the last line counts the cases.
  *
  *     cases [--except REGEX] [--runner "WORD..."] LIBRARY ATOMSHIM FOLDER PROGRAM...
@@ -82,10 +82,8 @@ static _Noreturn void become(char *const *words, bool shimmed)
     _exit(126);
 }
 
-/*
- * Returns the exit status of a child, or 128 + its signal; one that takes too long is killed with
- * its process group.
- */
+/* Returns the exit status of a child, or 128 + its signal. Kills a child that takes too long, with
+ * its process group. */
 static int wait_for(pid_t child)
 {
     struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};
@@ -117,7 +115,7 @@ static int run(char *const *words, bool shimmed)
     return wait_for(child);
 }
 
-/* Stores what a command prints, which must succeed and fit. */
+/* Stores the output of a command, which must succeed; the output must fit. */
 static void output_of(char *const *words, bool emulated, char *text, size_t size)
 {
     int ends[2];
@@ -157,7 +155,7 @@ static bool make_file(const char *file, const char *link_name, struct stat *stat
     return done;
 }
 
-/* Returns a name that is left in the folder, or NULL. */
+/* Returns a name that a case left in the folder, or NULL. */
 static const char *left_behind(void)
 {
     static char name[NAME_MAX + 1];
@@ -183,7 +181,7 @@ static bool holds_returned(const char *file)
     return strcmp(text, "returned") == 0;
 }
 
-/* True if the case went as it must; says what did not. */
+/* True if the case passed; prints the reason if not. */
 static bool passes(const char *program, const char *name, bool shimmed)
 {
     char *file = format("%s/%s", options.folder, name);
@@ -213,7 +211,7 @@ static bool passes(const char *program, const char *name, bool shimmed)
     return wrong == NULL;
 }
 
-/* Takes away what a failed case left, so that the next one is judged by itself. */
+/* Removes the files that a failed case left, so that the next one stands alone. */
 static void clear_folder(void)
 {
     char *words[] = {"find", (char *)options.folder, "-mindepth", "1", "-delete", NULL};

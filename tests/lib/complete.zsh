@@ -1,6 +1,6 @@
 #!/usr/bin/env zsh
-# complete.zsh FOLDER LINE: what zsh, on a terminal, offers for the last word of LINE when Tab is
-# pressed; FOLDER has the completion functions. One a line.
+# complete.zsh FOLDER LINE: prints the words that zsh, on a terminal, offers for the last word of
+# LINE when Tab is pressed, one on each line; FOLDER has the completion functions.
 emulate -R zsh
 zmodload zsh/zpty
 export OFFERED=$(mktemp) FOLDER=$1

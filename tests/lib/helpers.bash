@@ -14,7 +14,8 @@ helpers_setup() {
     unset "${!ATOMSHIM_@}" LD_PRELOAD
 }
 
-# Builds what tests execute, once a run of bats. scripts/run-tests finds it built.
+# Builds the programs that tests execute, once in a run of bats; scripts/run-tests has built them
+# already.
 helpers_build() {
     if [ -z "${TESTS_PREPARED:-}" ] && [ ! -e "$BATS_RUN_TMPDIR/built" ]; then
         make -s -C "$ROOT" -j"$(nproc)" tested >"$BATS_RUN_TMPDIR/build.log" 2>&1 || {
@@ -47,8 +48,8 @@ helpers_rootfs() {
     [ -e "$root/$1/.complete" ]
 }
 
-# Lets other users reach the files, as some tests become one. Where they cannot reach the clone,
-# $BUILT is a copy.
+# Lets other users reach the files, as some tests become one. If they cannot reach the clone, $BUILT
+# is a copy of build/.
 helpers_let_others_in() {
     chmod 755 "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR" "$MANAGED"
     if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$PROGRAMS/static_writer"; then
