@@ -110,6 +110,21 @@ reads() { # CONTENT, as shim and command read it
     assert_equal "$(cat "$file")" "$(content 50)"
 }
 
+@test "run and recover look at a bounded number of files, and say what they skip" {
+    mkdir "$MANAGED/many"
+    python3 -c 'import os, sys
+for i in range(20001): os.link(sys.argv[1], "%s/%d" % (sys.argv[2], i))' "$file" "$MANAGED/many" || skip 'this file system does not make so many links'
+    for command in "run --path $MANAGED/many/ -- true" "recover $MANAGED/many/"; do
+        read -ra words <<<"$command"
+        run -0 atomshim "${words[@]}"
+        assert_equal "$output" "atomshim: $MANAGED/many/: skipped by recover: what lies beyond the first 20000 files"
+    done
+    run -0 atomshim recover '*.none'
+    assert_equal "$output" 'atomshim: *.none: skipped by recover: this pattern names no folder to look in'
+    run -0 atomshim run --path '*.none' -- true # it is at work all the same
+    assert_equal "$output" ''
+}
+
 @test "recover: bad input is one line that names it" {
     run -2 atomshim recover
     [[ $output == *'no FILE or PATTERN'* ]]
