@@ -43,6 +43,28 @@ for line in sys.stdin:
     [ "$(wc -l <acknowledged)" = 10 ] || [ -s errors ]
 }
 
+sqlite_writer='import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+database.execute("pragma journal_mode=" + sys.argv[2])
+for i in range(20):
+    database.execute("insert into t values(?)", (sys.argv[3] + str(i),))
+    print(sys.argv[3] + str(i), flush=True)'
+
+@test "I7 SQLite with a rollback journal that it deletes, truncates or keeps: three processes, and nothing is lost" {
+    needs sqlite3
+    for mode in delete truncate persist; do
+        rm -f "$MANAGED"/* acknowledged.*
+        wrapped sqlite3 "$MANAGED/db" "pragma journal_mode=$mode; create table t(x);" >/dev/null
+        for writer in a b c; do
+            wrapped timeout 120 python3 -c "$sqlite_writer" "$MANAGED/db" $mode $writer >acknowledged.$writer 3>&- &
+        done
+        wait
+        assert_equal "$(cat acknowledged.* | wc -l)" 60 "$mode"
+        assert_equal "$(wrapped sqlite3 "$MANAGED/db" 'pragma integrity_check; select x from t order by x;')" \
+            "$(echo ok && cat acknowledged.* | LC_ALL=C sort)" "$mode"
+    done
+}
+
 @test "I7 LMDB: of two processes that write at once one fails, with a line that says why; the other's records are there" {
     needs mdb_load mdb_dump
     first_lines() { printf 'VERSION=3\nformat=print\ntype=btree\nmapsize=1048576\nHEADER=END\n'; }
@@ -90,4 +112,46 @@ for line in sys.stdin:
         <<<'select x from t order by x'
     assert_equal "$(sed -n 's/^.*1: .*= "\([0-9]*\)".*/\1/p' answer)" "$(sort -n acknowledged && printf '101\n102')"
     [ "$(wc -l <acknowledged)" = 10 ] || grep -q 'ERROR\|PANIC' server
+}
+
+@test "I7 MariaDB, Aria and MyISAM tables: what a killed server had acknowledged is in Aria's, and both are whole" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    needs mariadbd mariadb-install-db
+    # paths of sockets are short
+    socket=$(mktemp -u /tmp/atomshim.XXXXXX)
+    : >"$ATOMSHIM_LOG_FILE"
+    chown mysql "$MANAGED" "$ATOMSHIM_LOG_FILE" .
+    as_mysql=(setpriv --reuid=mysql --regid=mysql --clear-groups env HOME="$BATS_TEST_TMPDIR")
+    options=(--no-defaults --datadir="$MANAGED/db")
+    "${as_mysql[@]}" mariadb-install-db "${options[@]}" --auth-root-authentication-method=normal --skip-test-db >install 2>&1
+    start() {
+        "${as_mysql[@]}" LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" mariadbd "${options[@]}" --socket="$socket" \
+            --skip-networking --skip-innodb --default-storage-engine=Aria --log-error="$PWD/server" --pid-file="$PWD/pid" \
+            3>&- >/dev/null 2>&1 &
+        server=$!
+        mariadb-admin --no-defaults --socket="$socket" --user=root --wait=60 ping >/dev/null
+    }
+    sql() { timeout 60 mariadb --no-defaults --socket="$socket" --user=root --skip-column-names -e "$1"; }
+    fill() { # FROM TO
+        for ((row = $1; row <= $2; row++)); do
+            sql "insert into d.a values($row, repeat('a', 1000)); insert into d.m values($row, repeat('m', 1000));"
+        done
+    }
+    start
+    sql 'create database d; create table d.a(x int primary key, t text) engine=Aria;
+        create table d.m(x int primary key, t text) engine=MyISAM;'
+    fill 1 10
+    sql 'flush tables'
+    fill 11 20
+    kill -KILL $server
+    wait $server || true
+    start
+    run -0 sql 'check table d.a, d.m; select count(*), sum(x), sum(length(t)) from d.a; select count(*) >= 10 from d.m'
+    sql shutdown
+    wait $server
+    assert_equal "$output" $'d.a\tcheck\tstatus\tOK\nd.m\tcheck\tstatus\tOK\n20\t210\t20000\n1'
+    for file in "$MANAGED"/db/d/[am].M*; do
+        [[ "$(atomshim info "$file")" == *'format: sized'* ]] # managed, not written raw
+        atomshim verify "$file" >/dev/null
+    done
 }
