@@ -71,6 +71,24 @@ sized
 new"
 }
 
+@test "a set-user-id program on a nosuid mount gets no rights, so it gets the shim" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    unshare -m true 2>/dev/null || skip 'needs a mount namespace of its own'
+    mkdir programs
+    wrapped sh -c 'echo content >"$MANAGED/file"'
+    cat >script <<'X'
+mount -t tmpfs -o "mode=755,$1" none programs && cp "$(command -v cat)" programs && chmod 4755 programs/cat || exit
+as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+as_user "$BUILT/atomshim" run --path "$MANAGED/" -- programs/cat "$MANAGED/file"
+echo $?
+LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ as_user programs/cat "$MANAGED/file" | head -c 10
+X
+    run unshare -m sh script nosuid
+    assert_equal "$output" $'content\n0\ncontent'
+    run unshare -m sh script suid
+    [[ "$output" == *'would not load'*$'126\n#atomshim/' ]] || { echo "$output"; return 1; }
+}
+
 @test "the command does nothing with rights that its user does not have" {
     [ "$(id -u)" = 0 ] || skip 'needs root'
     cp "$ROOT/build/atomshim" .
