@@ -64,7 +64,8 @@ EOF
     has 'is a Go program, which makes its system calls past the C library'
     run atomshim run --path "$file" -- ./go
     assert_equal "$status $output" "126 atomshim: ./go: the shim would not load: it is a Go program, which makes its system calls past the C library (--force runs it anyway)"
-    # a guardian looks after one that inherits a file shellcheck disable=SC2016
+    # a guardian looks after one that inherits a file
+    # shellcheck disable=SC2016
     assert_equal "$(wrapped bash -c './go >"$0"; cat "$0"' "$file")" go
 }
 

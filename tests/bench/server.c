@@ -1,12 +1,12 @@
 /*
  * server WAY FILE [NUMBER]: overwrites, reads or starts something in one way, as often as it is
- * told, and says how long that took.
+ * told, and prints the time.
  *
  * bench.py starts a server for each way, under the shim or not, and gives orders in turn, so that
- * whatever else the machine does hits all alike. An order is a line "SIZE COUNT MILLISECONDS":
- * the way is gone with images of SIZE bytes COUNT times, or until MILLISECONDS have passed,
- * whichever comes first (0: no limit). The answer is a line "OPERATIONS NANOSECONDS". NUMBER is
- * how many files a way takes.
+ * other load on the machine hits all alike. An order is a line "SIZE COUNT MILLISECONDS": repeat
+ * the way with images of SIZE bytes COUNT times, or until MILLISECONDS have passed, whichever comes
+ * first (0: no limit). The answer is a line "OPERATIONS NANOSECONDS". NUMBER is the number of files
+ * that a way takes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,9 +106,9 @@ static void by_rename(size_t size)
 }
 
 /*
- * What a commit in the sized format cannot do without, and nothing else: memory for the program's
- * writes, the lock, a look at both headers, one write of header and payload into the place that is
- * not live, and the mark. No checksum is computed, and nothing is asked that could go wrong.
+ * Does the indispensable steps of a commit in the sized format, and no others: memory for the
+ * program's writes, the lock, a look at both headers, one write of header and payload into the
+ * place that is not live, and the mark. It computes no checksum, and does not look for faults.
  */
 static void make_protocol_calls(size_t size, int durable)
 {
@@ -273,9 +273,9 @@ static unsigned long private_memory(void)
 }
 
 /*
- * Overwrites FILE once with the largest image, and NUMBER bytes of private memory besides what
- * the program has: an mmap() beyond RLIMIT_DATA fails. Between the last write and close() says a
- * line and waits for one, so that bench.py can look at what the descriptors hold.
+ * Overwrites FILE once with the largest image, and may take NUMBER more bytes of private memory: an
+ * mmap() beyond RLIMIT_DATA fails. Between the last write and close() prints a line and waits for
+ * one, so that bench.py can look at the memory of the descriptors.
  */
 static void overwrite_within_memory(void)
 {
@@ -283,7 +283,7 @@ static void overwrite_within_memory(void)
     char line[16];
     int fd;
 
-    (void)fgets(line, sizeof line, stdin); /* stdio has its buffers before the limit is there */
+    (void)fgets(line, sizeof line, stdin); /* stdio takes its buffers before the limit is set */
     if (setrlimit(RLIMIT_DATA, &(struct rlimit){limit, limit}) != 0)
         fail("RLIMIT_DATA");
     fd = open_to_write(file, O_TRUNC);

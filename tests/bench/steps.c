@@ -1,13 +1,13 @@
 /*
  * steps MANAGED OTHER STEP...: does each step on files of the folders MANAGED and OTHER, first to
- * warm up, then in rounds between marks that a tracer sees: the name of the thread is the
- * step's while it is done. check.py counts the system calls between the marks; that two rounds
- * need the same calls shows that the count is of the steady state. A round does its step twice:
- * commits go to the two places of a file in turn, which differ by a call.
+ * warm up, then in rounds between marks that a tracer sees: the thread has the step's name
+ * meanwhile. check.py counts the system calls between the marks; two rounds with the same calls
+ * prove a steady state. A round does its step twice: commits go to the two places of a file in
+ * turn, which differ by a call.
  *
  * The shim keeps some answers for a tick of the kernel's coarse clock. So a managed file is opened
- * once in a tick; and a round of a step on another file does it once, directly after a tick and
- * after a file of that folder was read.
+ * once in a tick; and a round of a step on another file does the step once, directly after a tick
+ * and after a read of a file in that folder.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static void write_file(const char *path, int flags, size_t size)
 {
     int fd = open(path, flags | O_CREAT | O_CLOEXEC, 0644);
 
-    bytes[0]++; /* what is equal to the live image is not committed */
+    bytes[0]++; /* an image that equals the live one is not committed */
     check(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && close(fd) == 0, path);
 }
 
@@ -141,7 +141,7 @@ static void wait_for_tick(void)
 
 static const struct step {
     const char *name; /* at most 15 bytes, or the kernel cuts it */
-    size_t size;      /* of the managed file before it */
+    size_t size;      /* bytes of the managed file before the step */
     void (*do_it)(void);
 } steps[] = {
     {"rewrite-4k", SMALL, rewrite_4k},

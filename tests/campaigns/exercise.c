@@ -3,12 +3,12 @@
  * the shim, the folder managed, and once without; the logs must be the same, every result, errno
  * and byte.
  *
- * What libatomshim(7) says to be different is left out by two rules, and no others:
+ * Two rules, and no others, leave out the differences that libatomshim(7) names:
  *   - While a description that can write to a file is open nothing else looks at that file by its
  *     name, or opens it: each open has an image of its own until its close.
  *   - A mapping is of a file that is open, and is gone before that is closed.
- * Times, inode numbers and block counts are not compared, nor what the kernel gives as an errno for
- * the file system alone (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.
+ * The comparison leaves out times, inode numbers and block counts, and errnos that depend on the
+ * file system alone (fallocate's rarer modes, O_DIRECT). F_GETFL does not tell of O_NOFOLLOW.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +46,7 @@ static int step;
 static int groups;
 static struct slot slots[SLOTS];
 static char bytes[BUFFER];
-static char text[64]; /* what a call returned besides its result */
+static char text[64]; /* further output of a call */
 
 static unsigned random_below(unsigned limit)
 {
@@ -112,7 +112,7 @@ static struct slot *free_slot(void)
     return NULL;
 }
 
-/* One that is open, or NULL. */
+/* Returns a slot that is open, or NULL. */
 static struct slot *any_slot(void)
 {
     struct slot *slot = &slots[random_below(SLOTS)];
@@ -120,7 +120,7 @@ static struct slot *any_slot(void)
     return slot->fd >= 0 ? slot : NULL;
 }
 
-/* A file that may be used by its name, or -1. */
+/* Returns a file that may be used by its name, or -1. */
 static int quiet_file(void)
 {
     int file = (int)random_below(FILES);
@@ -642,7 +642,7 @@ static long op_fsetxattr(void)
     return slot == NULL ? NOTHING : fsetxattr(slot->fd, "user.a", bytes, random_below(20), 0);
 }
 
-/* Of the names in the list, without the shim's own: libatomshim(7) says that a program sees it. */
+/* Counts the names in the list, without the shim's own, which a program sees (libatomshim(7)). */
 static long count_names(const char *list, long size)
 {
     long count = 0;
@@ -750,8 +750,8 @@ static long op_rename(void)
 
     if (is_open(from) || is_open(to))
         return NOTHING;
-    (void)chmod(name_of(from), 0755);           /* a mode that is meant, and carried over */
-    (void)removexattr(name_of(from), "user.a"); /* the old file's stay */
+    (void)chmod(name_of(from), 0755);           /* a chosen mode, which a rename carries over */
+    (void)removexattr(name_of(from), "user.a"); /* the old file's mode stays */
     (void)removexattr(name_of(to), "user.a");
     return random_below(2) ? rename(name_of(from), name_of(to))
                            : renameat(AT_FDCWD, name_of(from), AT_FDCWD, name_of(to));

@@ -7,19 +7,19 @@
  *   faults --run LIBRARY FOLDER OPERATION BYTES [LIMIT [ignore]]
  *
  * FOLDER holds the folders managed and rescue. The second runs this program's own --victim, an
- * ordinary program that knows nothing of the shim, under strace: once to see which calls there are
- * between two getppid() of it, then once for each of them and errno. After each run:
+ * ordinary program that knows nothing of the shim, under strace: once to list the calls between its
+ * two getppid(), then once for each of them and each errno. After each run:
  *
  *   - no crash, no hang; the file holds the old image or the new one (I5), in the same inode (I3);
  *     the old one if a commit failed once
- *   - the program was told by an error, unless the new image is there (I7); what a reader got is
- *     the image or an error
+ *   - the program got an error, unless the new image is there (I7); a reader got the image or an
+ *     error
  *   - no descriptor and no memory is left over; the rescue file is complete if a commit failed; the
  *     next commit works
  *
  * The third does the same for one run of the victim without strace, on the file managed/file, in
- * whatever conditions the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints how
- * the victim ended.
+ * the conditions that the caller made (a full disk, a quota), or with RLIMIT_FSIZE; it prints the
+ * victim's end.
  */
 #include "format/crc32c.h"
 #include "os/scratch.h"
@@ -42,7 +42,7 @@ enum outcome {
     TOLD = 1,           /* a call failed */
     TOLD_BY_COMMIT = 2, /* and the first was one that commits */
     LEAKED = 4,
-    MISREAD = 8, /* what was read is not what had been written */
+    MISREAD = 8, /* the bytes read differ from the bytes written */
     LOST_MEMORY = 16,
 };
 
@@ -76,7 +76,7 @@ static int count_descriptors(void)
     return count;
 }
 
-/* Bytes of address space; 0 if it cannot be told. */
+/* Returns the bytes of address space; 0 if unknown. */
 static unsigned long count_memory(void)
 {
     char text[64] = "";
@@ -100,7 +100,7 @@ static char *letters(char letter, size_t size)
     return bytes;
 }
 
-/* As programs do: what was begun is closed, whatever fails in between. */
+/* Closes the file even after a failure, as programs do. */
 static void write_and_close(int fd, char letter, size_t size, bool sync)
 {
     char *bytes = letters(letter, size);
@@ -172,7 +172,7 @@ static void read_all(const char *file, size_t size)
     free(wanted);
 }
 
-/* Somebody else appends between our open and our close. */
+/* Another process appends between our open and our close. */
 static int begin_merge(const char *file)
 {
     int fd = open(file, O_WRONLY | O_APPEND);
@@ -208,10 +208,8 @@ static void operate(const char *operation, const char *file, char letter, size_t
         _exit(127);
 }
 
-/*
- * The shim keeps two buffers (scratch.h) for the next commit: any that is lost is one more, once it
- * has these.
- */
+/* Makes the shim fill its spare buffers (scratch.h), so that each lost one shows as a new
+ * mapping. */
 static void fill_kept_buffers(const char *file)
 {
     int kept = outcome;
@@ -227,7 +225,7 @@ static void fill_kept_buffers(const char *file)
 static _Noreturn void victim(int argc, char *argv[])
 {
     int merging = strcmp(argv[2], "merge") == 0 ? begin_merge(argv[3]) : -1;
-    /* of the file that was read last the shim keeps the buffer (session/snapshot.c) */
+    /* the shim keeps the buffer of the file that was read last (session/snapshot.c) */
     int before = count_descriptors() + (strcmp(argv[2], "read") == 0);
     unsigned long memory = count_memory();
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
@@ -286,10 +284,8 @@ static const struct scenario {
 
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], CALLS_MAX = 512, ERRORS_MAX = 12 };
 
-/*
- * Which errnos a call can return, for what the shim uses it for. None: it cannot fail with valid
- * arguments.
- */
+/* The errnos that a call can return, as the shim uses it. None: it cannot fail with valid
+ * arguments. */
 static const struct possible {
     const char *call;
     const char *errors[ERRORS_MAX];
@@ -357,8 +353,7 @@ static const struct possible possible_in_memory[] = {
     {"write", {"ENOSPC", "ENOMEM", "EFBIG", "EINTR"}},
     {"pwrite64", {"ENOSPC", "ENOMEM", "EFBIG", "EINTR"}},
     {"ftruncate", {"ENOSPC", "ENOMEM", "EFBIG"}},
-    {"fcntl",
-     {"ENOMEM", "EMFILE", "EINVAL"}}, /* EAGAIN from F_SETLEASE is no failure: somebody has it open */
+    {"fcntl", {"ENOMEM", "EMFILE", "EINVAL"}}, /* EAGAIN from F_SETLEASE is no failure */
     {"close", {NULL}},
 };
 
@@ -395,9 +390,9 @@ static const char *const problem_names[PROBLEMS] = {"crashed",
 
 struct call {
     char name[24];
-    int number;           /* of the calls of that name, from the start of the process */
+    int number;           /* the number among the calls of that name, from the start of the process */
     bool memory;          /* on a descriptor of a memfd, which has no disk that fails */
-    bool creates, writes; /* of an open */
+    bool creates, writes; /* the call is an open */
 };
 
 struct trial {
@@ -442,7 +437,7 @@ static char *read_file(const char *path, size_t *size)
     return bytes;
 }
 
-/* The payload, read by the engine; NULL if there is none. */
+/* Returns the payload, read by the engine; NULL if there is none. */
 static char *load(const char *path, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -636,7 +631,7 @@ static void add_victim(struct arguments *arguments, const char *operation, char 
     add(arguments, "%s", campaign.spare);
 }
 
-/* The victim under strace; all calls are traced if none fails. */
+/* Runs the victim under strace, which traces all calls if none fails. */
 static bool run_traced(const struct trial *trial, int *status)
 {
     const struct scenario *scenario = campaign.scenario;
@@ -678,18 +673,19 @@ static bool is_absent(void)
     return stat(campaign.file, &status) != 0;
 }
 
-/* The only commit, the last one, failed: nothing may come of it. truncate() is one as a whole. */
+/* True if the only commit, the last one, failed: then the old image must stay. A truncate() is one
+ * commit as a whole. */
 static bool is_final(int told)
 {
     const char *operation = campaign.operation;
 
     if (strcmp(operation, "truncate") == 0)
         return told & TOLD;
-    /* whose close commits once more */
+    /* the close commits once more */
     return (told & TOLD_BY_COMMIT) && strcmp(operation, "fsync") != 0;
 }
 
-/* Problems of a victim that ended with `status`, as bits. */
+/* Returns the problems of a victim that ended with `status`, as bits. */
 static unsigned check_victim(int status, bool once)
 {
     unsigned problems = 0;
@@ -808,7 +804,7 @@ static void try(const struct trial *trial)
     report(trial, problems);
 }
 
-/* ---- which calls there are ---- */
+/* ---- the list of calls ---- */
 
 static int count_calls(const struct call *calls, int count, const char *name)
 {
@@ -848,7 +844,7 @@ static int find_calls(struct call *found)
         if (strcmp(all[count].name, "getppid") == 0)
             marks++;
         else if (strstr(end, "F_SETLEASE, F_UNLCK") != NULL)
-            ; /* who holds a lease can give it back */
+            ; /* the holder of a lease can give it back */
         else if (marks == 1 && found_count < CALLS_MAX)
             found[found_count++] = all[count];
         count++;
@@ -877,7 +873,7 @@ static const char *const *errors_of(const struct call *call)
     return found != NULL ? found->errors : NULL;
 }
 
-/* The first, undisturbed run left the new content. */
+/* Checks that the first, undisturbed run left the new content. */
 static void learn(void)
 {
     size_t size = 0;
@@ -896,7 +892,7 @@ static void learn(void)
     campaign.rescued = campaign.new;
     campaign.rescued_size = size;
     if (strcmp(campaign.scenario->operation, "merge") == 0) {
-        /* its old content is what the other one left, which began it all anew */
+        /* the other process began anew, and left the old content */
         campaign.old = letters(LETTER_OLD, campaign.new_size - campaign.scenario->size);
         campaign.old_size = campaign.new_size - campaign.scenario->size;
         campaign.old[campaign.old_size - 1] = 'm';
@@ -907,7 +903,7 @@ static void learn(void)
     }
 }
 
-/* The kernel does not change its mind about these: they are only tried for ever. */
+/* The kernel's answer to these is permanent: they fail for ever, not once. */
 static bool is_lasting(const char *error)
 {
     static const char *const names[] = {"EACCES", "EROFS", "EPERM", "ENOSYS", "EOPNOTSUPP"};
@@ -918,7 +914,7 @@ static bool is_lasting(const char *error)
     return false;
 }
 
-/* Only what creates a file needs room, and only what writes minds a disk that is read-only. */
+/* Only an open that creates needs room, and only one that writes fails on a read-only disk. */
 static bool is_possible(const struct call *call, const char *error)
 {
     if (strcmp(call->name, "open") != 0 && strcmp(call->name, "openat") != 0)
@@ -1027,8 +1023,7 @@ static int run_once(int argc, char *argv[])
     for (int i = 6; i < argc; i++)
         add(&arguments, "%s", argv[i]);
     if (run(&arguments, &status)) {
-        bool signalled =
-            WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ; /* told in the kernel's own way */
+        bool signalled = WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ; /* the kernel's own report */
 
         problems = check_victim(signalled ? TOLD << 8 : status, true);
         printf("%s%s",

@@ -1,7 +1,7 @@
 /*
  * The actors of a history: an ordinary program, which knows nothing of the shim. It overwrites,
- * appends to, increments and reads one file with many processes and threads at once, and logs what
- * it did.
+ * appends to, increments and reads one file with many processes and threads at once, and logs its
+ * operations.
  *
  *   history run KIND FILE LOGS SECONDS PROCESS...
  *
@@ -125,7 +125,7 @@ static int finish(int fd)
     return n == 0 && close(fd) == 0 ? 0 : 1;
 }
 
-/* A child that is another program by then writes the bytes. */
+/* A child that has become another program writes the bytes. */
 static bool write_by_exec(int fd, const char *bytes, size_t size)
 {
     char number[16];
@@ -286,7 +286,7 @@ static void write_image(struct actor *actor)
         log_failure(actor, &record, "overwrite");
 }
 
-/* The whole content; returns its length, or -1. */
+/* Reads the whole content; returns its length, or -1. */
 static ssize_t read_content(struct actor *actor)
 {
     int fd = open(actor->file, O_RDONLY | O_CLOEXEC);
@@ -341,7 +341,7 @@ static void log_lines(struct actor *actor, struct record *record, uint64_t count
     actor->sequence += count;
 }
 
-/* Two commits of one descriptor: what others append between them stays between them. */
+/* Makes two commits by one descriptor: bytes that others append in between stay in between. */
 static void append_twice(struct actor *actor)
 {
     struct record record = {.kind = 'w', .start = now()};
@@ -450,7 +450,7 @@ static void read_counter(struct actor *actor)
 
 /* ---- actors and processes ---- */
 
-/* The same actor in a new program, which meets the shim anew. */
+/* Continues the same actor in a new program, which loads the shim anew. */
 static void replace_by_exec(const struct actor *actor)
 {
     char id[16];
@@ -540,7 +540,7 @@ static int run_process(char *argv[])
     return 0;
 }
 
-/* The content that a history begins with, written as a plain file. */
+/* Writes the first content of a history, as a plain file. */
 static int write_first(const char *kind, const char *file)
 {
     struct actor actor = {.random = 1};
@@ -558,7 +558,7 @@ static int write_first(const char *kind, const char *file)
     return fd >= 0 && write(fd, bytes, size) == (ssize_t)size && close(fd) == 0 ? 0 : 1;
 }
 
-/* After everything has ended: what is the content now? And before: what was it? */
+/* Logs the content after all processes have ended, and before they begin. */
 static void log_ends(char *argv[], bool begin)
 {
     struct actor actor = {.argv = argv, .kind = argv[2], .file = argv[3]};

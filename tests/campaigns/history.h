@@ -27,7 +27,7 @@ enum { LINE_MAX_SIZE = 1024, TINY = 3 };
 
 #define HASH_START UINT64_C(14695981039346656037)
 
-/* FNV-1a, so that the hash of a prefix can be carried on. */
+/* FNV-1a: the hash of a prefix can be continued. */
 static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 {
     for (const unsigned char *byte = bytes; size-- != 0; byte++)
@@ -81,7 +81,7 @@ static inline void make_image(char *bytes, size_t size, uint64_t name)
     memcpy(bytes, &start, sizeof start);
 }
 
-/* False if these bytes are no image. They may be changed. */
+/* Returns false if these bytes are no image. May change them. */
 static inline bool image_name(char *bytes, size_t size, uint64_t *name)
 {
     struct image_start start = {0};
@@ -102,7 +102,7 @@ static inline bool image_name(char *bytes, size_t size, uint64_t *name)
     return start.size == size && hash_bytes(HASH_START, bytes, size) == sum;
 }
 
-/* The line that a writer appends as its `sequence`th, with the newline; returns its length. */
+/* Makes the line number `sequence` of a writer, with the newline; returns its length. */
 static inline size_t make_line(char line[LINE_MAX_SIZE], unsigned writer, uint64_t sequence)
 {
     uint64_t state = name_of(writer, sequence) + 1;

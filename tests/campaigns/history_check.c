@@ -1,28 +1,28 @@
 /*
- * Goes through the logs of a history (history.h) and counts what cannot have happened on a file
+ * Goes through the logs of a history (history.h) and counts events that are impossible on a file
  * that is overwritten atomically.
  *
  *   history_check image|counter LOG...
  *   history_check append FINAL LOG...      FINAL: a copy of what the file holds in the end
  *
  * image, counter: there must be an order of all operations, one after the other, in which each read
- * finds the image of the commit before it, and which keeps real time: what ended before another
- * began comes first. That says that no read mixes two images, no reader goes back, nobody gets an
- * image that was superseded before the read began, and no commit vanishes. As no two commits have
- * the same name the question is easy (Gibbons and Korach, Testing Shared Memories, 1997): all
- * operations on one name form a cluster, which must happen in one piece. With F the earliest end
- * and S the latest start in it: if F < S, the name is the content all the time from F to S (a
- * forward zone), else all of the cluster can happen at one instant between S and F (a backward
- * zone). An order exists exactly if no two forward zones overlap, no forward zone contains a
- * backward one, and no read ends before its commit starts. counter: besides, no two increments make
- * the same number, and the last number is how many there were.
+ * finds the image of the commit before it, and which keeps real time: an operation that ended
+ * before another began comes first. So no read mixes two images, no reader goes back, no reader
+ * gets an image that was superseded before the read began, and no commit vanishes. As no two
+ * commits have the same name the question is easy (Gibbons and Korach, Testing Shared Memories,
+ * 1997): all operations on one name form a cluster, which must happen in one piece. With F the
+ * earliest end and S the latest start in it: if F < S, the name is the content all the time from F
+ * to S (a forward zone), else all of the cluster can happen at one instant between S and F (a
+ * backward zone). An order exists exactly if no two forward zones overlap, no forward zone contains
+ * a backward one, and no read ends before its commit starts. counter: besides, no two increments
+ * make the same number, and the last number is how many there were.
  *
  * append: every line once, whole, each writer's in order, those of one commit together; every read
- * is a prefix of the final content that ends between two commits, has all that was appended before
- * it began and nothing from after its end.
+ * is a prefix of the final content that ends between two commits, has all lines that were appended
+ * before it began and none from after its end.
  *
- * Prints "OPERATIONS VIOLATIONS COMMITS", and on standard error the first violations. COMMITS is
- * what the file's generation must be.
+ * Prints "OPERATIONS VIOLATIONS COMMITS", and on standard error the first violations. COMMITS must
+ * be the file's generation.
  */
 #include "history.h"
 
@@ -33,7 +33,7 @@ enum { REPORTED = 10, WRITERS_MAX = 512 };
 struct operation {
     char kind;
     int64_t start, end;
-    uint64_t name;     /* append: of the writer's first line; of a read its length */
+    uint64_t name;     /* append: the writer's first line; a read's length */
     uint64_t last;     /* append: the last line; of a read its hash */
     uint64_t from, to; /* append: where the lines of a commit are */
 };
@@ -219,7 +219,7 @@ static struct content read_final(const char *path)
     return content;
 }
 
-/* Lines in the final content, by name: where each begins. */
+/* The lines of the final content, by name, with their places. */
 struct line {
     uint64_t name, from, to;
 };
@@ -264,7 +264,7 @@ static struct line *find_lines(struct history *history, const struct content *co
     return lines;
 }
 
-/* Where the lines of each commit are: all there, and together. */
+/* Finds the lines of each commit, which must be complete and together. */
 static void place_commits(struct history *history, const struct line *lines, size_t count)
 {
     for (size_t i = 0; i < history->count; i++) {

@@ -1,6 +1,6 @@
 /*
- * Programs that write and read images which tell what they must be; they know nothing of the shim.
- * What they are used for is said in the campaigns.
+ * Programs that write and read images which describe themselves; they know nothing of the shim. The
+ * campaigns say what they use them for.
  *
  *   images write FILE WRITER COUNT LEAST MOST
  *                                      overwrites FILE with COUNT images of four sizes from LEAST
@@ -13,8 +13,7 @@
  *   images count FILE COUNT            adds 1 to the number in FILE, COUNT times
  *   images append FILE WRITER COUNT    appends COUNT lines "WRITER SEQUENCE"
  *
- * write, count and append exit 1 if a call failed; what was committed then is what their output
- * says.
+ * write, count and append exit 1 if a call failed; their output lists the commits that succeeded.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -10,15 +10,15 @@
  * proved nothing. Options:
  *
  *   first          the kill hits the first commit into a plain file; another writer, which is
- *                  killed, too, commits on top of what it left
+ *                  killed, too, commits on top of its remains
  *   sizes          images of four sizes take turns: commits grow and shrink the file
  *   plain          the file has no header (ATOMSHIM_FORMAT=plain); it is read under the lock, which
  *                  whoever writes for the dead program still holds
  *   record         as plain, but it is read as under the shim, without the lock; then the commit
  *                  that died is ended (store_recover), after which a reader without the shim must
  *                  find the same
- *   rename         the program replaces the file by rename(2); what is killed before the new file
- *                  is gone leaves it
+ *   rename         the program replaces the file by rename(2); a kill before the new file is gone
+ *                  leaves it
  *   naked          the program itself overwrites the file by one pwrite: a control, with
  *                  ATOMSHIM_DISABLE=1
  *   group          the kill goes to the program's process group
@@ -51,7 +51,7 @@ struct campaign {
     const char *cgroup;
     char *image;
     char *expected;
-    long window; /* nanoseconds: of a few commits; with `first`, of one, which is learnt */
+    long window; /* nanoseconds: the time of a few commits; with `first`, of one, which is measured */
     unsigned torn, lost, old, new;
 };
 
@@ -186,10 +186,8 @@ static void kill_writer(const struct campaign *campaign, pid_t child)
     (void)close(fd);
 }
 
-/*
- * Listens to a writer until it has told `last`, or with 0 to its end; returns how many commits have
- * returned.
- */
+/* Listens to a writer until it sends `last`, or with 0 to its end; returns the number of commits
+ * that have returned. */
 static unsigned listen_to(int input, char last)
 {
     unsigned count = 0;
@@ -202,7 +200,8 @@ static unsigned listen_to(int input, char last)
     return count;
 }
 
-/* The bytes of the file, up to one more than an image has; false if the engine finds no content. */
+/* Reads the bytes of the file, up to one more than an image has; returns false if the engine finds
+ * no content. */
 static bool read_sized(const struct campaign *campaign, int fd, size_t *size)
 {
     struct store_image found;
@@ -245,7 +244,8 @@ static bool read_recovered(const struct campaign *campaign, int fd, size_t *size
     return good;
 }
 
-/* The round and sequence of the image in the file, or false if it is not a complete one. */
+/* Finds the round and sequence of the image in the file; returns false if the image is not
+ * complete. */
 static bool read_image(const struct campaign *campaign, unsigned *round, unsigned *sequence)
 {
     int fd = open(campaign->file, O_RDWR | O_CLOEXEC);
@@ -294,7 +294,7 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, b
     if (!first)
         acknowledged = listen_to(pipes[0], 'c');
     (void)listen_to(pipes[0], 'b');
-    sys_sleep(delay); /* not to wait for something, but to hit any instant */
+    sys_sleep(delay); /* not a wait for an event, but a random instant */
     kill_writer(campaign, child);
     if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status))
         fail("the writer ended by itself");
@@ -330,9 +330,11 @@ static void run_round(struct campaign *campaign, unsigned round, bool counts)
     (void)check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
 }
 
-/* A plain file, a kill of the first commit into it, and a writer that goes on with what that
- * left. Every other kill comes at about the end of the commit: the time between the new image and
- * the return of close() is short. */
+/*
+ * Makes a plain file, kills the first commit into it, and lets a writer continue on the remains.
+ * Every other kill comes at about the end of the commit: the time between the new image and the
+ * return of close() is short.
+ */
 static void run_first(struct campaign *campaign, unsigned round)
 {
     bool at_end = round % 4 == 0;

@@ -1,14 +1,15 @@
-# shellcheck shell=sh disable=SC2034 # what is unused here is for the campaigns
-# All campaigns read this file. A campaign is a script tests/campaigns/NAME that takes a size, "ci",
-# "full" or "long", prints a table with one row a case, and fails on one violation, or on a control
-# that finds none. It begins with
+# shellcheck shell=sh disable=SC2034 # the campaigns use the variables
+# All campaigns read this file.
+# A campaign is a script tests/campaigns/NAME that takes a size, "ci", "full" or "long", prints a
+# table with one row a case, and fails on one violation, or on a control that finds none. It begins
+# with
 #
 #   . "$(dirname "$0")/lib.sh"
 #   campaign_begin "$@"
 #
-# and ends with campaign_end. Everything that it makes is below $WORK, which goes away with the
-# mounts in it. It exits with 0, or 1 (2 if the campaign itself is broken), or, if every case was
-# skipped, 77, and the last line says why.
+# and ends with campaign_end. All its files are below $WORK, which is removed with the mounts in it.
+# It exits with 0, or 1 (2 if the campaign itself is broken), or, if every case was skipped, 77, and
+# the last line says why.
 
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 LIBRARY=$ROOT/build/libatomshim.so
@@ -47,7 +48,8 @@ clean_up() {
     exit "$status"
 }
 
-# The first at CI size, the second at full size, the third, if there is one, at long size.
+# Prints the first argument at CI size, the second at full size, the third, if there is one, at long
+# size.
 pick() { # CI FULL [LONG]
     case $SIZE in
     ci) echo "$1" ;;
@@ -65,7 +67,7 @@ row() { # CASE TRIALS VIOLATIONS
     fi
 }
 
-# The same harness on something that is known to be wrong: it must find that.
+# A control: the same harness on code that is known to be wrong must find that.
 control() { # CASE TRIALS VIOLATIONS
     printf '%-58s %9s %10s\n' "control: $1" "$2" "$3"
     [ "$3" -ne 0 ] || failures=$((failures + 1))
@@ -76,7 +78,7 @@ skip() { # CASE WHY
     skipped=$(echo "$2" | tail -n 1)
 }
 
-# Fails with the reason in $WHY if something is missing that scripts/bootstrap installs for this
+# Fails with the reason in $WHY if a package is missing that scripts/bootstrap installs for this
 # purpose.
 need() { # PURPOSE
     WHY=$("$ROOT/scripts/bootstrap" --check "$1" 2>&1)
@@ -115,12 +117,12 @@ mount_new() { # TYPE DIR [MIB]
     MOUNTS="$2 $MOUNTS"
 }
 
-# Whoever writes for a program that was killed may be at it still.
+# Waits for a process that may still write for a killed program.
 take_away() { # DIR
     umount "$1" 2>/dev/null || umount -l "$1"
 }
 
-# Takes away what mount_new made.
+# Removes the mount of mount_new.
 unmount() { # DIR
     for mounted in "$1" "$1.layers"; do
         case " $MOUNTS " in
@@ -133,8 +135,8 @@ unmount() { # DIR
     done
 }
 
-# An engine with one line changed: SED-SCRIPT on a FILE of shim/. What it does not touch is not
-# built again.
+# Builds an engine with one line changed: SED-SCRIPT on a FILE of shim/. Builds only the changed
+# parts again.
 build_broken() { # NAME FILE SED-SCRIPT
     mkdir -p "$WORK/$1/build"
     cp -a "$ROOT/Makefile" "$ROOT/shim" "$WORK/$1"
@@ -148,7 +150,7 @@ build_broken() { # NAME FILE SED-SCRIPT
     fi
 }
 
-# One in which a system call does nothing, and believes to have done it.
+# Builds an engine in which a system call does nothing, and returns success.
 build_without() { # NAME CALL PARAMETERS
     build_broken "$1" store/calls.c \
         "s/^struct store_calls store_calls/static int nothing($3) { return 0; }\n&/; s/= sys_$2,/= nothing,/"

@@ -1,5 +1,5 @@
 /*
- * Power cuts, out of a recording of what reached a disk.
+ * Replays power cuts from the recording of a disk.
  *
  *   power payload NAME VERSION SIZE   prints a payload whose every line names version and position
  *   power replay RECORDING BASE TYPE VERSIONS ATOMSHIM LIBRARY LIMIT RANDOM SEED
@@ -80,9 +80,8 @@ struct bytes {
     size_t size;
 };
 
-/*
- * A managed file of the workload at hand, and what may be found in it at the point in time at hand.
- */
+/* A managed file of the present workload, and the versions that it may have at the present point in
+ * time. */
 struct file {
     char name[NAME_ROOM];
     unsigned long inode; /* 0: not known, the workload has yet to create it */
@@ -120,7 +119,7 @@ static const char *const kind_names[KINDS] = {
 struct cut {
     enum kind kind;
     size_t epoch;
-    size_t unit; /* the one that is dropped, alone or torn, or the last of a prefix */
+    size_t unit; /* the block that is dropped, alone or torn, or the last of a prefix */
     unsigned seed;
 };
 
@@ -140,14 +139,14 @@ static struct {
     size_t limit;
     unsigned random;
     unsigned seed;
-    char *directory;         /* where crash images are mounted */
-    char *next;              /* what the check commits */
+    char *directory;         /* the folder on which crash images are mounted */
+    char *next;              /* the content that the check commits */
     char *preload, *managed; /* the shim's environment */
     bool plain;              /* the workload at hand is in the plain format */
 } setup;
 
 static struct {
-    char *bytes;   /* the disk as the crash image wants it */
+    char *bytes;   /* the disk as the crash image must be */
     uint8_t *used; /* for each page of it: it is not a hole */
     uint64_t size;
     uint64_t hash; /* over all pages */
@@ -299,7 +298,7 @@ static void disk_load(const char *base)
     scratch_new();
 }
 
-/* Writes into one page of the disk. `keep`: so that disk_undo() can take it back. */
+/* Writes into one page of the disk. With `keep` disk_undo() can restore it. */
 static void disk_put(uint64_t offset, uint64_t size, const char *bytes, bool keep)
 {
     uint64_t page = offset / POWER_BLOCK;
@@ -324,7 +323,7 @@ static void disk_put(uint64_t offset, uint64_t size, const char *bytes, bool kee
     disk.hash += page_hash(page);
 }
 
-/* `sectors`: of the unit's sectors, those that arrive. */
+/* `sectors` are the unit's sectors that arrive. */
 static void disk_apply(const struct unit *unit, unsigned sectors, bool keep)
 {
     uint64_t size;
@@ -369,7 +368,7 @@ static void scratch_fix(uint64_t page)
     }
 }
 
-/* Makes the scratch file what the disk is, whatever the last mount has left in it. */
+/* Makes the scratch file equal to the disk, whatever the last mount has left in it. */
 static void scratch_fill(void)
 {
     memset(disk.scratch_used, 0, disk.size / POWER_BLOCK);
@@ -381,9 +380,7 @@ static void scratch_fill(void)
 
 /* ---- the recording ---- */
 
-/*
- * The recording may still grow, after all that counts: a record that is not complete is left out.
- */
+/* The recording may still grow behind the records that count: leaves an incomplete record out. */
 static void load_recording(const char *path)
 {
     struct bytes recording = map_file(path);
@@ -460,7 +457,7 @@ static void find_epochs(void)
     }
 }
 
-/* ---- what may be found ---- */
+/* ---- the versions that may be found ---- */
 
 static struct file *file_named(const char *name)
 {
@@ -514,7 +511,7 @@ static void heed(size_t index)
         file->failed |= (uint64_t)1 << number;
 }
 
-/* Takes all marks from `first` up to `point` in. Inodes and contents are known beforehand. */
+/* Applies all marks from `first` up to `point`. Inodes and contents are known beforehand. */
 static void know(size_t first, size_t point)
 {
     for (size_t i = 0; i < files_count; i++) {
@@ -552,7 +549,7 @@ static void forget_versions(void)
 
 /* ---- the check ---- */
 
-/* Runs a program, under the shim or not, and takes its output; false if it did not end well. */
+/* Runs a program, under the shim or not, and stores its output; returns false if it failed. */
 static bool run(const char *const argv[], bool shim, struct bytes *output)
 {
     char *plain[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
@@ -591,7 +588,7 @@ static bool equal(const struct bytes *a, const struct bytes *b)
     return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
 }
 
-/* Keeps what was found for the line that try_cut() prints. Returns false. */
+/* Keeps the fault for the line that try_cut() prints. Returns false. */
 static bool violation(const struct file *file, const char *what)
 {
     (void)snprintf(finding, sizeof finding, "%.*s %.60s", NAME_ROOM,
@@ -599,7 +596,8 @@ static bool violation(const struct file *file, const char *what)
     return false;
 }
 
-/* Old or new; new if close() had returned (I4); not what had failed (I5). */
+/* Checks that the version is old or new; new if close() had returned (I4); not a failed one
+ * (I5). */
 static bool content_allowed(const struct file *file, const struct bytes *content)
 {
     bool known = false;
@@ -632,7 +630,7 @@ static bool inode_right(const struct file *file, const char *path)
     return violation(file, "I3: another inode, or number of links");
 }
 
-/* What a program without the shim reads of a plain file. */
+/* Reads a plain file as a program without the shim does. */
 static bool is_bare(const char *path, const struct bytes *content)
 {
     struct bytes bare = map_file(path);
@@ -643,10 +641,8 @@ static bool is_bare(const char *path, const struct bytes *content)
     return good;
 }
 
-/*
- * A plain file: `content` is what a reader under the shim found in it; a recovery makes it so for
- * the others.
- */
+/* Checks a plain file: `content` is the finding of a reader under the shim; after a recovery the
+ * others find the same. */
 static bool check_recovered(const struct file *file, const char *path, const struct bytes *content)
 {
     const char *const recover[] = {setup.atomshim, "recover", path, NULL};
@@ -676,7 +672,7 @@ static bool check_content(const struct file *file, const char *path)
     return good;
 }
 
-/* The next commit, and its reader, both ordinary programs under the shim. */
+/* Runs the next commit, and its reader, both ordinary programs under the shim. */
 static bool check_next(const struct file *file, const char *path)
 {
     const char *const copy[] = {"cp", setup.next, path, NULL};
@@ -717,7 +713,7 @@ static bool check_file(const struct file *file)
     return good;
 }
 
-/* A loop device of the scratch file that goes away with its last user. */
+/* Makes a loop device of the scratch file, which disappears with its last user. */
 static int attach(char *device, size_t room)
 {
     struct loop_config config = {.fd = (uint32_t)disk.scratch, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
@@ -735,7 +731,7 @@ static int attach(char *device, size_t room)
             (void)close(control);
             return fd;
         }
-        if (errno != EBUSY && errno != ENXIO) /* someone else has taken it */
+        if (errno != EBUSY && errno != ENXIO) /* another process has taken it */
             fail(device);
         if (fd >= 0)
             (void)close(fd);
@@ -755,9 +751,9 @@ static void forget_devices(void)
 }
 
 /*
- * Unmounted is not yet gone: a mount namespace that someone made meanwhile may hold on to the file
- * system, which then writes when it likes. It may keep its scratch file; the next crash image gets
- * a new one.
+ * After the umount the file system may still live: a mount namespace that another process made
+ * meanwhile may hold it, and then it writes at any time. It may keep its scratch file; the next
+ * crash image gets a new one.
  */
 static void let_go(const char *device)
 {
@@ -813,7 +809,7 @@ static void add_cut(enum kind kind, size_t epoch, size_t unit)
     cut->seed = (unsigned)random();
 }
 
-/* The epoch's data blocks: how many, and which is the n-th. */
+/* Returns the n-th data block of the epoch, or how many there are. */
 static size_t find_data(const struct epoch *epoch, size_t n)
 {
     size_t found = 0;
@@ -900,7 +896,7 @@ static size_t make_cut(const struct cut *cut)
     return point;
 }
 
-/* True if this state of the disk, with these demands on it, was not looked at before. */
+/* True if this state of the disk, with these demands on it, is new. */
 static bool is_new(void)
 {
     uint64_t hash = disk.hash;
@@ -962,7 +958,7 @@ static void take_some(size_t limit)
         cuts.count = limit;
 }
 
-/* Brings the disk to where the epoch begins: all before it is flushed. */
+/* Brings the disk to the start of the epoch: everything before it is flushed. */
 static void advance(size_t *applied, size_t epoch)
 {
     for (size_t end = AT(epochs, struct epoch, epoch)->unit; *applied < end; (*applied)++)
@@ -977,7 +973,7 @@ static bool has_mark(size_t first, size_t begin, const char *text)
     return false;
 }
 
-/* The LIMIT of the workload whose marks begin at `first`. */
+/* Returns the LIMIT of the workload whose marks begin at `first`. */
 static size_t find_limit(size_t first, size_t begin)
 {
     for (size_t i = begin; i-- > first;)

@@ -40,7 +40,7 @@ static struct {
     int recording;
     enum fault fault;
     unsigned long faults_left;
-    unsigned milliseconds; /* that a write of data takes */
+    unsigned milliseconds; /* the time of a write of data */
     unsigned long writes, flushes, failed;
 } disk;
 
@@ -216,7 +216,7 @@ static int on_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_
 
 static int on_open(const char *path, struct fuse_file_info *info)
 {
-    info->direct_io = 1; /* every read and write comes to us, and at once */
+    info->direct_io = 1; /* every read and write comes to this process at once */
     return 0;
 }
 

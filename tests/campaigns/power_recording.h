@@ -1,8 +1,5 @@
-/*
- * power_disk.c writes this recording and power.c replays it: all that reached the disk, in the
- * order in which it came. A recording is a sequence of records, each followed by its bytes if it
- * has any.
- */
+/* power_disk.c writes this recording and power.c replays it: all writes to the disk, in their
+ * order. A recording is a sequence of records, each followed by its bytes if it has any. */
 #ifndef POWER_RECORDING_H
 #define POWER_RECORDING_H
 
@@ -14,7 +11,7 @@ enum recorded_kind {
     RECORDED_WRITE = 1, /* followed by `size` bytes */
     RECORDED_ZEROES,    /* a discard, or a range of zeroes */
     RECORDED_FLUSH,
-    RECORDED_MARK, /* followed by `size` bytes of text; see power.c for what it says */
+    RECORDED_MARK, /* followed by `size` bytes of text, see power.c */
 };
 
 struct recorded {

@@ -50,7 +50,7 @@ for name in sys.argv[1:]:
     suite = unittest.defaultTestLoader.loadTestsFromName("test." + name)
     try:
         suite.run(result)
-    except BaseException as error:  # what ends the interpreter is an outcome, too
+    except BaseException as error:  # the end of the interpreter is an outcome, too
         result.outcomes["test.%s" % name] = "ended by %r" % error
 lines = sorted("%s %s" % (outcome, test) for test, outcome in result.outcomes.items())
 os.write(real, ("\n".join(lines) + "\n").encode())

@@ -1,7 +1,8 @@
 /*
  * The configuration parser. An input is an environment, its entries separated by NULs. Every
- * setting ends up in its range, every report is one whole message about a variable that is there,
- * what is reported has its default, and the environment without the reported variables is accepted.
+ * setting ends up in its range, every report is one whole message about an existing variable, a
+ * reported setting has its default, and the parser accepts the environment without the reported
+ * variables.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
@@ -33,7 +34,7 @@ static const char *const variables[] = {"ATOMSHIM_PATHS",     "ATOMSHIM_FORMAT",
                                         "ATOMSHIM_ISOLATION", "ATOMSHIM_LOCK_TIMEOUT", "ATOMSHIM_RESCUE_DIR",
                                         "ATOMSHIM_LOG",       "ATOMSHIM_LOG_FILE",     "ATOMSHIM_DISABLE"};
 
-/* Capitals, digits and '_', so that the name in a message is found at a glance. */
+/* True for capitals, digits and '_', the characters of a name in a message. */
 static bool well_formed(char *const *environment)
 {
     for (; *environment != NULL; environment++)
@@ -66,7 +67,7 @@ static bool reported(const struct reports *reports, const char *name)
     return false;
 }
 
-/* Returns what getenv(3) finds, an empty value being none. */
+/* Returns the value that getenv(3) finds; an empty value counts as none. */
 static const char *value_of(char *const *environment, const char *name)
 {
     size_t length = strlen(name);
@@ -91,7 +92,7 @@ static void check_ranges(const struct config *config)
     REQUIRE(config->log_file == NULL || config->log_file[0] == '/');
 }
 
-/* A default where there is no value or a bad one; what was asked for elsewhere. */
+/* Checks that a setting has its default if its value is missing or bad, else the value. */
 static void check_values(const struct config *config, char *const *environment, const struct reports *reports)
 {
     const char *value[sizeof variables / sizeof variables[0]];
@@ -110,7 +111,7 @@ static void check_values(const struct config *config, char *const *environment, 
     REQUIRE(value[6] != NULL || config->log_level == LOG_ERROR);
 }
 
-/* The environment of those entries whose variables were not reported. */
+/* Makes the environment of the entries whose variables were not reported. */
 static void check_rest(char *const *environment, const struct reports *reports)
 {
     struct config config;

@@ -83,7 +83,7 @@ static long cut_inode(uint64_t size)
     return error;
 }
 
-/* As the worst file system could: all that is zero is a hole. */
+/* Behaves like the worst file system: every zero is a hole. */
 static long find_data(uint64_t offset)
 {
     while (offset < kernel.inode->size && kernel.inode->bytes[offset] == 0)
@@ -91,8 +91,8 @@ static long find_data(uint64_t offset)
     return offset < kernel.inode->size ? (long)offset : -ENXIO;
 }
 
-/* One whole-file lock, others' or ours: nobody else is in this process. The last bytes are the
- * turn, every commit's and the claim (filelock.c), which nobody disputes. */
+/* One whole-file lock, others' or ours: there is no other holder. The last bytes are the turn, the
+ * byte of every commit and the claim (filelock.c), for which nobody competes. */
 static long lock_file(long command, struct flock *lock)
 {
     bool others = kernel.is_held != NULL && kernel.is_held();

@@ -1,8 +1,8 @@
 /*
  * A kernel for the engine under a fuzzer: every system call of the engine (sys.h, with
  * ATOMSHIM_TEST_KERNEL) comes here. Two files in memory, a lock, a clock that only sleeping moves.
- * So a run costs microseconds, whatever the engine sleeps; what it asks for is counted exactly; and
- * a call that it has no business to make ends the run.
+ * So a run costs microseconds, however long the engine sleeps; the counts of its requests are
+ * exact; and a call that it must not make ends the run.
  */
 #ifndef ATOMSHIM_FUZZ_KERNEL_H
 #define ATOMSHIM_FUZZ_KERNEL_H
@@ -16,12 +16,12 @@
 
 enum {
     KERNEL_INODE = 100,        /* descriptor of the managed file */
-    KERNEL_TARGET = 101,       /* where a load copies to */
+    KERNEL_TARGET = 101,       /* the target to which a load copies */
     KERNEL_FILE_MAX = 4 << 20, /* a file cannot grow beyond: EFBIG */
 };
 
 struct kernel_file {
-    uint64_t note_size; /* of its one extended attribute; 0: there is none */
+    uint64_t note_size; /* the size of its one extended attribute; 0: there is none */
     char note[4000];    /* as much as ext4 takes */
     uint64_t size;
     char bytes[KERNEL_FILE_MAX];
@@ -30,21 +30,18 @@ struct kernel_file {
 struct kernel {
     struct kernel_file *inode;
     struct kernel_file *target;
-    uint64_t calls; /* on the inode */
-    uint64_t
-        lock_calls; /* those of them that are about the lock: waiting for it takes as many as it takes time */
+    uint64_t calls;      /* on the inode */
+    uint64_t lock_calls; /* those about the lock; a longer wait makes more */
     uint64_t bytes_read; /* from the inode */
     uint64_t mapped;     /* bytes of the largest mapping asked for */
     int64_t now;         /* the clock */
-    /*
-     * Called before each call on the inode. May change the file. What it returns is the call's
-     * result if it is not 0; a call that moves bytes moves at most *size of them.
-     */
+    /* Called before each call on the inode. May change the file. A result other than 0 becomes the
+     * call's result; a call that moves bytes moves at most *size of them. */
     long (*before)(long number, size_t *size);
     /* Called after each change of the inode that the engine made. */
     void (*changed)(long number, uint64_t offset, const char *bytes, uint64_t size);
-    int lock;              /* that the engine has: F_UNLCK, F_RDLCK or F_WRLCK */
-    bool (*is_held)(void); /* somebody else has it */
+    int lock;              /* the engine's lock: F_UNLCK, F_RDLCK or F_WRLCK */
+    bool (*is_held)(void); /* another process has it */
     void (*slept)(void);
 };
 
@@ -58,7 +55,7 @@ extern struct kernel kernel;
 /* record_identity() of the inode, whose number and time are 0. */
 #define KERNEL_IDENTITY record_identity(0, 0, 0)
 
-/* As if just started: no hooks, no counts; the files stay. */
+/* Resets hooks and counts; the files stay. */
 void kernel_reset(struct kernel_file *inode, struct kernel_file *target);
 
 /* Does what pwrite and ftruncate do. Returns 0 or the count, or -EFBIG. */

@@ -2,10 +2,11 @@
  * The pattern matcher against a slow one that follows its meaning word by word.
  *
  * An input is a list of patterns and a path, separated by a NUL. A list that pattern_check()
- * accepts matches, and asks for a format, as the slow matcher says; of one that it refuses it names
- * the first bad pattern, and matching it stays harmless; and no path matches whose last component
- * pattern_may_name() has excluded. An index says the same as the list. Time at most quadratic: long inputs, such as the slow matcher
- * cannot do, are only matched, and libFuzzer's timeout watches.
+ * accepts matches, and asks for a format, as the slow matcher says; if it refuses a list it names
+ * the first bad pattern, and matching the list stays harmless; and no path matches whose last
+ * component pattern_may_name() has excluded. An index agrees with the list. The time is at most
+ * quadratic: inputs that are too long for the slow matcher are only matched, and libFuzzer's
+ * timeout watches.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
@@ -36,7 +37,7 @@ static const char *set_character(const char *p, unsigned char *c)
     return p + 1;
 }
 
-/* A '[' and all behind it up to its ']': is `c` in it? *behind goes behind the ']'. */
+/* Tells whether `c` is in the set from a '[' to its ']'; *behind goes behind the ']'. */
 static bool in_set(const char *p, unsigned char c, const char **behind)
 {
     bool inverted = p[1] == '!' || p[1] == '^';
@@ -96,10 +97,8 @@ static bool slow_match(const char *start, const char *p, const char *end, bool t
     return *p == *text && slow_match(start, p + 1, end, tree, text + 1);
 }
 
-/*
- * The '/' that ends a pattern makes it a tree; one without any is a name. In a set it is none,
- * behind '\\' it is.
- */
+/* The '/' that ends a pattern makes it a tree; one without any is a name. In a set it does not
+ * count, behind '\\' it does. */
 static const char *last_slash(const char *p, const char *end)
 {
     const char *slash = NULL;

@@ -3,17 +3,17 @@
  * I4, I5).
  *
  * An input is the size of a plain file and up to 16 commits of 8 bytes each. A commit runs on a
- * copy of the file, perhaps with calls that fail or are cut short, and what it wrote is recorded.
- * The record is then applied to the file in pieces, between the calls of a reader, which may be
- * lapped by several commits; or only up to some point, where the writer was killed. Since a writer
+ * copy of the file, perhaps with calls that fail or are cut short, and its writes are recorded. The
+ * target then applies the record to the file in pieces, between the calls of a reader, which
+ * several commits may lap; or only up to some point, where the writer was killed. Since a writer
  * holds the lock, its record is exact. What must hold:
  *
- *   - a reader gets what was live when it began or what was committed since, never less, never an
- *     error
+ *   - a reader gets the image that was live when it began or one that was committed since, never
+ *     less, never an error
  *   - a commit that returned 0 is the content; one that failed is not; one that was killed is, or
  *     is not
  *   - no byte of the live image changes, but its mark
- *   - whatever happened, the next commit works
+ *   - the next commit always works
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
@@ -45,11 +45,11 @@ enum fault_kind {
 };
 
 struct commit {
-    uint8_t flags; /* of enum flag */
+    uint8_t flags; /* a set of enum flag */
     uint8_t size_low, size_high;
     uint8_t fault_kind, fault_call;
     uint8_t kill_step, kill_at;
-    uint8_t pace; /* of a reader beside it: bits 0-1 calls, 2-4 bytes, 5-7 further commits */
+    uint8_t pace; /* for a reader beside it: bits 0-1 calls, 2-4 bytes, 5-7 further commits */
 };
 
 enum flag {
@@ -71,7 +71,7 @@ struct step {
 };
 
 static struct kernel_file file;
-static struct kernel_file shadow; /* where a commit is recorded */
+static struct kernel_file shadow; /* the file on which a commit is recorded */
 static struct kernel_file target;
 static struct kernel_file aside; /* the target of a load while a reader has the other one */
 
@@ -81,7 +81,7 @@ static char payload_bytes[CONTENT_MAX];
 
 static struct {
     const struct commit *next, *end;
-    struct commit commit; /* the one that is at work */
+    struct commit commit; /* the writer that is active */
     bool busy;
     int content;
     int result;
@@ -91,15 +91,15 @@ static struct {
     char arena[4 * CONTENT_MAX];
     size_t arena_used;
     struct store_image live; /* when it began */
-    bool moved;              /* the header at 0 names a new twin place: what was live is not any more */
-    uint32_t may_be;         /* contents that may be live while nobody writes: one, or two after a kill */
+    bool moved;              /* the header at 0 names a new twin place: the old image is dead */
+    uint32_t may_be;         /* contents that may be live between writers: one, or two after a kill */
 } writer;
 
 static struct {
     bool active;
     int laps;
     uint32_t may_get;
-    struct commit commit; /* whose pace it keeps */
+    struct commit commit; /* the commit whose pace it keeps */
 } reader;
 
 static void advance(void);
@@ -131,7 +131,7 @@ static bool is_content(const struct store_image *image, int content, bool copied
                        memcmp(kernel.target->bytes, payload.bytes, payload.size) == 0);
 }
 
-/* Which of the contents in `candidates` this is. Two may be equal, of size 0. */
+/* Returns which of the contents in `candidates` this is. Two may be equal, of size 0. */
 static uint32_t contents_like(const struct store_image *image, uint32_t candidates, bool copied)
 {
     uint32_t found = 0;
@@ -142,7 +142,7 @@ static uint32_t contents_like(const struct store_image *image, uint32_t candidat
     return found;
 }
 
-/* Returns the live image, while nobody writes. */
+/* Returns the live image, while no writer is active. */
 static struct store_image settle(void)
 {
     struct kernel saved = kernel;
@@ -266,12 +266,13 @@ static void end_commit(bool killed)
     if (!killed && writer.result == 0)
         writer.may_be = bit(writer.content);
     else if (killed || fault == FAIL_EVER_AFTER || fault == NO_FLUSH)
-        writer.may_be |= bit(writer.content); /* nothing could be undone: complete all the same */
+        writer.may_be |= bit(writer.content); /* no step could be undone: complete all the same */
     if (!reader.active)
         (void)settle();
 }
 
-/* A kill stops a write between two pages; a sector is asking for more. */
+/* A kill stops a write between two pages; this stops it between two sectors, which asks for
+ * more. */
 static bool is_killed_at(uint64_t offset)
 {
     const struct step *step = &writer.steps[writer.step];
@@ -300,7 +301,7 @@ static uint64_t next_chunk(const struct step *step)
         chunk = step->size - writer.done;
     if (offset + chunk > file.size && chunk > IMAGE_PAGE - offset % IMAGE_PAGE)
         chunk = IMAGE_PAGE - offset % IMAGE_PAGE;
-    /* where a kill may cut, a chunk ends */
+    /* a chunk ends where a kill may cut */
     if ((writer.commit.flags & KILLED) && chunk > SECTOR - offset % SECTOR)
         chunk = SECTOR - offset % SECTOR;
     return chunk;

@@ -1,16 +1,16 @@
 /*
- * The image reader, and a commit on top of what it read, on whatever bytes a file may hold (I1, I2,
- * I5).
+ * The image reader, and a commit on top of the image that it read, on arbitrary bytes (I1, I2, I5).
  *
- * An input is a plan of 16 bytes and the file. The plan says how the file is read, and what happens
- * to it or to the reader's calls meanwhile. What must hold:
+ * An input is a plan of 16 bytes and the file. The plan says how the file is read, and which
+ * changes and faults come in between. What must hold:
  *
  *   - a file that nobody changes reads as expected() below says, which shares nothing with the
  *     reader but the header's decoder and the CRC: exactly one valid image, the plain bytes, or EIO
- *   - of one that is changed under the reader comes an image whose header was there and whose CRC
- *     holds, the plain bytes as they were at some time, or an error that there was a reason for
- *   - what is read, mapped and slept stays within what the file's real size justifies
- *   - a commit succeeds and is what the next reader gets, or changes nothing; it writes no byte of
+ *   - a file that is changed under the reader gives an image whose header was there and whose CRC
+ *     holds, the plain bytes of some moment, or an error with a reason
+ *   - the bytes read and mapped, and the time slept, stay within bounds that the file's real size
+ *     justifies
+ *   - a commit succeeds and the next reader gets it, or it changes nothing; it writes no byte of
  *     the live image
  *
  * With SEEDS=DIR in the environment it writes its seeds there, files that the engine itself made,
@@ -32,7 +32,7 @@ enum {
     INPUT_FILE_MAX = PAGES_MAX * IMAGE_PAGE + IMAGE_FILE_REMAINDER,
     VERSIONS_MAX = EVENTS + 1,
     ATTEMPTS_MAX = 28, /* without and with the lock; the code is allowed to make fewer */
-    CALLS_MAX = 24,    /* of one attempt */
+    CALLS_MAX = 24,    /* calls of one attempt */
 };
 
 enum way { COPY, VERIFY, LOOK, COMMIT, WAYS };
@@ -58,7 +58,7 @@ struct event {
 
 struct plan {
     uint8_t way, lock, commit_size;
-    /* of enum flag; the rest, times 97, is how many bytes are before the note's zeros */
+    /* a set of enum flag; the rest, times 97, is the number of bytes before the note's zeros */
     uint8_t flags;
     struct event events[EVENTS];
 };
@@ -68,7 +68,7 @@ enum flag { UNSYNCED = 1, NOTED = 2, BLANK = 4, FLAGS = 8 };
 
 enum lock_state { FREE, UNLOCKED_FREE, HELD_FOR_A_WHILE, HELD_FOR_EVER, LOCK_STATES };
 
-/* A reader must find this. */
+/* The result that a reader must find. */
 struct expectation {
     int result;
     struct store_image image;
@@ -78,7 +78,7 @@ struct expectation {
 static struct run {
     struct plan plan;
     bool committing;
-    bool changed;   /* somebody else changed the file */
+    bool changed;   /* another program changed the file */
     bool in_pieces; /* a read may have been made in several */
     int injected;   /* an error that a call returned */
     struct kernel_file versions[VERSIONS_MAX];
@@ -89,7 +89,7 @@ static struct run {
 static struct kernel_file inode;
 static struct kernel_file target;
 
-/* ---- what the file holds, as atomshim-format(5) says ---- */
+/* ---- the content of the file by the rules of atomshim-format(5) ---- */
 
 static bool complete(const struct kernel_file *file, const struct image_header *header, uint64_t place,
                      bool trust_mark)
@@ -191,7 +191,7 @@ static struct expectation expected(const struct kernel_file *file, bool trust_ma
     return head_good ? take(file, &head, 0, head.twin) : damaged;
 }
 
-/* ---- what happens meanwhile ---- */
+/* ---- changes and faults during a read ---- */
 
 static void remember_version(void)
 {
@@ -338,7 +338,7 @@ static void check_unchanged(int result, const struct store_image *image, enum wa
             (target.size == image->size && memcmp(target.bytes, wanted.bytes, target.size) == 0));
 }
 
-/* The header that the image was taken by was there at some time. */
+/* Checks that the image's header was there at some time. */
 static bool had_header(const struct store_image *image)
 {
     struct image_header header;
@@ -379,7 +379,8 @@ static bool had_byte(uint64_t at)
     return false;
 }
 
-/* Read at once, as one version had them; in pieces, each byte as some version had it. */
+/* Checks the bytes: read at once, they are those of one version; in pieces, each byte is that of
+ * some version. */
 static bool had_bytes(uint64_t size)
 {
     uint64_t good = 0;
@@ -485,8 +486,8 @@ static void check_commit(void)
     }
 }
 
-/* One that is right for what the file holds, of a size that it counts with, and zeros for a
- * footer; but there may be something between these and the plain bytes. */
+/* Adds a note that is right for the file, of a size that counts, and zeros for a footer; but there
+ * may be bytes between the zeros and the plain bytes. */
 static void put_note(uint64_t plain_size)
 {
     struct record note = {.word = RECORD_NOTE, .identity = KERNEL_IDENTITY};
@@ -531,7 +532,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- mutations that keep the CRCs right ---- */
 
-/* Digits as they stand, whatever is between them. */
+/* Reads digits, and skips everything between them. */
 static uint64_t read_digits(const char *digits, int count)
 {
     uint64_t number = 0;
@@ -705,7 +706,7 @@ static int commit_letter(char letter, uint64_t size, bool sync)
     return store_commit(KERNEL_INODE, &payload, sync);
 }
 
-static int commits_begun; /* fail after so many writes: what a killed first commit leaves */
+static int commits_begun; /* fails after so many writes, as after a kill of a first commit */
 
 static long stop_after(long number, size_t *size)
 {

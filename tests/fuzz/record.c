@@ -1,10 +1,10 @@
 /*
- * The record of a plain file, and what it says of the file's bytes.
+ * The record of a plain file, and its verdict on the file's bytes.
  *
  * An input is read as a record; and it chooses a record's fields and body, an old and a new
- * content, and how far a commit from one to the other got. What is encoded is decoded again, and
- * with one bit flipped it is not; no body is let through that does not go with the sizes; what a
- * commit leaves of two contents is told from what nobody but a stranger leaves.
+ * content, and how far a commit from one to the other got. The decoder reads every encoded record
+ * again, and none with one bit flipped; it accepts no body that does not fit the sizes; and it
+ * tells a mixture that a commit leaves from one that only a stranger leaves.
  *
  * With SEEDS=DIR in the environment it writes its seeds there, and ends.
  */
@@ -55,7 +55,7 @@ static void fill(char *bytes, size_t size, unsigned seed, uint64_t kind)
     }
 }
 
-/* A record that was read from somewhere: whatever it says, it is safe to use. */
+/* Uses a record from anywhere, which must be safe whatever its numbers are. */
 static void use(const struct record *record, const char *bytes, size_t size)
 {
     struct redo_look look;
@@ -131,7 +131,7 @@ static void encode_input(struct input input)
     free(exact);
 }
 
-/* ---- what a commit leaves ---- */
+/* ---- the states that a commit leaves ---- */
 
 struct commit {
     struct record record;
@@ -139,7 +139,7 @@ struct commit {
     size_t size; /* of the file */
 };
 
-/* Builds the REDO or BACK record of new over old content, in `encoded`, fed by some sectors. */
+/* Builds the REDO or BACK record of new over old content, in `encoded`, fed with some sectors. */
 static void make_record(struct commit *commit, struct input *input)
 {
     struct record *record = &commit->record;
@@ -161,7 +161,7 @@ static void make_record(struct commit *commit, struct input *input)
     REQUIRE(record_decode(encoded, encode(record), record) == IMAGE_VALID);
 }
 
-/* The bytes of a content in [at, at + n), and zeros behind its first `size`. */
+/* Writes the bytes of a content in [at, at + n), and zeros behind its first `size`. */
 static void copy_padded(char *to, const char *content, size_t size, size_t at, size_t n)
 {
     size_t there = at < size ? size - at : 0;
@@ -170,7 +170,7 @@ static void copy_padded(char *to, const char *content, size_t size, size_t at, s
     memcpy(to, content + at, there < n ? there : n);
 }
 
-/* Makes one sector of the file old, or new, or what a cut leaves. */
+/* Makes one sector of the file old, or new, or zeros as after a cut. */
 static void make_sector(const struct commit *commit, size_t at, size_t n, uint64_t how)
 {
     size_t size = (size_t)commit->record.size;
@@ -186,7 +186,7 @@ static void make_sector(const struct commit *commit, size_t at, size_t n, uint64
         copy_padded(file + at, old_content, old_size, at, n);
 }
 
-/* A state of the file that a commit leaves which was killed, or whose power was cut. */
+/* Makes a state of the file that a kill or a power cut during a commit leaves. */
 static void make_file(struct commit *commit, struct input *input)
 {
     size_t size = (size_t)commit->record.size;

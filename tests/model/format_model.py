@@ -11,7 +11,7 @@ import random
 import sys
 
 SECTOR, PAGE = 8, 32
-REMAINDER = SECTOR  # of a file's size, modulo PAGE
+REMAINDER = SECTOR  # a file's size modulo PAGE
 TOO_LARGE = 8
 
 
@@ -39,14 +39,14 @@ class Inode:
         extends, since = (i + 1) * SECTOR > self.size, 0
         if extends:
             self.set_size((i + 1) * SECTOR)
-            since = len(self.states) - 1  # its blocks are new: no state before leads to them
+            since = len(self.states) - 1  # its blocks are new: no earlier state leads to them
         self.pending.setdefault(i, []).append([value, extends, since, None])
 
     def set_size(self, size):
         if size < self.size:
             self.cache = {i: v for i, v in self.cache.items() if i * SECTOR < size}
             for version in (v for i, versions in self.pending.items() if i * SECTOR >= size for v in versions):
-                version[3] = version[3] or len(self.states)  # from this state on it is gone
+                version[3] = version[3] or len(self.states)  # it is missing from this state on
         self.size = size
         self.states.append((size, self.note))
 
@@ -251,7 +251,7 @@ def run(seed, steps=14, **options):
         f.write_sector(k, 'plain%d' % k)
     f.flush()
     seen = [f.read(k) for k in range(f.size // SECTOR)]
-    durable = [seen]  # what a power cut may bring back
+    durable = [seen]  # the notes that a power cut may bring back
     for step in range(steps):
         payload = ['%d.%d' % (step, k) for k in range(rng.choice([0, 1, 1, 2, 3, 5, 9, 14, 60]))]
         cut = False

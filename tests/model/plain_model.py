@@ -31,7 +31,7 @@ is never undone. The controls, each a protocol with one step left out, must be f
 import random
 import sys
 
-SECTOR, BLOCK = 4, 8  # what is never torn; what a cut zeroes to its end
+SECTOR, BLOCK = 4, 8  # a unit that is never torn; a unit that a cut zeroes to its end
 CONTROLS = ("recovery that does not flush", "no fsync of the attribute", "no fdatasync of the bytes", "no sums of the old",
             "readers look once", "no fdatasync of the journal", "a failed commit has no record of its way back")
 
@@ -50,9 +50,9 @@ class Disk:
     def __init__(self, rng, content):
         self.rng = rng
         self.blocks = 0
-        self.data = {}  # block -> what a process sees of it
-        self.versions = {}  # block -> what the disk may have of it: the flushed version, and those since
-        self.journal = [None]  # what the disk may have of it, the last one being what a process sees
+        self.data = {}  # block -> its bytes as a process sees them
+        self.versions = {}  # block -> the versions that the disk may have: the flushed one, and all since
+        self.journal = [None]  # the attributes that the disk may have; a process sees the last one
         self.meta = [(None, 0, ())]  # (attribute, size, blocks by sector) since the last fsync, oldest first
         for _ in self.write(0, content):
             pass
@@ -160,9 +160,9 @@ def settle(control, content, attribute, journal):
         if now == was:
             continue
         untouched = False
-        ours = {sector(new[:len(content)], i), sector(new[:old_size], i)}  # the latter: the size did not get to the disk
+        ours = {sector(new[:len(content)], i), sector(new[:old_size], i)}  # the new one: the size did not get to the disk
         if word == "BACK":
-            ours.add(bytes(SECTOR))  # of what was written before only the size got to the disk
+            ours.add(bytes(SECTOR))  # only the size of the earlier write got to the disk
         if i == len(new) // SECTOR:
             ours.add(cut)  # cut, not yet written
         if now not in ours:
@@ -175,7 +175,7 @@ def commit(control, disk, new, with_journal, fails_at):
     that change the bytes fails, if there are so many. Returns whether it failed."""
     old = settle(control, disk.content(), disk.attribute, disk.journal[-1])
     generation = disk.attribute[1] if disk.attribute else 0
-    if disk.attribute and disk.attribute[0] != "IDLE":  # recovery: as a commit of what it is
+    if disk.attribute and disk.attribute[0] != "IDLE":  # recovery: a commit of the content
         if disk.content() != old:
             yield from apply(disk, old)
         if control != "recovery that does not flush":
@@ -257,9 +257,9 @@ class Run:
         first = self.fresh()
         self.disk = Disk(rng, first)
         self.writer = None  # the steps of a commit that holds the lock
-        self.allowed = {first}  # what a wrapped reader may get now
-        self.durable = {first}  # what may be there after a power cut
-        self.dirty = False  # a stranger wrote without syncing: a power cut leaves whatever the disk has
+        self.allowed = {first}  # the contents that a wrapped reader may get now
+        self.durable = {first}  # the contents that may be there after a power cut
+        self.dirty = False  # a stranger wrote without syncing: a power cut leaves any of the disk's versions
 
     def fresh(self):
         self.serial += 1

@@ -1,11 +1,11 @@
 /*
  * at_commit FILE LOOK COMMAND [ARGUMENT...]: runs COMMAND, which overwrites FILE under the shim,
  * and the bash command LOOK while the first commit is due and cannot begin: COMMAND has written
- * everything by then. Exit status: that of COMMAND, or 1 if LOOK failed or no commit was due.
+ * everything by then. Exits with the status of COMMAND, or 1 if LOOK failed or no commit was due.
  *
- * Nothing is asked of COMMAND: the first byte of FILE is locked here, so its commit has to wait,
- * and one that has waited for a while locks the last byte that there is (shim/store/filelock.c),
- * which can be seen. To be run without the shim.
+ * COMMAND need not cooperate: at_commit locks the first byte of FILE, so the commit has to wait,
+ * and a commit that has waited for a while locks the last possible byte (shim/store/filelock.c),
+ * which at_commit sees. Run at_commit without the shim.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +52,7 @@ static pid_t start(char *command[])
     return child;
 }
 
-/* The status of `child` as a shell says it; -1: it has not ended. */
+/* Returns the status of `child` as a shell has it; -1: it has not ended. */
 static int status_of(pid_t child, int options)
 {
     int status;

@@ -1,7 +1,5 @@
-/*
- * Put before a calls_*.c (see Makefile): its calls are made by syscall(2), and must do the same.
- * What kernels lack that come without the older numbers is left to the C library.
- */
+/* Included before a calls_*.c (see Makefile): makes its calls by syscall(2), which must do the
+ * same. Where a kernel has not the older numbers, the C library makes the call. */
 #ifndef ATOMSHIM_BY_SYSCALL_H
 #define ATOMSHIM_BY_SYSCALL_H
 
@@ -25,7 +23,7 @@ static inline int by_openat2(int directory, const char *path, int flags, mode_t 
     struct open_how how = {.flags = (unsigned)flags};
 
     if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE)
-        how.mode = mode & 07777; /* it refuses what openat() ignores */
+        how.mode = mode & 07777; /* it refuses flags that openat() ignores */
     return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
 

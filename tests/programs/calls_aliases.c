@@ -16,7 +16,7 @@ extern FILE *by_fopen(const char *path, const char *mode) __asm__("_IO_fopen");
 extern FILE *by_fdopen(int fd, const char *mode) __asm__("_IO_fdopen");
 extern int by_fclose(FILE *stream) __asm__("_IO_fclose");
 
-/* `name`, or the same by another way where this libc has none. */
+/* Makes `name`, or the same call by another way where this libc has none. */
 static void *find(const char *name, void *otherwise)
 {
     void *found = dlsym(RTLD_DEFAULT, name);
@@ -125,7 +125,7 @@ static int openat2_otherwise(int directory, const char *path, const struct open_
 
 typedef int openat2_function(int directory, const char *path, const struct open_how *how, size_t size);
 
-/* The calls that must fail, in the folder `directory` of the file `name`. */
+/* Makes calls that must fail, in the folder `directory` of the file `name`. */
 static void check_openat2_errors(openat2_function *open2, const char *file, int directory, const char *name)
 {
     struct open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_BENEATH};
@@ -228,7 +228,7 @@ static void test_open_by_handle_at(const char *file)
         return;
     lowest = lowest_free();
     fd = open_by_handle_at(directory, &of.handle, O_WRONLY | O_TRUNC | O_CLOEXEC);
-    if (fd == -1) { /* no privilege, or none of that on this file system */
+    if (fd == -1) { /* no privilege, or the file system has no handles */
         EXPECT(errno == EPERM || errno == EOPNOTSUPP || errno == ESTALE);
         return;
     }
@@ -239,7 +239,7 @@ static void test_open_by_handle_at(const char *file)
     EXPECT(close(fd) == 0);
     expect_stored(file, "new");
     EXPECT_ERROR(open_by_handle_at(-1, &of.handle, O_RDONLY), EBADF);
-    /* any descriptor of the file system will do, the file's own, too */
+    /* any descriptor of the file system is good, the file's own, too */
     directory = open(file, O_RDWR);
     fd = open_by_handle_at(directory, &of.handle, O_RDONLY);
     EXPECT(directory >= 0 && fd >= 0 && close(fd) == 0 && close(directory) == 0);
@@ -250,7 +250,7 @@ static void test_open_by_handle_at(const char *file)
 static struct {
     const char *file;
     int fd;
-    int step; /* the last one that was reached */
+    int step; /* the last step that was reached */
 } thread_data;
 
 typedef void action(void);
@@ -302,7 +302,7 @@ static void *cancelled(void *call)
     action *act = *(action **)call;
 
     thread_data.step = 1;
-    /* deferred: acted on at the next cancellation point */
+    /* deferred: the next cancellation point acts on it */
     EXPECT(pthread_cancel(pthread_self()) == 0);
     thread_data.step = 2;
     act();
@@ -310,7 +310,7 @@ static void *cancelled(void *call)
     return NULL;
 }
 
-/* A request to cancel that waits is acted on by them, and nothing is done then. */
+/* These calls act on a pending request to cancel, and then do nothing else. */
 static void test_cancellation(const char *file)
 {
     action *actions[] = {do_open, do_openat, do_creat, do_close, do_fsync, do_fdatasync, do_lock, do_lockf};

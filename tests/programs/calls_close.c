@@ -22,7 +22,7 @@ static void test_close_loop(const char *file)
     int fd;
 
     for (int i = 3; i < 1024; i++)
-        (void)close(i); /* inherited from who knows whom */
+        (void)close(i); /* inherited from any parent */
     fd = open_new(file);
     for (int i = 3; i < 1024; i++)
         if (i != fd)
@@ -78,7 +78,7 @@ static void test_dup2(const char *file)
     EXPECT_ERROR(dup2(null, -1), EBADF);
     EXPECT(dup2(null, 900) == 900);
     fd = open_new(file);
-    EXPECT(dup2(null, 800) == 800); /* where the shim may have something of its own */
+    EXPECT(dup2(null, 800) == 800); /* the numbers that the shim may use itself */
     EXPECT(dup2(null, 768) == 768 && dup2(null, 769) == 769 && dup2(null, 770) == 770);
     EXPECT(close(fd) == 0);
     expect_content(file, "new");

@@ -1,7 +1,7 @@
 /*
  * These calls run another program with a managed descriptor: exec*, posix_spawn*, system, popen,
  * sendmsg. Each is tried with a program that loads the shim, and with one that cannot
- * (static_writer): the next reader sees what that wrote.
+ * (static_writer): the next reader sees the writes of that program.
  */
 #include "expect.h"
 
@@ -178,7 +178,7 @@ static void test_exec_fails(const char *file)
     expect_content(file, "before after new");
 }
 
-/* A program that is killed has closed nothing: what it wrote is no content. */
+/* A killed program has closed nothing: its writes are no content. */
 static void test_exec_killed(const char *file)
 {
     int status;
@@ -195,7 +195,7 @@ static void test_exec_killed(const char *file)
     expect_content(file, is_wrapped() ? "old" : "half");
 }
 
-/* Waits for the end of a process that is no child: what it has open is closed then, all of it. */
+/* Waits for the end of a process that is no child: then all its descriptors are closed. */
 static void wait_for_end(pid_t process)
 {
     int fd = (int)SYS_CALL(SYS_pidfd_open, process, 0, 0, 0, 0, 0);
@@ -214,7 +214,7 @@ static pid_t read_pid(int fd)
     return process;
 }
 
-/* A daemon outlives everybody that has the shim: what it wrote is content when it ends. The
+/* A daemon outlives every process that has the shim: its writes are content when it ends. The
  * program that opened the file has truncated it, and ended properly. */
 static void test_exec_daemon(const char *file)
 {
@@ -415,7 +415,7 @@ static void test_spawn(const char *file)
 
 /* A spawn whose actions name all numbers that the shim may have descriptors at. */
 struct numbers {
-    const char *text; /* is written before the spawn */
+    const char *text; /* the parent writes it before the spawn */
     int in;           /* the child reads from it */
     int told;         /* the pid of the child goes there */
     bool covered;     /* the child loads the shim */
@@ -505,7 +505,7 @@ static void test_spawn_elsewhere(const char *file)
     EXPECT(close(directory) == 0);
 }
 
-/* Errors are the call's result; nothing is left open. */
+/* Errors are the call's result; no descriptor stays open. */
 static void test_spawn_fails(const char *file)
 {
     posix_spawn_file_actions_t actions;
@@ -541,7 +541,8 @@ static void test_spawn_group(const char *file)
 }
 #endif
 
-/* One that was started without the shim gets the descriptor over a socket, writes and ends. */
+/* A process that was started without the shim gets the descriptor over a socket, writes and
+ * ends. */
 static void test_passed(const char *file, bool many)
 {
     struct mmsghdr message = {0};
@@ -582,7 +583,7 @@ static void test_passed(const char *file, bool many)
     expect_content(file, "by the stranger");
 }
 
-/* A call that the kernel refuses fails, and the shim looks at nothing. */
+/* A message that the kernel refuses fails, and the shim follows no bad address. */
 static void test_malformed_message(const char *file)
 {
     char **volatile nowhere = (char **)8; /* the compiler, too, knows that these are none */

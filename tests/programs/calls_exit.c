@@ -1,4 +1,4 @@
-/* The ways to end: what is open is committed. Each in a child; `leave` does not return. */
+/* Every way to end commits the open sessions. Each runs in a child; `leave` does not return. */
 #include "expect.h"
 
 #include <sched.h>
@@ -26,7 +26,7 @@ static void test__exit(const char *file)
 {
     check(_exit, false, file);
     expect_content(file, "written");
-    check(_exit, true, file); /* nobody flushes the stream, and O_TRUNC has been */
+    check(_exit, true, file); /* no exit flushes the stream, and O_TRUNC has emptied the file */
     expect_content(file, "");
 }
 
@@ -55,7 +55,7 @@ static void write_late(void)
     EXPECT(fputs("at exit", stream) >= 0);
 }
 
-/* A handler of the program's that opens and writes when the exit is on its way. */
+/* A handler of the program opens and writes while the exit is under way. */
 static void test_atexit(const char *file)
 {
     pid_t child = fork();
@@ -69,7 +69,7 @@ static void test_atexit(const char *file)
     expect_content(file, "at exit");
 }
 
-/* A private mapping outlives the close and hides that nobody else has the file open. */
+/* A private mapping outlives the close and hides that no other process has the file open. */
 static void test_private_mapping(const char *file)
 {
     pid_t child = fork();
@@ -132,7 +132,7 @@ static int leave_at_once(void *unused)
     _exit(0);
 }
 
-/* The end of a process that has the parent's descriptor table closes nothing there. */
+/* A process that shares the parent's descriptor table closes nothing in it when it ends. */
 static void test_clone(const char *file)
 {
     static const int flags[] = {0, CLONE_FILES, CLONE_FILES | CLONE_VM, CLONE_VM, CLONE_VM | CLONE_VFORK};

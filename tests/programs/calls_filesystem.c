@@ -11,7 +11,7 @@
 
 extern int by_statfs(const char *path, struct statfs *status) __asm__("__statfs");
 
-/* The folder's, which has no session. */
+/* Makes the call for the folder, which has no session. */
 static struct statfs expected_of(const char *file)
 {
     struct statfs status;
@@ -111,7 +111,7 @@ static void check_flags(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* Neither blocks are shared with it, nor is it said where they lie: it is copied by reading. */
+/* No call shares its blocks or tells where they lie: programs copy it by reading. */
 static void check_blocks(const char *file)
 {
     struct file_clone_range range = {.src_length = 0};

@@ -11,8 +11,7 @@ static struct flock range(short type, off_t start, off_t length)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
 }
 
-/* In another process: can `path` be locked there? Without the shim it is asked of the same
- * inode. */
+/* Tells whether another process could lock `path`. Without the shim it asks the same inode. */
 static bool is_free(const char *path, short type, off_t start, off_t length)
 {
     pid_t child = fork();
@@ -31,7 +30,7 @@ static bool is_free(const char *path, short type, off_t start, off_t length)
     return WEXITSTATUS(status) == 0;
 }
 
-/* Read in another process: closing any descriptor of the file here would drop our POSIX locks,
+/* Reads the file in another process: closing any descriptor of it here would drop our POSIX locks,
  * fcntl(2). */
 static void expect_content_elsewhere(const char *file, const char *content)
 {
@@ -58,7 +57,7 @@ static void check_fcntl_ranges(fcntl_function *control, const char *file, int se
     expect_content_elsewhere(file, "locked");
     EXPECT(!is_free(file, F_WRLCK, 0, 0));
     lock = range(F_RDLCK, 0, 0);
-    EXPECT(control(fd, get, &lock) == 0 && lock.l_type == F_UNLCK); /* our own is none in our way */
+    EXPECT(control(fd, get, &lock) == 0 && lock.l_type == F_UNLCK); /* not our own */
     lock = range(F_UNLCK, 0, 0);
     EXPECT(control(fd, set, &lock) == 0);
     EXPECT(is_free(file, F_WRLCK, 0, 0));
@@ -135,7 +134,7 @@ static void test_ofd(const char *file)
     check_fcntl(fcntl, file, F_OFD_SETLK, F_OFD_GETLK);
 }
 
-/* It is a regular file of a disk: no seals; and a lease is not to be had while others have it
+/* A managed file is a regular file on a disk: it has no seals, and no lease while others have it
  * open. */
 static void test_other_commands(const char *file)
 {
@@ -211,7 +210,7 @@ static void test_flock(const char *file)
     EXPECT_ERROR(flock(one, LOCK_EX), EBADF);
 }
 
-/* ---- what locks are for ---- */
+/* ---- the purpose of locks ---- */
 
 static void lock_by_fcntl(int fd, bool take)
 {
@@ -232,7 +231,7 @@ static void lock_by_flock(int fd, bool take)
     EXPECT(flock(fd, take ? LOCK_EX : LOCK_UN) == 0);
 }
 
-/* Open for long, lock, read, add one, write, unlock: by several processes at once. */
+/* Several processes keep the file open, and each locks, reads, adds one, writes and unlocks. */
 static void count(const char *file, void (*lock)(int fd, bool take), bool reopen)
 {
     char text[16];
@@ -301,7 +300,7 @@ static void test_refused(const char *file)
     EXPECT(close(done[0]) == 0 && read(held[0], &byte, 1) == 1);
     write_text(fd, "new");
     EXPECT_ERROR(fcntl(fd, F_SETLK, &lock), EAGAIN);
-    /* one that waited would log that its commit failed: calls.bats looks at that */
+    /* a process that waited would log that its commit failed: calls.bats looks for the line */
     EXPECT(fcntl(fd, F_SETLK, &unlock) == 0 && fcntl(fd, F_OFD_SETLK, &unlock) == 0);
     EXPECT(lockf(fd, F_ULOCK, 0) == 0 && flock(fd, LOCK_UN) == 0);
     EXPECT(write(done[1], "", 1) == 1);

@@ -29,8 +29,8 @@ static void test_fchmod(const char *file)
 
 enum { WRITE = 1, SYNC = 2, CLEAR = 4 };
 
-/* Sets what a write takes away, behind the first write, and then does what `then` says. Returns
- * the mode at the end. */
+/* Sets the bits that a write clears, behind the first write, and then calls `then`. Returns the
+ * mode at the end. */
 static mode_t mode_after(const char *file, mode_t mode, int then)
 {
     int fd = open_new(file);
@@ -46,7 +46,7 @@ static mode_t mode_after(const char *file, mode_t mode, int then)
     return status_of(file).st_mode & 07777;
 }
 
-/* Set-id bits outlive the close unless a write by somebody without privileges follows. */
+/* Set-id bits outlive the close unless a write without privileges follows. */
 static void check_set_id(const char *file, bool privileged)
 {
     static const struct {
@@ -161,7 +161,7 @@ static bool has_xattrs(const char *file)
     return has;
 }
 
-/* All four: set, get, list, remove. */
+/* Makes all four calls: set, get, list, remove. */
 static void test_xattr(const char *file)
 {
     char value[16];

@@ -24,7 +24,7 @@ extern int checked_dprintf(int fd, int flag, const char *format, ...) __asm__("_
 extern int checked_vdprintf(int fd, int flag, const char *format,
                             va_list arguments) __asm__("__vdprintf_chk");
 
-/* A descriptor whose file holds "0123456789". */
+/* Opens the file, and makes its content "0123456789". */
 static int open_digits(const char *file)
 {
     int fd = open(file, O_RDWR | O_TRUNC);
@@ -261,8 +261,8 @@ static void test_names(const char *file)
     finish(fd, file, "0123456789");
 }
 
-/* Deleted while it is open: as ever, it lives until the close, and under its other names after
- * it. */
+/* A file that is deleted while it is open lives until the close, as always, and then under its
+ * other names. */
 static void test_unlink(const char *file)
 {
     const char *other = sibling(file, ".link2");

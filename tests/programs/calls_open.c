@@ -82,7 +82,7 @@ static void check_writing(opener *open_file, const char *file)
     int lowest = lowest_free();
     int fd = open_file(file, O_WRONLY | O_TRUNC, 0);
 
-    EXPECT(fd == lowest); /* not whatever the shim had left */
+    EXPECT(fd == lowest); /* the lowest free number, as without the shim */
     EXPECT((fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY);
     EXPECT(fcntl(fd, F_GETFD) == 0);
     write_text(fd, "new");
@@ -331,7 +331,7 @@ static void test_truncate64(const char *file)
     check_truncate(truncate64, file);
 }
 
-/* An open that fails creates nothing, whatever it is that fails. */
+/* An open that fails creates nothing, whichever step fails. */
 static void test_created_or_not(const char *file)
 {
     const char *made = sibling(file, ".made");
@@ -340,7 +340,7 @@ static void test_created_or_not(const char *file)
     struct rlimit few;
     int fd;
 
-    for (fd = 3; fd < 64; fd++) /* what this process was started with must not take the numbers */
+    for (fd = 3; fd < 64; fd++) /* inherited descriptors must not take the numbers */
         (void)close(fd);
     fd = dup(0);
     EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && fd >= 0);
@@ -361,8 +361,8 @@ static void test_created_or_not(const char *file)
     EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0 && close(fd) == 0);
 }
 
-/* Without a way to get more numbers an open may fail for want of those that the shim needs: it
- * leaves nothing, either. */
+/* Without a way to get more numbers an open may fail because the shim needs some; it leaves nothing
+ * either. */
 static void test_no_numbers(const char *file)
 {
     const char *made = sibling(file, ".made");
@@ -419,7 +419,7 @@ static void test_long_path(const char *file)
 #define F_CREATED_QUERY (1024 + 4)
 #endif
 
-/* fcntl(2): did this open make the file? Since Linux 6.12. */
+/* Asks whether this open made the file: fcntl(2), since Linux 6.12. */
 static void test_created_query(const char *file)
 {
     const char *made = sibling(file, ".made");
@@ -438,7 +438,7 @@ static void test_created_query(const char *file)
     }
 }
 
-/* Programs that ask for O_DIRECT get a descriptor; what it is good for is the kernel's secret. */
+/* Programs that ask for O_DIRECT get a descriptor. */
 static void test_direct(const char *file)
 {
     static _Alignas(4096) char block[4096];

@@ -1,5 +1,5 @@
-/* The calls of interpose/paths.c: paths that lead to an open file mean that file, whatever the
- * shim put in its place. */
+/* The calls of interpose/paths.c: paths that lead to an open file mean that file, though the shim
+ * put a buffer in its place. */
 #include "expect.h"
 
 #include <sys/time.h>
@@ -15,7 +15,7 @@ extern ssize_t by_readlinkat_chk(int directory, const char *path, char *link, si
                                  size_t room) __asm__("__readlinkat_chk");
 extern char *by_realpath_chk(const char *path, char *resolved, size_t room) __asm__("__realpath_chk");
 
-/* Every way to say "descriptor `fd`" as a path. */
+/* Makes every path that means descriptor `fd`. */
 static const char *path_of(int fd, int way)
 {
     static char path[64];
@@ -153,7 +153,7 @@ static void test_canonicalize(const char *file)
     check_realpath(canonicalize_file_name, file);
 }
 
-/* The file's own mode decides, not the memory's, which anybody may do anything with. */
+/* The file's own mode decides, not the buffer's, which is open to all. */
 static void test_access(const char *file)
 {
     int fd = open_new(file);

@@ -25,7 +25,7 @@ static void expect_gone(const char *name)
     EXPECT_ERROR(lstat(name, &status), ENOENT);
 }
 
-/* Both names of the file are still one inode, whose number is this. */
+/* Checks that both names of the file are still one inode, with this number. */
 static void expect_inode(const char *file, const struct stat *before)
 {
     if (!is_wrapped())
@@ -35,7 +35,7 @@ static void expect_inode(const char *file, const struct stat *before)
     expect_content(sibling(file, ".link2"), content_of(file));
 }
 
-/* The tests without the shim are about one file with two names: they get it back as it was. */
+/* Without the shim, too, each case must end with one file with two names: restores it. */
 static void join_links(const char *file, const struct stat *before)
 {
     char *other = sibling(file, ".link2");
@@ -116,7 +116,7 @@ static void test_renameat2(const char *file)
     test_one(file, BY_RENAMEAT2);
 }
 
-/* The kernel alone renames where one of the two is no regular file. */
+/* The kernel alone renames if one of the two is no regular file. */
 static void test_others(const char *file)
 {
     char *other = sibling(file, ".link2");
@@ -140,7 +140,7 @@ static void test_others(const char *file)
         EXPECT_ERROR(rename_by(way, from, (const char *)1), EFAULT);
         EXPECT_ERROR(rename_by(way, "", file), ENOENT);
 
-        EXPECT(symlink(file, symbolic) == 0); /* the link is replaced, not what it leads to */
+        EXPECT(symlink(file, symbolic) == 0); /* the link is replaced, not its target */
         EXPECT(rename_by(way, from, symbolic) == 0);
         expect_content(file, "old");
         expect_content(symbolic, "new");
@@ -171,7 +171,7 @@ static void test_flags(const char *file)
     EXPECT(unlink(from) == 0);
 }
 
-/* A name that nobody has is taken, and the file moves with its content. */
+/* A free name is taken, and the file moves with its content. */
 static void test_missing(const char *file)
 {
     char *there = sibling(file, ".there");
@@ -206,8 +206,8 @@ static void test_open_source(const char *file)
     finish(file, "before after stream", &before);
 }
 
-/* The flags of temporary files, which the file that takes its place must not be opened with;
- * several opens; a reader. */
+/* Opens with the flags of temporary files, which the open of the target must not have; several
+ * opens; a reader. */
 static void test_open_twice(const char *file)
 {
     struct stat before = status_of(file);
@@ -253,7 +253,7 @@ static void test_full_table(const char *file)
     finish(file, "new", &before);
 }
 
-/* Whoever watches the inode hears of its new content; without the shim, that it is gone. */
+/* A watcher of the inode hears of its new content; without the shim, of its end. */
 static void test_watched(const char *file)
 {
     struct stat before = status_of(file);
@@ -278,7 +278,7 @@ static void test_watched(const char *file)
     join_links(file, &before);
 }
 
-/* Two processes rename one file: it was there once. */
+/* Two processes rename one file: one of them succeeds. */
 static void test_same_source(const char *file)
 {
     struct stat before = status_of(file);
@@ -300,7 +300,7 @@ static void test_same_source(const char *file)
     finish(file, "new", &before);
 }
 
-/* The target is open: who reads it keeps what was opened. */
+/* The target is open: its reader keeps the content that it opened. */
 static void test_open_target(const char *file)
 {
     struct stat before = status_of(file);
@@ -327,7 +327,7 @@ static mode_t mode_behind(const char *file, mode_t mode)
     return result;
 }
 
-/* Mode and owner of the target stay, but for a mode that the program must have meant. */
+/* Mode and owner of the target stay, unless the program must have meant the new mode. */
 static void test_metadata(const char *file)
 {
     char note[8];
@@ -335,10 +335,10 @@ static void test_metadata(const char *file)
     EXPECT(chmod(file, 0640) == 0);
     (void)setxattr(file, "user.note", "kept", 4, 0);
     (void)umask(022);
-    /* as of mkstemp(): nobody's wish */
+    /* as from mkstemp(): no program chose it */
     EXPECT(mode_behind(file, 0600) == (is_wrapped() ? 0640 : 0600));
     EXPECT(!is_wrapped() || getxattr(file, "user.note", note, sizeof note) == 4 || errno == ENOTSUP);
-    /* what files get under this umask */
+    /* the default under this umask */
     EXPECT(mode_behind(file, 0644) == (is_wrapped() ? 0640 : 0644));
     EXPECT(mode_behind(file, 0755) == 0755);
 }
@@ -357,7 +357,7 @@ static void expect_refused(const char *from, const char *file, int error)
     expect_exit(child, 0);
 }
 
-/* Refused as the kernel would: nothing changes. */
+/* The shim refuses these as the kernel would: nothing changes. */
 static void test_refused(const char *file)
 {
     char *folder = sibling(file, ".folder");
@@ -385,9 +385,9 @@ static void test_dances(const char *file)
 }
 
 /*
- * A further name that this program has given the file is to keep the old content: one that it
- * made when the new file was ready, as perl -i.bak does, and one that it made before, as hg does.
- * A name that was there already, or that an earlier backup left, goes with the file.
+ * A further name that this program has given the file keeps the old content: a name that it made
+ * when the new file was ready, as perl -i.bak does, or before, as hg does. An older name, or one
+ * that an earlier backup left, goes with the file.
  */
 static void test_backup(const char *file)
 {

@@ -4,12 +4,12 @@
 #include <dlfcn.h>
 #include <sys/sysmacros.h>
 
-/* Every call of the family is asked for these. */
+/* The facts that every call of the family is asked for. */
 struct facts {
     uint64_t device, number, links, size, mode, user;
 };
 
-/* `file` or, if it is NULL, `fd`. */
+/* Asks for `file` or, if it is NULL, for `fd`. */
 typedef int status_call(const char *file, int fd, struct facts *facts);
 
 #define FACTS(status)                                                                                        \
@@ -30,7 +30,7 @@ typedef int status_call(const char *file, int fd, struct facts *facts);
         return result;                                                                                       \
     }
 
-/* No longer to be linked with, but programs that were go on calling them. */
+/* New programs cannot be linked with these, but old ones still call them. */
 static int old_path(const char *name, const char *file, void *status)
 {
     int (*call)(int version, const char *path, void *status) =
@@ -137,7 +137,7 @@ static void check(status_call *call, bool follows, const char *file)
     facts.size = 3;
     EXPECT(same(facts, before));
     EXPECT(call(file, -1, &facts) == 0);
-    EXPECT(facts.size == 18); /* by name too: it is this thread that writes */
+    EXPECT(facts.size == 18); /* by name, too: this thread is the writer */
     EXPECT(close(fd) == 0);
     before.size = 18;
     EXPECT(call(file, -1, &facts) == 0);
@@ -204,7 +204,7 @@ static void age(const char *file)
     EXPECT(utimensat(AT_FDCWD, file, times, 0) == 0);
 }
 
-/* A read of the shim's own leaves the time of access alone. */
+/* The shim's own reads leave the time of access alone. */
 static void test_access_time(const char *file)
 {
     static const int flags[] = {O_WRONLY | O_TRUNC, O_WRONLY, O_WRONLY | O_APPEND, O_RDONLY | O_NOATIME};
@@ -271,7 +271,7 @@ static int64_t nanoseconds(struct timespec time)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Nobody looks before the close: the time is one between the write and the close. */
+/* Without a look before the close the time lies between the write and the close. */
 static void check_unseen_time(const char *file)
 {
     struct timespec before;

@@ -46,7 +46,7 @@ static int whole_filesystem(int fd)
     return syncfs(fd);
 }
 
-/* They write what is open elsewhere in this process, too. */
+/* These calls commit every session of this process. */
 static void check_all(int (*synchronise)(int fd), const char *file)
 {
     const char *second = sibling(file, ".second");
@@ -104,7 +104,7 @@ static void test_munmap(const char *file)
 
     EXPECT(close(fd) == 0);
     bytes[0] = 'O';
-    expect_content(file, "Old"); /* opened again where it is mapped: that is what is meant */
+    expect_content(file, "Old"); /* the open must see the mapping's writes */
     bytes[1] = 'L';
     EXPECT(munmap(bytes, 3) == 0);
     expect_stored(file, "OLd");

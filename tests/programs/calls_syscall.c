@@ -1,4 +1,5 @@
-/* interpose/syscall.c, where it is more than the exports that it calls; for those, by_syscall.h. */
+/* The parts of interpose/syscall.c that are not the exports that it calls; by_syscall.h has the
+ * exports. */
 #include "expect.h"
 
 #include <linux/openat2.h>
@@ -7,7 +8,7 @@
 
 static long pid_before_everything;
 
-/* Before any constructor, the shim's too. */
+/* Runs before any constructor, even the shim's. */
 static void before_everything(void)
 {
     pid_before_everything = syscall(SYS_getpid);
@@ -74,7 +75,7 @@ static void *close_cancelled(void *file)
     return NULL;
 }
 
-/* It is no cancellation point, as close() and fsync() are. */
+/* syscall() is no cancellation point, unlike close() and fsync(). */
 static void test_cancellation(const char *file)
 {
     pthread_t thread;

@@ -1,4 +1,4 @@
-/* The calls of interpose/temporary.c, and streams of the libc's own. */
+/* The calls of interpose/temporary.c, and the libc's own streams. */
 #include "expect.h"
 
 #include <mntent.h>

@@ -143,7 +143,7 @@ static void test_fts64(const char *file)
     WALK(FTS64, FTSENT64, fts64_open, fts64_read, fts64_children, fts64_close);
 }
 
-/* Names alone: nothing of ours is in the way, and nothing of ours is found. */
+/* Names alone: the walk works, and finds no file of the shim. */
 static void test_names(const char *file)
 {
     const char *folder = prepare(file);

@@ -4,7 +4,7 @@
  *   replace  the same by a new file in /tmp and rename
  *   read     prints FILE
  *   signal   prints "ready", waits for SIGTERM, then overwrites; exit status 7
- *   alone    fails if this process has a child, or descriptors that were not given to it
+ *   alone    fails if this process has a child, or descriptors that it was not given
  */
 #include <fcntl.h>
 #include <signal.h>

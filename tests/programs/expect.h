@@ -1,6 +1,7 @@
 /*
- * All test programs include this. Each is run as PROGRAM CASE FILE, with and without the shim:
- * FILE holds "old", and what is expected is what POSIX says. PROGRAM alone lists its cases.
+ * All test programs include this. The runner runs each as PROGRAM CASE FILE, with and without the
+ * shim: FILE has the content "old", and the program expects the behaviour of POSIX. PROGRAM alone
+ * lists its cases.
  */
 #ifndef ATOMSHIM_EXPECT_H
 #define ATOMSHIM_EXPECT_H
@@ -31,7 +32,7 @@ struct test_case {
 
 #define EXPECT(condition) ((condition) ? (void)0 : expect_failed(__FILE__, __LINE__, #condition, errno))
 
-/* The call fails, and with this errno. */
+/* Checks that the call fails with this errno. */
 #define EXPECT_ERROR(call, error)                                                                            \
     do {                                                                                                     \
         errno = 0;                                                                                           \
@@ -45,7 +46,7 @@ static inline void expect_failed(const char *file, int line, const char *what, i
     _exit(1);
 }
 
-/* "FILE" with something behind it; the caller frees it, or not. */
+/* Returns "FILE" with a suffix; the caller may free it. */
 static inline char *sibling(const char *file, const char *suffix)
 {
     char *name;
@@ -70,8 +71,8 @@ static inline void *read_content(void *file)
     return buffer;
 }
 
-/* The whole content, as another thread finds it: this one sees what it has written itself. To be
- * used at once. */
+/* Returns the whole content, as another thread finds it: this thread sees its own writes. The next
+ * call overwrites it. */
 static inline char *content_of(const char *file)
 {
     pthread_t thread;
@@ -90,10 +91,8 @@ static inline void expect_content(const char *file, const char *content)
     }
 }
 
-/*
- * The bytes lie in the file now: looked at without an open that the shim sees, which would look
- * after what is left to commit. Only for texts that no earlier image had.
- */
+/* Checks that the bytes are in the file now, without an open that the shim sees, which would commit
+ * the rest. Only for texts that no earlier image had. */
 static inline void expect_stored(const char *file, const char *text)
 {
     static char bytes[1 << 17];
@@ -112,7 +111,7 @@ static inline void write_text(int fd, const char *text)
     EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
-/* A descriptor with something written, so that a commit follows. */
+/* Opens the file and writes to it, so that a commit follows. */
 static inline int open_new(const char *file)
 {
     int fd = open(file, O_RDWR | O_TRUNC);
@@ -141,8 +140,8 @@ static inline void expect_exit(pid_t child, int expected)
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
 }
 
-/* The *at calls are tried with a directory and a name: returns the one, to be closed, or
- * AT_FDCWD. */
+/* Splits a path for the *at calls: returns a descriptor of the directory, to be closed, or
+ * AT_FDCWD, and the name. */
 static inline int split(const char *path, const char **name)
 {
     const char *slash = path != (const char *)1 ? strrchr(path, '/') : NULL;
@@ -156,7 +155,7 @@ static inline int split(const char *path, const char **name)
     return open(directory, O_RDONLY | O_DIRECTORY);
 }
 
-/* The number that the next open must give. */
+/* Returns the number that the next open must give. */
 static inline int lowest_free(void)
 {
     int fd = dup(0);
@@ -165,7 +164,7 @@ static inline int lowest_free(void)
     return fd;
 }
 
-/* True under the shim: then nothing is seen before the commit. */
+/* True under the shim: then no reader sees the writes before the commit. */
 static inline bool is_wrapped(void)
 {
     return getenv("ATOMSHIM_PATHS") != NULL;

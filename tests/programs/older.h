@@ -1,7 +1,5 @@
-/*
- * Put before a test program that is built against an older C library than this machine's, or musl
- * (see Makefile): what that lacks is made of what it has.
- */
+/* Included before a test program that is built against an older C library than this machine's, or
+ * musl (see Makefile): makes the missing calls from others. */
 #ifndef ATOMSHIM_OLDER_H
 #define ATOMSHIM_OLDER_H
 

@@ -1,5 +1,5 @@
 /* opens WAY TURNS FOLDER: opens and closes a file in FOLDER, an existing one or each time a new
- * one. For those who count system calls. */
+ * one. Tests count its system calls. */
 #include "expect.h"
 
 #include <stdio.h>

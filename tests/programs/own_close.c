@@ -1,5 +1,5 @@
-/* A program that has a close() of its own, and makes it of syscall(): neither may lead to the
- * other for ever. */
+/* A program with a close() of its own, which calls syscall(): the two must not call each other for
+ * ever. */
 #include "expect.h"
 
 int close(int fd)

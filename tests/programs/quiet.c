@@ -1,8 +1,8 @@
 /*
- * quiet prctl|seccomp|errno|uname FILE...: gives itself a seccomp filter that allows what is needed
- * to read and to write files, and kills for every other call, or with errno lets every other call
- * fail; with uname only that call fails. Then, for each FILE, "NAME" is read to stdout, ">NAME"
- * written, and "NAME>TARGET" renamed. A call that fails is told by its errno.
+ * quiet prctl|seccomp|errno|uname FILE...: gives itself a seccomp filter that allows the calls for
+ * reading and writing files, and kills for every other call, or with errno makes every other call
+ * fail; with uname only that call fails. Then, for each FILE, it reads "NAME" to stdout, writes
+ * ">NAME", and renames "NAME>TARGET". It prints the errno of a call that fails.
  */
 #include "expect.h"
 

@@ -1,8 +1,7 @@
 /*
- * race FILE WRITERS READERS READS: writers overwrite FILE with images of 1 B to 1 MiB, readers
- * read it READS times in all. Each image tells what it must be, so a read that mixes two is
- * found; and no reader goes back in time. The readers' last word: "READS reads of N images, N
- * bad".
+ * race FILE WRITERS READERS READS: writers overwrite FILE with images of 1 B to 1 MiB, readers read
+ * it READS times in all. Each image describes itself, so a read that mixes two is found; and no
+ * reader goes back in time. At the end the readers print "READS reads of N images, N bad".
  */
 #include "expect.h"
 

@@ -1,5 +1,5 @@
-/* Locks on ranges of a file, and handlers that jump out of who waits for one: nothing is lost,
- * and nothing is left behind. */
+/* Locks on ranges of a file, and handlers that jump out of a wait for one: no byte is lost, and no
+ * lock is left behind. */
 #include "expect.h"
 
 #include <setjmp.h>
@@ -79,8 +79,8 @@ static void test_count(const char *file)
     check_counting(file, F_OFD_SETLKW);
 }
 
-/* Two processes, in turn: each holds a range while the other unlocks its own, which nobody waits
- * for. */
+/* Two processes take turns: each holds a range while the other unlocks its own, for which no
+ * process waits. */
 static void test_two_ranges(const char *file)
 {
     struct flock first = range(F_WRLCK, 0, 4);
@@ -116,7 +116,7 @@ static void test_two_ranges(const char *file)
     expect_content(file, "xxxxyyyycc");
 }
 
-/* What was committed at an unlock and failed is not swallowed by it. */
+/* An unlock does not swallow the failure of its commit. */
 static void test_unlock_fails(const char *file)
 {
     struct rlimit limit = {.rlim_cur = 200, .rlim_max = RLIM_INFINITY};
@@ -163,8 +163,8 @@ static void test_bad_pointers(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* fcntl(2), F_GETLK: of a lock that could be had no more than the type changes; else the one in
- * the way is told. */
+/* fcntl(2), F_GETLK: if the lock is free only the type changes; else the call describes the
+ * conflicting lock. */
 static void test_get(const char *file)
 {
     static const int kinds[] = {SEEK_SET, SEEK_CUR, SEEK_END};
@@ -200,7 +200,7 @@ static void test_get(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* fcntl(2): POSIX locks go with the close of any descriptor of the file; those of a description
+/* fcntl(2): the close of any descriptor of the file drops POSIX locks; locks of a description
  * stay. */
 static void test_first_close(const char *file)
 {
@@ -232,8 +232,7 @@ static void jump(int signal)
     siglongjmp(out, 1);
 }
 
-/* Another process has the file locked until something is written to the descriptor that this
- * returns. */
+/* Has another process lock the file until a byte is written to the descriptor that this returns. */
 static int hold_elsewhere(const char *file, pid_t *child)
 {
     struct flock lock = range(F_WRLCK, 0, 0);

@@ -1,5 +1,5 @@
-/* One file opened several times, in one process and in several: what each of them sees, and what
- * is left in the end. */
+/* One file that is opened several times, in one process and in several: the view of each open, and
+ * the final content. */
 #include "expect.h"
 
 #include <pthread.h>
@@ -16,7 +16,8 @@ static int open_as(const char *file, int flags)
     return fd;
 }
 
-/* In another process, which opens the file before `go` is closed here and writes after it. */
+/* Writes in another process, which opens the file before `go` is closed here and writes
+ * afterwards. */
 static pid_t append_elsewhere(const char *file, void (*begin)(int fd), int *go)
 {
     int ready[2];
@@ -92,7 +93,7 @@ static void test_fdopen(const char *file)
 
 /* ---- one process ---- */
 
-/* What this very thread finds. */
+/* Checks the content that this very thread finds. */
 static void expect_own(const char *file, const char *content)
 {
     char bytes[64] = "";
@@ -102,7 +103,7 @@ static void expect_own(const char *file, const char *content)
     EXPECT(close(fd) == 0);
 }
 
-/* The content as the program at another process's end would find it. */
+/* Checks the content that another process finds. */
 static void expect_elsewhere(const char *file, const char *content)
 {
     pid_t child = fork();
@@ -147,7 +148,7 @@ static void test_own_writes(const char *file)
     EXPECT(pthread_create(&thread, NULL, read_in_thread, (void *)file) == 0);
     EXPECT(pthread_join(thread, NULL) == 0);
     expect_elsewhere(file, is_wrapped() ? "old" : "newer");
-    /* a reader that is open, and its close, neither hold the commit up nor bring it about */
+    /* an open reader does not delay the commit, and its close does not commit */
     reader = open_as(file, O_RDONLY);
     EXPECT(close(reader) == 0);
     expect_elsewhere(file, is_wrapped() ? "old" : "newer");
@@ -158,7 +159,7 @@ static void test_own_writes(const char *file)
     EXPECT(close(reader) == 0);
 }
 
-/* A file that did not exist is there by name with what was written. */
+/* A new file has its name, and shows the writes. */
 static void test_own_new_file(const char *file)
 {
     char *name = sibling(file, ".new");
@@ -172,8 +173,7 @@ static void test_own_new_file(const char *file)
     EXPECT(unlink(name) == 0);
 }
 
-/* Two that write share one buffer: what one writes the other sees, and each close commits what
- * there is. */
+/* Two writers share one buffer: each sees the other's writes, and each close commits them all. */
 static void test_two_writers(const char *file)
 {
     char bytes[9] = "";
@@ -197,7 +197,7 @@ static void test_two_writers(const char *file)
     expect_content(file, "zzxx");
 }
 
-/* One that appends, by a stream, beside one that writes. */
+/* A stream appends beside a writer. */
 static void test_append_beside(const char *file)
 {
     int fd = open_as(file, O_WRONLY);
@@ -258,8 +258,8 @@ static char *map_page(int fd)
     return page;
 }
 
-/* mmap(2): what is stored behind the end of a file is no content, however the file grows after
- * that. */
+/* mmap(2): bytes that are stored behind the end of a file are no content, even if the file grows
+ * later. */
 static void test_behind_the_end(const char *file)
 {
     char bytes[64];
@@ -305,8 +305,8 @@ static void test_too_large(const char *file)
     expect_content(file, "old");
 }
 
-/* A thread that reads while another one writes, opens again and closes; each of its opens finds
- * something whole. */
+/* A thread reads while another one writes, opens again and closes; each of its opens finds one
+ * whole content. */
 static void *write_often(void *file)
 {
     for (int i = 0; i < 200; i++) {

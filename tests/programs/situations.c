@@ -1,4 +1,4 @@
-/* Where the calls come from: forks, handlers, threads, small stacks, other processes. */
+/* The places that calls come from: forks, handlers, threads, small stacks, other processes. */
 #include "expect.h"
 
 #include <pthread.h>
@@ -42,7 +42,8 @@ static void test_fork(const char *file)
     expect_content(file, "child parent");
 }
 
-/* Are these bytes anywhere in the inode? Past the shim, whose calls may do what is tested. */
+/* Tells whether these bytes are anywhere in the inode. Goes past the shim, whose calls might
+ * commit. */
 static bool raw_file_holds(const char *file, const char *text)
 {
     static char bytes[1 << 16];
@@ -68,7 +69,7 @@ static void test_fork_last(const char *file)
         EXPECT(read(go[0], &byte, 1) == 1);
         write_text(fd, "by the child");
         EXPECT(close(fd) == 0);
-        /* it has committed itself, not left it to its parent */
+        /* the child has committed itself, and did not leave it to its parent */
         EXPECT(raw_file_holds(file, "by the child"));
         EXPECT(write(done[1], "", 1) == 1);
         EXPECT(read(go[0], &byte, 1) == 1);
@@ -83,7 +84,7 @@ static void test_fork_last(const char *file)
     expect_exit(child, 0);
 }
 
-/* The child commits, the parent goes on as another program: nothing of the session comes along,
+/* The child commits, and the parent executes another program: the session does not come along, and
  * no lock either. */
 static void test_fork_last_exec(const char *file)
 {
@@ -143,7 +144,7 @@ static void test_fork_sync(const char *file)
         EXPECT(content_of(file)[i] == 'a' + i / 3 % 26);
 }
 
-/* A new description of what was opened for reading only, by its name in /proc. */
+/* Opens a new description of a file that was opened for reading only, by its name in /proc. */
 static void test_reopened(const char *file)
 {
     char name[64];
@@ -353,8 +354,8 @@ static void handler(int signal)
     errno = error;
 }
 
-/* One signal, some time into what comes next. One at a time: where a commit takes longer than the
- * interval of a periodic timer, the program would do nothing but handle signals. */
+/* Sends one signal, some time into the next calls. One at a time: if a commit takes longer than the
+ * interval of a periodic timer, the program would only handle signals. */
 static void interrupt_soon(int turn)
 {
     struct itimerval once = {{0, 0}, {0, 1 + turn * 37 % 500}};
@@ -442,7 +443,7 @@ static void test_small_stack(const char *file)
 
 /* ---- writers at once ---- */
 
-/* O_APPEND sessions that overlap: nothing is lost. */
+/* Overlapping O_APPEND sessions lose no byte. */
 static void test_append(const char *file)
 {
     int one = open(file, O_WRONLY | O_APPEND);
@@ -471,7 +472,7 @@ static void test_append(const char *file)
     EXPECT(strlen(content_of(file)) == 11 + 100);
 }
 
-/* A user that the kernel gives no lease on what another one opened: each process commits at its
+/* The kernel gives a user no lease on a file that another user opened: each process commits at its
  * own last close. */
 static void change_user(const char *file)
 {

@@ -1,5 +1,5 @@
-/* I2: one file read again and again by a process, which keeps what it has read: it is shown only
- * as long as it is the file's content, and its number is the program's if it wants it. */
+/* I2: a process reads one file again and again, and the shim keeps its buffer: the buffer serves
+ * only as long as it is the file's content, and the program may take its number. */
 #include "expect.h"
 
 #include <sys/fsuid.h>
@@ -30,7 +30,7 @@ static void put(const char *file, const char *text)
     EXPECT(close(fd) == 0);
 }
 
-/* What a program without the shim reads and writes. */
+/* Reads and writes as a program without the shim does. */
 static void read_raw(const char *file, struct raw *raw)
 {
     int fd = sys_openat(AT_FDCWD, file, O_RDONLY, 0);
@@ -146,7 +146,7 @@ static void test_other_file(const char *file)
     expect_content(file, "old");
 }
 
-/* The program closes whatever is open, and takes the numbers itself. */
+/* The program closes all descriptors, and takes the numbers itself. */
 static void test_closed(const char *file)
 {
     int mine = open("/dev/null", O_WRONLY);
@@ -172,7 +172,7 @@ static void test_closed(const char *file)
     }
 }
 
-/* The kernel grants a write lease to who alone has the file open. */
+/* The kernel grants a write lease only if no other description has the file open. */
 static void test_lets_go(const char *file)
 {
     int fd;

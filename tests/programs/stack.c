@@ -1,5 +1,5 @@
-/* How much stack the calls take: handlers on an alternate stack and threads of 8 KiB make them,
- * too. */
+/* Measures the stack that the calls take: handlers on an alternate stack and threads of 8 KiB make
+ * them, too. */
 #include "expect.h"
 
 #include <sys/file.h>
@@ -91,7 +91,7 @@ static void measure(const char *file, void (*what)(void))
     path = file;
     (void)snprintf(other, sizeof other, "%s.other", file);
     action = what;
-    what(); /* what is bound at the first call is the loader's */
+    what(); /* the loader's binding at the first call does not count */
     EXPECT(stack != MAP_FAILED && getcontext(&context) == 0);
     memset(stack, PAINT, SIZE);
     context.uc_stack.ss_sp = stack;

@@ -1,7 +1,7 @@
 /*
- * stderr_moved HOW FILE ELSEWHERE: lets a commit of FILE fail, which is told at descriptor 2, after
- * HOW has changed what that is. Descriptor 9 is FILE, opened without the shim: a lock on it keeps
- * the commit out.
+ * stderr_moved HOW FILE ELSEWHERE: makes a commit of FILE fail, which the shim reports at
+ * descriptor 2, after HOW has changed that descriptor. Descriptor 9 is FILE, opened without the
+ * shim: a lock on it keeps the commit out.
  */
 #include "expect.h"
 
@@ -54,7 +54,7 @@ int main(int argc, char *argv[])
         take_number_2(how, argv[2], argv[3]);
         return 0;
     }
-    log = open(argv[3], O_WRONLY); /* no O_APPEND: where a line goes is not told by that */
+    log = open(argv[3], O_WRONLY); /* no O_APPEND: the test sees the place of each line */
     EXPECT(log >= 0);
     if (strcmp(how, "dup2") == 0 || strcmp(how, "vfork") == 0)
         EXPECT(dup2(log, 2) == 2);

@@ -1,8 +1,8 @@
 /*
- * Looks for what it was not given: thief FILE lists, before anything else in its process runs,
- * its descriptors from 3 on that are FILE or nameless regular files. A line each: its access
- * mode, and "file" or "memory". Then it ends, or with "stay" as a second argument waits for the
- * end of descriptor 0.
+ * Looks for descriptors that it was not given: thief FILE lists, before any other code in its
+ * process runs, its descriptors from 3 on that are FILE or nameless regular files. Each line has
+ * the access mode, and "file" or "memory". Then it ends, or with "stay" as a second argument waits
+ * for the end of descriptor 0.
  */
 #include "../../shim/os/sys.h"
 

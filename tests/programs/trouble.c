@@ -116,7 +116,7 @@ static void use_one_number(const char *file, const char *created)
     EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 64);
 }
 
-/* One number is free, and one open takes it; what the shim needs besides is its own affair. */
+/* One number is free, and one open takes it; the shim must find its own numbers elsewhere. */
 static void test_one_number_left(const char *file)
 {
     const char *created = sibling(file, ".created");
@@ -283,7 +283,7 @@ static void run_echo(int fd, const char *text)
     _exit(127);
 }
 
-/* The program has a descriptor where ours lie, and loses it at the exec. */
+/* The program has a descriptor among the private numbers, and loses it at the exec. */
 static void test_exec_high_numbers(const char *file)
 {
     for (int high = 760; high < 776; high++) {
@@ -301,8 +301,7 @@ static void test_exec_high_numbers(const char *file)
     }
 }
 
-/* Two sessions on one file go through an exec: each one's idea of what it began with stays its
- * own. */
+/* Two sessions on one file go through an exec: each keeps its own base. */
 static void test_exec_two_appenders(const char *file)
 {
     pid_t child = fork();
@@ -359,7 +358,7 @@ static void test_moved_under_a_stream(const char *file)
     expect_content(file, "flushed at exit");
 }
 
-/* The program closes a stream's descriptor itself; nobody may touch the stream at exit. */
+/* The program closes a stream's descriptor itself; the shim must not touch the stream at exit. */
 static void test_closed_behind_a_stream(const char *file)
 {
     pid_t child = fork();

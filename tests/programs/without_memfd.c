@@ -36,7 +36,7 @@ static int filter(unsigned action, unsigned number, unsigned other)
 #name, SYS_##name                                                                                    \
     }
 
-/* What an open, a write and a close of a managed file ask the kernel for. */
+/* The system calls of an open, a write and a close of a managed file. */
 static const struct {
     const char *name;
     unsigned number;
@@ -49,7 +49,7 @@ static const struct {
     CALL(madvise),    CALL(fallocate),  CALL(rt_sigpending), CALL(rt_sigprocmask),
 };
 
-/* Returns the number of the call, or that of one that nobody makes. */
+/* Returns the number of the call, or a number that no program uses. */
 static unsigned number_of(const char *name)
 {
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)

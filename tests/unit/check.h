@@ -1,5 +1,5 @@
-/* All unit tests include this: a failing check names its line and what it found, and the test
- * goes on. */
+/* All unit tests include this: a failing check prints its line and the values, and the test goes
+ * on. */
 #ifndef ATOMSHIM_CHECK_H
 #define ATOMSHIM_CHECK_H
 
@@ -14,7 +14,7 @@ static int check_failures;
             check_failed(__FILE__, __LINE__, #condition, 0, 0);                                              \
     } while (0)
 
-/* Two whole numbers. */
+/* Compares two whole numbers. */
 #define CHECK_EQUAL(actual, expected)                                                                        \
     do {                                                                                                     \
         long long check_actual = (long long)(actual);                                                        \
@@ -39,7 +39,7 @@ static inline void check_failed(const char *file, int line, const char *what, lo
     (void)fprintf(stderr, "%s:%d: %s (%lld, %lld)\n", file, line, what, actual, expected);
 }
 
-/* The exit status of a test program. */
+/* Returns the exit status of a test program. */
 static inline int check_result(void)
 {
     return check_failures == 0 ? 0 : 1;

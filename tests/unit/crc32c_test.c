@@ -60,8 +60,8 @@ static void test_against_each_other(void)
     free(bytes);
 }
 
-/* Records of one size, each ending in its own CRC-32C, have the same one as a whole; their
- * checksums differ. */
+/* Records of one size that end in their own CRC-32C all have the same CRC-32C; their checksums
+ * differ. */
 static void test_mixed(void)
 {
     enum { LARGE = 20000, RECORD = 100 };

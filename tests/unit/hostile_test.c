@@ -1,7 +1,7 @@
 /*
- * Files that no commit of ours left, by name: each is plain content, one valid image, or EIO,
+ * A list of files that no commit of ours left: each is plain content, one valid image, or EIO,
  * whatever its numbers say; a reader asks for no more bytes than the file has; and a commit
- * succeeds or leaves every byte alone (I5). tests/fuzz/reader.c looks for more of them.
+ * succeeds or leaves every byte alone (I5). tests/fuzz/reader.c looks for more such files.
  */
 #include "check.h"
 
@@ -26,12 +26,12 @@ struct part {
     uint64_t offset;
     const char *text;
     uint64_t generation, twin;
-    uint64_t size; /* a footer's plain size; of a header, if not 0, instead of the text's */
-    bool bad_crc;  /* of the payload */
+    uint64_t size; /* a footer's plain size; if not 0, a header's, instead of the text's */
+    bool bad_crc;  /* the CRC of the payload */
     bool flushed;
 };
 
-/* A number of 19 digits that is near 2^63, and one that no sum of two of which overflows. */
+/* A number of 19 digits near 2^63, and the largest of which two can be added. */
 #define HUGE ((uint64_t)INT64_MAX - 4095)
 #define LARGEST (IMAGE_NUMBER_MAX - 1)
 
@@ -55,7 +55,7 @@ static const struct {
     uint64_t file_size; /* 0: FILE_SIZE */
     long result;
     const char *content; /* NULL: all the bytes of the file */
-    long commit;         /* what a commit returns */
+    long commit;         /* the result of a commit */
 } files[] = {
     {"a payload size near 2^63", {IMAGE_AT(0, "x", 1, 8192, .size = HUGE)}, 0, -EIO, "", -EIO},
     {"a generation near 2^63", {IMAGE_AT(0, "x", HUGE, 8192)}, 0, -EIO, "", -EIO},
@@ -183,7 +183,7 @@ static void put(int fd, const void *bytes, size_t size, uint64_t offset)
         abort();
 }
 
-/* The CRC of the text and the zeros behind it, where there can be so many. */
+/* Returns the CRC of the text and the zeros behind it, if there can be so many. */
 static uint32_t crc_of(const struct part *part)
 {
     static char bytes[FILE_SIZE];
@@ -303,7 +303,7 @@ enum { PREPARED_SIZE = 16384 + IMAGE_HEADER_SIZE };
 static char footer[IMAGE_HEADER_SIZE];
 static int stats;
 
-/* The first commit that wrote the footer fails, and takes it away again... */
+/* The first commit that wrote the footer fails, and removes it again... */
 static ssize_t footer_vanishes(int fd, void *buffer, size_t size, uint64_t offset)
 {
     if (offset == PREPARED_SIZE - IMAGE_HEADER_SIZE && stats == 1)
@@ -319,7 +319,7 @@ static int footer_appears(int fd, struct stat *status)
     return sys_fstat(fd, status);
 }
 
-/* I2: the size of a file whose footer is not there is not its content's. */
+/* I2: a file without its footer has not the size of its content. */
 static void test_vanishing_footer(void)
 {
     int fd = memfd_create("plain", MFD_CLOEXEC);
@@ -337,8 +337,8 @@ static void test_vanishing_footer(void)
     (void)close(fd);
 }
 
-/* I5: a limit inside the header, at which the kernel would cut it. SIGXFSZ is ignored, as
- * session_commit.c holds it. */
+/* I5: a limit inside the header, at which the kernel would cut it. The test ignores SIGXFSZ, which
+ * session/commit.c holds. */
 static void test_size_limits(void)
 {
     static const char text[] = "new";
@@ -392,7 +392,7 @@ static ssize_t header_comes_and_goes(int fd, void *buffer, size_t size, uint64_t
     return sys_pread(fd, buffer, size, offset);
 }
 
-/* I2: what was read while the header was there is not the plain bytes. */
+/* I2: bytes that were read while the header was there are not the plain bytes. */
 static void test_header_comes_and_goes(void)
 {
     int fd = memfd_create("plain", MFD_CLOEXEC);
@@ -424,7 +424,7 @@ static void check_sparse(int fd, uint64_t size, uint32_t crc)
     CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);
     CHECK_EQUAL(image.size, size);
     CHECK_EQUAL(image.payload_crc, crc);
-    CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 4711); /* it is the session's */
+    CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 4711); /* the offset belongs to the session */
     CHECK_EQUAL(fstat(target, &status), 0);
     CHECK_EQUAL(status.st_size, size);
     CHECK(status.st_blocks < 1000);
@@ -435,7 +435,7 @@ static void check_sparse(int fd, uint64_t size, uint32_t crc)
     (void)close(target);
 }
 
-/* Where the file system cannot tell. */
+/* Does what a file system does that cannot tell. */
 static int64_t no_seek(int fd, int64_t offset, int whence)
 {
     (void)fd;
@@ -452,7 +452,7 @@ static int64_t counting_seek(int fd, int64_t offset, int whence)
     return sys_lseek(fd, offset, whence);
 }
 
-/* A look may come at any time from any thread, and the offset is a session's. */
+/* A look may come at any time from any thread, and the offset belongs to a session. */
 static void test_look_does_not_seek(void)
 {
     static const char zeros[300000];
@@ -471,7 +471,7 @@ static void test_look_does_not_seek(void)
     (void)close(fd);
 }
 
-/* A file of holes is loaded in no time, into a memory file of holes. */
+/* A file of holes is loaded at once, into a memfd of holes. */
 static void test_holes(void)
 {
     const uint64_t size = (uint64_t)1 << 50;

@@ -1,5 +1,5 @@
-/* image.h: what is written is what is read, byte for byte, and nothing else is taken for a
- * header. */
+/* image.h: the decoder reads every header that the encoder writes, byte for byte, and accepts
+ * nothing else. */
 #include "check.h"
 
 #include "format/crc32c.h"
@@ -61,8 +61,8 @@ static void test_round_trip(void)
     }
 }
 
-/* The mark may change, which the header's CRC does not cover: then it says that nothing is sure,
- * or that somebody else did. */
+/* The header's CRC does not cover the mark: a changed mark says that the image may not be on disk,
+ * or that another program changed it. */
 static void check_mark(const char *bytes, char mark)
 {
     struct image_header header;
@@ -72,8 +72,8 @@ static void check_mark(const char *bytes, char mark)
     CHECK(header.bad_mark == (mark != '+' && mark != '=' && mark != '-'));
 }
 
-/* Every byte changed to every other: no valid header but for the mark, and none that could be a
- * plain file's text. */
+/* Changes every byte to every other: the result is no valid header, unless the byte was the mark,
+ * and no text of a plain file. */
 static void test_every_flip(void)
 {
     char bytes[IMAGE_HEADER_SIZE];
@@ -114,7 +114,7 @@ static void test_short_and_foreign(void)
     CHECK(image_decode_header(bytes, sizeof bytes, &header) != IMAGE_VALID);
 }
 
-/* A header is known by either of its halves; of less than that it is a plain file's text. */
+/* Either half is enough to recognise a header; with less it is a plain file's text. */
 static void test_overwritten(void)
 {
     char bytes[IMAGE_HEADER_SIZE];

@@ -23,7 +23,7 @@ static bool is_same_change(const struct stat *status, const struct stat *other)
            status->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
 }
 
-/* Do the times of the file system tell each change from the one before? */
+/* Tells whether the times of the file system tell each change from the one before. */
 static bool has_fine_times(void)
 {
     int fd = new_file("");
@@ -58,7 +58,8 @@ static bool commit_reads(int fd, int fill)
     return bytes_read > SIZE;
 }
 
-/* A program without the shim writes, in a tick of the clock or in the next, what is there or not. */
+/* A program without the shim writes the same bytes or others, in the same tick of the clock or in
+ * the next. */
 static void change(int fd, uint64_t offset, bool damages)
 {
     char byte;
@@ -89,7 +90,7 @@ static void test_changes(bool fine)
     (void)close(fd);
 }
 
-/* What is known of one file says nothing of another, though it looks the same. */
+/* Knowledge of one file does not count for another, though it looks the same. */
 static void test_other_file(void)
 {
     int fd = new_file("");

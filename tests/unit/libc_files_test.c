@@ -12,17 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/*
- * What the libraries name but do not read the content of, or what is no file that somebody
- * overwrites.
- */
+/* Names in the libraries that are not read, or that no program overwrites. */
 static const char *const excused[] = {
     "/etc/.pwd.lock",                      /* lckpwdf(3) */
     "/etc/suid-debug",                     /* its existence counts */
     "/etc/systemd/dont-synthesize-nobody", /* likewise, nss_systemd */
     "/etc/machine-id",                     /* nss_systemd; written once in the life of a machine */
     "/etc/userdb", /* a folder of nss_systemd's, which opens its files as any library does */
-    "/var/tmp",    /* the loader's LD_PROFILE_OUTPUT, and what it puts there */
+    "/var/tmp",    /* the loader's LD_PROFILE_OUTPUT, and its files there */
     "/var/profile",
     "/var/run/utmp", /* /var/run is a link; the canonical paths are below */
     "/var/run/utmpx",

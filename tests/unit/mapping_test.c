@@ -1,4 +1,4 @@
-/* mapping.h: what is told of a mapping of ours, in this process and in another one. */
+/* mapping.h: the facts about a mapping of ours, in this process and in another one. */
 #include "check.h"
 
 #include "os/mapping.h"
@@ -29,7 +29,7 @@ static int covers(const struct mapping *mapping, void *context)
     return 7;
 }
 
-/* The mapping at `address`, all zeros if there is none. */
+/* Returns the mapping at `address`, all zeros if there is none. */
 static struct mapping mapping_at(int process, const void *address)
 {
     struct search search = {.address = (uintptr_t)address};
@@ -92,7 +92,8 @@ static void test_fields(void)
     CHECK(!found.shared && !found.is_buffer && !found.is_shim);
 }
 
-/* Is a file with this name below `directory` taken for the shim, with its name and without? */
+/* Tells whether a file with this name below `directory` counts as the shim, with its name and after
+ * it lost it. */
 static void check_name(const char *directory, const char *name, bool expected)
 {
     char path[PATH_MAX];

@@ -1,7 +1,5 @@
-/*
- * The note of a first commit: it cuts off what a power cut left behind the plain bytes, and never
- * what anybody wrote (I2, I5).
- */
+/* The note of a first commit: readers cut off the remains of a power cut behind the plain bytes,
+ * and never bytes that a program wrote (I2, I5). */
 #include "store_files.h"
 
 #include <errno.h>
@@ -11,8 +9,8 @@ enum { PLAIN_SIZE = 5000, CUT_SIZE = 9 * IMAGE_PAGE + IMAGE_FILE_REMAINDER };
 
 static struct {
     struct note note;
-    int error;     /* of all three calls */
-    int set_error; /* of setting and removing it */
+    int error;     /* calls of all three kinds */
+    int set_error; /* calls that set or remove it */
     int gets, sets, removes;
 } attribute;
 
@@ -54,8 +52,7 @@ static int remove_note(int fd, const char *name)
     return attribute.error;
 }
 
-/* The plain bytes of a file that a power cut has left with a footer's size, but without the
- * footer. */
+/* Makes the file that a power cut leaves with a footer's size, but without the footer. */
 static struct bytes plain;
 static int file;
 
@@ -121,7 +118,7 @@ static void test_cut_off(void)
     }
 }
 
-/* What a program without the shim writes to a file with a note that was left there. */
+/* A program without the shim writes to a file with a leftover note. */
 static void test_rewritten(void)
 {
     static const uint64_t places[] = {0,          PLAIN_SIZE / 2, PLAIN_SIZE - 1, PLAIN_SIZE,
@@ -160,7 +157,7 @@ static void test_sizes_between(void)
         CHECK_EQUAL(commit_text(file, "next"), 0);
         CHECK(holds_text(file, "next"));
     }
-    cut_off(PLAIN_SIZE); /* with a byte that is not zero anywhere behind, all of it is somebody's */
+    cut_off(PLAIN_SIZE); /* if any byte behind is not zero, a program wrote all of them */
     CHECK_EQUAL(ftruncate(file, (off_t)2 * IMAGE_PAGE), 0);
     CHECK_EQUAL(pwrite(file, "!", 1, PLAIN_SIZE + 1), 1);
     get_file(file, &raw);
@@ -195,7 +192,7 @@ static void test_other_notes(void)
     CHECK(reads(CUT_SIZE));
 }
 
-/* A copy of a file carries its note along, which says nothing of the copy. One of an older
+/* A copy of a file carries its note along, which does not count for the copy. A note of an older
  * version names no file. */
 static void test_identity(void)
 {
@@ -230,7 +227,7 @@ static void test_failing_calls(void)
         attribute.error = none[i];
         CHECK(reads(CUT_SIZE));
     }
-    /* not known is not the same as not there: a commit would make the zeros content */
+    /* an unknown note is not a missing one: a commit would make the zeros content */
     cut_off(PLAIN_SIZE);
     attribute.error = -ENOMEM;
     CHECK_EQUAL(store_load(file, -1, patient, &image), -ENOMEM);
@@ -249,8 +246,7 @@ static void test_failing_calls(void)
     }
 }
 
-/* I6: one is set and removed once in a file's life, and only the rarest of files is asked for
- * one. */
+/* I6: a note is set and removed once in a file's life, and readers ask only rare files for one. */
 static void test_calls(void)
 {
     cut_off(PLAIN_SIZE);
@@ -266,10 +262,10 @@ static void test_calls(void)
 
     put_file(file, &plain);
     CHECK_EQUAL(commit_bytes(file, "first", 5, false), 0);
-    CHECK_EQUAL(attribute.sets, 1); /* nothing is promised for a power cut */
+    CHECK_EQUAL(attribute.sets, 1); /* there is no promise for a power cut */
 }
 
-/* The plain format may write just what a power cut leaves. */
+/* The plain format may write the same bytes that a power cut leaves. */
 static void test_plain_format(void)
 {
     static struct bytes zeros;

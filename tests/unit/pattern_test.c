@@ -1,4 +1,4 @@
-/* pattern.h: a table, malformed lists, and a comparison with a matcher that is plain to see. */
+/* pattern.h: a table, malformed lists, and a comparison with a matcher that is simple. */
 #include "check.h"
 
 #include "config/pattern_index.h"
@@ -87,7 +87,7 @@ static struct pattern_index index_of(const char *patterns)
     return index;
 }
 
-/* Asks the list and its index, which say the same. */
+/* Asks the list and its index, which must agree. */
 static bool may_name(const char *patterns, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -118,7 +118,7 @@ static void test_table(void)
         check_both(table[i].patterns, table[i].path, table[i].matches);
 }
 
-/* Lists of many patterns, of which each matches a path of its own. */
+/* Lists of many patterns; each matches a path of its own. */
 static void test_many(void)
 {
     static const char *const kinds[] = {"/d%d/",      "/d/e%d/app.cfg", "/d/*.x%d",   "n%d.cfg",
@@ -303,10 +303,10 @@ static void test_against_the_slow_one(void)
         }
         CHECK(may_name(pattern, path) || !expected);
     }
-    CHECK(matches > 20000); /* else the comparison says little */
+    CHECK(matches > 20000); /* else the comparison proves little */
 }
 
-/* Backtracking that is not kept in bounds would not finish in a lifetime. */
+/* Unbounded backtracking would never finish. */
 static void test_worst_case(void)
 {
     static char pattern[8000] = "/**";

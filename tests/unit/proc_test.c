@@ -30,7 +30,7 @@ static void test_fields(void)
 
     CHECK(proc_find_field(text, "Umask", 8, &value));
     CHECK_EQUAL(value, 027);
-    CHECK(proc_find_field(text, "Seccomp", 10, &value)); /* not that of the name */
+    CHECK(proc_find_field(text, "Seccomp", 10, &value)); /* not the one in the name */
     CHECK_EQUAL(value, 2);
     CHECK(proc_find_field(text, "Seccomp_filters", 10, &value));
     CHECK_EQUAL(value, 13);
@@ -67,7 +67,8 @@ static void test_mappings(void)
     CHECK(!mapping_parse("00400000-00452000 r-xp 0000 08:02", &mapping));
 }
 
-/* A line of /proc/PID/stat: its fields 3 to 52 are numbers of their own, but for these three. */
+/* Makes a line of /proc/PID/stat: each of its fields 3 to 52 has its own number as its value,
+ * except these three. */
 static const char *stat_line(const char *name, char state, unsigned flags, const char *start)
 {
     static char line[512];

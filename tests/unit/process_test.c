@@ -1,4 +1,4 @@
-/* process.h: what another process is, and how it ended. */
+/* process.h: facts about another process, and how it ended. */
 #include "check.h"
 
 #include "os/descriptor.h"
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A child that has told by the pipe that it is there, and then does `what`. */
+/* Starts a child, which reports by the pipe that it runs, and then does `what`. */
 static pid_t start(void (*what)(const void *context), const void *context)
 {
     int ends[2];

@@ -153,7 +153,7 @@ static void test_scripts(void)
         write_file(name, line, (size_t)n, 0700);
     }
     CHECK_EQUAL(ask("s4", NULL), PROGRAM_NO_OBSTACLE);
-    CHECK_EQUAL(ask("s5", NULL), PROGRAM_SCRIPTS); /* the kernel says ELOOP */
+    CHECK_EQUAL(ask("s5", NULL), PROGRAM_SCRIPTS); /* the kernel returns ELOOP */
     write_file("script", "#!/no/such\n", 11, 0700);
     CHECK_EQUAL(ask("script", NULL), PROGRAM_INTERPRETER);
     CHECK_STRING(answer.other, "/no/such");
@@ -165,10 +165,8 @@ static void test_scripts(void)
     CHECK_EQUAL(answer.scripts, 2);
 }
 
-/*
- * The kernel's own answers: set-id bits do nothing under no_new_privs, or to somebody who has the
- * id.
- */
+/* The kernel's own answers: set-id bits do nothing under no_new_privs, or for a user who has the
+ * id. */
 static void test_secure(void)
 {
     pid_t child;

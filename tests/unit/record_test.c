@@ -1,7 +1,7 @@
 /*
- * format/record.h and format/redo.h: what is written is what is read, nothing else is taken for a
- * record, and from the bytes of a file a REDO tells the old content from the new one and from
- * anybody else's, whatever part of a commit's steps was done.
+ * format/record.h and format/redo.h: the decoder reads every record that the encoder writes, and
+ * accepts nothing else; and by a REDO the bytes of a file show which content they are, old, new or
+ * foreign, whichever steps of a commit were done.
  */
 #include "check.h"
 
@@ -47,7 +47,7 @@ static void test_known_bytes(void)
     }
 }
 
-/* Every byte changed, every cut, and more than there is: no record. */
+/* Changes every byte, cuts at every byte, and appends: no result is a record. */
 static void test_damage(void)
 {
     struct record record = {
@@ -152,8 +152,8 @@ static enum redo_state look(const struct record *record, uint64_t size)
     return redo_look_end(&look);
 }
 
-/* What a commit leaves that wrote some of its sectors: with the size before it, between, or
- * after it. */
+/* Makes the file of a commit that wrote some of its sectors, with the size before, between, or
+ * after. */
 static uint64_t leave_some(uint64_t size, uint64_t old_size)
 {
     uint64_t length =
@@ -174,8 +174,8 @@ static uint64_t leave_some(uint64_t size, uint64_t old_size)
     for (uint64_t at = 0; at < minimum(size, length); at += 512)
         if (rand() % 2 == 0 || at + 512 > old_size)
             memcpy(file + at, new + at, minimum(512, minimum(size, length) - at));
-    /* written when the file had its old size, which the disk has of this sector, but not of
-     * those behind */
+    /* written when the file had its old size; the disk has the sector, but not the ones behind
+     * it */
     if (old_size < length && old_size % 512 != 0 && rand() % 2 == 0) {
         memcpy(file + old_size / 512 * 512, new + old_size / 512 * 512, old_size % 512);
         memset(file + old_size, 0, minimum(length - old_size, 512 - old_size % 512));
@@ -208,7 +208,7 @@ static void test_redo(void)
                 if (look(&record, length) == REDO_FOREIGN)
                     check_failed(__FILE__, __LINE__, "a step of a commit", (long long)sizes[i],
                                  (long long)sizes[k]);
-                if (length != 0) { /* somebody's byte */
+                if (length != 0) { /* a foreign byte */
                     file[(uint64_t)rand() % length] ^= 0x40;
                     CHECK_EQUAL(look(&record, length), REDO_FOREIGN);
                 }
@@ -217,7 +217,8 @@ static void test_redo(void)
         }
 }
 
-/* A commit failed over `old`, of which some got to the disk as zeros; what goes back is `new`. */
+/* A commit failed over `old`, some sectors of which are zeros on the disk; `new` is written
+ * back. */
 static void test_back(void)
 {
     for (int turn = 0; turn < 500; turn++) {

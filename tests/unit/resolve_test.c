@@ -23,7 +23,7 @@ static char folder[] = "/tmp/resolve_test.XXXXXX";
         CHECK_STRING(config_resolve_patterns(list), expected);                                               \
     } while (0)
 
-/* Nothing is added: the very list comes back. */
+/* The function adds nothing, and returns the same list. */
 #define CHECK_KEPT(from)                                                                                     \
     do {                                                                                                     \
         char list[512];                                                                                      \
@@ -43,7 +43,7 @@ static void test_links(void)
     /* a link to a file: the file, too; and what may replace the link in its own folder */
     CHECK_RESOLVED("%1$s/real/file", "%1$s/real/file:%1$s/real/f");
     CHECK_RESOLVED("%1$s/link/file", "%1$s/link/file:%1$s/real/file:%1$s/real/f");
-    /* each in its place: of patterns that say a format the last one counts */
+    /* each in its place, since the last pattern with a format counts */
     CHECK_RESOLVED("%1$s/link/:sized=%1$s/link/f",
                    "%1$s/link/:%1$s/real/:sized=%1$s/link/f:sized=%1$s/real/f");
     /* the canonical path as a pattern that matches it alone */
@@ -63,7 +63,7 @@ static void test_kept(void)
     CHECK_KEPT("%1$s/l*/f");
 }
 
-/* A list that grows beyond what there is room for stays as it is. */
+/* A list that would outgrow its room stays as it is. */
 static void test_bound(void)
 {
     enum { SIZE = 1 << 21 };

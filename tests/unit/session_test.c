@@ -149,8 +149,8 @@ static void test_sync(void)
     CHECK(!session_any());
 }
 
-/* Two contents of one size and one checksum are two contents, here where it is believed that
- * nothing has changed. */
+/* Two contents of one size and one checksum are still two contents, for a commit that finds no
+ * change. */
 static void test_equal_checksums(void)
 {
     static const char one[] = "limit=100 tries\n";
@@ -179,7 +179,7 @@ static void test_equal_checksums(void)
     }
 }
 
-/* Another process's commit of an equal checksum is merged with what is appended. */
+/* Another process's commit with an equal checksum is merged with the appended bytes. */
 static void test_equal_checksums_of_another(void)
 {
     static const char one[] = "limit=100 tries\n";

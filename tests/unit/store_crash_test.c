@@ -1,6 +1,6 @@
 /*
  * Replays every prefix of a commit's writes, each cut at every 512-byte sector, as a kill leaves
- * them in the page cache, and subsets of what was not flushed, as a power cut leaves them on the
+ * them in the page cache, and subsets of the unflushed writes, as a power cut leaves them on the
  * disk; with payloads that look like files of ours, too. While recording, I1 is checked on each
  * write. At the end the same machinery must find violations where there are some.
  */
@@ -9,7 +9,7 @@
 /* ---- kills: prefixes of the page cache ---- */
 
 /* `from`: the first operation of the commit that may be killed; the ones before have happened.
- * `old`: the contents that may be read until it is reported. */
+ * `old`: the contents that may be read until the commit is reported. */
 static void replay_kills(const struct bytes *base, int from, unsigned old)
 {
     struct bytes *state = new_bytes();
@@ -41,8 +41,8 @@ static void replay_kills(const struct bytes *base, int from, unsigned old)
 
 /* ---- I1 on each write ---- */
 
-/* `before`: the file when the commit began. An image that is not known to be on disk is written
- * over itself. */
+/* `before` is the file when the commit began. A commit may write an image over itself if it is not
+ * known to be on disk. */
 static bool writes_the_same(const struct operation *operation, const struct bytes *before)
 {
     return operation->offset + operation->size <= before->size &&
@@ -75,7 +75,7 @@ static void check_i1(const struct store_image *live, const struct bytes *before,
 
 /* ---- scenarios ---- */
 
-/* The commit of a new content, which is reported then. */
+/* Commits a new content, and reports it. */
 static void commit_and_report(unsigned seed, uint64_t size, bool sync)
 {
     int content = add_content(seed, size);
@@ -84,7 +84,7 @@ static void commit_and_report(unsigned seed, uint64_t size, bool sync)
     (void)add(REPORT, one(content), 0);
 }
 
-/* One commit on a file that is on disk. */
+/* Tests one commit to a file that is on disk. */
 static void one_commit(const struct scenario *scenario, bool sync)
 {
     struct bytes *base = new_bytes();
@@ -104,8 +104,8 @@ static void one_commit(const struct scenario *scenario, bool sync)
     tear_down();
 }
 
-/* Cuts the record off at operation `from`, of which `cut` bytes are left, and brings the work
- * file there. */
+/* Cuts the record off at operation `from`, of which `cut` bytes stay, and brings the work file to
+ * that state. */
 static void die_at(int from, uint64_t cut, const struct bytes *base, struct bytes *cache)
 {
     while (record.count > from + (cut != 0))
@@ -157,8 +157,8 @@ static void commit_after_a_dead_one(const struct scenario *scenario, int dead_at
     tear_down();
 }
 
-/* A large first commit that died in the middle of its image, then a smaller one, which may come
- * to lie over the place of the first: neither the remains nor parts of a payload are ever read. */
+/* A large first commit that died in the middle of its image, then a smaller one, which may overlap
+ * the place of the first: no reader ever gets the remains or parts of a payload. */
 static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t next)
 {
     struct bytes *base = new_bytes();
@@ -185,7 +185,7 @@ static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t ne
     free(cache);
 }
 
-/* A power cut left of a first commit its note and the size that its footer makes, then the next
+/* A power cut left the note of a first commit and the size for its footer; then comes the next
  * commit. */
 static void commit_after_a_cut(const struct scenario *scenario)
 {
@@ -258,7 +258,7 @@ static void controls(void)
     CHECK(result.violations > 0);
 }
 
-/* What commits to the plain format leave, by the same disk: the old or the new content, never a
+/* Commits to the plain format, on the same disk, leave the old or the new content, never a
  * mixture. */
 static void plain_format(void)
 {
@@ -284,8 +284,8 @@ static void plain_format(void)
     contents.filling = LETTERS;
 }
 
-/* The first commit to the sized format of a file that has seen plain commits, whose record is
- * there. */
+/* The first commit in the sized format to a file that has seen plain commits, and has their
+ * record. */
 static void sized_after_plain(const struct scenario *scenario)
 {
     struct bytes *base = new_bytes();

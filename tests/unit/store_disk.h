@@ -3,15 +3,15 @@
  * states that this leads to: in each a reader must find an image that it may find (I2, I4, I5),
  * and the next commit must work.
  *
- * The disk: a power cut keeps, of what was written since the last flush, any subset of the
- * sectors, each in any version that it had, and any size that the file had; but no size without
- * the data that extended the file to it, unless a note tells of that size (store.h, ASSUMED).
- * Sizes and notes come in the order in which they were made. A flush (fdatasync) makes the last
- * size durable, with the note that came with it or any later one; a sync (fsync) the last note,
- * too. A cut zeroes the rest of its block, perhaps before the size is on disk. A flush that fails
- * has written any subset of them, too; the kernel tells it once and calls the pages clean. So
- * what they hold stays uncertain, whatever is flushed later, until they are written and flushed
- * again. The kernel may also drop such a page and read it back from the disk.
+ * The disk: a power cut keeps any subset of the sectors that were written since the last flush,
+ * each in any version that it had, and any size that the file had; but no size without the data
+ * that extended the file to it, unless a note tells of that size (store.h, ASSUMED). Sizes and
+ * notes come in the order in which they were made. A flush (fdatasync) makes the last size durable,
+ * with the note that came with it or any later one; a sync (fsync) the last note, too. A cut zeroes
+ * the rest of its block, perhaps before the size is on disk. A flush that fails has written any
+ * subset of them, too; the kernel tells it once and calls the pages clean. So their content stays
+ * uncertain, in spite of later flushes, until they are written and flushed again. The kernel may
+ * also drop such a page and read it back from the disk.
  */
 #ifndef ATOMSHIM_STORE_DISK_H
 #define ATOMSHIM_STORE_DISK_H
@@ -40,12 +40,12 @@ enum kind {
     /* the kernel drops clean pages from its cache; `offset`: which of them were on disk, as a
      * seed */
     DROP,
-    REPORT /* what may be read from now on, `offset` */
+    REPORT /* the contents that may be read from now on, in `offset` */
 };
 
 struct operation {
     enum kind kind;
-    uint64_t offset; /* of a write; the new size of a truncation */
+    uint64_t offset; /* the offset of a write; the new size of a truncation */
     uint64_t size;
     char *data;
 };
@@ -55,11 +55,11 @@ enum format { SIZED, PLAIN };
 /* Which calls fail after the first one that did. */
 enum after { NO_MORE, ALL_CALLS, FLUSHES };
 
-/* What commits did to their file, and which of their calls fail. */
+/* The operations of commits on their file, and the calls that fail. */
 static struct {
     struct operation list[OPERATIONS_MAX];
     int count;
-    int calls;   /* those that write, since prepare_fault() */
+    int calls;   /* calls that write, since prepare_fault() */
     int fail_at; /* the first is 1; 0: none */
     enum after after;
     int failures;
@@ -69,15 +69,15 @@ static struct {
     bool lie;           /* a flush that fails says that it did not */
     bool skip_rewrites; /* bytes that the file has are not written again */
     bool skip_way_back; /* after a failure, no flush is done */
-    bool forget_notes;  /* none is set, and sizes come before their data all the same */
+    bool forget_notes;  /* no note is set, but sizes come before their data all the same */
 } record;
 
-/* What may be read: contents[0] is the oldest. Sets of them are bits. */
+/* The contents that may be read; contents[0] is the oldest. A set of them is a set of bits. */
 static struct {
     struct bytes *list[CONTENTS_MAX];
     int count;
     enum filling filling;
-    enum format format; /* that they are committed in */
+    enum format format; /* the format in which they are committed */
 } contents;
 
 static struct {
@@ -95,7 +95,7 @@ static inline unsigned one(int content)
     return 1U << content;
 }
 
-/* That content and all that are newer. */
+/* Returns the set of this content and all newer ones. */
 static inline unsigned since(int content)
 {
     return one(contents.count) - one(content);
@@ -125,7 +125,7 @@ static inline bool fails_now(enum kind kind)
     bool later;
 
     record.calls++;
-    /* a disk that goes on to fail does not hinder what needs none */
+    /* a disk that goes on failing does not hinder calls that need no disk */
     later = record.fail_at != 0 && record.calls > record.fail_at && kind != TRUNCATE && kind != NOTE &&
             (record.after == ALL_CALLS || (record.after == FLUSHES && (kind == FLUSH || kind == SYNC)));
     if (record.calls != record.fail_at && !later)
@@ -134,7 +134,7 @@ static inline bool fails_now(enum kind kind)
     return true;
 }
 
-/* Of one that fails, half is written before. */
+/* A write that fails has written half of its bytes. */
 static inline ssize_t recording_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
 {
     struct operation *operation;
@@ -242,7 +242,7 @@ static inline ssize_t disk_fgetxattr(int fd, const char *name, void *value, size
     return (ssize_t)work_note.size;
 }
 
-/* Those that are not recorded change the note, too, but no more than that. */
+/* Calls outside a record change the note, too, and nothing else. */
 static inline int disk_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
     (void)fd;
@@ -308,8 +308,8 @@ static inline int add_content(unsigned seed, uint64_t size)
     return contents.count++;
 }
 
-/* A plain file that began with a header, or ended with a footer, would be none: that is how a
- * file of ours is known. */
+/* A plain file must not begin with a header or end with a footer: readers recognise our files by
+ * these. */
 static inline int add_plain(uint64_t size)
 {
     struct bytes *letters = make_content(LETTERS, 1, size);
@@ -328,7 +328,7 @@ static inline void put_work(const struct bytes *bytes)
     work_note = bytes->note;
 }
 
-/* Brings the work file there, on disk; contents.list[0] is what it holds. */
+/* Brings the work file to this state, on disk; contents.list[0] is its content. */
 static inline void set_up(const struct scenario *scenario, bool sync, struct bytes *base)
 {
     result.name = scenario->name;
@@ -369,7 +369,7 @@ static inline void resize(struct bytes *bytes, uint64_t size)
     bytes->size = size;
 }
 
-/* Applies a write of which only the first `cut` bytes got through. */
+/* Applies the first `cut` bytes of a write. */
 static inline void apply_write(struct bytes *bytes, const struct operation *operation, uint64_t cut)
 {
     if (cut == 0)
@@ -403,8 +403,8 @@ static inline void violation(const char *what, const char *state, int operation,
     check_failed(__FILE__, __LINE__, what, operation, (long long)where);
 }
 
-/* The contents that a reader finds in the work file, and stat() has the size of: one, or several that
- * are equal. 0: none of them. */
+/* Returns the contents that a reader finds in the work file, with the size that stat() shows: one,
+ * or several that are equal. 0: none of them. */
 static inline unsigned read_state(void)
 {
     static struct bytes found;
@@ -479,18 +479,18 @@ static inline void judge(const struct bytes *state, unsigned allowed, const char
     store_calls = recording;
 }
 
-/* ---- power cuts: subsets of what is not flushed ---- */
+/* ---- power cuts: subsets of the unflushed writes ---- */
 
 struct version {
     char data[SECTOR];
     int sector;
     bool extends; /* the write made the file longer */
-    /* where it made the file longer, its blocks are new: none of the sizes before leads to them */
+    /* if it made the file longer, its blocks are new: no earlier size leads to them */
     int since;
-    int cut_by; /* the first size that is that of a later truncation; 0: none */
+    int cut_by; /* the first size that a later truncation made; 0: none */
 };
 
-/* What the disk has, and what it may have besides. */
+/* The bytes that the disk has, and the versions that it may have instead. */
 static struct {
     struct bytes disk;
     struct bytes cache;
@@ -501,7 +501,7 @@ static struct {
     /* since the last flush; a later one implies the earlier ones */
     uint64_t sizes[OPERATIONS_MAX];
     struct note notes[OPERATIONS_MAX]; /* with them */
-    /* of them up to this one: what the disk had beyond is gone */
+    /* the truncations up to this one: bytes that the disk had beyond are gone */
     uint64_t lowest[OPERATIONS_MAX];
     int size_count;
 } power;
@@ -536,8 +536,8 @@ static inline bool same_note(const struct note *a, const struct note *b)
     return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
 }
 
-/* The last size is on disk, with the note that came with it, or one since; with `notes` the last
- * of them. */
+/* Notes that the last size is on disk, with the note that came with it, or a later one; with
+ * `notes`, the last one. */
 static inline void power_flush_sizes(bool notes)
 {
     int first;
@@ -566,7 +566,7 @@ static inline void power_flush(bool notes)
     drop_versions(power.dirty);
     memset(power.dirty, 0, sizeof power.dirty);
     memset(power.cut, 0, sizeof power.cut);
-    for (int i = 0; i < power.count; i++) { /* the size is on disk, whatever became of the data */
+    for (int i = 0; i < power.count; i++) { /* the size is on disk, with or without the data */
         power.versions[i].extends = false;
         power.versions[i].since = 0;
     }
@@ -579,7 +579,7 @@ static inline void power_drop(uint32_t seed)
 
     for (int page = 0; page < PAGES_MAX; page++)
         dropped[page] = !power.dirty[page] && !power.cut[page];
-    for (int i = 0; i < power.count; i++) /* if that is not on disk, neither is the size */
+    for (int i = 0; i < power.count; i++) /* if the note is not on disk, neither is the size */
         if (power.versions[i].extends)
             dropped[page_of(&power.versions[i])] = false;
     for (int i = 0; i < power.count; i++) {
@@ -603,7 +603,7 @@ static inline void power_start(const struct bytes *base)
     power_flush(true);
 }
 
-/* Does a note tell of this size? */
+/* Tells whether a note names this size. */
 static inline bool is_noted(uint64_t size)
 {
     const struct note *bytes = &power.cache.note;

@@ -2,13 +2,13 @@
  * A disk that fails, a writer that is killed and a power cut, together: a commit of which calls
  * fail (above all its flush, after which the kernel calls pages clean that are not on disk), then
  * one that may be killed at any of its calls, then one of which a call may fail again; and the
- * power is cut after any call. What is found is an image that was reported as committed last, or
- * a later one; and none of a commit that failed, unless the disk failed again on the way back
- * (I4, I5). Every commit that no call of fails succeeds.
+ * power is cut after any call. A reader finds the image that was last reported as committed, or a
+ * later one; and no image of a commit that failed, unless the disk failed again on the way back
+ * (I4, I5). Every commit without a failing call succeeds.
  */
 #include "store_disk.h"
 
-/* What befalls the three commits. */
+/* The faults of the three commits. */
 struct fate {
     int fail_at; /* the first one's call, from 1 */
     enum after after;
@@ -16,14 +16,12 @@ struct fate {
     int kill_at; /* the second one's call, from 0; -1: it is not killed, and there is no third */
 };
 
-/* Of the fates with a kill, one out of so many, by chance. With an argument: all. */
+/* The test takes one out of so many fates with a kill, by chance; with an argument, all. */
 static int thinning = 12;
 static long commits;
 
-/*
- * One commit. `allowed`: what may be read before it. Returns what may be read after it, and
- * reports that.
- */
+/* Makes one commit. `allowed` are the contents that may be read before it. Returns the contents
+ * that may be read after it, and reports them. */
 static unsigned commit_and_report(int content, unsigned allowed)
 {
     int outcome;
@@ -41,7 +39,7 @@ static unsigned commit_and_report(int content, unsigned allowed)
     return allowed;
 }
 
-/* Brings the work file to what the page cache holds after the first `count` operations. */
+/* Brings the work file to the state of the page cache after the first `count` operations. */
 static void die_at(int count, const struct bytes *base)
 {
     while (record.count > count)
@@ -81,7 +79,7 @@ static bool explore(const struct scenario *scenario, struct fate fate)
         there = from < record.count - 1;
     }
     if (there && fate.kill_at >= 0) {
-        allowed |= one(2); /* the second died: nothing is known of its content */
+        allowed |= one(2); /* the second died: its content may be there or not */
         die_at(from, &base);
         prepare_fault(rand() % 12, (enum after)(rand() % 3));
         allowed = commit_and_report(add_content(70, scenario->next / 2 + 200), allowed);

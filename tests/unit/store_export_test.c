@@ -1,8 +1,8 @@
 /*
  * The way back from the sized format to plain (store/export.c): every prefix of its writes, each
- * cut at every 512-byte sector, and power cuts that keep any subset of what was not flushed, from
- * every state that a commit leaves, exports that died included. A reader finds the content in each
- * state (I2, I5), and the next commit works.
+ * cut at every 512-byte sector, and power cuts that keep any subset of the unflushed writes, from
+ * every state that a commit leaves, dead exports included. A reader finds the content in each state
+ * (I2, I5), and the next commit works.
  */
 #include "store_disk.h"
 
@@ -138,10 +138,8 @@ static void export_after_a_dead_commit(void)
     tear_down();
 }
 
-/*
- * What would be read as a sized file stays one: content that begins with a header, or ends with a
- * footer.
- */
+/* A content that would be read as a sized file stays sized: it begins with a header, or ends with a
+ * footer. */
 static void refuse_what_looks_sized(void)
 {
     static const enum filling fillings[] = {TWIN_HEADERS, HEAD_HEADERS, FOOTERS};
@@ -163,7 +161,7 @@ static void refuse_what_looks_sized(void)
     contents.filling = LETTERS;
 }
 
-/* The record of an earlier plain file says nothing of the one that an export leaves. */
+/* The record of an earlier plain file does not count for the one that an export leaves. */
 static void replace_the_record(void)
 {
     struct bytes *plain = make_content(LETTERS, 1, 300);

@@ -17,19 +17,19 @@
  * and is ended. */
 enum format { SIZED, PLAIN, EXPORT, RECOVER };
 
-/* How the scenario's last commit ended. */
+/* The ways in which the scenario's last commit ended. */
 enum before { DONE, UNFLUSHED, DIED_AFTER_FOOTER, DIED_AFTER_IMAGE, CUT_OFF, BEFORES };
 
 static const char *const before_names[] = {"", ", not flushed", ", after one that died at its footer",
                                            ", after one that died at its image",
                                            ", after a power cut that left no more of one than its size"};
 
-/* Where a commit starts, and what it commits. */
+/* The state in which a commit starts, and its content. */
 static struct {
     const char *name;
     const char *more;
     enum format format;
-    bool cut_to_plain; /* a commit that fails takes away what a dead one left */
+    bool cut_to_plain; /* a commit that fails removes the remains of a dead one */
     struct bytes *file, *old, *next;
     struct note note;
 } from;
@@ -38,11 +38,11 @@ static const char file_name[] = "store_fault_test.file";
 static int work_file;
 static long runs;
 
-/* What a child tells that may be killed. */
+/* The reports of a child that may be killed. */
 static struct told {
     int result;
     bool returned;
-    struct note note; /* of the work file, whatever this folder's file system can do */
+    struct note note; /* the work file's attribute, on any file system */
 } * told;
 
 static ssize_t get_note(int fd, const char *name, void *value, size_t size)
@@ -101,7 +101,8 @@ static int commit(int fd, const struct bytes *bytes, bool sync)
     return result;
 }
 
-/* The commit of a process of its own, with whatever befalls it there. True if it was killed. */
+/* Makes a commit in a process of its own, with the fault. Returns true if the process was
+ * killed. */
 static bool commit_in_child(enum fault_kind kind, enum call only, int at, const struct bytes *bytes,
                             bool sync)
 {
@@ -127,7 +128,7 @@ static bool commit_in_child(enum fault_kind kind, enum call only, int at, const 
     return WIFSIGNALED(status);
 }
 
-/* ---- where it starts ---- */
+/* ---- the states in which a commit starts ---- */
 
 static void begin(const struct scenario *scenario, enum before before)
 {
@@ -285,29 +286,28 @@ static void check_next_commit(const char *what, int at, bool sync, int before)
 
 /* ---- faults ---- */
 
-/* I5: what failed is not seen; a commit that says 0 is the content (a mark or a cut may fail
- * silently). */
+/* I5: no reader sees a commit that failed; a commit that returned 0 is the content (a mark or a cut
+ * may fail silently). */
 static void check_fault_of_sized(int result, bool once)
 {
     if (result == 0) {
         CHECK(holds_bytes(from.next));
         return;
     }
-    /* nothing can be undone any more */
+    /* no step can be undone any more */
     CHECK(holds_bytes(from.old) || (!once && holds_bytes(from.next)));
     if (once && !from.cut_to_plain && fault.hit != FTRUNCATE)
         CHECK_EQUAL(size_of(work_file), from.file->size);
 }
 
-/* I5: the same; but of an old content that is too large to be kept the new one is left,
- * complete. */
+/* I5: the same; but if the old content is too large to be kept, the new one stays, complete. */
 static void check_fault_of_plain(int result, bool once)
 {
     bool fits = from.old->size < NOTE_MAX - 200 && from.next->size < NOTE_MAX - 200;
 
     if (result == 0)
         CHECK(holds_bytes(from.next));
-    else if (once || fits) /* what has no record is torn by a disk that goes on to fail */
+    else if (once || fits) /* a disk that goes on failing tears a file without a record */
         CHECK(holds_bytes(from.old) || ((!once || !fits) && holds_bytes(from.next)));
 }
 
@@ -326,7 +326,7 @@ static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
     fault.at = at;
     result = commit(work_file, from.next, sync);
     unwatch_calls();
-    filelock_give_up(work_file); /* if that is what failed, it looks like a lock of the program's */
+    filelock_give_up(work_file); /* if this call failed, the lock looks like the program's */
     if (fault.seen < at) {
         CHECK_EQUAL(result, 0);
         return false;
@@ -439,7 +439,7 @@ static void test_kills(void)
     CHECK(runs > 2000);
 }
 
-/* Somebody kills the child that writes a plain file, and not us: we write ourselves. */
+/* A kill hits the child that writes a plain file, but not us: then we write ourselves. */
 static void kill_shield(void)
 {
     int before = check_failures;
@@ -475,7 +475,8 @@ static void stranger_empties(int fd)
     CHECK_EQUAL(ftruncate(work_file, 0), 0);
 }
 
-/* A plain file that was shorter than what the stranger writes is not cut: his last bytes stay. */
+/* A plain file that was shorter than the stranger's write is not cut: the stranger's last bytes
+ * stay. */
 static bool holds_both(void)
 {
     static struct bytes both;
@@ -487,8 +488,8 @@ static bool holds_both(void)
     return from.format == PLAIN && from.old->size < length && from.next->size < length && holds_bytes(&both);
 }
 
-/* It and the commit are two writers: the file is what one of them wrote, whole. False if the
- * commit is over before. */
+/* The stranger and the commit are two writers: the file has the bytes of one of them, whole.
+ * Returns false if the commit is over before. */
 static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
 {
     int before = check_failures;
@@ -531,7 +532,7 @@ static void test_strangers(void)
     CHECK(runs > 1000);
 }
 
-/* What is on disk is the business of other tests. */
+/* Other tests look at the disk. */
 static int no_flush(int fd)
 {
     (void)fd;

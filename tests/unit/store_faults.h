@@ -44,10 +44,10 @@ enum fault_kind {
 static struct {
     enum fault_kind kind;
     int at;         /* the first is 1 */
-    enum call only; /* what is counted for `at` */
+    enum call only; /* the calls that count for `at` */
     int error;      /* of FAIL */
     bool no_flush;  /* every flush fails with EIO */
-    pid_t process;  /* whom a kill hits */
+    pid_t process;  /* the process that a kill hits */
     void (*stranger)(int fd);
     int seen;    /* calls so far */
     int counted; /* of them for `at` */

@@ -1,5 +1,5 @@
-/* What the tests of the store share: files and what is in them, and the states that a commit may
- * start from. */
+/* Shared by the tests of the store: files and their contents, and the states in which a commit may
+ * start. */
 #ifndef ATOMSHIM_STORE_FILES_H
 #define ATOMSHIM_STORE_FILES_H
 
@@ -17,7 +17,7 @@
 static const struct store_wait patient = {.timeout = INT64_C(30000000000)};
 static struct store_calls original_calls;
 
-/* ---- a file and what is in it ---- */
+/* ---- a file and its content ---- */
 
 static inline int new_file(const char *plain)
 {
@@ -100,7 +100,7 @@ struct note {
 struct bytes {
     uint64_t size;
     char data[FILE_MAX];
-    struct note note; /* of a disk's file (store_disk.h) */
+    struct note note; /* the attribute of a disk's file (store_disk.h) */
 };
 
 static inline struct bytes *new_bytes(void)
@@ -139,10 +139,10 @@ static inline bool same_bytes(const struct bytes *a, const struct bytes *b)
 }
 
 /*
- * What payloads consist of. All but letters look like parts of a file of ours, complete, flushed
- * and of a generation beyond any real one, wherever in the payload a place may come to lie; a
- * reader must never take them for what they look like. Records differ in their second half only,
- * and not in their CRC-32C as a whole.
+ * The kinds of payloads. All but letters look like parts of a file of ours, complete, flushed and
+ * of a generation beyond any real one, wherever in the payload a place may lie; a reader must never
+ * take them for images. Records differ in their second half only, and not in their CRC-32C as a
+ * whole.
  */
 enum filling { LETTERS, TWIN_HEADERS, HEAD_HEADERS, FOOTERS, WHOLE_FILE, RECORDS, FILLINGS };
 
@@ -186,7 +186,7 @@ static inline struct bytes *make_content(enum filling filling, unsigned seed, ui
     return bytes;
 }
 
-/* ---- where a commit may start ---- */
+/* ---- the states in which a commit may start ---- */
 
 /* A file that has seen these contents, one commit each; the first is a plain file unless its size
  * is 0. */
@@ -224,7 +224,7 @@ static const struct scenario scenarios[] = {
 
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 
-/* The same in the plain format: commits that fit into an attribute, and some that do not. */
+/* The same states in the plain format: commits that fit into an attribute, and some that do not. */
 static const struct scenario plain_scenarios[] = {
     {"plain, an empty file", 0, 0, {0}, 700},
     {"plain, to an empty file", 700, 0, {0}, 0},

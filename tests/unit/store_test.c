@@ -38,8 +38,8 @@ static void test_contents(void)
     (void)close(fd);
 }
 
-/* The content is what was committed, though that is a managed file as it lies on the disk:
- * another one, or the same. */
+/* A commit stores any content, even the raw bytes of a managed file: of another one, or of the
+ * same. */
 static void test_file_in_file(void)
 {
     static const char *const texts[] = {"inner", "inner, once more", "in"};
@@ -143,7 +143,7 @@ static void test_shrink(void)
     (void)close(fd);
 }
 
-/* The disk fails in every flush: each commit says so, and the content stays. */
+/* The disk fails in every flush: each commit returns the error, and the content stays. */
 static void test_failing_flush(void)
 {
     int fd = new_file("plain");
@@ -223,8 +223,8 @@ static void test_torn_twin(void)
     (void)close(fd);
 }
 
-/* What a damage of one byte, or a cut, must be told as: by an error, by the flags, or not at all
- * where nothing was lost. */
+/* Tells how a reader must report damage to one byte, or a cut: by an error, by the flags, or not at
+ * all if nothing was lost. */
 static bool is_told(int fd, unsigned generation)
 {
     struct store_image image;
@@ -249,8 +249,8 @@ static int committed(int commits, bool sync, struct bytes *raw)
     return fd;
 }
 
-/* I2: damage to any byte of the live image or a cut is told, wherever the image lies; an older
- * one is never good news. */
+/* I2: a reader reports damage to any byte of the live image, and any cut, wherever the image lies;
+ * it never passes an older image off as the latest. */
 static void test_damage_is_told(void)
 {
     static struct bytes raw;
@@ -281,8 +281,8 @@ static void test_damage_is_told(void)
         }
 }
 
-/* All of the header at 0 overwritten: the footer of the first commit does not make the file what
- * it was then. */
+/* The header at 0 is overwritten completely: the footer of the first commit does not bring the old
+ * content back. */
 static void test_overwritten_header(void)
 {
     static struct bytes raw;
@@ -300,7 +300,7 @@ static void test_overwritten_header(void)
         }
 }
 
-/* Damage to the older image changes nothing: it is told from damage to the live one. */
+/* Damage to the older image changes nothing: a reader tells it from damage to the live one. */
 static void test_older_damaged(void)
 {
     static struct bytes raw;
@@ -380,7 +380,7 @@ static long no_lock(int fd, int command, long argument)
     return -EAGAIN;
 }
 
-/* stat() of whatever file reads a bounded number of bytes, and asks for no lock. */
+/* stat() of any file reads a bounded number of bytes, and asks for no lock. */
 static void test_size_is_bounded(void)
 {
     const uint64_t size = ((uint64_t)15 << 40) - IMAGE_PAGE;
@@ -417,8 +417,8 @@ static void test_size_is_bounded(void)
 
 enum { SKIPPED = 77 };
 
-/* More than one pwritev may carry, and more than fits into 32 bits. A run of its own: it takes
- * long, and much disk. */
+/* A payload that is too large for one pwritev, and for 32 bits. The test is a run of its own: it
+ * takes long, and much disk. */
 static int test_huge(void)
 {
     struct statvfs disk;
@@ -505,7 +505,7 @@ static void test_lock_turns(void)
             if (filelock_acquire(&lock, own, F_WRLCK, patient.timeout) != 0 ||
                 (first && write(ready[1], "", 1) != 1))
                 _exit(1);
-            sys_sleep(50000000); /* what a large commit takes */
+            sys_sleep(50000000); /* the time of a large commit */
             filelock_release(&lock);
         }
     }
@@ -541,17 +541,17 @@ static void test_reader_waits_for_a_writer(void)
     CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), 0);
     filelock_release(&lock);
     CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
-    CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* nobody is at it: never plain */
+    CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* no writer holds the lock: never plain */
     (void)close(other);
     (void)close(fd);
 }
 
-/* What writers do between two system calls of a reader. */
+/* The actions of writers between two system calls of a reader. */
 static struct {
     int fd;
     int calls_left;
     int commits;
-    size_t size;       /* of each of them */
+    size_t size;       /* the size of each of them */
     const char *plain; /* a commit in the plain format instead */
 } lapping;
 
@@ -592,7 +592,7 @@ static ssize_t lapping_pread(int fd, void *buffer, size_t size, uint64_t offset)
     return sys_pread(fd, buffer, size, offset);
 }
 
-/* A writer that commits at each call of the reader, unless it is kept out by the lock. */
+/* Commits at each call of the reader, unless the lock keeps the writer out. */
 static struct {
     int fd, other; /* the reader's description and the writer's */
     int commits;
@@ -640,7 +640,7 @@ static void test_lapped_for_ever(void)
  * older image that is still complete in its place. */
 static void test_lapped_reader(void)
 {
-    static const size_t sizes[][3] = {/* older, live, then committed by those who lap */
+    static const size_t sizes[][3] = {/* older, live, then committed by the writers that lap */
                                       {300, 500000, 10},    {500000, 300, 10},   {300, 500000, 600000},
                                       {300, 300, 300},      {300, 300, 50000},   {50000, 300, 300},
                                       {200000, 200000, 10}, {10, 900000, 900000}};
@@ -666,7 +666,7 @@ static void test_lapped_reader(void)
                     store_calls.pread = lapping_pread;
                     CHECK_EQUAL(store_load(fd, target, patient, &image), 0);
                     store_calls = original_calls;
-                    CHECK(!image.edited && !image.resized); /* nobody but writers of ours */
+                    CHECK(!image.edited && !image.resized); /* no writers but ours */
                     CHECK_EQUAL(pread(target, &found, 1, 0), 1);
                     CHECK(found == 'L' || (found >= 'A' && found < 'A' + commits));
                     (void)close(fd);
@@ -735,7 +735,7 @@ static int reserve_then_fail(int fd, int mode, uint64_t offset, uint64_t size)
     return -ENOSPC;
 }
 
-/* What was reserved before the disk was full is given back. */
+/* A commit gives back the blocks that it reserved before the disk was full. */
 static void test_plain_full_disk(void)
 {
     char *large = pattern_bytes(500000, 'L');
