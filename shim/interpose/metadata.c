@@ -107,20 +107,9 @@ EXPORT int fchmod(int fd, mode_t mode)
     return after_mode(result, mode, session, NULL);
 }
 
-EXPORT int chmod(const char *path, mode_t mode)
-{
-    struct aim aim;
-    struct session *session;
-    int result;
+enum mode_call { CHMOD, LCHMOD, FCHMODAT };
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    session = session_of_aim(&aim, 0);
-    result = set_mode(session, mode);
-    result = result == SHIM_PASS ? real_chmod(aim.path, mode) : shim_result(result);
-    return after_mode(result, mode, session, &aim);
-}
-
-EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
+static int change_mode(enum mode_call call, int directory, const char *path, mode_t mode, int flags)
 {
     struct aim aim;
     struct session *session;
@@ -129,8 +118,30 @@ EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
     shim_aim(&aim, directory, path, flags);
     session = session_of_aim(&aim, flags);
     result = set_mode(session, mode);
-    result = result == SHIM_PASS ? real_fchmodat(aim.directory, aim.path, mode, flags) : shim_result(result);
+    if (result != SHIM_PASS)
+        result = shim_result(result);
+    else if (call == CHMOD)
+        result = real_chmod(aim.path, mode);
+    else if (call == LCHMOD)
+        result = real_lchmod(aim.path, mode);
+    else
+        result = real_fchmodat(aim.directory, aim.path, mode, flags);
     return after_mode(result, mode, session, &aim);
+}
+
+EXPORT int chmod(const char *path, mode_t mode)
+{
+    return change_mode(CHMOD, AT_FDCWD, path, mode, AIM_FOLLOW);
+}
+
+EXPORT int lchmod(const char *path, mode_t mode)
+{
+    return change_mode(LCHMOD, AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
+}
+
+EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
+{
+    return change_mode(FCHMODAT, directory, path, mode, flags);
 }
 
 /* ---- owner ---- */
@@ -165,6 +176,16 @@ EXPORT int chown(const char *path, uid_t user, gid_t group)
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
     error = before_owner(session_of_aim(&aim, 0), user, group);
     return error != 0 ? shim_result(error) : real_chown(aim.path, user, group);
+}
+
+EXPORT int lchown(const char *path, uid_t user, gid_t group)
+{
+    struct aim aim;
+    int error;
+
+    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+    error = before_owner(session_of_aim(&aim, AT_SYMLINK_NOFOLLOW), user, group);
+    return error != 0 ? shim_result(error) : real_lchown(aim.path, user, group);
 }
 
 EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
@@ -250,8 +271,8 @@ EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, i
 
 EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
-    struct session *session;
     struct aim aim;
+    struct session *session;
     int error;
 
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
@@ -260,6 +281,20 @@ EXPORT int setxattr(const char *path, const char *name, const void *value, size_
     return error != 0
                ? shim_result(error)
                : after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, session);
+}
+
+EXPORT int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    struct aim aim;
+    struct session *session;
+    int error;
+
+    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+    session = session_of_aim(&aim, AT_SYMLINK_NOFOLLOW);
+    error = before_xattr(session, name);
+    return error != 0
+               ? shim_result(error)
+               : after_xattr(real_lsetxattr(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
@@ -298,4 +333,14 @@ EXPORT int removexattr(const char *path, const char *name)
     shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
     error = before_xattr(session_of_aim(&aim, 0), name);
     return error != 0 ? shim_result(error) : real_removexattr(aim.path, name);
+}
+
+EXPORT int lremovexattr(const char *path, const char *name)
+{
+    struct aim aim;
+    int error;
+
+    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+    error = before_xattr(session_of_aim(&aim, AT_SYMLINK_NOFOLLOW), name);
+    return error != 0 ? shim_result(error) : real_lremovexattr(aim.path, name);
 }

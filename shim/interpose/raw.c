@@ -142,8 +142,11 @@ RAW(int, raw_fchmod, (int fd, mode_t mode), SYS_fchmod, fd, mode)
 RAW(int, raw_chmod, (const char *path, mode_t mode), SYS_fchmodat, AT_FDCWD, path, mode)
 MADE(int, raw_fchmodat, (int directory, const char *path, mode_t mode, int flags),
     (int)libc_result(flags != 0 ? -EOPNOTSUPP : SYS_CALL(SYS_fchmodat, directory, path, mode, 0, 0, 0)))
+MADE(int, raw_lchmod, (const char *path, mode_t mode), raw_fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW))
 RAW(int, raw_fchown, (int fd, uid_t user, gid_t group), SYS_fchown, fd, user, group)
 RAW(int, raw_chown, (const char *path, uid_t user, gid_t group), SYS_fchownat, AT_FDCWD, path, user, group)
+RAW(int, raw_lchown, (const char *path, uid_t user, gid_t group), SYS_fchownat, AT_FDCWD, path, user, group,
+    AT_SYMLINK_NOFOLLOW)
 RAW(int, raw_fchownat, (int directory, const char *path, uid_t user, gid_t group, int flags), SYS_fchownat,
     directory, path, user, group, flags)
 RAW(int, raw_utimensat, (int directory, const char *path, const struct timespec times[2], int flags),
@@ -155,6 +158,8 @@ RAW(int, raw_fsetxattr, (int fd, const char *name, const void *value, size_t siz
     fd, name, value, size, flags)
 RAW(int, raw_setxattr, (const char *path, const char *name, const void *value, size_t size, int flags),
     SYS_setxattr, path, name, value, size, flags)
+RAW(int, raw_lsetxattr, (const char *path, const char *name, const void *value, size_t size, int flags),
+    SYS_lsetxattr, path, name, value, size, flags)
 RAW(ssize_t, raw_fgetxattr, (int fd, const char *name, void *value, size_t size), SYS_fgetxattr, fd, name,
     value, size)
 RAW(ssize_t, raw_getxattr, (const char *path, const char *name, void *value, size_t size), SYS_getxattr, path,
@@ -162,6 +167,7 @@ RAW(ssize_t, raw_getxattr, (const char *path, const char *name, void *value, siz
 RAW(ssize_t, raw_flistxattr, (int fd, char *list, size_t size), SYS_flistxattr, fd, list, size)
 RAW(ssize_t, raw_listxattr, (const char *path, char *list, size_t size), SYS_listxattr, path, list, size)
 RAW(int, raw_fremovexattr, (int fd, const char *name), SYS_fremovexattr, fd, name)
+RAW(int, raw_lremovexattr, (const char *path, const char *name), SYS_lremovexattr, path, name)
 RAW(int, raw_removexattr, (const char *path, const char *name), SYS_removexattr, path, name)
 
 /* paths.c */

@@ -275,7 +275,9 @@ if how != "empty": os.write(fd, b"new\n")
  "chmod": lambda: os.chmod(path, 0o644), "thread": lambda: in_thread(lambda: os.chmod(path, 0o644)),
  "child": lambda: in_child(lambda: os.fchmod(fd, 0o644)),
  "fchown": lambda: os.fchown(fd, 65534, -1), "chown": lambda: os.chown(path, -1, 65534) or os.chmod(path, 0o640),
+ "lchown": lambda: os.lchown(path, 65534, -1),
  "acl": lambda: os.setxattr(path, "system.posix_acl_access", acl),
+ "lacl": lambda: os.setxattr(path, "system.posix_acl_access", acl, follow_symlinks=False),
  "both": lambda: os.fchmod(fd, 0o644) or os.fchown(fd, 65534, -1),
  "back": lambda: os.fchmod(fd, 0o644) or os.fchmod(fd, 0o600),
  "outside": lambda: os.fchmod(fd, 0o644) or in_child(lambda: os.chmod(path, 0o400)),
@@ -317,15 +319,18 @@ EOF
     # these commit first
     assert_equal "$(widens child kill 2>/dev/null)" $'mode: 644\nnobody: new\nend: new 644 0' 'by a child'
     assert_equal "$(widens fchown kill 2>/dev/null)" $'mode: 600\nnobody: new\nend: new 600 65534' 'fchown'
+    assert_equal "$(widens lchown kill 2>/dev/null)" $'mode: 600\nnobody: new\nend: new 600 65534' 'lchown'
     assert_equal "$(widens chown close)" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'chown of the group'
     assert_equal "$(widens both kill 2>/dev/null)" $'mode: 644\nnobody: new\nend: new 644 65534' 'fchmod, then fchown'
     assert_equal "$(widens exec kill 2>/dev/null)" $'mode: 644\n'"$refused"'end: new 644 0' 'fchmod, then exec'
     # the last word counts
     assert_equal "$(widens back close)" $'mode: 600\n'"$refused${refused}end: new 600 0" 'narrowed again'
     assert_equal "$(widens outside close)" $'mode: 644\n'"$refused${refused}end: new 400 0" 'by another process'
-    acl=$(widens acl close 2>&1) || true
-    [[ $acl != *'not supported'* ]] || skip 'needs a file system with access control lists'
-    assert_equal "$acl" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' 'access control list'
+    for how in acl lacl; do
+        acl=$(widens $how close 2>&1) || true
+        [[ $acl != *'not supported'* ]] || skip 'needs a file system with access control lists'
+        assert_equal "$acl" $'mode: 640\nnobody: new\nnobody: new\nend: new 640 0' "access control list, $how"
+    done
 }
 
 @test "another name in a folder that others can enter shows nobody the old content of a file that is being written" {
