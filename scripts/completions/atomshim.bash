@@ -1,4 +1,5 @@
-# Completion for bash: the commands and options are those that `atomshim --help` and `atomshim COMMAND --help` print.
+# Completion for bash: the commands and options are those that `atomshim --help` and `atomshim
+# COMMAND --help` print.
 _atomshim() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} i
     COMPREPLY=()

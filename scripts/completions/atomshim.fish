@@ -1,4 +1,5 @@
-# Completion for fish: the commands and options are those that `atomshim --help` and `atomshim COMMAND --help` print.
+# Completion for fish: the commands and options are those that `atomshim --help` and `atomshim
+# COMMAND --help` print.
 function __atomshim_options
     set -l command (commandline -opc)[2]
     atomshim $command --help 2>/dev/null | string match -v 'example: *' | string match -arg -- '(--[a-z-]+)' | sort -u

@@ -19,7 +19,7 @@ static void read_text(const char *path, char text[TEXT_SIZE])
     text[n < 0 ? 0 : n] = '\0';
 }
 
-/* Returns the number behind the first `name` in the text and blanks; `otherwise` if there is none. */
+/* Returns the number behind the first `name` in the text and blanks, else `otherwise`. */
 static uint64_t find_number(const char *text, const char *name, uint64_t otherwise)
 {
     const char *at = strstr(text, name);

@@ -265,8 +265,8 @@ bool buffer_is_beyond_memory(int buffer, uint64_t size)
     return size - (uint64_t)status.st_blocks * BLOCK > memory_available();
 }
 
-/* Returns how many of the file's bytes are no hole: lseek(2), SEEK_DATA. The blocks of st_blocks may
- * be compressed. */
+/* Returns how many of the file's bytes are no hole: lseek(2), SEEK_DATA. The blocks of st_blocks
+ * may be compressed. */
 static uint64_t count_data(int inode, uint64_t size)
 {
     int64_t data = sys_lseek(inode, 0, SEEK_DATA);

@@ -291,7 +291,7 @@ void session_carry_newer_time(const struct session *session, const struct stat *
 /* The set-id bits and capabilities of a file, which the kernel clears at a write. */
 struct session_privileges {
     mode_t set_id;
-    ssize_t size;          /* of the capabilities; there are none unless it is positive */
+    ssize_t size;          /* the capabilities' size; there are none unless it is positive */
     char capabilities[64]; /* struct vfs_ns_cap_data, and more */
 };
 

@@ -189,7 +189,7 @@ struct swap {
     dev_t old_device;
     ino_t old_number;
     int fresh;  /* a descriptor of a new description, or -1 */
-    long flags; /* of the description that it replaces, and its mark: see session_lock_inode() */
+    long flags; /* flags and mark of the old description: see session_lock_inode() */
     long mark;
 };
 

@@ -88,7 +88,7 @@ enum session_state { SESSION_FREE, SESSION_OPENING, SESSION_LIVE, SESSION_ENDING
 enum { SESSION_DESCRIPTIONS = 16 };
 
 struct session {
-    /* what every open and close looks at in every slot lies in one line of the CPU's cache */
+    /* every open and close reads these of every slot: they lie in one line of the CPU's cache */
     _Alignas(64) int state; /* atomic: enum session_state */
     unsigned flags;         /* enum session_flag */
     dev_t device;           /* st_dev and st_ino of the real inode */

@@ -25,7 +25,7 @@ struct snapshot {
     dev_t device; /* st_dev, st_ino and st_ctim of the real inode */
     ino_t number;
     struct timespec changed;
-    bool is_settled; /* whoever writes to the file gives it another st_ctim */
+    bool is_settled; /* every write to the file gives it another st_ctim */
     int inode;       /* the number of its private descriptor, which is part of the buffer's name */
     int buffer;
     dev_t buffer_device;

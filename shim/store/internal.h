@@ -29,7 +29,7 @@ struct attempt {
     enum depth depth;
     bool locked;                        /* the caller holds the lock: a file that looks damaged is */
     const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
-    bool knows;                         /* what this process has committed itself is not read */
+    bool knows;                         /* a commit by this process itself is not read again */
     bool settle_for_plain;              /* accept a plain file that keeps changing */
     struct stat status;
     struct store_image *image;

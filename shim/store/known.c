@@ -13,7 +13,7 @@ struct known {
     ino_t number;
     off_t file_size;
     struct timespec changed; /* st_ctim */
-    uint64_t size;           /* of the payload */
+    uint64_t size;           /* the payload's size */
     uint32_t crc;
     int is_taken; /* atomic: a thread is at it; one that is never given back knows nothing */
 };

@@ -105,7 +105,7 @@ struct remains {
     uint64_t place;
     struct image_header header;
     uint64_t size; /* payload bytes that are there */
-    uint32_t crc;  /* of these */
+    uint32_t crc;  /* the sum of these */
     bool found;
     bool complete;
     bool has_header; /* a header that a reader accepts, in its place */

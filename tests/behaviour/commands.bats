@@ -344,7 +344,8 @@ for i in range(int(sys.argv[2]), int(sys.argv[2]) + 5000): os.link(sys.argv[1], 
     done
 }
 
-# Starts `atomshim watch` with these arguments; its lines come from descriptor 7, and it runs already.
+# Starts `atomshim watch` with these arguments; its lines come from descriptor 7, and it runs
+# already.
 start_watch() {
     mkfifo out err
     exec 7<>out 6<>err

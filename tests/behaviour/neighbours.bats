@@ -358,7 +358,7 @@ ours' sized
         refused
         make_file head
         begin $how
-        overwrite_byte 20 # of the header at 0
+        overwrite_byte 20 # the a digit in the header at 0
         refused
     done
 }

@@ -159,8 +159,8 @@ check"
     assert_equal "$(wrapped mdb_dump -p "$MANAGED/db" | grep -A 6 HEADER=END | grep -c '^ value')" 3
 }
 
-# A program that opens the file for reading and writing, and then obeys: a line of Python at a time, with the file's descriptor
-# in `fd`. Its answer is what the line gives, or the error's name.
+# A program that opens the file for reading and writing, and then obeys: a line of Python at a time,
+# with the file's descriptor in `fd`. Its answer is what the line gives, or the error's name.
 start_obedient() { # NAME
     mkfifo "$1.ask" "$1.answer"
     wrapped exec python3 -c 'import errno, os, sys

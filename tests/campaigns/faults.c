@@ -787,7 +787,7 @@ static void try(const struct trial *trial)
     problems = check_victim(status, once);
     if (reads)
         problems &= ~(1u << UNTOLD);
-    if (strcmp(trial->call->name, "munmap") == 0) /* what did not unmap */
+    if (strcmp(trial->call->name, "munmap") == 0) /* a mapping that was not unmapped */
         problems &= ~(1u << GROWN);
     /* the plain format has overwritten the old bytes before its flush */
     if (campaign.scenario->settings[0] != NULL &&

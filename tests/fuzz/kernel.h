@@ -31,7 +31,7 @@ struct kernel {
     struct kernel_file *inode;
     struct kernel_file *target;
     uint64_t calls;      /* on the inode */
-    uint64_t lock_calls; /* those about the lock; a longer wait makes more */
+    uint64_t lock_calls; /* calls about the lock; a longer wait makes more */
     uint64_t bytes_read; /* from the inode */
     uint64_t mapped;     /* bytes of the largest mapping asked for */
     int64_t now;         /* the clock */
