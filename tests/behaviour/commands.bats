@@ -260,7 +260,7 @@ spoil_at() { # OFFSET
         run -0 atomshim $command --json "$name"
         python3 -m json.tool <<<"$output" >parsed
         run -0 python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["file"] == sys.argv[1], d["generation"], d["size"], d["format"])' \
-            $'a "name" \\ with\ttabs, \ufffd and \u00e9' <<<"$output"
+            $'a "name" \\ with\ttabs, \xef\xbf\xbd and \xc3\xa9' <<<"$output"
         only 'True 2 4 sized'
     done
     spoil head
