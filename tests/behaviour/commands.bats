@@ -349,7 +349,8 @@ for i in range(int(sys.argv[2]), int(sys.argv[2]) + 5000): os.link(sys.argv[1], 
 start_watch() {
     mkfifo out err
     exec 7<>out 6<>err
-    atomshim watch "$@" >&7 2>&6 7>&- 6>&- 3>&- &
+    # not the function: it would be a shell that is killed, and not the command
+    "$ROOT/build/atomshim" watch "$@" >&7 2>&6 7>&- 6>&- 3>&- &
     watch=$!
     read -r -t 60 line <&6
     [[ $line == 'atomshim: watching '* ]]
@@ -415,7 +416,7 @@ teardown() {
     mkdir folder
     for pattern in "$PWD/folder" "$PWD/missing/"; do # the file may still appear, but the pattern may be a mistake
         mkfifo errors
-        atomshim watch "$pattern" 2>errors 3>&- &
+        "$ROOT/build/atomshim" watch "$pattern" 2>errors 3>&- &
         watch=$!
         read -r -t 60 line <errors
         kill "$watch"
