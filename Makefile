@@ -20,7 +20,7 @@ CPPFLAGS_ALL = -D_GNU_SOURCE -U_FORTIFY_SOURCE -Ishim -DATOMSHIM_VERSION='"$(VER
 # functions not every libc has; TLS that needs no __tls_get_addr; no reliance on the host's libc
 # beyond the golden import list.
 PIC_FLAGS = -fPIC -fvisibility=hidden -fno-stack-protector -ftls-model=initial-exec -fno-plt -fno-builtin-malloc \
-	-fno-delete-null-pointer-checks -Wno-nonnull-compare
+	-fno-delete-null-pointer-checks -Wno-nonnull-compare -Wno-tautological-pointer-compare -Wno-unknown-warning-option
 # Each saves time at the start of every program: calls of our own exports need no look-up, and two
 # mappings take less time than four.
 START_FLAGS = -Wl,-Bsymbolic-functions -Wl,-z,noseparate-code
