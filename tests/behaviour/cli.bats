@@ -239,21 +239,21 @@ $machine) (--force runs it anyway)"
     assert_equal "$(cat "$file")" plain
 }
 
-@test "make install: the .so by rename, both where PREFIX says" {
-    mkdir -p root/usr/lib
-    echo old >root/usr/lib/libatomshim.so
-    before=$(inode root/usr/lib/libatomshim.so)
-    make --no-print-directory -C "$ROOT" install PREFIX=/usr DESTDIR="$PWD/root" >/dev/null
-    [ "$(inode root/usr/lib/libatomshim.so)" != "$before" ]
-    assert_equal "$(ls root/usr/bin root/usr/lib)" 'root/usr/bin:
+@test "make install: the .so by rename, both where they belong" {
+    mkdir -p root/usr/local/lib
+    echo old >root/usr/local/lib/libatomshim.so
+    before=$(inode root/usr/local/lib/libatomshim.so)
+    make --no-print-directory -C "$ROOT" install DESTDIR="$PWD/root" >/dev/null
+    [ "$(inode root/usr/local/lib/libatomshim.so)" != "$before" ]
+    assert_equal "$(ls root/usr/local/bin root/usr/local/lib)" 'root/usr/local/bin:
 atomshim
 
-root/usr/lib:
+root/usr/local/lib:
 libatomshim.so'
     # the command that was installed uses the library that was installed with it
     echo old >"$file"
-    run -0 root/usr/bin/atomshim run --path "$MANAGED/" sh -c 'echo new >"$file"; printenv LD_PRELOAD'
-    assert_equal "$(realpath "$output")" "$PWD/root/usr/lib/libatomshim.so"
+    run -0 root/usr/local/bin/atomshim run --path "$MANAGED/" sh -c 'echo new >"$file"; printenv LD_PRELOAD'
+    assert_equal "$(realpath "$output")" "$PWD/root/usr/local/lib/libatomshim.so"
     assert_equal "$(payload "$file")" new
     assert_equal "$(generation "$file")" 1
 }
