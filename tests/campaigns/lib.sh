@@ -34,6 +34,7 @@ campaign_begin() { # SIZE
     trap 'exit 130' INT TERM
     mkdir -p "$ROOT/build"
     WORK=$(mktemp -d "$ROOT/build/$CAMPAIGN.XXXXXX")
+    chmod 711 "$WORK" # some cases become another user
     printf '%s, %s size, Linux %s, %s CPUs\n' "$CAMPAIGN" "$SIZE" "$(uname -r)" "$(nproc)"
     printf '%-58s %9s %10s\n' 'case' 'trials' 'violations'
 }
