@@ -133,7 +133,9 @@ static int look_for_footer(const struct attempt *attempt)
     n = store_read_at(attempt->inode, bytes, sizeof bytes, file_size - sizeof bytes);
     if (n < 0)
         return (int)n;
-    return n == sizeof bytes && image_decode_footer(bytes, sizeof bytes, &footer) == IMAGE_VALID &&
+    if ((size_t)n < sizeof bytes) /* it was cut meanwhile; it may have its old size again at once */
+        return attempt->settle_for_plain ? 0 : CHANGED;
+    return image_decode_footer(bytes, sizeof bytes, &footer) == IMAGE_VALID &&
                    footer.plain_size <= footer.twin && footer.twin < file_size
                ? CHANGED
                : 0;
