@@ -138,6 +138,24 @@ stays() { # WHAT
     done
 }
 
+@test "I7 repair: the bytes of a plain file whose commit lost its journal become the content; a copy is kept" {
+    numbers 1 30000 >"$file"
+    commit 100001 30000
+    die_at pwritev 29980
+    rm "$MANAGED"/.atomshim-journal-*
+    run -1 atomshim verify "$file"
+    before=$BATS_TEST_TMPDIR/before
+    cp "$file" "$before"
+    run -1 atomshim repair "$file"
+    [[ $output == *"$file: plain: a commit was cut short: its $(stat -c %s "$before") bytes become the content"* ]]
+    cmp "$file" "$before"
+    run -0 atomshim repair --yes "$file"
+    cmp "$file" "$before"
+    cmp "$file.damaged" "$before"
+    run -0 atomshim verify "$file"
+    assert_equal "$(wrapped cat "$file" | cksum)" "$(cksum <"$before")"
+}
+
 @test "I2 a backup of a file whose commit died, restored in place with its attributes, is whole" {
     numbers 1 500 >"$file"
     commit 100001 500
