@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/file.h>
 
 /* Tells whether the live payload is still the one that this session began with. */
 static int live_is_base(const struct session *session, struct session_base base, struct store_wait wait,
@@ -389,63 +388,6 @@ static int reload_alone(struct session *session)
     return error;
 }
 
-/*
- * Processes that share the session by fork share its descriptions, and its lock: only a flock() on
- * a fresh description of the buffer keeps their commits apart. With no number left for it only an
- * `exclusive` commit goes on: then the others have the same bytes to commit. Where /proc is not
- * mounted (any more), or this user is not the one who opened the file, a lock of this process must
- * serve, which it loses when another thread closes a descriptor of the buffer meanwhile.
- */
-static bool is_refused(int commit_lock)
-{
-    return buffer_is_proc_missing(commit_lock) || commit_lock == -EACCES;
-}
-
-/* Keeps committers in other processes out. Returns 0, or a negative errno. */
-static int lock_process(const struct session *session)
-{
-    return session->flags & SESSION_WRITABLE ? filelock_commit_lock_process(session->buffer) : 0;
-}
-
-/*
- * A lock of the process is enough, too, for the last commit of a session that, as far as this
- * process knows, no other process has: no descriptor is left that a thread could close. A child by
- * a bare clone(2), of which the parent does not know, has both locks.
- */
-static int keep_others_out(struct session *session, bool exclusive)
-{
-    const bool may_be_shared = session_may_be_shared(session);
-    char path[PROC_PATH_SIZE];
-    int commit_lock;
-    int error;
-
-    if (exclusive && !may_be_shared)
-        return lock_process(session);
-    commit_lock = DESCRIPTOR_INSIST(
-        sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), O_RDONLY | O_CLOEXEC, 0));
-    SESSION_SET(session->commit_lock, commit_lock);
-    if (is_refused(commit_lock))
-        return lock_process(session);
-    if (commit_lock < 0)
-        return !exclusive && (commit_lock == -EMFILE || commit_lock == -ENFILE) ? commit_lock : 0;
-    error = filelock_commit_lock(commit_lock);
-    return error == 0 && may_be_shared ? lock_process(session) : error;
-}
-
-/* With `is_over` the buffer is about to be closed, which gives back the lock of the process. */
-static void let_others_in(struct session *session, bool is_over)
-{
-    int commit_lock = SESSION_GET(session->commit_lock);
-
-    if (!is_over && (session->flags & SESSION_WRITABLE))
-        filelock_commit_unlock_process(session->buffer);
-    SESSION_SET(session->commit_lock, -1);
-    if (commit_lock < 0)
-        return;
-    (void)sys_flock(commit_lock, LOCK_UN); /* a child forked meanwhile has the description, too */
-    (void)sys_close(commit_lock);
-}
-
 /* Called after a failure at the end was reported: no other process that has the session may try
  * again. */
 static void give_up(struct session *session)
@@ -464,7 +406,7 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
      * longer */
     struct signals_held held = signals_look(SIGXFSZ, patience->mask);
     struct commit commit = {.session = session, .patience = patience, .exclusive = exclusive};
-    int error = keep_others_out(session, exclusive);
+    int error = session_keep_committers_out(session, exclusive);
 
     if (error == 0)
         error = commit_alone(&commit);
@@ -479,7 +421,7 @@ int session_try_commit(struct session *session, bool exclusive, const struct fil
         if (exclusive)
             give_up(session);
     }
-    let_others_in(session, exclusive && error != -EAGAIN);
+    session_let_committers_in(session, exclusive && error != -EAGAIN);
     signals_drop(&held);
     return error;
 }
@@ -500,11 +442,11 @@ int session_commit(struct session *session, bool exclusive)
 
 int session_try_refresh(struct session *session, const struct filelock_patience *patience)
 {
-    int error = keep_others_out(session, false);
+    int error = session_keep_committers_out(session, false);
 
     if (error == 0)
         error = reload_alone(session);
-    let_others_in(session, false);
+    session_let_committers_in(session, false);
     if (error == -ETIMEDOUT) /* the store returned it: it was told not to wait */
         error = -EAGAIN;
     return error == -EAGAIN && filelock_is_patience_over(patience) ? -ETIMEDOUT : error;

@@ -21,6 +21,19 @@ void session_note_closed(struct session *session);
 /* True if there is a session of which session_note_closed() was told. */
 bool session_any_closed(void);
 
+/* ---- commit_lock.c ---- */
+
+/*
+ * Keeps other processes that share the session from committing it meanwhile. Called by the session's
+ * only committer in this process, which lets them in by session_let_committers_in(), also after an
+ * error. `exclusive`: the process has no descriptor of the buffer left but its private one. Waits.
+ * Returns 0, -EMFILE or -ENFILE if no number is free, or the error of the lock.
+ */
+int session_keep_committers_out(struct session *session, bool exclusive);
+
+/* With `is_over` the buffer is about to be closed, which gives back the lock of the process. */
+void session_let_committers_in(struct session *session, bool is_over);
+
 /* ---- index.c ---- */
 
 enum session_index { SESSION_BY_INODE, SESSION_BY_BUFFER, SESSION_INDEXES };
