@@ -81,7 +81,7 @@ static bool is_settled(const struct timespec *changed)
     if (SYS_CALL(SYS_clock_gettime, CLOCK_REALTIME, &now, 0, 0, 0, 0) != 0)
         return false;
     age = (now.tv_sec - changed->tv_sec) * 1000 * MILLION + now.tv_nsec - changed->tv_nsec;
-    return age > 2 * STEP && changed->tv_nsec % STEP != 0;
+    return age > 2L * STEP && changed->tv_nsec % STEP != 0;
 }
 
 bool session_has_snapshot(const struct stat *inode)
