@@ -18,12 +18,13 @@ static bool is_writable(const struct session *session)
     return session != NULL && (session->flags & SESSION_WRITABLE) != 0;
 }
 
-/* Returns the session of a call by path: of the descriptor that the path leads to, or the one by
- * which this process writes the file. */
-static struct session *session_of_aim(const struct aim *aim, int flags)
+/* Aims a call by path, and returns its session: of the descriptor that the path leads to, or the
+ * one by which this process writes the file; NULL if there is none. */
+static struct session *aim_session(struct aim *aim, int directory, const char *path, int flags)
 {
     struct stat status;
 
+    shim_aim(aim, directory, path, flags);
     if (aim->found.session != NULL || !session_any_writable() ||
         sys_fstatat(aim->directory, aim->path, &status, flags & AT_SYMLINK_NOFOLLOW) != 0)
         return aim->found.session;
@@ -112,11 +113,9 @@ enum mode_call { CHMOD, LCHMOD, FCHMODAT };
 static int change_mode(enum mode_call call, int directory, const char *path, mode_t mode, int flags)
 {
     struct aim aim;
-    struct session *session;
+    struct session *session = aim_session(&aim, directory, path, flags);
     int result;
 
-    shim_aim(&aim, directory, path, flags);
-    session = session_of_aim(&aim, flags);
     result = set_mode(session, mode);
     if (result != SHIM_PASS)
         result = shim_result(result);
@@ -146,8 +145,8 @@ EXPORT int fchmodat(int directory, const char *path, mode_t mode, int flags)
 
 /* ---- owner ---- */
 
-/* Commits what another owner is to get. A call that names the owner that there is takes no more
- * than set-id bits away. */
+/* Commits what another owner is to get. A call that names the present owner takes no more than
+ * set-id bits away. Returns 0, or -1 and errno, as does before_xattr(). */
 static int before_owner(struct session *session, uid_t user, gid_t group)
 {
     struct stat status;
@@ -157,45 +156,41 @@ static int before_owner(struct session *session, uid_t user, gid_t group)
     if ((user == (uid_t)-1 || user == status.st_uid) && (group == (gid_t)-1 || group == status.st_gid) &&
         (SESSION_GET(session->pending_mode) & (S_ISUID | S_ISGID)) == 0)
         return 0;
-    return session_settle_rights(session);
+    return shim_result(session_settle_rights(session));
 }
 
 EXPORT int fchown(int fd, uid_t user, gid_t group)
 {
     struct session_found found;
-    int error = before_owner(session_at(fd, &found), user, group);
 
-    return error != 0 ? shim_result(error) : real_fchown(shim_target(fd), user, group);
+    return before_owner(session_at(fd, &found), user, group) != 0 ? -1
+                                                                  : real_fchown(shim_target(fd), user, group);
 }
 
 EXPORT int chown(const char *path, uid_t user, gid_t group)
 {
     struct aim aim;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    error = before_owner(session_of_aim(&aim, 0), user, group);
-    return error != 0 ? shim_result(error) : real_chown(aim.path, user, group);
+    return before_owner(session, user, group) != 0 ? -1 : real_chown(aim.path, user, group);
 }
 
 EXPORT int lchown(const char *path, uid_t user, gid_t group)
 {
     struct aim aim;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
-    error = before_owner(session_of_aim(&aim, AT_SYMLINK_NOFOLLOW), user, group);
-    return error != 0 ? shim_result(error) : real_lchown(aim.path, user, group);
+    return before_owner(session, user, group) != 0 ? -1 : real_lchown(aim.path, user, group);
 }
 
 EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
 {
     struct aim aim;
-    int error;
+    struct session *session = aim_session(&aim, directory, path, flags);
 
-    shim_aim(&aim, directory, path, flags);
-    error = before_owner(session_of_aim(&aim, flags), user, group);
-    return error != 0 ? shim_result(error) : real_fchownat(aim.directory, aim.path, user, group, flags);
+    return before_owner(session, user, group) != 0
+               ? -1
+               : real_fchownat(aim.directory, aim.path, user, group, flags);
 }
 
 /* ---- times ---- */
@@ -217,84 +212,77 @@ EXPORT int futimes(int fd, const struct timeval times[2])
 EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
 {
     struct aim aim;
+    struct session *session;
 
     SHIM_MAY_BE_NULL(path);
-    shim_aim(&aim, directory, path, flags);
-    return after_times(real_utimensat(aim.directory, aim.path, times, flags), session_of_aim(&aim, flags));
+    session = aim_session(&aim, directory, path, flags);
+    return after_times(real_utimensat(aim.directory, aim.path, times, flags), session);
 }
 
 EXPORT int futimesat(int directory, const char *path, const struct timeval times[2])
 {
     struct aim aim;
+    struct session *session;
 
     SHIM_MAY_BE_NULL(path);
-    shim_aim(&aim, directory, path, AIM_FOLLOW);
-    return after_times(real_futimesat(aim.directory, aim.path, times), session_of_aim(&aim, 0));
+    session = aim_session(&aim, directory, path, AIM_FOLLOW);
+    return after_times(real_futimesat(aim.directory, aim.path, times), session);
 }
 
 EXPORT int utime(const char *path, const struct utimbuf *times)
 {
     struct aim aim;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utime(aim.path, times), session_of_aim(&aim, 0));
+    return after_times(real_utime(aim.path, times), session);
 }
 
 EXPORT int utimes(const char *path, const struct timeval times[2])
 {
     struct aim aim;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    return after_times(real_utimes(aim.path, times), session_of_aim(&aim, 0));
+    return after_times(real_utimes(aim.path, times), session);
 }
 
 /* ---- extended attributes ---- */
 
-/* Commits what an access control list is set for, or taken from. */
+/* Commits before the access control list changes: afterwards other users may read the file. */
 static int before_xattr(struct session *session, const char *name)
 {
     if (!is_writable(session) || !sys_is_readable(name) || strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) != 0)
         return 0;
-    return session_settle_rights(session);
+    return shim_result(session_settle_rights(session));
 }
 
 EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
     struct session_found found;
     struct session *session = session_at(fd, &found);
-    int error = before_xattr(session, name);
 
-    return error != 0 ? shim_result(error)
-                      : after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value,
-                                    size, session);
+    if (before_xattr(session, name) != 0)
+        return -1;
+    return after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value, size, session);
 }
 
 EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
     struct aim aim;
-    struct session *session;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    session = session_of_aim(&aim, 0);
-    error = before_xattr(session, name);
-    return error != 0
-               ? shim_result(error)
-               : after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, session);
+    if (before_xattr(session, name) != 0)
+        return -1;
+    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
     struct aim aim;
-    struct session *session;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
-    session = session_of_aim(&aim, AT_SYMLINK_NOFOLLOW);
-    error = before_xattr(session, name);
-    return error != 0
-               ? shim_result(error)
-               : after_xattr(real_lsetxattr(aim.path, name, value, size, flags), name, value, size, session);
+    if (before_xattr(session, name) != 0)
+        return -1;
+    return after_xattr(real_lsetxattr(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
@@ -320,27 +308,22 @@ EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
 EXPORT int fremovexattr(int fd, const char *name)
 {
     struct session_found found;
-    int error = before_xattr(session_at(fd, &found), name);
 
-    return error != 0 ? shim_result(error) : real_fremovexattr(shim_target(fd), name);
+    return before_xattr(session_at(fd, &found), name) != 0 ? -1 : real_fremovexattr(shim_target(fd), name);
 }
 
 EXPORT int removexattr(const char *path, const char *name)
 {
     struct aim aim;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AIM_FOLLOW);
-    error = before_xattr(session_of_aim(&aim, 0), name);
-    return error != 0 ? shim_result(error) : real_removexattr(aim.path, name);
+    return before_xattr(session, name) != 0 ? -1 : real_removexattr(aim.path, name);
 }
 
 EXPORT int lremovexattr(const char *path, const char *name)
 {
     struct aim aim;
-    int error;
+    struct session *session = aim_session(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
 
-    shim_aim(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
-    error = before_xattr(session_of_aim(&aim, AT_SYMLINK_NOFOLLOW), name);
-    return error != 0 ? shim_result(error) : real_lremovexattr(aim.path, name);
+    return before_xattr(session, name) != 0 ? -1 : real_lremovexattr(aim.path, name);
 }
