@@ -101,8 +101,8 @@ static int with_lock(const char *name, int (*change)(const struct target *target
     return status;
 }
 
-/* Commits the content in `memory`, which *image describes. */
-static int commit_memory(const struct target *target, int memory, const struct store_image *image,
+/* Commits the content in `buffer`, which *image describes. */
+static int commit_buffer(const struct target *target, int buffer, const struct store_image *image,
                          enum store_kind kind)
 {
     struct store_payload payload = {.size = image->size, .crc = image->payload_crc};
@@ -110,7 +110,7 @@ static int commit_memory(const struct target *target, int memory, const struct s
     int error;
 
     if (image->size != 0)
-        bytes = mmap(NULL, image->size, PROT_READ, MAP_SHARED, memory, 0);
+        bytes = mmap(NULL, image->size, PROT_READ, MAP_SHARED, buffer, 0);
     if (bytes == MAP_FAILED)
         return -errno;
     payload.bytes = bytes;
@@ -125,15 +125,15 @@ static int commit_memory(const struct target *target, int memory, const struct s
  * *image describes the content before. */
 static int commit_content(const struct target *target, enum store_kind kind, struct store_image *image)
 {
-    int memory = memfd_create("atomshim-content", MFD_CLOEXEC);
+    int buffer = memfd_create("atomshim-content", MFD_CLOEXEC);
     int error =
-        memory < 0 ? -errno : store_load(target->fd, memory, (struct store_wait){.locked = true}, image);
+        buffer < 0 ? -errno : store_load(target->fd, buffer, (struct store_wait){.locked = true}, image);
 
-    if (memory < 0)
+    if (buffer < 0)
         return error;
     if (error == 0 && image->kind == STORE_PLAIN)
-        error = commit_memory(target, memory, image, kind);
-    (void)close(memory);
+        error = commit_buffer(target, buffer, image, kind);
+    (void)close(buffer);
     return error;
 }
 

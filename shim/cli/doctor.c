@@ -126,15 +126,15 @@ static bool can_make_memfd(void)
 static bool can_lease(void)
 {
     char path[64];
-    int memory = memfd_create("atomshim-doctor", MFD_CLOEXEC);
+    int memfd = memfd_create("atomshim-doctor", MFD_CLOEXEC);
     int fd;
     bool result;
 
-    if (memory < 0)
+    if (memfd < 0)
         return true; /* reported before */
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memfd);
     fd = open(path, O_RDWR | O_CLOEXEC);
-    (void)close(memory);
+    (void)close(memfd);
     result = fd >= 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
     if (fd >= 0)
         (void)close(fd);

@@ -61,18 +61,18 @@ static int run_line(const struct scratch_file *file, const char *command, const 
 static bool holds_text(const struct scratch_file *file, const char *text)
 {
     int fd = open(file->linked ? file->link : file->path, O_RDONLY | O_CLOEXEC);
-    int memory = memfd_create("atomshim-self-test", MFD_CLOEXEC);
+    int buffer = memfd_create("atomshim-self-test", MFD_CLOEXEC);
     char found[16] = "";
     struct store_image image;
     struct stat status;
-    bool same = fd >= 0 && memory >= 0 && store_load(fd, memory, inspect_wait(), &image) == 0 &&
+    bool same = fd >= 0 && buffer >= 0 && store_load(fd, buffer, inspect_wait(), &image) == 0 &&
                 image.size == strlen(text) &&
-                pread(memory, found, sizeof found, 0) == (ssize_t)strlen(text) &&
+                pread(buffer, found, sizeof found, 0) == (ssize_t)strlen(text) &&
                 memcmp(found, text, strlen(text)) == 0 && stat(file->path, &status) == 0 &&
                 status.st_ino == file->number;
 
-    if (memory >= 0)
-        (void)close(memory);
+    if (buffer >= 0)
+        (void)close(buffer);
     if (fd >= 0)
         (void)close(fd);
     return same;

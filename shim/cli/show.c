@@ -43,7 +43,7 @@ static const char verify_help[] =
     "Exit status: 0 all good, 1 one is damaged, 2 wrong usage or a FILE cannot be read.\n"
     "example: atomshim verify -r -q /data\n";
 
-/* Writes the `size` bytes of the memory file `from` to stdout. Returns 0 or a positive errno. */
+/* Writes the `size` bytes of the memfd `from` to stdout. Returns 0 or a positive errno. */
 static int put_payload(int from, uint64_t size)
 {
     const char *bytes;
@@ -92,25 +92,25 @@ static int explain_failure(const char *name, int error)
 }
 
 /* Loads the image before the live one, and keeps writers out while it looks. */
-static int load_previous(int fd, int memory, struct store_image *image)
+static int load_previous(int fd, int buffer, struct store_image *image)
 {
     struct filelock lock;
     int error = filelock_acquire(&lock, fd, F_RDLCK, inspect_wait().timeout);
 
     if (error != 0)
         return error;
-    error = store_load_previous(fd, memory, image);
+    error = store_load_previous(fd, buffer, image);
     filelock_release(&lock);
     image->edited = false;
     return error;
 }
 
-/* The whole payload goes into memory first, so that no part of a torn attempt is ever printed. */
-static int cat_open(const char *name, int fd, int memory)
+/* Loads the whole payload before it prints: no part of a torn attempt is ever printed. */
+static int cat_open(const char *name, int fd, int buffer)
 {
     struct store_image image = {0};
-    int error = files_options.previous ? load_previous(fd, memory, &image)
-                                       : store_load(fd, memory, inspect_wait(), &image);
+    int error = files_options.previous ? load_previous(fd, buffer, &image)
+                                       : store_load(fd, buffer, inspect_wait(), &image);
 
     if (error == -ENODATA) {
         cli_complain("%s: holds no content before the present one", name);
@@ -118,7 +118,7 @@ static int cat_open(const char *name, int fd, int memory)
     }
     if (error != 0)
         return explain_failure(name, error);
-    error = put_payload(memory, image.size);
+    error = put_payload(buffer, image.size);
     if (image.edited)
         cli_complain("%s: the latest content is damaged; this is the one before it", name);
     if (error == 0 && close(STDOUT_FILENO) != 0)
@@ -134,7 +134,7 @@ int cli_cat(int argc, char *argv[])
     int status;
     int first = files_first(argc, argv, cat_help, "--previous", &status);
     int fd;
-    int memory;
+    int buffer;
 
     if (first < 0)
         return status;
@@ -145,13 +145,13 @@ int cli_cat(int argc, char *argv[])
     fd = inspect_open(argv[first], O_RDONLY);
     if (fd < 0)
         return CLI_USAGE;
-    memory = memfd_create("atomshim-cat", MFD_CLOEXEC);
-    if (memory < 0) {
+    buffer = memfd_create("atomshim-cat", MFD_CLOEXEC);
+    if (buffer < 0) {
         cli_complain("memfd_create: %s", strerror(errno));
         status = CLI_USAGE;
     } else {
-        status = cat_open(argv[first], fd, memory);
-        (void)close(memory);
+        status = cat_open(argv[first], fd, buffer);
+        (void)close(buffer);
     }
     (void)close(fd);
     return status;

@@ -180,7 +180,7 @@ static int visit_entry(const char *path, const struct stat *status, int type, st
 
     (void)position;
     if (type == FTW_D)
-        (void)add_watch(path, true, &known); /* before it reads the entries, so that it misses none */
+        (void)add_watch(path, true, &known); /* before the entries are read: none is missed */
     else if (type == FTW_F && S_ISREG(status->st_mode))
         add_file(path);
     return 0;

@@ -168,8 +168,8 @@ struct answer {
     uint32_t last; /* where the pattern begins that says the format */
 };
 
-static void ask(const struct pattern_node *node, const char *patterns, const char *path,
-                struct answer *answer)
+static void ask_pattern(const struct pattern_node *node, const char *patterns, const char *path,
+                        struct answer *answer)
 {
     const char *left = patterns + node->at;
     struct pattern_item item;
@@ -192,7 +192,7 @@ static void ask_chain(const struct pattern_index *index, const char *patterns, u
 {
     for (uint32_t i = index->by_key[key & index->mask]; i != 0; i = index->nodes[i].next_by_key)
         if (index->nodes[i].key == key)
-            ask(&index->nodes[i], patterns, path, answer);
+            ask_pattern(&index->nodes[i], patterns, path, answer);
 }
 
 /* Asks each pattern of a short list that begins like the path. */
@@ -202,7 +202,7 @@ static struct answer ask_each(const struct pattern_index *index, const char *pat
 
     for (const struct pattern_node *node = index->nodes + 1; node <= index->nodes + index->count; node++)
         if (strncmp(patterns + node->start, path, node->folders) == 0)
-            ask(node, patterns, path, &answer);
+            ask_pattern(node, patterns, path, &answer);
     return answer;
 }
 

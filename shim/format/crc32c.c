@@ -188,7 +188,7 @@ uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
 
 /* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the
  * coefficient of x^0. */
-static uint32_t multiply(uint32_t a, uint32_t b)
+static uint32_t multiply_polynomials(uint32_t a, uint32_t b)
 {
     uint32_t product = 0;
 
@@ -207,8 +207,8 @@ uint32_t crc32c_zeros(uint32_t crc, uint64_t size)
     crc = ~crc;
     for (; size != 0; size >>= 1) {
         if (size & 1)
-            crc = multiply(crc, power);
-        power = multiply(power, power);
+            crc = multiply_polynomials(crc, power);
+        power = multiply_polynomials(power, power);
     }
     return ~crc;
 }

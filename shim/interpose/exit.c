@@ -4,7 +4,7 @@
 #include "guardian/guardian.h"
 #include "store/journal.h"
 
-static _Noreturn void leave(int status, void (*real)(int))
+static _Noreturn void leave_process(int status, void (*real)(int))
 {
     if (shim_has_sessions())
         session_finish();
@@ -18,10 +18,10 @@ static _Noreturn void leave(int status, void (*real)(int))
 
 EXPORT _Noreturn void _exit(int status)
 {
-    leave(status, real__exit);
+    leave_process(status, real__exit);
 }
 
 EXPORT _Noreturn void _Exit(int status)
 {
-    leave(status, real__Exit);
+    leave_process(status, real__Exit);
 }

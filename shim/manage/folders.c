@@ -88,7 +88,7 @@ static void give_slot(struct slot *slot)
 }
 
 /* The slot is taken. A path that does not fit is not kept. */
-static void fill(struct slot *slot, const struct identity *identity, const char *path, size_t length)
+static void fill_slot(struct slot *slot, const struct identity *identity, const char *path, size_t length)
 {
     if (length >= ROOM)
         return;
@@ -115,7 +115,7 @@ ssize_t folders_path(int fd, char *path, size_t size)
     } else {
         length = read_path(fd, path, size);
         if (length >= 0)
-            fill(slot, &identity, path, (size_t)length);
+            fill_slot(slot, &identity, path, (size_t)length);
     }
     give_slot(slot);
     return length;
@@ -139,7 +139,7 @@ void folders_remember(const char *path, size_t length, struct folders_moment mom
     if (length == 0 || path[0] != '/' ||
         (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || !take_slot(slot))
         return;
-    fill(slot, &(struct identity){.moment = moment}, path, length);
+    fill_slot(slot, &(struct identity){.moment = moment}, path, length);
     give_slot(slot);
 }
 

@@ -15,7 +15,7 @@ static int ask_kernel(clockid_t clock, struct timespec *time)
 }
 
 /* Finds the function of the kernel's object: x86 and other machines name it differently. */
-static clock_function *find(void)
+static clock_function *find_clock_function(void)
 {
     static const char *const names[] = {"__vdso_clock_gettime", "__kernel_clock_gettime"};
     const Elf64_Ehdr *object = (const Elf64_Ehdr *)getauxval(AT_SYSINFO_EHDR);
@@ -53,7 +53,7 @@ int64_t clock_tick(void)
     struct timespec time;
 
     if (function == NULL) {
-        function = find();
+        function = find_clock_function();
         __atomic_store_n(&found, function, __ATOMIC_RELAXED);
     }
     if (function(CLOCK_MONOTONIC_COARSE, &time) != 0)

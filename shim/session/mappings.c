@@ -31,7 +31,7 @@ static int covers_address(const struct mapping *mapping, void *context)
     return 1;
 }
 
-static int with_memory(struct session *session, void *context)
+static int has_buffer_number(struct session *session, void *context)
 {
     struct of_number *wanted = context;
 
@@ -52,7 +52,7 @@ int session_mapped_at(const void *address, struct session **session)
     if (found != 1)
         return found;
     search.number = wanted.number;
-    (void)session_for_each(with_memory, &search);
+    (void)session_for_each(has_buffer_number, &search);
     *session = search.session;
     return 0;
 }
@@ -95,7 +95,7 @@ static int remap_one(const struct mapping *mapping, void *context)
         (void)sys_mmap((void *)mapping->start, mapping->end - mapping->start, mapping->protection,
                        MAP_SHARED | MAP_FIXED, remap->session->buffer, mapping->offset);
     else
-        remap->private_left = true; /* its pages may be the process's own: they cannot be mapped anew */
+        remap->private_left = true; /* the process may have changed its pages: it keeps them */
     return 0;
 }
 

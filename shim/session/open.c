@@ -257,7 +257,7 @@ int session_refresh_reader(struct session *session)
                         .old_device = session->buffer_device,
                         .old_number = session->buffer_number,
                         .fresh = -1};
-    int old_memory = session->buffer;
+    int old_buffer = session->buffer;
     struct stat inode;
     int error;
 
@@ -269,7 +269,7 @@ int session_refresh_reader(struct session *session)
     if (error != 0)
         return error;
     error = swap_all(&swap);
-    (void)sys_close(old_memory);
+    (void)sys_close(old_buffer);
     return error;
 }
 

@@ -60,7 +60,7 @@ static struct image_header new_header(const struct commit *commit, uint64_t twin
 
 /* Undoes a failed commit at `place`: removes its image; at 0 the header goes on naming the twin.
  * After a failed fdatasync the page cache would else show a state that the disk does not have. */
-static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
+static void withdraw_image(const struct commit *commit, uint64_t place, uint64_t twin)
 {
     struct image_header none = {.twin = place == 0 ? twin : 0};
 
@@ -72,7 +72,7 @@ static void withdraw(const struct commit *commit, uint64_t place, uint64_t twin)
 
 /* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not
  * live. */
-static int overwrite(const struct commit *commit, uint64_t place)
+static int overwrite_place(const struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, place == 0 ? commit->live.twin : 0);
     struct image_header head;
@@ -81,7 +81,7 @@ static int overwrite(const struct commit *commit, uint64_t place)
     if (error == 0)
         error = store_write_image(commit, place, &header);
     if (error != 0) {
-        withdraw(commit, place, commit->live.twin);
+        withdraw_image(commit, place, commit->live.twin);
         return error;
     }
     store_mark_done(commit, place);
@@ -95,7 +95,7 @@ static int overwrite(const struct commit *commit, uint64_t place)
  * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head
  * place is dead meanwhile: its header may be written.
  */
-static int relocate(const struct commit *commit, uint64_t place)
+static int relocate_twin(const struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, 0);
     bool may_lead = false;
@@ -110,7 +110,7 @@ static int relocate(const struct commit *commit, uint64_t place)
         return error;
     }
     if (error < 0)
-        withdraw(commit, place, 0);
+        withdraw_image(commit, place, 0);
     if (error != 0)
         return error;
 
@@ -202,10 +202,10 @@ static int attempt_commit(struct commit *commit)
     if (error != 0)
         return error;
     if (commit->live.place == 0)
-        return overwrite(commit, commit->live.twin);
+        return overwrite_place(commit, commit->live.twin);
 
     uint64_t place = new_twin(commit);
-    return place != 0 ? relocate(commit, place) : overwrite(commit, 0);
+    return place != 0 ? relocate_twin(commit, place) : overwrite_place(commit, 0);
 }
 
 static int commit_insistently(struct commit *commit)

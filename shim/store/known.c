@@ -22,14 +22,14 @@ enum { PLACES = 64 }; /* a file has the place that its inode number says; the la
 
 static struct known places[PLACES];
 
-static struct known *take(const struct stat *status)
+static struct known *take_place(const struct stat *status)
 {
     struct known *known = &places[status->st_ino % PLACES];
 
     return __atomic_exchange_n(&known->is_taken, 1, __ATOMIC_ACQUIRE) == 0 ? known : NULL;
 }
 
-static void give(struct known *known)
+static void give_place(struct known *known)
 {
     __atomic_store_n(&known->is_taken, 0, __ATOMIC_RELEASE);
 }
@@ -76,7 +76,7 @@ static bool has_fine_times(int inode, dev_t device)
 
 void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload)
 {
-    struct known *known = has_fine_times(inode, status->st_dev) ? take(status) : NULL;
+    struct known *known = has_fine_times(inode, status->st_dev) ? take_place(status) : NULL;
 
     if (known == NULL)
         return;
@@ -86,12 +86,12 @@ void store_note_committed(int inode, const struct stat *status, const struct sto
     known->changed = status->st_ctim;
     known->size = payload->size;
     known->crc = payload->crc;
-    give(known);
+    give_place(known);
 }
 
 bool store_is_known(const struct stat *status, const struct image_header *header)
 {
-    struct known *known = take(status);
+    struct known *known = take_place(status);
     bool result;
 
     if (known == NULL)
@@ -100,6 +100,6 @@ bool store_is_known(const struct stat *status, const struct image_header *header
              known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
              known->changed.tv_nsec == status->st_ctim.tv_nsec && known->size == header->size &&
              known->crc == header->payload_crc;
-    give(known);
+    give_place(known);
     return result;
 }
