@@ -14,7 +14,7 @@
 
 enum {
     EVENTS_SIZE = 512,
-    FIRST_PAUSE = 50 * 1000, /* nanoseconds between two looks, doubled after each; an event resets them */
+    FIRST_PAUSE = 50 * 1000, /* nanoseconds between two looks; doubles until an event */
     LAST_PAUSE = 1000 * 1000 * 1000,
     LARGE = 16 * 1024 * 1024, /* bytes: no mapping of ours is so large */
 };

@@ -130,7 +130,7 @@ static int take_over(int fd, const char *path, int flags)
         return program;
     do
         result = sys_dup3(program, fd, flags & O_CLOEXEC);
-    while (result == -EINTR || result == -EBUSY); /* another thread may be about to get the number */
+    while (result == -EINTR || result == -EBUSY); /* another thread may be taking the number */
     if (result < 0)
         session_drop(found.session);
     else

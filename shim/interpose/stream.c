@@ -127,7 +127,7 @@ struct maker {
     FILE *stream;
 };
 
-static FILE *make(const struct maker *maker, const char *path, const char *mode)
+static FILE *make_stream(const struct maker *maker, const char *path, const char *mode)
 {
     return maker->reopens ? maker->reopen(path, mode, maker->stream) : maker->open(path, mode);
 }
@@ -144,13 +144,13 @@ static FILE *open_early(const struct session *session, const char *mode, const s
         errno = ENOMEM;
         return NULL;
     }
-    result = make(maker, path, mode);
+    result = make_stream(maker, path, mode);
     buffer_remove_stand_in(path);
     if (result == NULL)
         return NULL;
     fd = descriptor_of(result);
     (void)sys_dup3(session->early, fd, sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
-    if (*mode == 'a' && strchr(mode, '+') == NULL) /* a stream that only appends must know its end */
+    if (*mode == 'a' && strchr(mode, '+') == NULL) /* an appending stream must know its end */
         (void)sys_lseek(fd, 0, SEEK_END);
     return result;
 }
@@ -163,7 +163,7 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
 
     without_exclusive(second_mode, sizeof second_mode, mode);
     return session->early >= 0 ? open_early(session, second_mode, maker)
-                               : make(maker, descriptor_path(path, session->buffer), second_mode);
+                               : make_stream(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
 /* libc opens the file of `shared`, which is closed. Its number becomes the stream's, if it is the
@@ -180,7 +180,7 @@ static FILE *open_shared(int shared, const char *mode, const struct maker *maker
     else
         moved = shared;
     without_exclusive(second_mode, sizeof second_mode, mode);
-    stream = make(maker, descriptor_path(path, moved), second_mode);
+    stream = make_stream(maker, descriptor_path(path, moved), second_mode);
     (void)close(moved);
     remember_stream(stream);
     return stream;
@@ -269,7 +269,7 @@ static FILE *reopen_managed(const char *path, const char *mode, const struct mak
         errno = -result;
         return NULL;
     }
-    return make(maker, path, mode);
+    return make_stream(maker, path, mode);
 }
 
 /*
@@ -301,7 +301,7 @@ static FILE *change_mode(struct session *old, const char *mode, const struct mak
     int inode;
 
     if (flags == -1 || (flags & O_ACCMODE) == O_RDONLY || (old->flags & SESSION_WRITABLE)) {
-        result = make(maker, NULL, mode);
+        result = make_stream(maker, NULL, mode);
         (void)session_settle(old, buffer_number);
         return result;
     }
@@ -325,7 +325,8 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
         result = path == NULL ? change_mode(old.session, mode, &maker)
                               : reopen_session(old.session, path, mode, &maker);
     else
-        result = path == NULL || !is_enabled ? make(&maker, path, mode) : reopen_managed(path, mode, &maker);
+        result = path == NULL || !is_enabled ? make_stream(&maker, path, mode)
+                                             : reopen_managed(path, mode, &maker);
     remember_stream(result);
     if (result != NULL && result == stderr && shim_is_at_work())
         log_remember_stderr();

@@ -14,7 +14,7 @@
 struct named {
     int directory;
     const char *path;
-    bool is_entry; /* the path is the name of a file, no link, in `directory`; it was opened to be read */
+    bool is_entry; /* `directory` has a file, no link, under the path; it was opened to be read */
 };
 
 /*

@@ -215,7 +215,8 @@ static void put_back(const struct session *session, int kept, const struct right
     struct session old = *session;
 
     old.buffer = kept;
-    old.flags &= ~(unsigned)SESSION_REPLACES; /* the old content is rescued if it cannot be put back */
+    /* the old content is rescued if it cannot be put back */
+    old.flags &= ~(unsigned)SESSION_REPLACES;
     session_set_base(&old, (struct session_base){.force = true});
     (void)rights_narrow(rights, session->inode);
     if (session_commit(&old, true) == 0)

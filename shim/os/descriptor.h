@@ -17,7 +17,7 @@
 
 enum { PROC_PATH_SIZE = 32 };
 
-#define PROC_DELETED " (deleted)" /* /proc puts it behind the path of a file that has lost its name */
+#define PROC_DELETED " (deleted)" /* proc(5): ends the path of a file that has lost its name */
 
 /* Closes `fd` unless it is negative. */
 static inline void descriptor_close_if_open(int fd)

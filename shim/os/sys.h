@@ -290,7 +290,8 @@ static inline int64_t sys_now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-#ifdef __SANITIZE_THREAD__ /* it sees no system calls: it must be told of new pages at an old address */
+/* ThreadSanitizer sees no system calls: it must be told of new pages at an old address. */
+#ifdef __SANITIZE_THREAD__
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 #define SYS_PAGES_TAKEN() __tsan_acquire(&environ)

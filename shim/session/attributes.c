@@ -148,7 +148,8 @@ mode_t session_get_mode(const struct session *session, const struct stat *buffer
 
     if (pending == 0)
         return mode;
-    return buffer->st_mode & S_ISUID ? pending : pending & ~set_id; /* a write has taken them away */
+    /* a write has taken the bits from the buffer */
+    return buffer->st_mode & S_ISUID ? pending : pending & ~set_id;
 }
 
 void session_apply_mode(struct session *session)

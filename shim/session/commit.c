@@ -158,7 +158,7 @@ static void sync_directory(const struct session *session)
         if (directory >= 0)
             (void)sys_close(directory);
     } else
-        (void)sys_fsync(session->inode); /* known file systems sync a new file's name with the file */
+        (void)sys_fsync(session->inode); /* known file systems sync a new name with its file */
     scratch_give(&scratch);
 }
 

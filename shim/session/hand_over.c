@@ -191,7 +191,7 @@ struct session_hand_over session_hand_over(struct session_heir heir)
     if (heir.is_libcs)
         (void)__atomic_add_fetch(&systems_running, 1, __ATOMIC_ACQ_REL);
     else
-        keep_all_private(); /* another thread of the parent may have been at system(3) when it forked */
+        keep_all_private(); /* the parent may have forked while a thread of it was in system(3) */
     (void)descriptor_for_each(hand_over_one, &exec);
     if (exec.buffer >= 0)
         result.beacon = light_beacon(exec.buffer);

@@ -24,10 +24,10 @@ bool session_any_closed(void);
 /* ---- commit_lock.c ---- */
 
 /*
- * Keeps other processes that share the session from committing it meanwhile. Called by the session's
- * only committer in this process, which lets them in by session_let_committers_in(), also after an
- * error. `exclusive`: the process has no descriptor of the buffer left but its private one. Waits.
- * Returns 0, -EMFILE or -ENFILE if no number is free, or the error of the lock.
+ * Keeps other processes that share the session from committing it meanwhile. The session's
+ * only committer in this process calls it, and lets them in by session_let_committers_in(), also
+ * after an error. `exclusive`: the process has no descriptor of the buffer left but its private
+ * one. Waits. Returns 0, -EMFILE or -ENFILE if no number is free, or the error of the lock.
  */
 int session_keep_committers_out(struct session *session, bool exclusive);
 

@@ -12,7 +12,8 @@
 
 static struct session table[SESSIONS_MAX];
 static unsigned table_used; /* slots from here on have never been used */
-static unsigned first_free; /* atomic: no slot before it is free, but one that is being given back */
+/* atomic: no slot before it is free, except one that a thread is giving back */
+static unsigned first_free;
 static int sessions_live;   /* slots that are not free */
 static int sessions_closed; /* atomic: how many have `closed_here`, or more */
 static int strays_seen;     /* a vfork child had a session that is not in the table */

@@ -69,12 +69,11 @@
 
 enum session_flag {
     SESSION_WRITABLE = 1,
-    SESSION_APPEND = 2,  /* opened with O_APPEND: a commit merges the appended bytes */
-    SESSION_CREATED = 4, /* the open created the file: its directory is synced with the first commit */
-    SESSION_LOCKED = 8,  /* ATOMSHIM_ISOLATION=session: the file is locked until the session ends */
-    SESSION_STRAY = 16,  /* not in the table: see vfork above */
-    SESSION_REPLACES =
-        32, /* replace.h: should the commit fail, the new content is still in the file that it was in */
+    SESSION_APPEND = 2,    /* opened with O_APPEND: a commit merges the appended bytes */
+    SESSION_CREATED = 4,   /* the open created the file: the first commit syncs its directory */
+    SESSION_LOCKED = 8,    /* ATOMSHIM_ISOLATION=session: locked until the session ends */
+    SESSION_STRAY = 16,    /* not in the table: see vfork above */
+    SESSION_REPLACES = 32, /* replace.h: after a failed commit the renamed file has the content */
 };
 
 /* Other threads read these while the slot changes hands; their findings count only after
@@ -105,8 +104,8 @@ struct session {
     int ended_error;   /* atomic: of the commit that ended `ended_number`, if nobody was told yet */
     ino_t ended_number;
     bool linked;         /* the directory of a file that the session created is synced */
-    bool wants_guardian; /* atomic, never taken back: the next guardian that is started is to look after it */
-    bool is_shared;      /* atomic: by a fork, an exec or a message other processes may have it, too */
+    bool wants_guardian; /* atomic, never reset: the next guardian that starts looks after it */
+    bool is_shared;      /* atomic: others may have it, by a fork, an exec or a message */
     unsigned order;      /* the number of the open, in this process */
     /* A second open got a description of the buffer. Only the committer changes this and the next
      * three. */
@@ -114,25 +113,25 @@ struct session {
     int writers; /* descriptors to write with that were counted at the last close */
     int counted;
     int descriptions;                      /* of second opens, each with a mark */
-    int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: for their locks, a descriptor of the real inode, or 0 */
+    int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: real inodes, for their locks; or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
     bool locks;                            /* atomic: it may have locked the file through `inode` */
     bool has_privilege;                    /* atomic: it has given the file capabilities */
     bool takes_turns;   /* atomic: the program has locked the file: it knows that others write it */
     bool emptied;       /* atomic: by ftruncate(), and not committed since */
     int syncs;          /* atomic: claim.c */
-    int kept;           /* a file in memory with the content that the session began with (merge.c), or -1 */
+    int kept;           /* a memfd with the content at the begin of the session (merge.c), or -1 */
     ino_t kept_number;  /* st_ino of that file */
     uint64_t kept_size; /* the session's base when the file was made */
     uint32_t kept_crc;
     mode_t pending_mode; /* atomic: for the next commit, with S_IFREG, or 0: session_set_mode() */
     mode_t pending_over; /* the mode that the file has until then */
-    int64_t shown_time;  /* atomic: of the last write, that the program has seen or set; nanoseconds */
-    bool is_snapshot;    /* the buffer is sealed, and its content is `image`: snapshot.c may keep it */
+    int64_t shown_time;  /* atomic: st_mtim that the program has seen or set; nanoseconds */
+    bool is_snapshot;    /* the buffer is sealed and holds `image`: snapshot.c may keep it */
     struct store_image image;
     struct timespec changed; /* st_ctim of the real inode before the image was found */
     bool is_settled;         /* and any later change has another st_ctim */
-    int early; /* OPENING: the program's description, where it cannot be opened later (buffer.h), or -1 */
+    int early;               /* OPENING: the program's description, early (buffer.h); or -1 */
 };
 
 /* Sessions that this process may have. A larger number costs address space, no memory. */

@@ -22,7 +22,7 @@
 /* A lock that is held. */
 struct filelock {
     int fd;
-    bool is_ranged;   /* before filelock_try(): the program has a lock through another description */
+    bool is_ranged;   /* before filelock_try(): another description of the program has a lock */
     bool is_unlocked; /* before filelock_try(): the program has no lock through this description */
     bool is_masked;   /* before filelock_try(): the caller has blocked all signals */
     int64_t start;    /* of the range that is locked */

@@ -27,7 +27,7 @@ struct attempt {
     int inode;
     int target;
     enum depth depth;
-    bool locked;                        /* the caller holds the lock: a file that looks damaged is */
+    bool locked;                        /* the caller holds the lock: damage is real */
     const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
     bool knows;                         /* a commit by this process itself is not read again */
     bool settle_for_plain;              /* accept a plain file that keeps changing */

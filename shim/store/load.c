@@ -80,7 +80,7 @@ static int confirm_head(const struct attempt *attempt, const struct image_header
     int error;
     enum image_kind kind;
 
-    if (attempt->locked && attempt->target < 0) /* a commit, which looks at both places when it is done */
+    if (attempt->locked && attempt->target < 0) /* a commit looks at both places at its end */
         return 0;
     kind = store_read_header(attempt->inode, 0, &now, &error);
 

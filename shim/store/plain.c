@@ -91,12 +91,13 @@ static int set_idle(const struct plain_commit *commit, const struct store_payloa
 
 /* Cuts the file and writes over its old bytes. Nothing comes between the two calls: a kill there
  * would show a reader without the shim a file that is merely short. */
-static int overwrite(int inode, const struct store_payload *payload, uint64_t file_size)
+static int overwrite_bytes(int inode, const struct store_payload *payload, uint64_t file_size)
 {
     uint64_t done = 0;
     int error = payload->size < file_size ? (int)STORE_RETRY(store_calls.ftruncate(inode, payload->size)) : 0;
 
-    while (error == 0 && done < payload->size) { /* once, unless the kernel stops short: 2 GiB, a full disk */
+    /* once, unless the kernel stops short: 2 GiB, a full disk */
+    while (error == 0 && done < payload->size) {
         struct iovec piece = {(char *)payload->bytes + done, payload->size - done};
         ssize_t n = STORE_RETRY(store_calls.pwritev(inode, &piece, 1, done));
 
@@ -127,7 +128,7 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
     child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0, 0, 0, 0, 0);
     if (child == 0) {
         (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
-        error = overwrite(inode, payload, file_size);
+        error = overwrite_bytes(inode, payload, file_size);
         for (;;)
             (void)SYS_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
     }
@@ -135,7 +136,7 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
         while (SYS_CALL(SYS_wait4, child, 0, __WALL, 0, 0, 0) == -EINTR)
             continue;
     else
-        error = overwrite(inode, payload, file_size);
+        error = overwrite_bytes(inode, payload, file_size);
     (void)sys_sigprocmask(&mask, NULL);
     return error;
 }
@@ -154,7 +155,7 @@ static int apply_payload(const struct plain_commit *commit, const struct store_p
     if (!is_one_call(payload, commit->file_size))
         error = overwrite_shielded(commit->inode, payload, commit->file_size);
     if (error == -EINTR) /* or a kill, perhaps by a filter, hit the child alone */
-        error = overwrite(commit->inode, payload, commit->file_size);
+        error = overwrite_bytes(commit->inode, payload, commit->file_size);
     return error == 0 ? flush_data(commit) : error;
 }
 
@@ -413,7 +414,8 @@ static int reserve_growth(const struct plain_commit *commit, uint64_t size)
             (int)STORE_RETRY(store_calls.fallocate(commit->inode, FALLOC_FL_KEEP_SIZE, start, size - start));
     if (error == 0 || error == -EOPNOTSUPP || error == -ENOSYS)
         return 0;
-    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->file_size)); /* ext4 keeps what it got */
+    /* ext4 keeps the blocks that it got */
+    (void)STORE_RETRY(store_calls.ftruncate(commit->inode, commit->file_size));
     return error;
 }
 

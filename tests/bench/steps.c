@@ -159,7 +159,7 @@ static const struct step {
     {"child", SMALL, child},
 };
 
-/* A file that has just been changed is read with more calls: a later change may have the same time. */
+/* A file that changed just now costs more calls to read: a later change may have the same time. */
 static void settle(void)
 {
     const struct timespec pause = {.tv_nsec = 50L * 1000 * 1000};

@@ -390,7 +390,7 @@ static const char *const problem_names[PROBLEMS] = {"crashed",
 
 struct call {
     char name[24];
-    int number;           /* the number among the calls of that name, from the start of the process */
+    int number;           /* among the calls of that name, from the start of the process */
     bool memory;          /* on a descriptor of a memfd, which has no disk that fails */
     bool creates, writes; /* the call is an open */
 };
@@ -1023,7 +1023,8 @@ static int run_once(int argc, char *argv[])
     for (int i = 6; i < argc; i++)
         add(&arguments, "%s", argv[i]);
     if (run(&arguments, &status)) {
-        bool signalled = WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ; /* the kernel's own report */
+        /* the kernel's own report */
+        bool signalled = WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ;
 
         problems = check_victim(signalled ? TOLD << 8 : status, true);
         printf("%s%s",

@@ -47,11 +47,12 @@ struct campaign {
     int argc;
     const char *file;
     size_t size;
-    bool first, sizes, plain, record, naked, rename, group, namespace; /* the options of the same names */
+    /* the options of the same names */
+    bool first, sizes, plain, record, naked, rename, group, namespace;
     const char *cgroup;
     char *image;
     char *expected;
-    long window; /* nanoseconds: the time of a few commits; with `first`, of one, which is measured */
+    long window; /* nanoseconds: as long as a few commits take; with `first`, one */
     unsigned torn, lost, old, new;
 };
 

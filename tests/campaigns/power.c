@@ -87,7 +87,7 @@ struct file {
     unsigned long inode; /* 0: not known, the workload has yet to create it */
     unsigned long links;
     bool loose;      /* the last commit was not synced */
-    int done;        /* the last version that was acknowledged, or NO_VERSION: the file may be missing */
+    int done;        /* the last acknowledged version, or NO_VERSION: the file may be missing */
     uint64_t begun;  /* a bit for each version */
     uint64_t failed; /* the same */
     struct bytes versions[VERSIONS_MAX];

@@ -92,7 +92,7 @@ static struct {
     size_t arena_used;
     struct store_image live; /* when it began */
     bool moved;              /* the header at 0 names a new twin place: the old image is dead */
-    uint32_t may_be;         /* contents that may be live between writers: one, or two after a kill */
+    uint32_t may_be;         /* contents that may be live between writers: after a kill two */
 } writer;
 
 static struct {

@@ -115,7 +115,7 @@ static void test_nftw64(const char *file)
             while ((entry = read_tree(tree)) != NULL) {                                                      \
                 if (entry->fts_info == FTS_F)                                                                \
                     (void)note(entry->fts_path, entry->fts_statp->st_size, FTW_F);                           \
-                if (entry->fts_info != FTS_D || options == FTS_PHYSICAL) /* children fill in the same */     \
+                if (entry->fts_info != FTS_D || options == FTS_PHYSICAL) /* children set it anew */          \
                     continue;                                                                                \
                 for (entry_type *child = children(tree, 0); child != NULL; child = child->fts_link)          \
                     EXPECT(child->fts_info != FTS_F || child->fts_statp->st_size == 7);                      \

@@ -1,8 +1,9 @@
 /*
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
- * refuses another call, and the name of a call below that one; `list` prints the names. `self FILE`: sets up one that kills, and forbids new processes, in this
- * process, then overwrites FILE.
+ * refuses another call, and the name of a call below that one; `list` prints the names. `self
+ * FILE`: sets up a filter that kills, and forbids new processes, in this process, then overwrites
+ * FILE.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -58,8 +58,7 @@ static void test_lines(void)
             CHECK_EQUAL(script.search, lines[i].search);
         }
     }
-    memset(head + 3, 'x',
-           sizeof head - 3); /* the interpreter's name does not end where the kernel stops to read */
+    memset(head + 3, 'x', sizeof head - 3); /* the interpreter's name is cut */
     CHECK(script_read(head, sizeof head, false, &script) != NULL);
     CHECK(script_read("\0binary", 7, false, &script) != NULL);
 }

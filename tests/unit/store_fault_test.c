@@ -13,8 +13,7 @@
 #include <glob.h>
 #include <sys/wait.h>
 
-/* EXPORT: the content of a sized file becomes a plain file. RECOVER: a commit to a plain file has died,
- * and is ended. */
+/* EXPORT makes a sized file plain. RECOVER ends a commit to a plain file that died. */
 enum format { SIZED, PLAIN, EXPORT, RECOVER };
 
 /* The ways in which the scenario's last commit ended. */
@@ -502,7 +501,7 @@ static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
     fault.at = at;
     result = commit(work_file, from.next, sync);
     unwatch_calls();
-    CHECK(result == 0 || (from.format == RECOVER && result == -EAGAIN)); /* the next open looks again */
+    CHECK(result == 0 || (from.format == RECOVER && result == -EAGAIN)); /* the next open retries */
     if (fault.seen < at)
         return false;
     CHECK(holds_bytes(from.next) ||
@@ -557,7 +556,7 @@ int main(void)
     test_kills();
     test_strangers();
     for_each_start(kill_shield);
-    journal_end();                                  /* a journal has another name when statx() failed */
+    journal_end();                                  /* statx() fails: it has another name */
     CHECK_EQUAL(store_recover(work_file, true), 0); /* removes the last one */
     CHECK_EQUAL(unlink(file_name), 0);
     CHECK_EQUAL(glob(".atomshim-journal-*", 0, NULL, &left), GLOB_NOMATCH);

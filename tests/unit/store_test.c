@@ -110,7 +110,7 @@ static void test_current(void)
     int fd = new_file("plain");
 
     for (int i = 0; i < 6; i++) {
-        char *bytes = pattern_bytes(i < 3 ? 10 : 100000 * (size_t)i, 'A'); /* grows out of its place, too */
+        char *bytes = pattern_bytes(i < 3 ? 10 : 100000 * (size_t)i, 'A'); /* outgrows its place */
 
         CHECK_EQUAL(commit_text(fd, i % 2 == 0 ? "one" : "two"), 0);
         CHECK_EQUAL(store_load(fd, -1, patient, &image), 0);
@@ -541,7 +541,7 @@ static void test_reader_waits_for_a_writer(void)
     CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 0}, &image), 0);
     filelock_release(&lock);
     CHECK_EQUAL(pwrite(fd, "?", 1, 20), 1);
-    CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* no writer holds the lock: never plain */
+    CHECK_EQUAL(store_load(fd, -1, patient, &image), -EIO); /* nobody has the lock: never plain */
     (void)close(other);
     (void)close(fd);
 }
