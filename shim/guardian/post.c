@@ -150,7 +150,7 @@ static void watch_program(struct post *post)
     if (!post->is_watching && SYS_CALL(SYS_kill, number, 0, 0, 0, 0, 0) == -ESRCH)
         post->end = PROCESS_UNKNOWN;
     if (!process_proc_is_ours())
-        post->program.number = INT_MAX; /* nobody's */
+        post->program.number = PROCESS_NOBODY;
 }
 
 static void warn_first_process(const struct post *post)

@@ -1,5 +1,6 @@
 /*
- * posix_spawn(3). The libc performs the file actions in the child, by calls of its own. So where it
+ * posix_spawn(3), and pidfd_spawn() of glibc 2.39, which gives a pidfd in place of the process's
+ * number. The libc performs the file actions in the child, by calls of its own. So where it
  * matters the child gets other actions than the program gave: the shim opens a managed file before,
  * and the action puts that descriptor in place; private descriptors are handed over with the
  * program's (session_may_hand_over()), and left alone by actions that close all.
@@ -9,6 +10,7 @@
 #include "guardian/guardian.h"
 #include "manage/folders.h"
 #include "os/descriptor.h"
+#include "os/process.h"
 #include "os/scratch.h"
 #include "program/target.h"
 
@@ -295,15 +297,15 @@ static void end_plan(struct plan *plan, bool is_looked_after)
     (void)real_posix_spawn_file_actions_destroy(&plan->actions);
 }
 
-typedef int spawn_function(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,
+typedef int spawn_function(int *process, const char *path, const posix_spawn_file_actions_t *actions,
                            const posix_spawnattr_t *attributes, char *const arguments[],
                            char *const environment[]);
 
 /* The arguments of posix_spawn(); `file` is the path at which the program was found. */
 struct spawn {
-    spawn_function *real;
+    spawn_function **real; /* is_concerned() may find it first */
     const char *file;
-    pid_t *process;
+    int *process; /* gets the child's number, or a pidfd */
     const char *path;
     const posix_spawn_file_actions_t *actions;
     const posix_spawnattr_t *attributes;
@@ -313,13 +315,16 @@ struct spawn {
 
 static int spawn_program(const struct spawn *spawn, const posix_spawn_file_actions_t *actions)
 {
-    return spawn->real(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
-                       spawn->environment);
+    return (*spawn->real)(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
+                          spawn->environment);
 }
 
 /* Starts a guardian that knows the child, in whose place this process has opened files. */
-static bool start_guardian(const struct plan *plan, int child)
+static bool start_guardian(const struct plan *plan, const struct spawn *spawn)
 {
+    bool gives_pidfd = spawn->real == &real_pidfd_spawn || spawn->real == &real_pidfd_spawnp;
+    int child = gives_pidfd ? process_of_pidfd(*spawn->process) : *spawn->process;
+
     for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
         if (plan->opened[i].fd >= 0 && plan->opened[i].is_inherited)
             set_opener(plan->opened[i].fd, child);
@@ -336,7 +341,7 @@ static int spawn_planned(const struct spawn *spawn, const struct spawn_record *r
         error = spawn_program(spawn, &plan.actions);
     is_looked_after = error == 0;
     if (error == 0 && plan.needs_guardian)
-        is_looked_after = start_guardian(&plan, *spawn->process);
+        is_looked_after = start_guardian(&plan, spawn);
     if (plan.opened != NULL)
         end_plan(&plan, is_looked_after);
     return error;
@@ -346,7 +351,7 @@ static int shim_spawn(struct spawn spawn)
 {
     const struct spawn_record *record = spawn_find_record(spawn.actions);
     struct shim_child child;
-    pid_t own = 0;
+    int own = 0;
     int saved = errno;
     int error;
 
@@ -371,32 +376,53 @@ static bool is_concerned(const posix_spawn_file_actions_t *actions)
     return shim_has_sessions() || (shim_enabled() && needs_plan(spawn_find_record(actions)));
 }
 
-EXPORT int posix_spawn(pid_t *process, const char *path, const posix_spawn_file_actions_t *actions,
-                       const posix_spawnattr_t *attributes, char *const arguments[],
-                       char *const environment[])
+/* Spawns by the libc's function that takes a path. */
+static int spawn_path(struct spawn spawn)
 {
-    if (!is_concerned(actions))
-        return real_posix_spawn(process, path, actions, attributes, arguments, environment);
-    return shim_spawn(
-        (struct spawn){real_posix_spawn, path, process, path, actions, attributes, arguments, environment});
+    if (!is_concerned(spawn.actions))
+        return spawn_program(&spawn, spawn.actions);
+    spawn.file = spawn.path;
+    return shim_spawn(spawn);
 }
 
-EXPORT int posix_spawnp(pid_t *process, const char *file, const posix_spawn_file_actions_t *actions,
-                        const posix_spawnattr_t *attributes, char *const arguments[],
-                        char *const environment[])
+/* Spawns by the libc's function that looks in PATH. */
+static int spawn_name(struct spawn spawn)
 {
     struct scratch scratch;
-    const char *found = "";
     int error;
 
-    if (!is_concerned(actions))
-        return real_posix_spawnp(process, file, actions, attributes, arguments, environment);
+    if (!is_concerned(spawn.actions))
+        return spawn_program(&spawn, spawn.actions);
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return ENOMEM;
-    if (target_find(file, scratch.bytes, PATH_MAX))
-        found = scratch.bytes;
-    error = shim_spawn(
-        (struct spawn){real_posix_spawnp, found, process, file, actions, attributes, arguments, environment});
+    spawn.file = target_find(spawn.path, scratch.bytes, PATH_MAX) ? scratch.bytes : "";
+    error = shim_spawn(spawn);
     scratch_give(&scratch);
     return error;
+}
+
+#define SPAWN_PARAMETERS                                                                                     \
+    (int *process, const char *path, const posix_spawn_file_actions_t *actions,                              \
+     const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[])
+#define SPAWN_ARGUMENTS(real)                                                                                \
+    ((struct spawn){&(real), NULL, process, path, actions, attributes, arguments, environment})
+
+EXPORT int posix_spawn SPAWN_PARAMETERS
+{
+    return spawn_path(SPAWN_ARGUMENTS(real_posix_spawn));
+}
+
+EXPORT int posix_spawnp SPAWN_PARAMETERS
+{
+    return spawn_name(SPAWN_ARGUMENTS(real_posix_spawnp));
+}
+
+EXPORT int pidfd_spawn SPAWN_PARAMETERS
+{
+    return spawn_path(SPAWN_ARGUMENTS(real_pidfd_spawn));
+}
+
+EXPORT int pidfd_spawnp SPAWN_PARAMETERS
+{
+    return spawn_name(SPAWN_ARGUMENTS(real_pidfd_spawnp));
 }

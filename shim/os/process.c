@@ -9,15 +9,17 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-/* PIDFD_GET_INFO of <linux/pidfd.h>: since Linux 6.15 it tells the exit code after a wait, too. */
+/* PIDFD_GET_INFO of <linux/pidfd.h>, of Linux 6.13: since 6.15 it tells the exit code after a wait,
+ * too. */
 struct process_info {
     uint64_t mask;
     uint64_t cgroup;
-    uint32_t ids[11];
+    uint32_t number; /* in the caller's pid namespace */
+    uint32_t ids[10];
     int32_t exit_code;
 };
 #define GET_PROCESS_INFO _IOWR(0xff, 11, struct process_info)
-enum { INFO_EXIT = 1 << 3 };
+enum { INFO_NUMBER = 1 << 0, INFO_EXIT = 1 << 3 };
 
 enum { LOOKS_MAX = 20, LOOK_PAUSE = 500 * 1000 /* nanoseconds */ };
 enum { FLAGS_FIELD = 9, START_FIELD = 22, EXIT_CODE_FIELD = 52, FLAG_EXITING = 4 };
@@ -112,6 +114,26 @@ bool process_children_are_elsewhere(void)
     ssize_t m = sys_readlinkat(AT_FDCWD, "/proc/self/ns/pid_for_children", childrens, sizeof childrens);
 
     return n > 0 && (m != n || memcmp(own, childrens, (size_t)n) != 0);
+}
+
+int process_of_pidfd(int pidfd)
+{
+    struct process_info info = {.mask = INFO_NUMBER};
+    char path[PROC_PATH_SIZE];
+    char text[512];
+    uint64_t number = 0;
+    int fd;
+    ssize_t n;
+
+    if (SYS_CALL(SYS_ioctl, pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0)
+        return info.number != 0 ? (int)info.number : PROCESS_NOBODY;
+    fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_info_path(path, pidfd), O_RDONLY | O_CLOEXEC, 0));
+    n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+    descriptor_close_if_open(fd);
+    text[n < 0 ? 0 : n] = '\0';
+    if (process_proc_is_ours()) /* "Pid:\t-1" of one that is gone has no digit in front */
+        (void)proc_find_field(text, "Pid", 10, &number);
+    return number != 0 ? (int)number : PROCESS_NOBODY;
 }
 
 static bool is_same_process(const struct process *process, const struct process_stat *stat)

@@ -46,6 +46,13 @@ int process_threads(int process);
  */
 bool process_children_are_elsewhere(void);
 
+/*
+ * Returns the number of a pidfd's process (pidfd_open(2)), or PROCESS_NOBODY if the process is gone
+ * or of another pid namespace, or if neither the kernel (Linux 6.13) nor /proc tells.
+ */
+enum { PROCESS_NOBODY = 0x7fffffff /* no process has it: the kernel's PID_MAX_LIMIT is 1 << 22 */ };
+int process_of_pidfd(int pidfd);
+
 /* A process that another one watches. */
 struct process {
     int number;

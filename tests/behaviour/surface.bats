@@ -12,7 +12,10 @@ setup() {
     musl=/lib/ld-musl-$(uname -m).so.1
     : >in-musl
     [ ! -e "$musl" ] || functions "$musl" >in-musl
-    LC_ALL=C sort -u in-glibc in-musl >in-libc
+    newer=$ROOT/build/rootfs/trixie-sdk/lib/x86_64-linux-gnu/libc.so.6
+    : >in-newer
+    [ ! -e "$newer" ] || functions "$newer" >in-newer
+    LC_ALL=C sort -u in-glibc in-musl in-newer >in-libc
     exports=$ROOT/build/exports.names
 }
 

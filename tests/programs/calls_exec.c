@@ -413,6 +413,98 @@ static void test_spawn(const char *file)
     }
 }
 
+/* These are of glibc 2.39. Under the shim an older libc's program finds the shim's, which fail with
+ * ENOSYS. */
+typedef int pidfd_function(int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+                           const posix_spawnattr_t *attributes, char *const arguments[],
+                           char *const environment[]);
+pidfd_function pidfd_spawn;
+pidfd_function pidfd_spawnp;
+#pragma weak pidfd_spawn
+#pragma weak pidfd_spawnp
+
+static void expect_pidfd(int error, int pidfd, int code, int status)
+{
+    siginfo_t info;
+
+    errno = error;
+    EXPECT(error == 0);
+    EXPECT(waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED) == 0 && close(pidfd) == 0);
+    EXPECT(info.si_code == code && info.si_status == status);
+}
+
+/* The file is one that the action opens, or that this process has open. A killed program's writes
+ * are no content: the guardian knows the program by the pidfd. */
+static void check_pidfd_spawn(pidfd_function *spawn, const char *file, bool by_action)
+{
+    char *killed[] = {"static_writer", "1", "die", "half", NULL};
+    char *const *arguments[] = {covered_arguments, static_arguments, killed};
+    posix_spawn_file_actions_t actions;
+    int pidfd = -1;
+
+    for (int i = 0; i < 3; i++) {
+        int fd = by_action ? -1 : open_for_child(file);
+
+        EXPECT(posix_spawn_file_actions_init(&actions) == 0);
+        if (by_action)
+            EXPECT(posix_spawn_file_actions_addopen(&actions, 1, file, O_WRONLY | O_TRUNC, 0) == 0);
+        else
+            EXPECT(posix_spawn_file_actions_adddup2(&actions, fd, 1) == 0);
+        int error = spawn(&pidfd, i == 0 ? "/bin/echo" : writer(), &actions, NULL, arguments[i], environ);
+        expect_pidfd(error, pidfd, i < 2 ? CLD_EXITED : CLD_KILLED, i < 2 ? 0 : SIGKILL);
+        EXPECT(by_action || close(fd) == 0);
+        EXPECT(posix_spawn_file_actions_destroy(&actions) == 0);
+        expect_content(file, i < 2 ? "new" : by_action && is_wrapped() ? "new" : "half");
+    }
+}
+
+static void test_pidfd(pidfd_function *spawn, const char *file)
+{
+    int pidfd = -1;
+
+    if (spawn == NULL || spawn(&pidfd, "/bin/true", NULL, NULL, covered_arguments, environ) == ENOSYS) {
+        (void)puts("skipped: needs glibc 2.39");
+        return;
+    }
+    expect_pidfd(0, pidfd, CLD_EXITED, 0);
+    check_pidfd_spawn(spawn, file, true);
+    check_pidfd_spawn(spawn, file, false);
+}
+
+static void test_pidfd_spawn(const char *file)
+{
+    test_pidfd(pidfd_spawn, file);
+}
+
+static void test_pidfd_spawnp(const char *file)
+{
+    test_pidfd(pidfd_spawnp, file);
+}
+
+/* The cgroup of the attributes reaches the kernel, which refuses a descriptor of something else. */
+int posix_spawnattr_setcgroup_np(posix_spawnattr_t *attributes, int cgroup);
+#pragma weak posix_spawnattr_setcgroup_np
+
+static void test_spawn_cgroup(const char *file)
+{
+    posix_spawnattr_t attributes;
+    int fd = open_for_child(file);
+    int pidfd = -1;
+    pid_t child;
+
+    if (posix_spawnattr_setcgroup_np == NULL) {
+        (void)puts("skipped: needs glibc 2.39");
+        return;
+    }
+    write_text(fd, "new");
+    EXPECT(posix_spawnattr_init(&attributes) == 0 && posix_spawnattr_setcgroup_np(&attributes, fd) == 0);
+    EXPECT(posix_spawnattr_setflags(&attributes, 0x100 /* POSIX_SPAWN_SETCGROUP */) == 0);
+    EXPECT(posix_spawn(&child, "/bin/echo", NULL, &attributes, covered_arguments, environ) == EBADF);
+    EXPECT(pidfd_spawn(&pidfd, "/bin/echo", NULL, &attributes, covered_arguments, environ) == EBADF);
+    EXPECT(pidfd == -1 && close(fd) == 0);
+    expect_content(file, "new");
+}
+
 /* A spawn whose actions name all numbers that the shim may have descriptors at. */
 struct numbers {
     const char *text; /* the parent writes it before the spawn */
@@ -656,6 +748,9 @@ static const struct test_case cases[] = {
 #if defined(__GLIBC__) && __GLIBC_MINOR__ >= 35
     {"posix_spawn_file_actions_addtcsetpgrp_np", test_spawn_group},
 #endif
+    {"pidfd_spawn", test_pidfd_spawn},
+    {"pidfd_spawnp", test_pidfd_spawnp},
+    {"spawn-cgroup", test_spawn_cgroup},
     {"spawn-numbers", test_spawn_numbers},
     {"spawn-fails", test_spawn_fails},
     {"sendmsg", test_sendmsg},

@@ -107,9 +107,25 @@ static void check_end(void (*what)(const void *context), int signal, bool withou
     CHECK(!process_open(&other, child));
 }
 
+static void test_of_pidfd(void)
+{
+    pid_t child = start(nothing, NULL);
+    int pidfd = (int)SYS_CALL(SYS_pidfd_open, child, 0, 0, 0, 0, 0);
+    siginfo_t info;
+
+    CHECK_EQUAL(process_of_pidfd(pidfd), child);
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    CHECK_EQUAL(process_of_pidfd(pidfd), child);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK_EQUAL(process_of_pidfd(pidfd), PROCESS_NOBODY);
+    (void)close(pidfd);
+}
+
 int main(void)
 {
     test_stat();
+    test_of_pidfd();
     check_end(nothing, SIGKILL, false, PROCESS_KILLED);
     check_end(nothing, SIGTERM, true, PROCESS_KILLED);
     check_end(exit_on_request, SIGUSR1, false, PROCESS_EXITED);
