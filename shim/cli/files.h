@@ -29,7 +29,7 @@ int files_first(int argc, char *argv[], const char *help, const char *accepted, 
  */
 int files_each(int argc, char *argv[], int first, int (*visit)(const char *name));
 
-/* The graver of two exit statuses. */
+/* Returns the graver of two exit statuses. */
 int files_graver(int a, int b);
 
 #endif

@@ -1,4 +1,4 @@
-/* Handles patterns on the command line; config/pattern.h matches them. */
+/* Handles the patterns of the command line; config/pattern.h matches them. */
 #ifndef ATOMSHIM_CLI_PATHS_H
 #define ATOMSHIM_CLI_PATHS_H
 

@@ -1,4 +1,4 @@
-/* Finds faults in the settings that only this machine's file systems show. */
+/* Finds faults in the settings by a look at this machine's file systems. */
 #ifndef ATOMSHIM_PLACES_H
 #define ATOMSHIM_PLACES_H
 

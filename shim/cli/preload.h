@@ -1,4 +1,4 @@
-/* The shim's own file, and LD_PRELOAD. */
+/* Finds the shim's own file, and puts it into LD_PRELOAD. */
 #ifndef ATOMSHIM_CLI_PRELOAD_H
 #define ATOMSHIM_CLI_PRELOAD_H
 

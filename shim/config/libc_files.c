@@ -4,8 +4,8 @@
 
 /*
  * tests/unit/libc_files_test.c holds the table against the file names in the C libraries of the
- * machine. Some are listed by name alone, because they are often links to a file elsewhere:
- * resolv.conf (systemd, resolvconf, NetworkManager), nsswitch.conf (authselect).
+ * machine. Some are listed by name alone, because systems often make them links to a file
+ * elsewhere: resolv.conf (systemd, resolvconf, NetworkManager), nsswitch.conf (authselect).
  */
 static const char libc_files[] =
     /* getpwnam(3), getgrnam(3), getspnam(3), getsgnam(3); musl's shadow(5) in tcb(5) form */

@@ -110,7 +110,7 @@ static bool match_token(const char **p, const char *end, char c)
     return *token == c;
 }
 
-/* Where matching goes on after a mismatch: behind a star, at the first character not tried yet. */
+/* The place to go on at after a mismatch: behind a star, at the first character not tried yet. */
 struct retry {
     const char *pattern; /* NULL: no star yet */
     const char *text;

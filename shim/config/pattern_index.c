@@ -160,7 +160,7 @@ void pattern_index_make(struct pattern_index *index, const char *patterns, void 
     }
 }
 
-/* The verdict of the patterns that were looked at, about one path. */
+/* The verdict on a path, by the patterns that the index has compared so far. */
 struct answer {
     bool taken_in;
     bool taken_out;

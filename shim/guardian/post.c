@@ -91,10 +91,8 @@ static void fill_standard(void)
         (void)sys_close(fd);
 }
 
-/*
- * A reader of a pipe sees its end only when all writers have closed it: keeps descriptor 2 no
- * longer than the program has the same pipe.
- */
+/* A reader of a pipe sees EOF only when every writer has closed it: so the guardian keeps
+ * descriptor 2 only as long as the program has the same pipe. */
 static void share_pipe(const struct post *post)
 {
     struct stat own;

@@ -8,8 +8,8 @@ enum { DOUBT = 500 * 1000 * 1000 /* nanoseconds */ };
 
 /*
  * Notes in post->end how the program has ended, once and for all. Returns false if the program has
- * ended, but nothing tells yet how. A kill marks the process as ending before the kernel closes its
- * descriptors: so an answer that is got after the last close tells whether the program closed it or
+ * ended, but nothing tells yet how. The kernel marks a killed process as ending before it closes
+ * its descriptors: so an answer after the last close tells whether the program closed the file or
  * was killed.
  */
 static bool note_end(struct post *post, bool is_last_gone)

@@ -1,4 +1,4 @@
-/* The exits that run no handler. They flush no streams, just as without us. */
+/* Wraps the exits that run no handler. As without the shim, they flush no streams. */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"

@@ -1,4 +1,4 @@
-/* Questions to the file system of a managed file go to the real file, not to its buffer. */
+/* Directs questions to the file system of a managed file at the real file, not at its buffer. */
 #include "interpose/interpose.h"
 
 #include <linux/falloc.h>

@@ -1,11 +1,11 @@
-/* A forked child has a table of its own, but a vfork child has not: only here can the shim tell
- * them apart in time. */
+/* Wraps fork(2) and vfork(2). A forked child has a table of sessions of its own, a vfork child has
+ * not; only here can the shim tell them apart in time. */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"
 #include "manage/folders.h"
 
-/* Behind a fork: the child, or the parent, of which another thread may have opened a file since
+/* Called after a fork in both processes. In the parent, another thread may have opened a file since
  * guardian_before_fork(). */
 static pid_t after_fork(pid_t child)
 {

@@ -30,8 +30,8 @@ bool shim_enabled(void);
 /* True if this process has sessions, and is not quiet. Sets up, like shim_enabled(). */
 bool shim_has_sessions(void);
 
-/* True if shim_enabled() or shim_active() is true in a process that is set up. Sets nothing up: an
- * allocator or the dynamic linker may call the caller during their own set-up. */
+/* True if shim_enabled() or shim_has_sessions() is true in a process that is set up. Sets nothing
+ * up: an allocator or the dynamic linker may call the caller during their own set-up. */
 bool shim_is_at_work(void);
 
 /*

@@ -36,10 +36,8 @@ static bool is_set(int command)
     return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
 
-/*
- * The program's range as one of the real inode's, from the start of the file, that leaves the
- * bytes behind FILELOCK_PROGRAM_END to commits. Returns 0 or -EOVERFLOW.
- */
+/* Translates the program's range to the real inode: it counts from the start of the file, and
+ * leaves the bytes behind FILELOCK_PROGRAM_END to commits. Returns 0 or -EOVERFLOW. */
 static int translate_range(int fd, const struct flock *lock, struct flock *real)
 {
     *real = *lock;

@@ -1,4 +1,5 @@
-/* Metadata set or read through a descriptor, or a path that leads to one, is the real inode's. */
+/* Makes calls that read or set metadata, by a descriptor or a path that leads to one, work on the
+ * real inode. */
 #include "interpose/interpose.h"
 
 #include <linux/xattr.h>

@@ -1,4 +1,5 @@
-/* Paths that lead to a managed descriptor, by /proc/self/fd/N and the like, mean the real inode. */
+/* Directs paths that lead to a managed descriptor, by /proc/self/fd/N and the like, to the real
+ * inode. */
 #include "interpose/interpose.h"
 
 #include "os/buffer_name.h"
@@ -91,7 +92,7 @@ EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, siz
     return fix_link(real___readlinkat_chk(directory, path, link, size, room), directory, path, link, size);
 }
 
-/* The libc follows links by itself: the shim gives it a path that ends at the real inode. */
+/* The libc itself follows the links: so the shim gives it a path that ends at the real inode. */
 EXPORT char *realpath(const char *path, char *resolved)
 {
     return real_realpath(SHIM_PATH(path), resolved);

@@ -1,4 +1,5 @@
-/* A rename(2) onto a managed file overwrites it: the new content goes into the target's inode. */
+/* Turns a rename(2) onto a managed file into an overwrite: the new content goes into the target's
+ * inode. */
 #include "interpose/interpose.h"
 
 #include "manage/folders.h"

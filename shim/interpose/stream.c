@@ -1,5 +1,5 @@
-/* stdio. Its own open and close are invisible to interposition, so every entry point is wrapped
- * by name. */
+/* Wraps stdio. The libc's own calls of open and close there cannot be interposed, so the shim wraps
+ * every function that opens or closes a stream. */
 #include "interpose/interpose.h"
 
 #include "os/descriptor.h"
@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Streams: exit() flushes those on managed descriptors before the last commit, libc does so only
- * after it. Each one is remembered, as dup2() may put a managed descriptor under any of them. */
+/*
+ * The program's streams. At exit() the shim flushes those on managed descriptors before the last
+ * commit; libc does so only after it. This list holds every stream, as dup2() may put a managed
+ * descriptor under any of them.
+ */
 enum { STREAMS_MAX = 4096 };
 static FILE *streams[STREAMS_MAX];
 static int streams_used; /* entries from here on have never been used */
@@ -104,7 +107,7 @@ static int flags_of(const char *mode)
     return flags;
 }
 
-/* Makes the mode for the second open, of the memfd, which exists by then. */
+/* Makes the mode for the second open: of the memfd, which exists, so that 'x' would fail. */
 static void without_exclusive(char *target, size_t size, const char *mode)
 {
     bool in_letters = true;
@@ -132,8 +135,8 @@ static FILE *make_stream(const struct maker *maker, const char *path, const char
     return maker->reopens ? maker->reopen(path, mode, maker->stream) : maker->open(path, mode);
 }
 
-/* Without /proc libc opens a stand-in, and the program's description then takes the place under its
- * stream. */
+/* Without /proc libc cannot open the buffer: lets it open a stand-in, and puts the program's
+ * description in the stand-in's place under the stream. */
 static FILE *open_early(const struct session *session, const char *mode, const struct maker *maker)
 {
     char path[BUFFER_PATH_SIZE];
@@ -155,7 +158,7 @@ static FILE *open_early(const struct session *session, const char *mode, const s
     return result;
 }
 
-/* libc opens the session's memory as a stream. */
+/* Lets libc open the session's buffer as a stream. */
 static FILE *open_memory(const struct session *session, const char *mode, const struct maker *maker)
 {
     char path[PROC_PATH_SIZE];
@@ -166,8 +169,8 @@ static FILE *open_memory(const struct session *session, const char *mode, const 
                                : make_stream(maker, descriptor_path(path, session->buffer), second_mode);
 }
 
-/* libc opens the file of `shared`, which is closed. Its number becomes the stream's, if it is the
- * lowest. */
+/* Lets libc open the file of `shared`, and closes that. Its number becomes the stream's, if it is
+ * the lowest. */
 static FILE *open_shared(int shared, const char *mode, const struct maker *maker)
 {
     char path[PROC_PATH_SIZE];

@@ -1,5 +1,5 @@
-/* Commit points other than close, and calls that take bytes from a descriptor without read and
- * write. */
+/* Wraps the calls other than close that commit, and the calls that take bytes from a descriptor
+ * without read and write. */
 #include "interpose/interpose.h"
 
 #include "os/scratch.h"

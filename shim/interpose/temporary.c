@@ -1,4 +1,4 @@
-/* Functions that open files inside the libc, by calls that the shim cannot see. */
+/* Wraps functions that open files inside the libc, by calls that the shim cannot see. */
 #include "interpose/interpose.h"
 
 #include "config/pattern_index.h"

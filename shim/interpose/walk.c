@@ -1,5 +1,5 @@
-/* Walks through folders. The shim cannot see the libc's own stat of the entries, and corrects their
- * sizes here. */
+/* Wraps walks through folders: the shim cannot see the libc's own stat of the entries, and corrects
+ * their sizes here. */
 #include "interpose/interpose.h"
 
 #include <fts.h>

@@ -7,7 +7,7 @@
 
 enum { SLOTS = 8, ROOM = 256 };
 
-/* Which folder it is, and through which mount: a bind mount shows one inode by two paths. */
+/* Identifies a folder and the mount that leads to it: a bind mount shows one inode by two paths. */
 struct identity {
     uint64_t device;
     uint64_t number;

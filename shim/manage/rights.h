@@ -34,10 +34,8 @@ void rights_release(struct rights *rights);
  */
 int rights_narrow(const struct rights *rights, int target);
 
-/*
- * Gives the target the rights that it is to have after the rename, or had before it. Errors are
- * ignored: the target then grants less.
- */
+/* Gives the target the rights that it is to have after the rename, or, after a failed one, had
+ * before it. Ignores errors: the target then grants less. */
 void rights_grant_after(const struct rights *rights, int target);
 void rights_grant_before(const struct rights *rights, int target);
 

@@ -14,7 +14,8 @@ static int ask_kernel(clockid_t clock, struct timespec *time)
     return (int)SYS_CALL(SYS_clock_gettime, clock, time, 0, 0, 0, 0);
 }
 
-/* Finds the function of the kernel's object: x86 and other machines name it differently. */
+/* Finds clock_gettime() in the object that the kernel maps into every process, vdso(7). Its name
+ * there depends on the machine. */
 static clock_function *find_clock_function(void)
 {
     static const char *const names[] = {"__vdso_clock_gettime", "__kernel_clock_gettime"};

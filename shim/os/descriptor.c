@@ -168,10 +168,8 @@ int descriptor_is_last(int buffer)
 {
     long result = sys_fcntl(buffer, F_SETLEASE, F_WRLCK);
 
-    /*
-     * somebody who breaks the lease makes the kernel send the mark's signal; the lease lasts for
-     * one system call
-     */
+    /* the kernel sends the mark's signal to us if another process opens the file; the lease lasts
+     * for one system call */
     if (result == 0) {
         (void)sys_fcntl(buffer, F_SETLEASE, F_UNLCK);
         descriptor_mark_buffer(buffer); /* giving a lease back takes the mark away */

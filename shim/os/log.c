@@ -11,7 +11,7 @@
 
 enum {
     LINE_SIZE = 3 * PATH_MAX, /* two paths and a sentence */
-    SMALL_SIZE = 256,         /* when there is no memory for so much */
+    SMALL_SIZE = 256,         /* the longest line if LINE_SIZE bytes cannot be mapped */
 };
 
 static enum log_level configured_level = LOG_ERROR;
@@ -204,8 +204,8 @@ static int open_log_file(const char **fault)
     return -1;
 }
 
-/* A log file on a full disk, or at RLIMIT_FSIZE, must not swallow the line that reports it, and no
- * signal for it may reach the program. */
+/* If the log file cannot take the line, on a full disk or at RLIMIT_FSIZE, stderr gets it. The
+ * program gets no signal for this write. */
 static void write_line(int fd, const char *line, size_t length)
 {
     const bool holds = quiet_process == 0;

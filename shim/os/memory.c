@@ -66,10 +66,8 @@ static uint64_t left_in(const struct version *version, const char *folder, char 
     return usage < limit ? limit - usage : 0;
 }
 
-/*
- * A container may see its own group as the root of what is mounted, while the kernel calls it by
- * its full path.
- */
+/* In a container the mount's root may be the group of the container, while the kernel names the
+ * group by its path on the host. */
 static uint64_t left_in_cgroup(char text[TEXT_SIZE])
 {
     static const struct version versions[] = {

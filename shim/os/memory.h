@@ -1,4 +1,4 @@
-/* How much memory a process may take before the kernel kills for it. */
+/* Tells how much memory a process may take before the kernel kills a process for want of it. */
 #ifndef ATOMSHIM_MEMORY_H
 #define ATOMSHIM_MEMORY_H
 

@@ -191,10 +191,7 @@ enum process_end process_how_ended(const struct process *process)
     struct process_info info;
     struct process_stat stat;
 
-    /*
-     * a parent may wait for the process between the two questions; soon the first one has the
-     * answer then
-     */
+    /* a parent may have waited for the process between the two questions: ask again */
     for (int look = 0; look < LOOKS_MAX; look++) {
         info = (struct process_info){.mask = INFO_EXIT};
         if (process->pidfd >= 0 &&

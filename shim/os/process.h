@@ -72,8 +72,8 @@ bool process_has_ended(const struct process *process);
 enum process_end { PROCESS_LIVES, PROCESS_EXITED, PROCESS_KILLED, PROCESS_UNKNOWN };
 
 /*
- * Tells how the process has ended. The answer is PROCESS_UNKNOWN where this user may not look into
- * the process, until its parent has waited for it; and, before Linux 6.15, after its parent has
+ * Tells how the process has ended. The answer is PROCESS_UNKNOWN if this user may not look into the
+ * process and its parent has not waited for it yet, and, before Linux 6.15, if its parent has
  * waited for it. Waits up to 10 ms for an answer that is under way.
  */
 enum process_end process_how_ended(const struct process *process);

@@ -1,5 +1,5 @@
-/* Tells whether the shim will be in a program once it is run. The shim asks at an exec, and so does
- * the command. */
+/* Tells whether the shim will be in a program once it is run. The library asks before an exec, the
+ * command before `run` and in `doctor`. */
 #ifndef ATOMSHIM_PROGRAM_H
 #define ATOMSHIM_PROGRAM_H
 

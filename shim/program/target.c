@@ -27,10 +27,8 @@ static const char *value_of(const char *entry, const char *name)
     return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
 }
 
-/*
- * The environment may be a bad pointer of the program's: execve(2) answers EFAULT then, and this
- * must not crash.
- */
+/* The program may give a bad pointer as the environment: execve(2) answers EFAULT then, and this
+ * function must not crash. */
 static const char *find_variable(char *const environment[], const char *name)
 {
     const char *result = NULL;

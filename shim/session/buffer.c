@@ -164,7 +164,7 @@ static int open_unlinked(const char *directory, const char *name, mode_t mode, c
     return answer == 1 ? buffer->program : answer == 0 ? -EAGAIN : answer;
 }
 
-/* The preferred ones first: folders in memory that belong to no program. */
+/* In the order of preference: folders in memory that belong to no program come first. */
 static const char *const directories[] = {"/dev/shm", "/run", "/tmp", "/var/tmp", ""};
 enum { DIRECTORIES = sizeof directories / sizeof directories[0] };
 

@@ -186,7 +186,9 @@ static bool is_view_unchanged(const struct session *session, struct session_base
     return live_is_base(session, base, wait, &same) != 0 || !same;
 }
 
-/* An empty file that was truncated: its commit need not wait for the holder of a lock. */
+/*
+ * True if file and buffer are both empty: the commit changes nothing, and need not wait for a lock.
+ */
 static bool is_empty_already(const struct session *session, const struct view *view)
 {
     struct store_image live;

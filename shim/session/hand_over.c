@@ -161,7 +161,7 @@ static int keep_private(struct session *session, void *context)
     return 0;
 }
 
-/* Also for the sessions that vfork() children began. */
+/* Does so for the sessions that vfork() children began, too. */
 static void keep_all_private(void)
 {
     struct session found;

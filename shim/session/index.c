@@ -1,11 +1,12 @@
 /*
- * Where the sessions are, by the numbers of their inode and of their buffer: one look tells that
- * there is none, the next one finds the last that came. With thousands of open files nobody walks
- * the table.
+ * Finds sessions by the number of their inode or their buffer. One look tells that there is none,
+ * a second one finds the session that came last. So a process with thousands of open files does not
+ * walk the table.
  *
- * A count may be too high, never too low: it is raised before a session shows, lowered after it has
- * gone, and a forked child, whose parent's other threads were in the middle of that, lowers none.
- * Where it is not 0 and the slot is another session's, the table is walked.
+ * A count may be too high, never too low: the shim raises it before a session shows, and lowers it
+ * after the session has gone. A forked child lowers none: other threads of its parent may have been
+ * in the middle of that. If a count is not 0 and the slot is another session's, the caller walks
+ * the table.
  */
 #include "session/internal.h"
 

@@ -144,8 +144,8 @@ void session_set_kept(struct session *session, int file, struct session_base bas
  * was. */
 void session_keep_view(struct session *session, const struct view *view, uint32_t crc);
 
-/* Three contents: the session's buffer, the first content (kept), and the live content in a file of
- * its own. */
+/* The three contents of a merge: the session's buffer, the first content (kept), and the live
+ * content in a file of its own. */
 struct session_merge {
     int live;
     uint64_t live_size;
@@ -225,8 +225,9 @@ struct store_payload;
 int session_store(const struct session *session, const struct stat *inode,
                   const struct store_payload *payload);
 
-/* Log the doings of programs without the shim: edits of the session's file; a new file under its
- * name. */
+/*
+ * Log what programs without the shim did: edits of the session's file; a new file under its name.
+ */
 struct store_image;
 void session_tell_edits(const struct session *session, const struct store_image *image);
 /* Logs a commit at the level info, while its lock is held: `waited` and `stored` are the

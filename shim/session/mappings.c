@@ -1,4 +1,4 @@
-/* This process's mappings of its sessions' memory, which outlive the descriptors. */
+/* Handles this process's mappings of its sessions' buffers: a mapping outlives the descriptor. */
 #include "session/internal.h"
 
 #include "format/image.h"

@@ -335,7 +335,8 @@ static void fill_slot(struct session *session, int inode, const struct stat *sta
     }
 }
 
-/* Makes others wait for a session that writes, as far as the isolation asks for it. */
+/* Keeps other processes out as long as this session lasts, if ATOMSHIM_ISOLATION says so; else
+ * waits for a process that has claimed the file. */
 static int exclude_others(const struct session *session, int flags)
 {
     if (session->flags & SESSION_LOCKED)

@@ -1,5 +1,5 @@
-/* Tells the owner of a session: the process that opened the file, and the guardian that commits in
- * place of other processes. */
+/* Tells who looks after a session: the process that opened the file, and the guardian that commits
+ * in place of other processes. */
 #include "session/internal.h"
 
 #include "os/descriptor.h"

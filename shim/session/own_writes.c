@@ -1,7 +1,8 @@
 /*
- * Two opens of one file in one process. A thread sees its own writes by a second descriptor and by
- * name; every other thread and process sees the last commit. Two that write share one buffer: a
- * database locks once for both, and each of two buffers would overwrite the other's work.
+ * Handles two opens of one file in one process. A thread sees its own writes through a second
+ * descriptor and by name; every other thread and process sees the last commit. Two descriptors to
+ * write with share one buffer: a database locks once for both, and with a buffer each the second
+ * commit would undo the first.
  */
 #include "session/internal.h"
 
@@ -108,9 +109,9 @@ static int while_open(struct session *session, int (*use)(struct session *sessio
 }
 
 /*
- * A second open is another description: it has locks of its own, which lie on a separate
- * description of the real inode. F_SETSIG marks which, for all processes that share it; the kernel
- * never sends a signal for a file of this kind.
+ * A second open gives another description, which has locks of its own. They lie on a separate
+ * description of the real inode. F_SETSIG marks which one, for all processes that share it; the
+ * kernel never sends a signal for a file of this kind.
  */
 enum { FIRST_MARK = 40, SIGNALS_END = FIRST_MARK + SESSION_DESCRIPTIONS };
 
@@ -239,7 +240,7 @@ int session_open_again(dev_t device, ino_t number, int flags)
     bool isolates = session_config->isolation == CONFIG_SESSION;
     struct session *session;
 
-    /* Another thread that isolates its sessions waits until this one's has ended. */
+    /* with ATOMSHIM_ISOLATION=session another thread waits for the end of this one's session */
     session = find_writer(device, number, reads || isolates);
     /* Two appenders need no common buffer: their commits merge what they wrote. */
     if (session != NULL && !reads && (flags & O_APPEND) && (SESSION_GET(session->flags) & SESSION_APPEND))

@@ -18,7 +18,8 @@ static int sessions_live;   /* slots that are not free */
 static int sessions_closed; /* atomic: how many have `closed_here`, or more */
 static int strays_seen;     /* a vfork child had a session that is not in the table */
 
-/* The process that the table belongs to, in a page that fork() empties and vfork() does not. */
+/* The process to which the table belongs. It stands in a page that fork() empties and vfork() does
+ * not. */
 static int *owner;
 
 static bool is_bare_clone; /* a clone(2) that no wrapper saw made this process */

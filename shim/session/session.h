@@ -8,7 +8,7 @@
  *
  * STATES of a table slot, and the function that performs each transition
  *
- *   FREE    --claim-----------> OPENING
+ *   FREE    --session_claim---> OPENING
  *   OPENING --session_publish-> LIVE
  *   OPENING --session_drop----> FREE
  *   LIVE    --session_settle--> ENDING
@@ -76,8 +76,8 @@ enum session_flag {
     SESSION_REPLACES = 32, /* replace.h: after a failed commit the renamed file has the content */
 };
 
-/* Other threads read these while the slot changes hands; their findings count only after
- * enter(). */
+/* For fields that other threads read while the slot may change hands: a reader relies on them only
+ * once session_take_turn() has returned true. */
 #define SESSION_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 
@@ -97,7 +97,7 @@ struct session {
     int inode;         /* private descriptor of the real inode */
     int buffer;        /* private descriptor of the buffer */
     int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
-    bool closed_here;  /* a descriptor was closed, but not the last: settle_closed() looks again */
+    bool closed_here;  /* a descriptor was closed, but not the last: session_settle_closed() */
     int committer;     /* atomic: a thread is at a commit, with all signals blocked */
     int commit_again;  /* atomic: another thread wanted one meanwhile, and did not wait */
     int commit_lock;   /* the descriptor that keeps other processes' committers out, or -1 */
@@ -150,7 +150,7 @@ struct session_found {
 /* Called once, before the first session. The struct stays the caller's. */
 void session_configure(const struct config *config);
 
-/* The settings that session_configure() was given. */
+/* The settings that the caller gave to session_configure(). */
 extern const struct config *session_config;
 
 /* True in a process that may change the table: not in a vfork child. */
@@ -407,8 +407,8 @@ void session_begin_appending(struct session *session);
  */
 bool session_was_written(const struct session *session, const struct stat *buffer, struct timespec *when);
 
-/* The program is shown this time of the session's last write, or has set it: a commit gives the
- * file the same, to the nanosecond. */
+/* Called when the program has seen or set this time of the session's last write: a commit gives the
+ * file the same time, to the nanosecond. */
 void session_note_time(struct session *session, struct timespec shown);
 
 /*
@@ -428,24 +428,24 @@ void session_follow_mode(const struct session *session);
  */
 int session_set_mode(struct session *session, mode_t mode);
 
-/* The mode to show for the file: the one that waits for a commit, or `mode`, which the real inode
- * has. `buffer` is the status of the session's buffer. */
+/* Returns the mode to show for the file: the one that waits for a commit, or `mode`, which the real
+ * inode has. `buffer` is the status of the session's buffer. */
 mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode);
 
 /*
- * A file has got an x bit, and is to be plain, so that the kernel can run it. session_make_plain()
- * sees to that, unless the session's next commit does; a line in the log says where that is not
- * possible. session_export() does the same with a descriptor, to read and write, of a managed file;
- * it returns 0, also if the file is plain, or a negative errno of store_export() or of waiting for
- * the lock.
+ * The caller calls these for a file that has got an x bit, so that the kernel can run it.
+ * session_make_plain() makes the file plain, unless the session's next commit does; a line in the
+ * log says where that is not possible. session_export() does the same with a descriptor, to read
+ * and write, of a managed file; it returns 0, also if the file is plain, or a negative errno of
+ * store_export() or of waiting for the lock.
  */
 void session_make_plain(struct session *session);
 int session_export(int inode);
 
 /*
- * To be called before a right to the file changes hands in another way, by chown(2) or an access
- * control list: commits what the session holds, so that nobody gets the old content by it. Returns
- * 0, or a negative errno as of session_sync().
+ * Called before chown(2) or an access control list gives another user a right to the file: commits
+ * what the session holds, so that this user does not get the old content. Returns 0, or a negative
+ * errno as of session_sync().
  */
 int session_settle_rights(struct session *session);
 

@@ -205,7 +205,7 @@ int session_settle(struct session *session, ino_t buffer_number)
     return error != 0 ? error : unpublished;
 }
 
-/* A request to every session, and the first error. */
+/* A request that goes to every session, and the first error that one returns. */
 struct round {
     bool wait;
     bool closed_only;

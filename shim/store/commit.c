@@ -8,7 +8,7 @@
 
 enum {
     ATTEMPTS = 4, /* at a commit that a program without the lock undoes at once */
-    /* A file is far too large when it has this many times the size that its image asks for. */
+    /* A file with this many times the size that its image asks for is far too large. */
     TOO_LARGE = 8,
 };
 

@@ -15,7 +15,7 @@ struct known {
     struct timespec changed; /* st_ctim */
     uint64_t size;           /* the payload's size */
     uint32_t crc;
-    int is_taken; /* atomic: a thread is at it; one that is never given back knows nothing */
+    int is_taken; /* atomic: a thread uses the entry, or died while it did */
 };
 
 enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */
@@ -54,8 +54,8 @@ static bool is_kernel_fine(void)
     return major > 6 || (major == 6 && minor >= 13);
 }
 
-/* Are there never two states of a file on this device with one time? Those of a coarse clock say
- * nothing about what comes in the same tick. */
+/* True if no two states of a file on this device ever have the same time. A file system with a
+ * coarse clock gives all changes within a tick one time. */
 static bool has_fine_times(int inode, dev_t device)
 {
     static dev_t asked;  /* atomic: the device of the last answer; 0: none */

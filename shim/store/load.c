@@ -225,7 +225,7 @@ int store_load(int inode, int target, struct store_wait wait, struct store_image
     return error;
 }
 
-/* Do the headers say that this image is the latest? */
+/* True if the headers say that this image is the latest. */
 static bool is_latest(int inode, const struct store_image *image)
 {
     struct image_header head;

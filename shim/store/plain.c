@@ -154,7 +154,7 @@ static int apply_payload(const struct plain_commit *commit, const struct store_p
 
     if (!is_one_call(payload, commit->file_size))
         error = overwrite_shielded(commit->inode, payload, commit->file_size);
-    if (error == -EINTR) /* or a kill, perhaps by a filter, hit the child alone */
+    if (error == -EINTR) /* or something killed the child alone, as a seccomp filter may */
         error = overwrite_bytes(commit->inode, payload, commit->file_size);
     return error == 0 ? flush_data(commit) : error;
 }

@@ -59,7 +59,7 @@ static bool is_without(ssize_t error)
 }
 
 /* The kernel clears as much memory as it is asked for (fs/xattr.c, do_getxattr()): 64 KiB take 2
- * us. A record of no commit is small. */
+ * us. Unless a commit is under way or died, the record is small. */
 enum { SMALL_RECORD = 512 };
 
 /* Reads the attribute to bytes[0]. Returns its size, 0 if there is none, or a

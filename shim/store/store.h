@@ -1,6 +1,6 @@
 /*
- * Load and commit the content of an inode. The store knows files, not programs: no descriptor of a
- * program, no session, no configuration. image.h and record.h describe the two formats,
+ * Loads and commits the content of an inode. The store knows files, not programs: no descriptor of
+ * a program, no session, no configuration. image.h and record.h describe the two formats,
  * scripts/read_image.py the rules of a reader.
  *
  *   load.c, load_plain.c   find the content, without a lock; read.c moves the bytes
@@ -10,20 +10,21 @@
  *   known.c                which image need not be verified before the next commit
  *   plain.c, journal.c     commits to the plain format, their recovery, and their journal files
  *   export.c               from the sized format back to the plain one
+ *   restamp.c              undo and repair: another image of the file becomes the content
  *   filelock.c             the lock of a file, with a deadline
- *   rendezvous.c           how others wait for guardians
+ *   rendezvous.c           makes openers wait for guardians
  *
  * STATES of a file in the sized format, and the function in commit.c or first_commit.c that
  * performs each transition
  *
- *         first_commit:     first_commit:    first_commit: an empty header at 0
- *         footer            image            (store_finish_adoption, if its writer died)
- *   PLAIN ------> PREPARED ------> ADOPTED ------> TWIN LIVE
+ *         footer            image            an empty header at 0
+ *   PLAIN ------> PREPARED ------> ADOPTED ------> TWIN LIVE   store_commit_first; the last step,
+ *                                       if the writer died: store_finish_adoption
  *
- *   TWIN LIVE --> HEAD LIVE   overwrite: the image goes into the head place
- *   HEAD LIVE --> TWIN LIVE   overwrite: the image goes into the twin place, which grows
- *   TWIN LIVE --> TWIN LIVE   relocate: the image does not fit before the twin, or the file is far
- *                             too large: image into a new twin place, then an empty header at 0
+ *   TWIN LIVE --> HEAD LIVE   overwrite_place: the image goes into the head place
+ *   HEAD LIVE --> TWIN LIVE   overwrite_place: the image goes into the twin place, which grows
+ *   TWIN LIVE --> TWIN LIVE   relocate_twin: the image does not fit before the twin, or the file is
+ *                             far too large: image into a new twin place, then an empty header at 0
  *
  *   PLAIN      no header at 0, no valid footer: the payload is all bytes; but a note may say that
  *              a power cut left zeros behind it
@@ -36,9 +37,9 @@
  *   A first commit sets a note (record.h) before its footer, and takes it away when that is on
  *   disk, or undone. A writer that dies in between leaves it; the next first commit cuts off the
  *   remains, and then overwrites the note. Before a place is overwritten, settle_live() sees to it
- *   that the live image is on disk. A commit that fails goes back (withdraw), but never takes away
- *   what the disk may already lead to: if the way back may not be on disk, the new image stays,
- *   complete.
+ *   that the live image is on disk. A commit that fails goes back (withdraw_image()), but never
+ *   takes away what the disk may already lead to: if the way back may not be on disk, the new image
+ *   stays, complete.
  *
  * STATES of a plain file, by its record, and the function in plain.c that performs each transition
  *
