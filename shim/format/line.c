@@ -4,43 +4,69 @@
 
 #include <string.h>
 
-static void put_digits(char *end, int count, uint64_t value, unsigned base)
+static void put_digits(char *bytes, int count, uint64_t value, bool is_hexadecimal)
 {
-    for (int i = 1; i <= count; i++, value /= base)
-        end[-i] = "0123456789abcdef"[value % base];
+    while (count > 0 && value != 0) {
+        bytes[--count] = "0123456789abcdef"[is_hexadecimal ? value % 16 : value % 10];
+        value /= is_hexadecimal ? 16 : 10;
+    }
+    memset(bytes, '0', (size_t)count);
 }
 
-/* Reads a lower-case digit of `base`; returns false for any other character. */
-static bool get_digits(const char *digits, int count, unsigned base, uint64_t *value)
+static bool get_decimal(const char *digits, int count, uint64_t *value)
 {
     *value = 0;
+    for (; count > 8 && memcmp(digits, "00000000", 8) == 0; count -= 8) /* most numbers are small */
+        digits += 8;
     for (int i = 0; i < count; i++) {
-        unsigned digit;
+        unsigned digit = (unsigned char)digits[i] - (unsigned)'0';
 
-        if (digits[i] >= '0' && digits[i] <= '9')
-            digit = (unsigned)(digits[i] - '0');
-        else if (base == 16 && digits[i] >= 'a' && digits[i] <= 'f')
-            digit = (unsigned)(digits[i] - 'a') + 10;
-        else
+        if (digit > 9)
             return false;
-        *value = *value * base + digit; /* 19 decimal digits fit 64 bits */
+        *value = *value * 10 + digit; /* 19 decimal digits fit 64 bits */
     }
     return true;
 }
 
-/* Returns the length of the run of one character that starts at text[i]. */
-static int run_length(const struct line *line, int i)
+/* Upper-case digits are none. */
+static bool get_hexadecimal(const char *digits, int count, uint32_t *value)
 {
-    int length = 1;
+    *value = 0;
+    for (int i = 0; i < count; i++) {
+        unsigned digit = (unsigned char)digits[i] - (unsigned)'0';
 
-    while (i + length < line->size && line->text[i + length] == line->text[i])
-        length++;
-    return length;
+        if (digit > 9) {
+            digit = (unsigned char)digits[i] - (unsigned)'a';
+            if (digit > 5)
+                return false;
+            digit += 10;
+        }
+        *value = *value * 16 + digit;
+    }
+    return true;
 }
 
-bool line_is_field(char c)
+/* A field of the template, and where the field before it ends. */
+struct field {
+    char kind; /* '\0': there is none, and all that is left stands for itself */
+    int after;
+    int start;
+    int end;
+};
+
+/* Finds the field behind *field. */
+static void find_next(const struct line *line, struct field *field)
 {
-    return c != '\0' && strchr("DXIHMW", c) != NULL;
+    int i = field->end;
+
+    field->after = i;
+    while (i < line->size && !line_is_field(line->text[i]))
+        i++;
+    field->start = i;
+    field->kind = line->text[i]; /* the text ends in a NUL */
+    while (i < line->size && line->text[i] == field->kind)
+        i++;
+    field->end = i;
 }
 
 static uint32_t own_crc(const char *bytes, const struct line *line, const void *tail, size_t tail_size)
@@ -51,26 +77,24 @@ static uint32_t own_crc(const char *bytes, const struct line *line, const void *
 void line_encode(char *bytes, const struct line *line, const struct line_fields *fields, const void *tail,
                  size_t tail_size)
 {
+    struct field field = {.end = 0};
     int number = 0;
-    int length;
 
     memcpy(bytes, line->text, (size_t)line->size);
-    for (int i = 0; i < line->size; i += length) {
-        char c = line->text[i];
-        char *end;
+    for (find_next(line, &field); field.kind != '\0'; find_next(line, &field)) {
+        char *at = bytes + field.start;
+        int length = field.end - field.start;
 
-        length = line_is_field(c) ? run_length(line, i) : 1;
-        end = bytes + i + length;
-        if (c == 'D')
-            put_digits(end, length, fields->number[number++], 10);
-        else if (c == 'X' || c == 'I')
-            put_digits(end, length, c == 'X' ? fields->data : fields->identity, 16);
-        else if (c == 'H') /* the last number of a line: the bytes that it covers are in place */
-            put_digits(end, length, own_crc(bytes, line, tail, tail_size), 16);
-        else if (c == 'M')
-            bytes[i] = fields->mark;
-        else if (c == 'W')
-            memcpy(bytes + i, fields->word, LINE_WORD);
+        if (field.kind == 'D')
+            put_digits(at, length, fields->number[number++], false);
+        else if (field.kind == 'X' || field.kind == 'I')
+            put_digits(at, length, field.kind == 'X' ? fields->data : fields->identity, true);
+        else if (field.kind == 'H') /* the last number of a line: the bytes that it covers are in place */
+            put_digits(at, length, own_crc(bytes, line, tail, tail_size), true);
+        else if (field.kind == 'M')
+            *at = fields->mark;
+        else
+            memcpy(at, fields->word, LINE_WORD);
     }
 }
 
@@ -78,40 +102,39 @@ void line_encode(char *bytes, const struct line *line, const struct line_fields 
  * field. */
 static bool get_field(char kind, const char *bytes, int length, struct line_fields *fields, int *number)
 {
-    uint64_t value = 0;
-
-    if (kind == 'M')
+    switch (kind) {
+    case 'D':
+        return get_decimal(bytes, length, &fields->number[(*number)++]);
+    case 'X':
+        return get_hexadecimal(bytes, length, &fields->data);
+    case 'I':
+        return get_hexadecimal(bytes, length, &fields->identity);
+    case 'H':
+        return get_hexadecimal(bytes, length, &fields->head);
+    case 'M':
         fields->mark = *bytes;
-    else if (kind == 'W')
+        return true;
+    default:
         memcpy(fields->word, bytes, LINE_WORD);
-    else if (!get_digits(bytes, length, kind == 'D' ? 10 : 16, &value))
-        return false;
-    else if (kind == 'D')
-        fields->number[(*number)++] = value;
-    else if (kind == 'X')
-        fields->data = (uint32_t)value;
-    else if (kind == 'I')
-        fields->identity = (uint32_t)value;
-    else
-        fields->head = (uint32_t)value;
-    return true;
+        return true;
+    }
 }
 
 enum image_kind line_decode(const char *bytes, size_t size, const struct line *line,
                             struct line_fields *fields)
 {
-    const char *text = line->text;
+    struct field field = {.kind = 'D', .end = 0};
     int number = 0;
-    int length;
 
-    if (size < (size_t)line->magic_size || memcmp(bytes, text, (size_t)line->magic_size) != 0)
+    if (size < (size_t)line->magic_size || memcmp(bytes, line->text, (size_t)line->magic_size) != 0)
         return IMAGE_ABSENT;
     if (size < (size_t)line->size)
         return IMAGE_TORN;
-    for (int i = 0; i < line->size; i += length) {
-        length = line_is_field(text[i]) ? run_length(line, i) : 1;
-        if (!line_is_field(text[i]) ? bytes[i] != text[i]
-                                    : !get_field(text[i], bytes + i, length, fields, &number))
+    while (field.kind != '\0') {
+        find_next(line, &field);
+        if (memcmp(bytes + field.after, line->text + field.after, (size_t)(field.start - field.after)) != 0 ||
+            (field.kind != '\0' &&
+             !get_field(field.kind, bytes + field.start, field.end - field.start, fields, &number)))
             return IMAGE_TORN;
     }
     return own_crc(bytes, line, bytes + line->size, size - (size_t)line->size) == fields->head ? IMAGE_VALID

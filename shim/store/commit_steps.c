@@ -104,13 +104,13 @@ struct image_header store_live_header(const struct commit *commit, uint64_t twin
 
 bool store_is_in_place(const struct commit *commit, uint64_t place, const struct image_header *header)
 {
-    char wanted[IMAGE_HEADER_SIZE];
-    char found[IMAGE_HEADER_SIZE];
-    ssize_t n = store_read_at(commit->inode, found, sizeof found, place);
+    struct image_header found;
+    int error;
+    enum image_kind kind = store_read_header(commit->inode, place, &found, &error);
 
-    image_encode_header(wanted, header);
-    wanted[IMAGE_MARK_OFFSET] = found[IMAGE_MARK_OFFSET];
-    return n < 0 || (n == sizeof found && memcmp(found, wanted, sizeof found) == 0);
+    return error != 0 ||
+           (kind == IMAGE_VALID && found.generation == header->generation && found.size == header->size &&
+            found.twin == header->twin && found.payload_crc == header->payload_crc);
 }
 
 bool store_is_undone(const struct commit *commit, uint64_t place, const struct image_header *header)
