@@ -23,7 +23,6 @@ static int shim_close(int fd)
 {
     struct session_found found;
     enum session_role role = shim_identify(fd, &found);
-    ino_t buffer_number;
     int error;
 
     if (role == SESSION_NONE)
@@ -31,11 +30,10 @@ static int shim_close(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
     shim_testcancel();
-    buffer_number = SESSION_GET(found.session->buffer_number);
     error = close_uncancelled(fd);
     if (error != 0)
         return error;
-    return session_settle(found.session, buffer_number);
+    return session_settle(found.session, found.buffer_number);
 }
 
 EXPORT int close(int fd)
@@ -154,7 +152,7 @@ static int before_replace(int from, int to, struct replaced *replaced)
         return -EBADF;
     role = shim_identify(to, &replaced->found);
     if (role == SESSION_PROGRAM)
-        replaced->buffer_number = SESSION_GET(replaced->found.session->buffer_number);
+        replaced->buffer_number = replaced->found.buffer_number;
     return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 

@@ -103,15 +103,18 @@ static int after_lock(struct session *session)
  * Programs also unlock after a lock that they did not get: then this must not wait for the process
  * that has it.
  */
-static int before_unlock(struct session *session, int inode)
+static int before_unlock(const struct session_found *found, int inode)
 {
-    return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode) ? session_sync(session) : 0;
+    return (found->session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode)
+               ? session_sync(found->session, found->buffer_number)
+               : 0;
 }
 
 /* Sets a lock on a part or all of the file, and loads or commits. */
-static int set_lock(struct session *session, int inode, int command, const struct flock *real)
+static int set_lock(const struct session_found *found, int inode, int command, const struct flock *real)
 {
-    int unpublished = real->l_type == F_UNLCK ? before_unlock(session, inode) : 0;
+    struct session *session = found->session;
+    int unpublished = real->l_type == F_UNLCK ? before_unlock(found, inode) : 0;
     int result;
 
     SESSION_SET(session->locks, true);
@@ -160,7 +163,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
     if (result != 0)
         return result;
     if (is_set(command))
-        return set_lock(found.session, inode, command, &real);
+        return set_lock(&found, inode, command, &real);
     result = real_fcntl(inode, command, &real) == 0 ? 0 : -errno;
     if (result == 0)
         show_conflict(&real, lock);
@@ -286,7 +289,7 @@ static int shim_flock(int fd, int operation)
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
     inode = session_lock_inode(found.session, fd);
-    unpublished = operation & LOCK_UN ? before_unlock(found.session, inode) : 0;
+    unpublished = operation & LOCK_UN ? before_unlock(&found, inode) : 0;
     result = real_flock(inode, operation) == 0 ? 0 : -errno;
     if (result != 0)
         return result;

@@ -393,19 +393,16 @@ static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
 {
     struct session_found found = {.session = NULL};
     enum session_role role = SESSION_NONE;
-    ino_t buffer_number = 0;
     int result;
     int error;
 
     if (shim_has_sessions())
         role = shim_identify(descriptor_of(stream), &found);
-    if (role == SESSION_PROGRAM)
-        buffer_number = found.session->buffer_number;
     forget_stream(stream);
     result = (*real)(stream);
     if (role != SESSION_PROGRAM)
         return result;
-    error = session_settle(found.session, buffer_number);
+    error = session_settle(found.session, found.buffer_number);
     if (error == 0 || result != success)
         return result;
     errno = -error;

@@ -4,11 +4,13 @@
 
 #include "os/scratch.h"
 
-static int sync_for_program(struct session *session)
+static int sync_for_program(const struct session_found *found)
 {
+    struct session *session = found->session;
     int error = session->flags & SESSION_WRITABLE ? session_claim_file(session) : 0;
 
-    return error == 0 && session->flags & SESSION_WRITABLE ? session_sync(session) : error;
+    return error == 0 && session->flags & SESSION_WRITABLE ? session_sync(session, found->buffer_number)
+                                                           : error;
 }
 
 static int shim_sync(int fd)
@@ -21,7 +23,7 @@ static int shim_sync(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF;
     shim_testcancel();
-    return sync_for_program(found.session);
+    return sync_for_program(&found);
 }
 
 EXPORT int fsync(int fd)
@@ -56,15 +58,16 @@ EXPORT int syncfs(int fd)
 EXPORT int msync(void *address, size_t size, int flags)
 {
     int result = real_msync(address, size, flags);
-    struct session *session;
+    struct session_found found;
 
     if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
         return result;
-    if (session_mapped_at(address, &session) < 0)
+    if (session_mapped_at(address, &found) < 0)
         return shim_result(session_sync_all()); /* no /proc: it may be any session */
-    if (session != NULL)
-        session_clear_tail(session);
-    return session != NULL ? shim_result(sync_for_program(session)) : 0;
+    if (found.session == NULL)
+        return 0;
+    session_clear_tail(found.session);
+    return shim_result(sync_for_program(&found));
 }
 
 /* A mapping outlives the descriptor that it was made from: it may have been the last to hold a

@@ -277,7 +277,7 @@ static void finish_session(struct session *session)
     if (has_ended(session, buffer_number))
         return;
     if (is_opener || (is_hidden && session_is_released(session)))
-        (void)session_sync(session);
+        (void)session_sync(session, buffer_number);
     if (has_ended(session, buffer_number))
         return;
     if (is_opener)

@@ -381,6 +381,7 @@ struct session *session_of(const struct stat *status, struct session_found *foun
     int after = -1;
 
     found->session = NULL;
+    found->buffer_number = status->st_ino;
     if (status->st_nlink != 0) /* no buffer has a name */
         return NULL;
     if (!session_index_find(SESSION_BY_BUFFER, status->st_ino, &slot))
