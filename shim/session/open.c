@@ -296,13 +296,6 @@ static int make_inode_private(int inode, const struct stat *status)
     return inode;
 }
 
-static int is_in_use(int fd, void *context)
-{
-    struct session_found found;
-
-    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
-}
-
 /* Commits a file that this process has closed but still maps before it is opened again, so that the
  * new descriptor sees the mapping's writes. */
 static int sync_if_only_mapped(struct session *session, void *context)
@@ -312,7 +305,7 @@ static int sync_if_only_mapped(struct session *session, void *context)
 
     if (SESSION_GET(session->closed_here) && (SESSION_GET(session->flags) & SESSION_WRITABLE) &&
         SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
-        descriptor_for_each(is_in_use, session) == 0 && session_is_mapped(session))
+        descriptor_for_each(session_has_descriptor, session) == 0 && session_is_mapped(session))
         (void)session_sync(session, buffer_number);
     return 0;
 }

@@ -411,3 +411,12 @@ enum session_role session_identify(int fd, struct session_found *found)
         session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
     return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
 }
+
+int session_has_descriptor(int fd, void *context)
+{
+    const struct session *session = context;
+    struct stat status;
+
+    return sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status) &&
+           fd != SESSION_GET(session->buffer) && !descriptor_is_private(fd);
+}

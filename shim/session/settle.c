@@ -9,18 +9,10 @@
 
 enum { COMMITTER_PAUSE = 100 * 1000 }; /* nanoseconds */
 
-static int count_if_ours(int fd, void *context)
-{
-    const struct session *session = context;
-    struct stat status;
-
-    return sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status) && !descriptor_is_private(fd);
-}
-
 /* True if this process has neither a descriptor nor a mapping of the session's buffer left. */
 static bool is_closed_here(struct session *session)
 {
-    return descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
+    return descriptor_for_each(session_has_descriptor, session) == 0 && !session_is_mapped(session);
 }
 
 /* True if a last close in this process ends the session, though others may have it open; see
