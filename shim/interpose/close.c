@@ -14,7 +14,7 @@ static int close_uncancelled(int fd)
     int result;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    result = real_close(fd) == 0 ? 0 : -errno;
+    result = REAL(close)(fd) == 0 ? 0 : -errno;
     (void)pthread_setcancelstate(before, NULL);
     return result;
 }
@@ -39,20 +39,20 @@ static int shim_close(int fd)
 EXPORT int close(int fd)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real_close(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(close)(fd) : shim_result(result);
 }
 
 EXPORT int __close(int fd)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real___close(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(__close)(fd) : shim_result(result);
 }
 
 /* musl's */
 EXPORT int posix_close(int fd, int flags)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real_posix_close(fd, flags) : shim_result(result);
+    return result == SHIM_PASS ? REAL(posix_close)(fd, flags) : shim_result(result);
 }
 
 /* ---- ranges: our private descriptors are left out ---- */
@@ -90,7 +90,7 @@ static int shim_close_range(unsigned first, unsigned last, int flags)
     for (;;) {
         unsigned gap = next_private(first, last);
 
-        if (gap != first && real_close_range(first, gap - 1, flags) != 0)
+        if (gap != first && REAL(close_range)(first, gap - 1, flags) != 0)
             return -errno;
         if (gap == last || gap == last + 1)
             break;
@@ -111,13 +111,13 @@ static int close_if_above(int fd, void *context)
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
     int result = shim_close_range(first, last, flags);
-    return result == SHIM_PASS ? real_close_range(first, last, flags) : shim_result(result);
+    return result == SHIM_PASS ? REAL(close_range)(first, last, flags) : shim_result(result);
 }
 
 EXPORT void closefrom(int lowest)
 {
     if (!shim_has_sessions()) {
-        real_closefrom(lowest);
+        REAL(closefrom)(lowest);
         return;
     }
     if (shim_close_range(lowest < 0 ? 0u : (unsigned)lowest, ~0u, 0) != 0) {
@@ -171,7 +171,7 @@ EXPORT int dup2(int from, int to)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real_dup2(from, to), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(dup2)(from, to), &replaced);
 }
 
 EXPORT int __dup2(int from, int to)
@@ -179,7 +179,7 @@ EXPORT int __dup2(int from, int to)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real___dup2(from, to), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(__dup2)(from, to), &replaced);
 }
 
 EXPORT int dup3(int from, int to, int flags)
@@ -187,5 +187,5 @@ EXPORT int dup3(int from, int to, int flags)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real_dup3(from, to, flags), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(dup3)(from, to, flags), &replaced);
 }

@@ -29,13 +29,13 @@ static int shim_sync(int fd)
 EXPORT int fsync(int fd)
 {
     int result = shim_sync(fd);
-    return result == SHIM_PASS ? real_fsync(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fsync)(fd) : shim_result(result);
 }
 
 EXPORT int fdatasync(int fd)
 {
     int result = shim_sync(fd);
-    return result == SHIM_PASS ? real_fdatasync(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fdatasync)(fd) : shim_result(result);
 }
 
 /* sync() cannot report an error: a commit that fails is logged, and the close tries again and
@@ -44,20 +44,20 @@ EXPORT void sync(void)
 {
     if (shim_has_sessions())
         (void)session_sync_all();
-    real_sync();
+    REAL(sync)();
 }
 
 EXPORT int syncfs(int fd)
 {
     int error = shim_has_sessions() ? session_sync_all() : 0;
-    int result = real_syncfs(shim_target(fd));
+    int result = REAL(syncfs)(shim_target(fd));
 
     return error != 0 && result == 0 ? shim_result(error) : result;
 }
 
 EXPORT int msync(void *address, size_t size, int flags)
 {
-    int result = real_msync(address, size, flags);
+    int result = REAL(msync)(address, size, flags);
     struct session_found found;
 
     if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
@@ -74,7 +74,7 @@ EXPORT int msync(void *address, size_t size, int flags)
  * session. */
 EXPORT int munmap(void *address, size_t size)
 {
-    int result = real_munmap(address, size);
+    int result = REAL(munmap)(address, size);
 
     if (result == 0 && shim_has_sessions()) {
         session_clear_tails();
@@ -116,7 +116,7 @@ EXPORT ssize_t copy_file_range(int from, off64_t *from_offset, int to, off64_t *
 {
     struct session_found found;
     int saved = errno;
-    ssize_t result = real_copy_file_range(from, from_offset, to, to_offset, size, flags);
+    ssize_t result = REAL(copy_file_range)(from, from_offset, to, to_offset, size, flags);
 
     if (result >= 0 || errno != EXDEV ||
         (shim_identify(from, &found) != SESSION_PROGRAM && shim_identify(to, &found) != SESSION_PROGRAM))

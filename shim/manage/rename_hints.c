@@ -15,7 +15,7 @@ struct hint {
     uint64_t links; /* st_nlink after the link(2) */
 };
 
-static struct hint hints[HINTS_MAX];
+static SYS_LARGE struct hint hints[HINTS_MAX];
 static unsigned hints_made;
 
 /* FNV-1a, of a name in a directory; never 0. */

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-static struct session table[SESSIONS_MAX];
+static SYS_LARGE struct session table[SESSIONS_MAX];
 static unsigned table_used; /* slots from here on have never been used */
 /* atomic: no slot before it is free, except one that a thread is giving back */
 static unsigned first_free;
