@@ -58,6 +58,14 @@ size_t record_encode(char *bytes, const struct record *record)
     return (size_t)line->size;
 }
 
+static bool are_spaces(const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != ' ')
+            return false;
+    return true;
+}
+
 /* True if a record with this word can have such a body. */
 static bool is_body(const struct record *record)
 {
@@ -69,6 +77,9 @@ static bool is_body(const struct record *record)
     case RECORD_FILE:
         return record->body_size != 0 && record->body[0] == '/' &&
                memchr(record->body, '\0', record->body_size) == NULL;
+    case RECORD_IDLE:
+        return record->body_size <= RECORD_IDLE_MAX - (size_t)short_line.size &&
+               are_spaces(record->body, record->body_size);
     default:
         return record->body_size == 0;
     }

@@ -11,7 +11,9 @@
  *   KEPT as REDO
  *   NOTE 000000000000017 000000000032896 1c291ca3 5f0e21aa 7ce9af25
  *
- *   IDLE  no commit is under way: the file's bytes are the content
+ *   IDLE  no commit is under way: the file's bytes are the content. The body, if there is one, is
+ *         spaces: ext4 frees the attribute's block when the value fits into the inode again, and
+ *         the next commit would have to allocate another one
  *   KEPT  the same, and a journal file is left in the folder that the body names
  *   BUSY  a commit is under way, or died, that nothing protects
  *   REDO  a commit is under way, or died: the body is what it writes, and sums of what it
@@ -28,7 +30,7 @@
  * has no word and no identity, and numbers of 19 digits: 0000000000000000017 0000000000000016512
  * 1c291ca3 7ce9af25.
  *
- * IDLE, BUSY and NOTE fit into an inode of 256 bytes, ext4's default.
+ * IDLE without spaces, BUSY and NOTE fit into an inode of 256 bytes, ext4's default.
  */
 #ifndef ATOMSHIM_RECORD_H
 #define ATOMSHIM_RECORD_H
@@ -42,6 +44,7 @@ enum {
     RECORD_LINE_MAX = 74,
     RECORD_NOTE_SIZE = 63,
     RECORD_OLD_NOTE_SIZE = 57,
+    RECORD_IDLE_MAX = 512, /* an IDLE with its spaces */
 };
 
 /* Generations and sizes stay below these: 10 and 15 digits. */

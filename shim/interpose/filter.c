@@ -31,15 +31,18 @@ static char *current_folder; /* when the shim went quiet, PATH_MAX bytes; NULL b
 
 /* The calls without which there is no session: they open, read, write, lock and commit. */
 static const int needed[] = {
-    SYS_openat,     SYS_close,         SYS_read,           SYS_write,
-    SYS_pread64,    SYS_pwrite64,      SYS_pwritev,        SYS_lseek,
-    SYS_ftruncate,  SYS_fstat,         SYS_newfstatat,     SYS_fstatfs,
-    SYS_fcntl,      SYS_flock,         SYS_fdatasync,      SYS_fsync,
-    SYS_getxattr,   SYS_fgetxattr,     SYS_fsetxattr,      SYS_fremovexattr,
-    SYS_dup3,       SYS_mmap,          SYS_munmap,         SYS_utimensat,
-    SYS_readlinkat, SYS_getcwd,        SYS_getdents64,     SYS_getpid,
-    SYS_gettid,     SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigtimedwait,
-    SYS_nanosleep,  SYS_clock_gettime,
+    SYS_openat,         SYS_close,           SYS_read,
+    SYS_write,          SYS_pread64,         SYS_pwrite64,
+    SYS_pwritev,        SYS_lseek,           SYS_ftruncate,
+    SYS_fstat,          SYS_newfstatat,      SYS_fstatfs,
+    SYS_fcntl,          SYS_flock,           SYS_fdatasync,
+    SYS_fsync,          SYS_getxattr,        SYS_fgetxattr,
+    SYS_fsetxattr,      SYS_fremovexattr,    SYS_dup3,
+    SYS_mmap,           SYS_munmap,          SYS_utimensat,
+    SYS_readlinkat,     SYS_getcwd,          SYS_getdents64,
+    SYS_getpid,         SYS_gettid,          SYS_rt_sigpending,
+    SYS_rt_sigprocmask, SYS_rt_sigtimedwait, SYS_nanosleep,
+    SYS_clock_gettime,  SYS_sync_file_range,
 };
 
 /* The calls that tell which file is managed: if one fails, a managed file would be written raw. */

@@ -149,6 +149,14 @@ static inline int sys_fdatasync(int fd)
     return (int)SYS_CALL(SYS_fdatasync, fd, 0, 0, 0, 0, 0);
 }
 
+/* Writes the pages of [0, size) out, and waits; the device may still have them in its cache. */
+static inline int sys_write_out(int fd, uint64_t size)
+{
+    const long all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+    return (int)SYS_CALL(SYS_sync_file_range, fd, 0, size, all, 0, 0);
+}
+
 static inline long sys_fcntl(int fd, int command, long argument)
 {
     return SYS_CALL(SYS_fcntl, fd, command, argument, 0, 0, 0);

@@ -11,6 +11,7 @@ struct store_calls store_calls = {
     .pwritev = sys_pwritev,
     .fdatasync = sys_fdatasync,
     .fsync = sys_fsync,
+    .write_out = sys_write_out,
     .ftruncate = sys_ftruncate,
     .fallocate = sys_fallocate,
     .fstat = sys_fstat,

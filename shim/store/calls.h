@@ -16,6 +16,7 @@ struct store_calls {
     ssize_t (*pwritev)(int fd, const struct iovec *pieces, int count, uint64_t offset);
     int (*fdatasync)(int fd);
     int (*fsync)(int fd);
+    int (*write_out)(int fd, uint64_t size);
     int (*ftruncate)(int fd, uint64_t size);
     int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t size);
     int (*fstat)(int fd, struct stat *status);

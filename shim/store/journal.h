@@ -26,6 +26,11 @@ struct journal {
 
 enum { JOURNAL_PLACES = 2 };
 
+struct journal_record {
+    const char *bytes;
+    size_t size;
+};
+
 /* A larger content gets no journal: the record is held in memory while it is written. */
 #define JOURNAL_CONTENT_MAX ((uint64_t)1 << 30)
 
@@ -44,9 +49,11 @@ int journal_open_place(int inode, int place, bool sync, char folder[PATH_MAX]);
  */
 int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync);
 
-/* Writes a record to the journal, on disk with `sync`, its name too. Returns 0 or a negative
- * errno. */
-int journal_write(struct journal *journal, const void *record, size_t size, bool sync);
+/*
+ * Writes a record to the journal of `inode`. With `sync` the record is on disk when the next
+ * fsync(inode) has succeeded, the journal's name too. Returns 0 or a negative errno.
+ */
+int journal_write(struct journal *journal, int inode, const struct journal_record *record, bool sync);
 
 /* Notes in the journal that the commit is over, and closes it. It stays for the next commit, if
  * this process can remember it. */

@@ -74,10 +74,15 @@ static int set_line(const struct plain_commit *commit, enum record_word word,
                             .identity = commit->identity};
     size_t line = record_line_size(word);
 
+    record.body = bytes + line;
     if (word == RECORD_FILE || word == RECORD_KEPT) {
-        record.body = commit->journal.folder;
-        record.body_size = strlen(record.body);
-        memcpy(bytes + line, record.body, record.body_size);
+        record.body_size = strlen(commit->journal.folder);
+        memcpy(bytes + line, commit->journal.folder, record.body_size);
+    } else if (word == RECORD_IDLE && commit->has_redo) { /* it overwrites REDO or BACK in its place */
+        size_t size = commit->record_size < RECORD_IDLE_MAX ? commit->record_size : RECORD_IDLE_MAX;
+
+        record.body_size = size - line;
+        memset(bytes + line, ' ', record.body_size);
     }
     return record_encode(bytes, &record) != 0 ? set_attribute(commit, bytes, line + record.body_size)
                                               : -EFBIG;
@@ -181,21 +186,23 @@ static int keep_old(struct plain_commit *commit)
     n = store_read_at(commit->inode, commit->pieces.bytes, (size_t)commit->file_size, 0);
     if (n != (ssize_t)commit->file_size)
         return n < 0 ? (int)n : -EAGAIN;
-    commit->old = (struct store_payload){commit->pieces.bytes, commit->file_size,
-                                         crc32c_mixed(0, commit->pieces.bytes, (size_t)n)};
+    commit->old = (struct store_payload){.bytes = commit->pieces.bytes, .size = commit->file_size};
     return 0;
 }
 
-/* Sums the file's bytes into the record. Returns 0, or a negative errno: -EAGAIN if another program
- * cuts the file off just now. */
-static int sum_file(const struct plain_commit *commit, char *body, uint64_t size, size_t body_size)
+/* Sums the file's bytes into the record; `known`, if they are known already. Returns 0, or a
+ * negative errno: -EAGAIN if another program cuts the file off just now. */
+static int sum_file(const struct plain_commit *commit, const struct record *record, const char *known)
 {
     char *piece = (char *)commit->pieces.bytes + KEPT_MAX;
     struct redo_sums sums;
     ssize_t n = 1;
 
-    redo_sums_begin(&sums, body, size, commit->file_size, body_size);
-    for (uint64_t done = 0; done < commit->file_size; done += (uint64_t)n) {
+    redo_sums_begin(&sums, (char *)commit->record.bytes + record_line_size(record->word), record->size,
+                    commit->file_size, record->body_size);
+    if (known != NULL)
+        redo_sums_feed(&sums, known, commit->file_size);
+    for (uint64_t done = 0; known == NULL && done < commit->file_size; done += (uint64_t)n) {
         uint64_t rest = commit->file_size - done;
 
         n = store_read_at(commit->inode, piece, rest < PIECE_SIZE ? (size_t)rest : PIECE_SIZE, done);
@@ -240,7 +247,7 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     bytes = commit->record.bytes;
     record.body = bytes + line;
     memcpy(bytes + line, payload->bytes, payload->size);
-    error = sum_file(commit, bytes + line, payload->size, record.body_size);
+    error = sum_file(commit, &record, word == RECORD_REDO ? commit->old.bytes : NULL);
     if (error == 0 && record_encode(bytes, &record) == 0)
         error = -EFBIG;
     return error;
@@ -262,7 +269,8 @@ static int announce_by_journal(struct plain_commit *commit, const struct store_p
 
     if (journal_open(&commit->journal, commit->inode, commit->identity, commit->sync) != 0)
         return -E2BIG; /* no place for a journal */
-    error = journal_write(&commit->journal, commit->record.bytes, commit->record_size, commit->sync);
+    error = journal_write(&commit->journal, commit->inode,
+                          &(struct journal_record){commit->record.bytes, commit->record_size}, commit->sync);
     if (error == 0)
         error = set_line(commit, RECORD_FILE, payload, commit->file_size);
     if (error != 0)
@@ -316,12 +324,12 @@ static int announce_commit(struct plain_commit *commit, const struct store_paylo
  */
 static bool go_back(struct plain_commit *commit)
 {
-    const struct store_payload *old = &commit->old;
-
+    struct store_payload *old = &commit->old;
     bool is_safe;
 
     if (old->bytes == NULL)
         return false;
+    old->crc = crc32c_mixed(0, old->bytes, old->size);
     commit->generation++;
     is_safe = look_at_size(commit) == 0 && make_record(commit, RECORD_BACK, old) == 0 &&
               set_attribute(commit, commit->record.bytes, commit->record_size) == 0 && flush_all(commit) == 0;
@@ -365,34 +373,43 @@ static bool is_unsettled(enum record_word word)
     return word == RECORD_REDO || word == RECORD_BACK || word == RECORD_BUSY || word == RECORD_FILE;
 }
 
-/* Looks at the file, and ends a commit that died. Fills *commit. */
-static int recover_content(struct plain_commit *commit)
+/* Ends a commit that died. */
+static int recover_content(struct plain_commit *commit, const struct held_record *held)
 {
-    struct held_record held;
+    int error = is_unsettled(held->record.word) ? settle_content(commit, held) : 0;
+
+    /* no reader depends on a journal now, unless the journal could not be read before */
+    if (error == 0 && (held->has_journal || (commit->tidy && !is_unsettled(held->named.word))))
+        journal_remove(commit->inode, &held->named, commit->identity);
+    if (error == 0 && commit->tidy && held->named.word == RECORD_KEPT)
+        (void)set_idle(commit, &(struct store_payload){.size = held->named.size, .crc = held->named.crc});
+    return error == 0 ? look_at_size(commit) : error;
+}
+
+/* Looks at the file and its record, which the caller gives back after 0. Fills *commit. */
+static int look_at_file(struct plain_commit *commit, struct held_record *held)
+{
     int error = look_at_size(commit);
 
     commit->identity = store_identity(commit->inode, &commit->block);
     if (error == 0)
-        error = store_record_take(commit->inode, false, &held);
-    if (error != 0)
-        return error;
-    commit->generation = held.record.generation;
-    if (is_unsettled(held.record.word))
-        error = settle_content(commit, &held);
-    /* no reader depends on a journal now, unless the journal could not be read before */
-    if (error == 0 && (held.has_journal || (commit->tidy && !is_unsettled(held.named.word))))
-        journal_remove(commit->inode, &held.named, commit->identity);
-    if (error == 0 && commit->tidy && held.named.word == RECORD_KEPT)
-        (void)set_idle(commit, &(struct store_payload){.size = held.named.size, .crc = held.named.crc});
-    store_record_give(&held);
-    return error == 0 ? look_at_size(commit) : error;
+        error = store_record_take(commit->inode, false, held);
+    if (error == 0)
+        commit->generation = held->record.generation;
+    return error;
 }
 
 int store_recover(int inode, bool sync)
 {
     struct plain_commit commit = {.inode = inode, .sync = sync, .tidy = true, .journal.fd = -1};
+    struct held_record held;
+    int error = look_at_file(&commit, &held);
 
-    return recover_content(&commit);
+    if (error == 0) {
+        error = recover_content(&commit, &held);
+        store_record_give(&held);
+    }
+    return error;
 }
 
 /* ---- commit ---- */
@@ -421,7 +438,7 @@ static int reserve_growth(const struct plain_commit *commit, uint64_t size)
 
 /* Removes the footer or the zeros that a first commit to the sized format left behind the content;
  * no record tells of them. */
-static int drop_remains(const struct plain_commit *commit)
+static int drop_remains(struct plain_commit *commit)
 {
     struct store_image image;
     int error = store_look(commit->inode, (struct store_wait){.locked = true}, &image);
@@ -431,6 +448,7 @@ static int drop_remains(const struct plain_commit *commit)
     if (error != 0 || (image.twin == 0 && !image.blank))
         return error;
     error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, image.size));
+    commit->file_size = image.size;
     return error == 0 ? flush_data(commit) : error;
 }
 
@@ -465,14 +483,33 @@ static int commit_with_record(struct plain_commit *commit, const struct store_pa
     return error;
 }
 
+/* True if the last commit was one to the plain format, and is over: there are no remains of a first
+ * commit. */
+static bool is_after_plain_commit(const struct plain_commit *commit, const struct held_record *held)
+{
+    enum record_word word = held->record.word;
+    struct image_header header;
+    int error;
+
+    return (word == RECORD_IDLE || word == RECORD_KEPT) && commit->file_size == held->record.size &&
+           store_read_header(commit->inode, 0, &header, &error) == IMAGE_ABSENT && error == 0;
+}
+
 /* Makes one attempt. Returns 0 or a negative errno: -EAGAIN if another program cut the file off
  * before the attempt changed it. */
 static int attempt_plain(struct plain_commit *commit, const struct store_payload *payload)
 {
-    int error = drop_remains(commit);
+    struct held_record held;
+    int error = look_at_file(commit, &held);
 
-    if (error == 0)
-        error = recover_content(commit);
+    if (error != 0)
+        return error;
+    if (!is_after_plain_commit(commit, &held)) {
+        error = drop_remains(commit);
+        if (error == 0)
+            error = recover_content(commit, &held);
+    }
+    store_record_give(&held);
     if (error == 0)
         error = reserve_growth(commit, payload->size);
     return error == 0 ? commit_with_record(commit, payload) : error;

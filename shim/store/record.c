@@ -60,7 +60,7 @@ static bool is_without(ssize_t error)
 
 /* The kernel clears as much memory as it is asked for (fs/xattr.c, do_getxattr()): 64 KiB take 2
  * us. Unless a commit is under way or died, the record is small. */
-enum { SMALL_RECORD = 512 };
+enum { SMALL_RECORD = RECORD_IDLE_MAX };
 
 /* Reads the attribute to bytes[0]. Returns its size, 0 if there is none, or a
  * negative errno. */
@@ -117,7 +117,7 @@ int store_record_confirm(int inode, const struct held_record *held)
 
 bool store_record_is_open(const char *path)
 {
-    char bytes[RECORD_LINE_MAX + NAME_MAX]; /* for IDLE, and KEPT with most folders */
+    char bytes[SMALL_RECORD];
     ssize_t n = STORE_RETRY(sys_getxattr(path, RECORD_NAME, bytes, sizeof bytes));
 
     return n == -ERANGE ||

@@ -112,7 +112,7 @@ static void encode_input(struct input input)
     record.identity = (uint32_t)take(&input, UINT32_MAX);
     bit = (size_t)take(&input, 1 << 16);
     record.body_size = take(&input, 2) == 0 ? input.size : (size_t)take(&input, 4000);
-    memset(encoded, '/', sizeof encoded);
+    memset(encoded, record.word == RECORD_IDLE ? ' ' : '/', sizeof encoded);
     if (input.size != 0)
         memcpy(encoded + record_line_size(record.word), input.data, input.size);
     size = encode(&record);

@@ -9,7 +9,8 @@ The file holds the bare content at all times; what makes a commit safe is one ex
     FILE generation                 as REDO, but what does not fit lies in a journal file, which names the generation
 
 Commit, under the exclusive lock: set REDO; fsync; shrink by ftruncate, or reserve; pwrite; fdatasync; set IDLE. With a journal:
-write it; fdatasync; set FILE; and so on. The journal is kept, and overwritten by the next commit.
+write it; fdatasync; set FILE; and so on. The journal is kept, and overwritten by the next commit. If that changes no block and
+no size, its pages are only written out, and the fsync of the attribute flushes them, too, in any order.
 A commit that fails is undone by another one, of the old content. BACK says so before the old bytes are written back, since the
 first record does not know of the sizes in between; the bytes that it finds are no content, untouched or not, and some of them
 may be on disk as zeros.
@@ -33,7 +34,8 @@ import sys
 
 SECTOR, BLOCK = 4, 8  # a unit that is never torn; a unit that a cut zeroes to its end
 CONTROLS = ("recovery that does not flush", "no fsync of the attribute", "no fdatasync of the bytes", "no sums of the old",
-            "readers look once", "no fdatasync of the journal", "a failed commit has no record of its way back")
+            "readers look once", "no fdatasync of the journal", "no write-out of a kept journal",
+            "a failed commit has no record of its way back")
 
 
 def sector(content, i):
@@ -105,6 +107,9 @@ class Disk:
         self.versions.clear()
         self.meta = self.meta[-1:]
 
+    def flush_journal(self):
+        self.journal = self.journal[-1:]
+
     def power_cut(self):
         # a journal of which only a part got to the disk has no valid checksum
         self.journal = [self.rng.choice(self.journal + [None] * (len(self.journal) > 1))]
@@ -170,7 +175,7 @@ def settle(control, content, attribute, journal):
     return content if untouched and word == "REDO" else new
 
 
-def commit(control, disk, new, with_journal, fails_at):
+def commit(control, disk, new, with_journal, is_kept, fails_at):
     """The steps of a commit, with the lock held; a kill or a power cut may come at each yield. The fails_at-th step of those
     that change the bytes fails, if there are so many. Returns whether it failed."""
     old = settle(control, disk.content(), disk.attribute, disk.journal[-1])
@@ -189,15 +194,18 @@ def commit(control, disk, new, with_journal, fails_at):
         yield
         disk.journal.append(attribute)
         yield
-        if control != "no fdatasync of the journal":
+        if not is_kept and control != "no fdatasync of the journal":
             disk.journal = [attribute]
         yield
         attribute = ("FILE", generation + 1)
     disk.set_attribute(attribute)
     yield
-    if control != "no fsync of the attribute":
-        disk.fsync()
-    yield
+    flushes = [disk.fsync] if control != "no fsync of the attribute" else []
+    if with_journal and is_kept and control not in ("no fdatasync of the journal", "no write-out of a kept journal"):
+        flushes.insert(disk.rng.randrange(2), disk.flush_journal)
+    for flush in flushes:
+        flush()
+        yield
     for step, _ in enumerate(apply(disk, new)):
         if step == fails_at:
             if control != "a failed commit has no record of its way back":
@@ -294,7 +302,7 @@ class Run:
         self.allowed = self.allowed | {self.new}
         self.durable = self.durable | {self.new, self.old}
         fails_at = self.rng.randrange(6) if self.rng.random() < 0.2 else None
-        self.writer = commit(self.control, self.disk, self.new, self.rng.random() < 0.4, fails_at)
+        self.writer = commit(self.control, self.disk, self.new, self.rng.random() < 0.4, self.rng.random() < 0.5, fails_at)
 
     def stranger(self):
         """Between commits, or after one was killed: rewrites, appends, or edits in place; may sync."""

@@ -22,6 +22,8 @@ static void test_known_bytes(void)
     } known[] = {
         {{.word = RECORD_IDLE, .generation = 42, .size = 1234, .crc = 0x1c291ca3, .identity = 0x5f0e21aa},
          "IDLE 0000000042 000000000001234 1c291ca3 5f0e21aa "},
+        {{.word = RECORD_IDLE, .generation = 1, .body = "   ", .body_size = 3},
+         "IDLE 0000000001 000000000000000 00000000 00000000 "},
         {{.word = RECORD_BUSY, .generation = 1}, "BUSY 0000000001 000000000000000 00000000 00000000 "},
         {{.word = RECORD_FILE, .size = 7, .other = 9, .body = "/f", .body_size = 2},
          "FILE 0000000000 000000000000007 000000000000009 00000000 00000000 "},
@@ -73,7 +75,8 @@ static void test_damage(void)
 static void test_refused(void)
 {
     static const struct record refused[] = {
-        {.word = RECORD_IDLE, .body = "x", .body_size = 1},
+        {.word = RECORD_IDLE, .body = " x", .body_size = 2},
+        {.word = RECORD_BUSY, .body = " ", .body_size = 1},
         {.word = RECORD_FILE, .body = "", .body_size = 0},
         {.word = RECORD_FILE, .body = "folder", .body_size = 6},
         {.word = RECORD_FILE, .body = "/a\0b", .body_size = 4},

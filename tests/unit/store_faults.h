@@ -14,6 +14,7 @@ enum call {
     PWRITEV,
     FDATASYNC,
     FSYNC,
+    WRITE_OUT,
     FTRUNCATE,
     FALLOCATE,
     FSTAT,
@@ -158,6 +159,13 @@ static inline int faulty_fsync(int fd)
     return fault.no_flush ? -EIO : error != 0 ? error : (int)done(0);
 }
 
+static inline int faulty_write_out(int fd, uint64_t size)
+{
+    int error = tick(fd, WRITE_OUT);
+
+    return error != 0 ? error : (int)done(original_calls.write_out(fd, size));
+}
+
 static inline int faulty_statx(int fd, struct statx *status)
 {
     int error = tick(fd, STATX);
@@ -245,6 +253,7 @@ static inline void watch_calls(void)
         .pwritev = faulty_pwritev,
         .fdatasync = faulty_fdatasync,
         .fsync = faulty_fsync,
+        .write_out = faulty_write_out,
         .ftruncate = faulty_ftruncate,
         .fallocate = faulty_fallocate,
         .fstat = faulty_fstat,
