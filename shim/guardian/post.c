@@ -168,7 +168,8 @@ static void take_post(struct post *post, int ready)
     session_adopt_strays();
     (void)session_for_each(add_duty, post);
     (void)descriptor_for_each(close_programs, &ready);
-    (void)mapping_for_each(0, unmap_programs, post);
+    if (mapping_for_each(0, unmap_programs, post) < 0)
+        mapping_for_each_shared(unmap_programs, post);
     fill_standard();
     (void)SYS_CALL(SYS_chdir, "/", 0, 0, 0, 0, 0);
     set_name();
@@ -179,10 +180,8 @@ static void take_post(struct post *post, int ready)
     warn_first_process(post);
     for (size_t i = 0; i < post->duties_count; i++)
         watch_session(post, &post->duties[i]);
-    if (post->order.entry != NULL) {
-        post->order.entry->pid_namespace = process_namespace();
+    if (post->order.entry != NULL)
         __atomic_store_n(&post->order.entry->process, sys_getpid(), __ATOMIC_RELEASE);
-    }
     (void)sys_write(ready, "", 1);
     (void)sys_close(ready);
 }

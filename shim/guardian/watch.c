@@ -2,7 +2,6 @@
 #include "guardian/post.h"
 
 #include "os/descriptor.h"
-#include "os/log.h"
 
 enum { DOUBT = 500 * 1000 * 1000 /* nanoseconds */ };
 
@@ -31,15 +30,27 @@ static bool note_end(struct post *post, bool is_last_gone)
     return true;
 }
 
-/* The opener was killed: nothing that the others write from now on is committed. */
+/* Nothing that the others write from now on is committed. */
 static void tell_killed(struct duty *duty)
 {
     if (!duty->is_told)
-        log_line(
-            LOG_WARN,
-            "a program was killed that had a managed file open: what it has written is not committed, nor "
-            "what those write that it left behind");
+        session_tell_killed(duty->session, false);
     duty->is_told = true;
+}
+
+/* An opener with the shim has released the session if it ended properly, or has committed it. */
+static bool was_opener_killed(const struct post *post, const struct duty *duty)
+{
+    struct process opener = {.pidfd = -1};
+    int number = descriptor_opener(duty->session->inode);
+    bool result;
+
+    if (duty->is_openers)
+        return post->end == PROCESS_KILLED;
+    result = number == 0 ||
+             (number > 0 && process_open(&opener, number) && process_how_ended(&opener) == PROCESS_KILLED);
+    descriptor_close_if_open(opener.pidfd);
+    return result;
 }
 
 /* The opener has ended, and others have the session open. */
@@ -52,7 +63,7 @@ static void follow_opener(const struct post *post, struct duty *duty)
     }
     session_release(duty->session);
     if (!duty->is_synced)
-        (void)session_sync(duty->session, duty->session->buffer_number);
+        (void)session_sync(duty->session);
     duty->is_synced = true;
 }
 
@@ -74,6 +85,8 @@ bool guardian_look_after(struct post *post, struct duty *duty)
         session_release(duty->session);
     if (session_is_released(duty->session))
         (void)session_settle(duty->session, duty->session->buffer_number);
+    else if (!duty->is_told && was_opener_killed(post, duty))
+        session_tell_killed(duty->session, true);
     /* without the right to ask who is last, session_settle() leaves the session */
     if (__atomic_load_n(&duty->session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE)
         session_drop(duty->session);

@@ -109,10 +109,9 @@ struct round {
 static int sync_source(struct session *session, void *context)
 {
     struct round *round = context;
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
 
     if (writes_to(session, round->file))
-        round->error = session_sync(session, buffer_number);
+        round->error = session_sync(session);
     return round->error;
 }
 

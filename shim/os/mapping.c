@@ -81,3 +81,56 @@ int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, vo
     (void)sys_close(fd);
     return result;
 }
+
+/* ---- without /proc ---- */
+
+enum { PAGE = 4096, HIGHEST_BIT = 47 /* of an address that the kernel gives unasked */ };
+
+/* MAP_FIXED_NOREPLACE (mmap(2)) fails with EEXIST if anything is mapped there; an older kernel than
+ * 4.17 takes the address as a hint. */
+static bool is_empty(uintptr_t start, size_t size)
+{
+    void *here = sys_mmap((void *)start, size, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+    if (sys_is_error(here))
+        return false;
+    (void)sys_munmap(here, size);
+    return true;
+}
+
+/* mremap(2) with an old size of 0 makes a second mapping of the same pages if the first is
+ * shared. */
+static bool is_shared(uintptr_t page)
+{
+    void *twin = (void *)SYS_CALL(SYS_mremap, page, 0, PAGE, MREMAP_MAYMOVE, 0, 0);
+
+    if (sys_is_error(twin))
+        return false;
+    (void)sys_munmap(twin, PAGE);
+    return true;
+}
+
+static void visit_shared(uintptr_t start, size_t size, const struct walk *walk)
+{
+    if (is_empty(start, size))
+        return;
+    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* it has holes */
+        visit_shared(start, size / 2, walk);
+        visit_shared(start + size / 2, size / 2, walk);
+        return;
+    }
+    for (uintptr_t page = start; page < start + size; page += PAGE) {
+        struct mapping mapping = {.start = page, .end = page + PAGE, .shared = true};
+
+        if (is_shared(page))
+            (void)walk->visit(&mapping, walk->context);
+    }
+}
+
+void mapping_for_each_shared(int (*visit)(const struct mapping *mapping, void *context), void *context)
+{
+    const struct walk walk = {visit, context};
+
+    visit_shared(0, (size_t)1 << HIGHEST_BIT, &walk);
+}

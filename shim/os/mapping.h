@@ -25,6 +25,12 @@ struct mapping {
 int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, void *context), void *context);
 
 /*
+ * Does the same without /proc for this process's shared mappings, page by page: tells `start`,
+ * `end` and `shared`, and nothing else. `visit` may unmap the page, and always returns 0.
+ */
+void mapping_for_each_shared(int (*visit)(const struct mapping *mapping, void *context), void *context);
+
+/*
  * Reads a line of /proc/PID/maps, "START-END PERMS OFFSET DEVICE INODE PATH" without a newline.
  * Returns false if it is none.
  */

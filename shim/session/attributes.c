@@ -50,35 +50,62 @@ void session_carry_newer_time(const struct session *session, const struct stat *
         session_carry_times(session, buffer, &inode);
 }
 
-void session_note_privileges(const struct session *session, const struct stat *known,
-                             struct session_privileges *set)
+/* Returns the bits that a write without privileges takes from a file with this mode, chmod(2). */
+static mode_t set_id_of(mode_t mode)
+{
+    return mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID;
+}
+
+/* Returns the set-id bits that the file keeps, and takes the others away: see
+ * session_note_privileges(). */
+static mode_t settle_set_id(const struct session *session, const struct stat *known)
 {
     struct stat buffer;
     struct stat inode;
+    mode_t taken;
 
-    set->set_id = 0;
     if (known != NULL)
         buffer = *known;
-    if ((known != NULL || sys_fstat(session->buffer, &buffer) == 0) && (buffer.st_mode & S_ISUID) &&
-        sys_fstat(session->inode, &inode) == 0)
-        set->set_id = inode.st_mode & (S_ISUID | S_ISGID);
+    else if (sys_fstat(session->buffer, &buffer) != 0)
+        buffer.st_mode = 0;
+    if (sys_fstat(session->inode, &inode) != 0)
+        return 0;
+    taken = buffer.st_mode & S_ISUID ? 0 : inode.st_mode & set_id_of(inode.st_mode);
+    if (taken != 0)
+        (void)sys_fchmod(session->inode, inode.st_mode & 07777 & ~taken);
+    return buffer.st_mode & S_ISUID ? inode.st_mode & (S_ISUID | S_ISGID) : 0;
+}
+
+void session_note_privileges(const struct session *session, const struct stat *buffer,
+                             const struct stat *inode, struct session_privileges *set)
+{
+    set->set_id = (inode->st_mode & (S_ISUID | S_ISGID)) != 0 ? settle_set_id(session, buffer) : 0;
     set->size = 0;
     if (SESSION_GET(session->has_privilege) || session_may_be_shared(session))
         set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
     if (set->size > 0)
         set->size =
             sys_fgetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
+    else if (SESSION_GET(session->has_privilege))
+        (void)sys_fremovexattr(session->inode, XATTR_NAME_CAPS);
 }
 
-void session_restore_privileges(const struct session *session, const struct session_privileges *set)
+void session_keep_privileges(int inode, struct session_privileges *set)
 {
-    struct stat inode;
+    struct stat status;
 
-    if (set->set_id != 0 && sys_fstat(session->inode, &inode) == 0 && (set->set_id & ~inode.st_mode) != 0)
-        (void)sys_fchmod(session->inode, (inode.st_mode & 07777) | set->set_id);
+    set->set_id = sys_fstat(inode, &status) == 0 ? status.st_mode & (S_ISUID | S_ISGID) : 0;
+    set->size = sys_fgetxattr(inode, XATTR_NAME_CAPS, set->capabilities, sizeof set->capabilities);
+}
+
+void session_restore_privileges(int inode, const struct session_privileges *set)
+{
+    struct stat status;
+
+    if (set->set_id != 0 && sys_fstat(inode, &status) == 0 && (set->set_id & ~status.st_mode) != 0)
+        (void)sys_fchmod(inode, (status.st_mode & 07777) | set->set_id);
     if (set->size > 0)
-        (void)sys_fsetxattr(session->inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size,
-                            XATTR_CREATE);
+        (void)sys_fsetxattr(inode, XATTR_NAME_CAPS, set->capabilities, (size_t)set->size, XATTR_CREATE);
 }
 
 /* ---- rights to bytes that are not committed yet ---- */
@@ -87,15 +114,9 @@ void session_restore_privileges(const struct session *session, const struct sess
  * committer. */
 static bool holds_old_content(const struct session *session)
 {
-    struct session_base base = session_get_base(session);
     struct stat inode;
-    struct stat buffer;
-    uint32_t crc;
 
-    if (sys_fstat(session->inode, &inode) != 0 || inode.st_size == 0)
-        return false;
-    return base.force || sys_fstat(session->buffer, &buffer) != 0 || (uint64_t)buffer.st_size != base.size ||
-           store_sum(session->buffer, base.size, &crc) != 0 || crc != base.crc;
+    return sys_fstat(session->inode, &inode) == 0 && inode.st_size != 0 && session_is_changed(session);
 }
 
 /* The owner's bits act at once: the owner could set them anyway. */
@@ -144,12 +165,11 @@ int session_set_mode(struct session *session, mode_t mode)
 mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode)
 {
     mode_t pending = SESSION_GET(session->pending_mode);
-    mode_t set_id = pending & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID;
 
     if (pending == 0)
         return mode;
-    /* a write has taken the bits from the buffer */
-    return buffer->st_mode & S_ISUID ? pending : pending & ~set_id;
+    /* a write has taken the mark from the buffer */
+    return buffer->st_mode & S_ISUID ? pending : pending & ~set_id_of(pending);
 }
 
 void session_apply_mode(struct session *session)
@@ -187,7 +207,7 @@ int session_settle_rights(struct session *session)
         if (session_end_turn(session, mask))
             (void)session_settle(session, buffer_number);
     }
-    return is_old ? session_sync(session, buffer_number) : 0;
+    return is_old ? session_sync(session) : 0;
 }
 
 void session_make_plain(struct session *session)

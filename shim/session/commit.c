@@ -171,6 +171,14 @@ static bool is_unchanged(const struct session *session, struct session_base base
     return !base.force && size == base.size && store_sum(session->buffer, size, &crc) == 0 && crc == base.crc;
 }
 
+bool session_is_changed(const struct session *session)
+{
+    struct stat buffer;
+
+    return sys_fstat(session->buffer, &buffer) != 0 ||
+           !is_unchanged(session, session_get_base(session), (uint64_t)buffer.st_size);
+}
+
 /* Does the same for bytes that were read, whose checksum is known. Where another program has
  * committed since, there is no telling. */
 static bool is_view_unchanged(const struct session *session, struct session_base base,
@@ -263,6 +271,9 @@ static int commit_view(struct commit *commit)
     int error;
 
     if (is_view_unchanged(session, commit->base, &commit->view, commit->crc)) {
+        /* a write of the same bytes takes them, too */
+        if (SESSION_GET(session->has_privilege) || (commit->inode.st_mode & (S_ISUID | S_ISGID)) != 0)
+            session_note_privileges(session, NULL, &commit->inode, &privileges);
         session_carry_newer_time(session, &commit->buffer);
         return 0;
     }
@@ -274,9 +285,9 @@ static int commit_view(struct commit *commit)
     error = lock_inode(commit);
     if (error != 0)
         return error;
-    session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &privileges);
+    session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &commit->inode, &privileges);
     error = store_and_tell(commit);
-    session_restore_privileges(session, &privileges);
+    session_restore_privileges(session->inode, &privileges);
     if (error != 0)
         return error;
     settle_times(commit, &after);

@@ -83,6 +83,7 @@ int session_store(const struct session *session, const struct stat *inode,
 
 int session_export(int inode)
 {
+    struct session_privileges privileges;
     struct filelock lock;
     struct stat status;
     int error = sys_fstat(inode, &status);
@@ -92,7 +93,9 @@ int session_export(int inode)
     error = filelock_acquire(&lock, inode, F_WRLCK, session_config->lock_timeout);
     if (error != 0)
         return error;
+    session_keep_privileges(inode, &privileges);
     error = store_export(inode, session_config->sync);
+    session_restore_privileges(inode, &privileges);
     filelock_release(&lock);
     return error;
 }

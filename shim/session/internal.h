@@ -194,10 +194,6 @@ bool session_holds_other_lock(const struct session *session);
  * `all`. Called by the session's only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
-/* For descriptor_for_each(), with a session as `context`: returns 1 if `fd` is a descriptor that the
- * program has of it, else 0. */
-int session_has_descriptor(int fd, void *context);
-
 /* Sets the fields that are the same at the start of every session. */
 void session_reset(struct session *session);
 
@@ -214,6 +210,9 @@ bool session_search(const struct stat *buffer, int *after, struct session *sessi
 /* Writes the path of the real inode, for messages and for its directory; a deleted one has the mark
  * of /proc. Returns its length. */
 size_t session_path(const struct session *session, char *path, size_t size);
+
+/* True if the session's buffer has other bytes than its first content, or the last commit. */
+bool session_is_changed(const struct session *session);
 
 /* Logs one line: the path of the session's file, and `what`. */
 void session_tell(const struct session *session, enum log_level level, const char *what);
@@ -314,14 +313,23 @@ struct session_privileges {
 };
 
 /*
- * Notes the privileges that the program set after its last write: like times, they outlive the
- * commit. Call this once the bytes to commit were read: a later write clears them on the buffer.
- * `known` is the status of the buffer, or NULL if others may change that meanwhile.
+ * A write takes set-id bits from a file, unless its process has CAP_FSETID (capabilities(7)), and
+ * file capabilities from every writer. The processes that write and the one that commits may be
+ * different users. So a buffer that may be written to bears S_ISUID as a mark: the kernel takes it
+ * away by the same rule. It stands for both bits.
+ *
+ * Called once the bytes to commit were read. Takes the set-id bits from the real
+ * inode if the mark is gone, and capabilities that the program set before its last write. Otherwise
+ * notes them: the commit's own write must not take them. `buffer` is the status of the buffer,
+ * or NULL if others may change that meanwhile; `inode` that of the real inode, of a moment ago.
  */
-void session_note_privileges(const struct session *session, const struct stat *known,
-                             struct session_privileges *set);
+void session_note_privileges(const struct session *session, const struct stat *buffer,
+                             const struct stat *inode, struct session_privileges *set);
+
+/* Notes all that the inode has: another format is no write of the program. */
+void session_keep_privileges(int inode, struct session_privileges *set);
 
 /* Gives the inode the noted privileges back. */
-void session_restore_privileges(const struct session *session, const struct session_privileges *set);
+void session_restore_privileges(int inode, const struct session_privileges *set);
 
 #endif

@@ -41,20 +41,19 @@ static int has_buffer_number(struct session *session, void *context)
     return 1;
 }
 
-int session_mapped_at(const void *address, struct session_found *found)
+int session_mapped_at(const void *address, struct session **session)
 {
     struct at_address wanted = {.address = (uintptr_t)address};
     struct of_number search = {0};
 
-    int result = mapping_for_each(0, covers_address, &wanted);
+    int found = mapping_for_each(0, covers_address, &wanted);
 
-    found->session = NULL;
-    if (result != 1)
-        return result;
+    *session = NULL;
+    if (found != 1)
+        return found;
     search.number = wanted.number;
     (void)session_for_each(has_buffer_number, &search);
-    found->session = search.session;
-    found->buffer_number = wanted.number;
+    *session = search.session;
     return 0;
 }
 

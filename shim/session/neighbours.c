@@ -35,6 +35,17 @@ void session_tell_edits(const struct session *session, const struct store_image 
                      "a program without the shim appended bytes; they are not part of the content");
 }
 
+void session_tell_killed(const struct session *session, bool is_over)
+{
+    if (!is_over)
+        session_tell(session, LOG_WARN,
+                     "the program that opened it was killed: what it has written is not committed, nor what "
+                     "those write that it left behind");
+    else if (session_is_changed(session))
+        session_tell(session, LOG_WARN,
+                     "the program that opened it was killed: what was written is not committed");
+}
+
 void session_tell_nameless(const struct session *session, const struct stat *inode)
 {
     struct scratch scratch;

@@ -42,7 +42,7 @@ static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, b
 }
 
 /* `buffer` is any descriptor of the buffer; `status` and `inode` are the statuses of the buffer and
- * of the real inode. The set-id bits of the buffer are its own, see after_mode(). */
+ * of the real inode. The set-id bits of the buffer are its own, see session_note_privileges(). */
 static void follow_mode(const struct session *session, int buffer, const struct stat *status,
                         const struct stat *inode)
 {
@@ -140,7 +140,11 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
     if (descriptor < 0)
         return descriptor;
     session_set_buffer(session, status.st_dev, status.st_ino);
+    if (session->flags & SESSION_WRITABLE)
+        status.st_mode |= S_ISUID; /* the mark of session_note_privileges() */
     follow_mode(session, buffer->filler, &status, inode);
+    if (base.force && (inode->st_mode & (S_ISUID | S_ISGID)) != 0)
+        (void)sys_ftruncate(buffer->filler, 0); /* takes the mark where O_TRUNC takes the set-id bits */
     if (!(session->flags & SESSION_WRITABLE))
         buffer_seal(buffer);
     else if (!base.force) /* a truncation is a write */
@@ -296,17 +300,23 @@ static int make_inode_private(int inode, const struct stat *status)
     return inode;
 }
 
+static int is_in_use(int fd, void *context)
+{
+    struct session_found found;
+
+    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
+}
+
 /* Commits a file that this process has closed but still maps before it is opened again, so that the
  * new descriptor sees the mapping's writes. */
 static int sync_if_only_mapped(struct session *session, void *context)
 {
     const struct stat *inode = context;
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
 
     if (SESSION_GET(session->closed_here) && (SESSION_GET(session->flags) & SESSION_WRITABLE) &&
         SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
-        descriptor_for_each(session_has_descriptor, session) == 0 && session_is_mapped(session))
-        (void)session_sync(session, buffer_number);
+        descriptor_for_each(is_in_use, session) == 0 && session_is_mapped(session))
+        (void)session_sync(session);
     return 0;
 }
 
@@ -383,10 +393,9 @@ int session_begin(int inode, const struct stat *known, int flags, bool created, 
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
     error = open_session(session, flags, &status);
-    if (error == 0) {
+    if (error == 0)
         found->session = session;
-        found->buffer_number = session->buffer_number;
-    } else
+    else
         session_drop(session);
     return error;
 }

@@ -15,9 +15,10 @@
 static int count_if_writer(int fd, void *context)
 {
     struct session *session = context;
+    struct stat status;
     long flags;
 
-    if (!session_has_descriptor(fd, session))
+    if (sys_fstat(fd, &status) != 0 || !session_is_buffer(session, &status) || descriptor_is_private(fd))
         return 0;
     flags = sys_fcntl(fd, F_GETFL, 0);
     if (flags >= 0 && (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY)

@@ -56,6 +56,24 @@ needs_namespaces() {
     done
 }
 
+@test "without /proc, the guardian of a program that takes the place of one that mapped the file ends, too" {
+    needs_namespaces -m
+    needs pidwait python3
+    for format in plain sized; do
+        printf oldold >"$file"
+        ATOMSHIM_FORMAT=$format unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
+            python3 -S -c 'import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+os.set_inheritable(fd, True)
+mapping = mmap.mmap(fd, 0)
+mapping[3:6] = b"map"
+os.execv(sys.argv[2], [sys.argv[2], str(fd), "write", "new"])' "$file" "$PROGRAMS/static_writer" 3>&-
+        run timeout 60 pidwait -f "${file%g}[g] $PROGRAMS/static_writer"
+        [ "$status" -ne 124 ] || { pkill -KILL -f "${file%g}[g] $PROGRAMS/static_writer"; return 1; }
+        assert_equal "$(payload "$file")" newmap "$format"
+    done
+}
+
 @test "I2 I7 without /proc: every call, fork, exec and exit" {
     needs_namespaces -m
     for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do

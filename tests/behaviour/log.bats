@@ -62,3 +62,26 @@ os.read(9, 2)" "$file" &
     told "debug: folder/whole.cfg: managed: it holds an image$"
     told "debug: $MANAGED/whole.cfg: managed: a pattern matches it$"
 }
+
+# A guardian outlives the program; without one there is nobody left to tell.
+@test "I7 warn: a guardian names the file of which it commits nothing, since the program that opened it was killed" {
+    export static=$PROGRAMS/static_writer
+    wrapped sh -c 'echo old >"$file"'
+    while read -r kind script; do
+        : >log
+        run env ATOMSHIM_LOG=warn ATOMSHIM_LOG_FILE="$PWD/log" LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" \
+            bash -c "$script"
+        wrapped cat "$file" >/dev/null # waits for the guardian
+        case $kind in
+        lost) told "warn: $file: the program that opened it was killed: what .* is not committed" ;;
+        no) assert_equal "$(cat log)" '' "$script" ;;
+        esac
+    done <<'END'
+lost exec >"$file"; printf half; "$static" 1 write more; kill -9 $$
+lost exec "$static" 1 die half >"$file"
+lost exec 5>>"$file"; "$static" 5 write more; kill -9 $$
+no exec 5<>"$file"; "$static" 2 write ""; kill -9 $$
+no exec >"$file"; "$static" 1 write new
+no ("$static" 1 die half; exit 0) >"$file"
+END
+}

@@ -357,3 +357,83 @@ os.waitpid(child, 0)' "$MANAGED/private/secret" "$MANAGED/public/name" "$how" >s
         assert_equal "$(cat seen)" new "$how"
     done
 }
+
+# set_id SCRIPT: prints for set-id files in both formats what mode and content they have after
+# SCRIPT ran, wrapped if $shim is not empty.
+set_id() {
+    local mode format
+    for format in plain sized; do
+        for mode in 4755 2755 6755 4644; do
+            printf oldoldold >"$MANAGED/file"
+            chmod 755 "$MANAGED/file"
+            if [ -n "${shim:-}" ]; then
+                ATOMSHIM_FORMAT=$format wrapped bash -c "$1" bash $mode
+            else
+                bash -c "$1" bash $mode
+            fi
+            echo "$format $mode: $(stat -c %a "$MANAGED/file") $(payload "$MANAGED/file")"
+            rm "$MANAGED/file"
+        done
+    done
+}
+
+@test "a write takes set-id bits where it takes them without the shim, whoever writes and whoever commits" {
+    needs_root
+    local before='file=$MANAGED/file; chmod "$1" "$file"; '
+    local other='setpriv --reuid=65534 --regid=65534 --clear-groups'
+    while read -r script; do
+        without=$(set_id "$before$script")
+        with=$(shim=yes set_id "$before$script")
+        assert_equal "$with" "$without" "$script"
+    done <<END
+exec 5<>"\$file"; $other "\$PROGRAMS/static_writer" 5 write evil; exec 5>&-
+exec 5<>"\$file"; $other "\$PROGRAMS/static_writer" 5 write old; exec 5>&-
+exec 5<>"\$file"; $other perl -e 'open F, ">&=5"; syswrite F, "evil"'; exec 5>&-
+chmod 755 "\$file"; exec 5<>"\$file"; chmod "\$1" "\$file"; $other "\$PROGRAMS/static_writer" 5 write evil; exec 5>&-
+chmod 755 "\$file"; exec 5<>"\$file"; $other "\$PROGRAMS/static_writer" 5 write evil; chmod "\$1" "\$file"; exec 5>&-
+chmod 755 "\$file"; exec 5<>"\$file"; echo root >&5; chmod "\$1" "\$file"; exec 5>&-
+echo root 1<>"\$file"
+: >"\$file"
+chmod 777 "\$MANAGED"; chown 65534:65534 "\$file"; chmod "\$1" "\$file"; $other sh -c 'echo own 1<>"\$1"' sh "\$file"
+chmod 777 "\$MANAGED"; chown 65534:65534 "\$file"; chmod "\$1" "\$file"; $other sh -c ': >"\$1"' sh "\$file"
+END
+}
+
+@test "file capabilities act on the content that they were set for, never on the old one" {
+    needs_root
+    needs python3 setcap
+    : >probe
+    setcap cap_net_raw+ep probe || skip 'no file capabilities here'
+    for how in 'os.setxattr(path, name, value)' 'os.setxattr(fd, name, value)' 'subprocess.run(["setcap", "cap_net_raw+ep", path])'; do
+        for format in plain sized; do
+            printf old >"$MANAGED/file"
+            ATOMSHIM_FORMAT=$format wrapped python3 -S -c 'import os, subprocess, sys
+path, how, cat = sys.argv[1:]
+name, value = "security.capability", os.getxattr("probe", "security.capability")
+fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"new")
+eval(how)
+print(subprocess.check_output([cat, "cat", path]).decode(), name in os.listxattr(path), flush=True)
+os.close(fd)
+print(name in os.listxattr(path))' "$MANAGED/file" "$how" "$ROOT/build/atomshim" >seen
+            assert_equal "$(cat seen)" "$([[ $how == sub* ]] && printf 'old True\nFalse' || printf 'new True\nTrue')" "$format, $how"
+            rm "$MANAGED/file"
+        done
+    done
+}
+
+@test "a sized file that may be executed from now on keeps the set-id bits and capabilities that it has" {
+    needs_root
+    chmod 777 "$MANAGED"
+    for script in 'chmod 4755 "$file"' 'exec 5>>"$file"; echo more >&5; chmod 4755 "$file"; exec 5>&-'; do
+        wrapped sh -c 'echo new >"$MANAGED/file"; chown 65534:65534 "$MANAGED/file"'
+        file=$MANAGED/file wrapped as_nobody sh -c "$script"
+        assert_equal "$(stat -c %a "$MANAGED/file") $(head -n 1 "$MANAGED/file")" '4755 new' "$script"
+        rm "$MANAGED/file"
+    done
+    needs setcap getcap
+    wrapped sh -c 'echo new >"$MANAGED/file"'
+    setcap cap_net_raw+ep "$MANAGED/file" || skip 'no file capabilities here'
+    wrapped chmod 755 "$MANAGED/file"
+    assert_equal "$(getcap "$MANAGED/file") $(cat "$MANAGED/file")" "$MANAGED/file cap_net_raw=ep new"
+}
