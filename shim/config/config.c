@@ -244,7 +244,7 @@ int config_parse(struct config *config, char *const environment[], config_report
 
 void config_resolve(struct config *config)
 {
-    static uint64_t room[128]; /* enough for most lists */
+    static uint64_t room[64]; /* enough for most lists */
     void *memory = room;
     size_t size;
 

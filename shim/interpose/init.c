@@ -46,7 +46,7 @@ static void ignore_setting(const char *message, void *context)
 static char **copy_environment(void)
 {
     static char *none[] = {NULL};
-    static char *room[128]; /* enough for most environments */
+    static char *room[64]; /* enough for most environments */
     size_t size = 0;
     size_t count = 1;
     char **list;
