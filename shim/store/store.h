@@ -168,13 +168,17 @@ int store_is_whole(int inode);
 /*
  * True if a file with this status can be in the sized format: it has such a size, or a larger one
  * and a hole, which each commit leaves behind the twin's image: by it the file is still known when
- * another program has appended to it or cut it. Makes no system call.
+ * another program has appended to it or cut it. xfs gives a file that grows blocks behind its end
+ * (speculative preallocation), and they count as the hole's: so a file with more than its bytes, an
+ * attribute's block and the rest of the last block need can have one, too. Makes no system call.
  */
 static inline bool store_may_be_sized(const struct stat *status)
 {
-    return image_size_possible((uint64_t)status->st_size) ||
-           ((uint64_t)status->st_size > IMAGE_SMALLEST_FILE &&
-            (uint64_t)status->st_blocks * 512 < (uint64_t)status->st_size);
+    uint64_t size = (uint64_t)status->st_size;
+    uint64_t allocated = (uint64_t)status->st_blocks * 512;
+
+    return image_size_possible(size) ||
+           (size > IMAGE_SMALLEST_FILE && (allocated < size || allocated >= size + (uint64_t)2 * IMAGE_PAGE));
 }
 
 /* Tells whether the file at `path` may have a record of a commit that is not over (getxattr(2)).
