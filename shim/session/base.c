@@ -19,11 +19,12 @@ static uint64_t get_cell(int buffer)
 struct session_base session_get_base(const struct session *session)
 {
     uint64_t cell = get_cell(session->buffer);
+    bool force = (cell >> FORCE_BIT & 1) != 0;
 
     return (struct session_base){
-        .size = (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
+        .size = force ? 0 : (uint64_t)sys_lseek(session->inode, 0, SEEK_CUR),
         .crc = (uint32_t)cell,
-        .force = (cell >> FORCE_BIT & 1) != 0,
+        .force = force,
         .append = ((cell >> FLAGS_BIT | session->flags) & SESSION_APPEND) != 0,
     };
 }

@@ -84,12 +84,13 @@ struct commit {
     struct stat buffer;
     struct stat inode; /* before the lock, and before a read, which moves the access time */
     struct view view;
-    uint32_t crc; /* the checksum of the view */
+    uint32_t crc;      /* the checksum of the view */
+    struct stat after; /* the inode's status behind the commit; st_ino is 0 if it is not known */
 };
 
 /* Called under the lock if others have committed since. Merges their bytes with ours if the session
  * keeps its first content; else ours replace them, which the log tells. */
-static int store_over_others(const struct commit *commit, const struct store_payload *payload)
+static int store_over_others(struct commit *commit, const struct store_payload *payload)
 {
     const struct session *session = commit->session;
     bool overwritten = true;
@@ -100,11 +101,11 @@ static int store_over_others(const struct commit *commit, const struct store_pay
         session_tell(
             session, LOG_WARN,
             "it was changed by another program since it was opened here: that change is overwritten");
-    return is_merged ? error : session_store(session, &commit->inode, payload);
+    return is_merged ? error : session_store(session, &commit->inode, payload, &commit->after);
 }
 
 /* Called under the lock: merges another process's commit with the bytes that were appended. */
-static int store_view(const struct commit *commit)
+static int store_view(struct commit *commit)
 {
     const struct session *session = commit->session;
     const struct view *view = &commit->view;
@@ -133,7 +134,8 @@ static int store_view(const struct commit *commit)
                    "programs that share a file must lock it");
         return -EBUSY;
     }
-    return same ? session_store(session, &commit->inode, &payload) : store_over_others(commit, &payload);
+    return same ? session_store(session, &commit->inode, &payload, &commit->after)
+                : store_over_others(commit, &payload);
 }
 
 /* Syncs the folder: a file that the session created must keep its name after a power cut. */
@@ -230,7 +232,7 @@ static void after_commit(struct session *session, const struct stat *inode)
 }
 
 /* Calls store_view(), and logs a line where one is wanted. */
-static int store_and_tell(const struct commit *commit)
+static int store_and_tell(struct commit *commit)
 {
     const struct filelock_patience *patience = commit->patience;
     const bool tells = log_wants(LOG_INFO);
@@ -244,12 +246,13 @@ static int store_and_tell(const struct commit *commit)
     return error;
 }
 
-/* Behind a commit. Sets the inode's times, and *after to its status then. */
-static void settle_times(const struct commit *commit, struct stat *after)
+/* Behind a commit. Sets the inode's times, and commit->after to its status then. */
+static void settle_times(struct commit *commit)
 {
     const struct session *session = commit->session;
     const struct store_payload payload = {commit->view.bytes, commit->view.size, commit->crc};
-    int error = sys_fstat(session->inode, after);
+    struct stat *after = &commit->after;
+    int error = after->st_ino != 0 ? 0 : sys_fstat(session->inode, after);
 
     if (error != 0 || !commit->exclusive ||
         !session_has_right_times(session, &commit->buffer, &commit->inode, after)) {
@@ -267,7 +270,6 @@ static int commit_view(struct commit *commit)
 {
     struct session *session = commit->session;
     struct session_privileges privileges;
-    struct stat after;
     int error;
 
     if (is_view_unchanged(session, commit->base, &commit->view, commit->crc)) {
@@ -288,13 +290,15 @@ static int commit_view(struct commit *commit)
     session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &commit->inode, &privileges);
     error = store_and_tell(commit);
     session_restore_privileges(session->inode, &privileges);
+    if (privileges.set_id != 0 || privileges.size > 0)
+        commit->after.st_ino = 0;
     if (error != 0)
         return error;
-    settle_times(commit, &after);
+    settle_times(commit);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
     session_note_committed(session);
-    after_commit(session, &after);
+    after_commit(session, &commit->after);
     return 0;
 }
 

@@ -30,7 +30,7 @@ static int commit_file(const struct session *session, int file, uint64_t size)
     if (error != 0)
         return error;
     payload = (struct store_payload){view.bytes, view.size, crc32c_mixed(0, view.bytes, view.size)};
-    error = session_store(session, &inode, &payload);
+    error = session_store(session, &inode, &payload, NULL);
     view_close(&view);
     return error;
 }

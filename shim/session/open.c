@@ -153,6 +153,7 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
     descriptor = descriptor_make_private(buffer->fd);
     if (descriptor < 0)
         return descriptor;
+    session_note_buffer(descriptor);
     SESSION_SET(session->buffer, descriptor);
     SESSION_SET(session->early, buffer->program);
     session->is_snapshot = session->flags == 0 && buffer->program < 0 && session->image.kind == STORE_SIZED &&
@@ -362,7 +363,7 @@ static int open_session(struct session *session, int flags, const struct stat *s
         return inode;
     SESSION_SET(session->inode, inode);
     if (session->flags & SESSION_WRITABLE)
-        descriptor_set_opener(inode, sys_getpid());
+        descriptor_set_opener(inode, session_process(session));
     if (session_take_snapshot(session, status))
         return 0;
     return make_buffer(session, flags, status, session_config->lock_timeout);

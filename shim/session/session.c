@@ -8,6 +8,7 @@
 #include "store/store.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 static struct session table[SESSIONS_MAX];
@@ -162,6 +163,14 @@ bool session_table_is_ours(void)
     return is_table_ours(false);
 }
 
+int session_process(const struct session *session)
+{
+    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int process = page != NULL && !session_is_stray(session) ? __atomic_load_n(page, __ATOMIC_ACQUIRE) : 0;
+
+    return process != 0 ? process : sys_getpid();
+}
+
 bool session_descriptors_may_be_shared(void)
 {
     return !session_table_is_ours() || is_bare_clone;
@@ -238,6 +247,28 @@ void session_set_buffer(struct session *session, dev_t device, ino_t number)
         session_index_remove(SESSION_BY_BUFFER, before);
 }
 
+/* Atomic: no private descriptor of a buffer has had a lower number. */
+static int lowest_buffer = INT_MAX;
+
+void session_note_buffer(int number)
+{
+    int lowest = __atomic_load_n(&lowest_buffer, __ATOMIC_RELAXED);
+
+    while (number < lowest && !__atomic_compare_exchange_n(&lowest_buffer, &lowest, number, false,
+                                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        continue;
+}
+
+/* Tells whether `fd`, a descriptor of the session's buffer, is a private one. Another process's
+ * lease may have removed the mark. */
+static bool is_private_buffer(const struct session *session, int fd)
+{
+    if (fd == SESSION_GET(session->buffer))
+        return true;
+    return (session_is_stray(session) || fd >= __atomic_load_n(&lowest_buffer, __ATOMIC_ACQUIRE)) &&
+           descriptor_is_private(fd);
+}
+
 void session_note_closed(struct session *session)
 {
     if (SESSION_GET(session->closed_here))
@@ -286,6 +317,7 @@ struct session *session_enter(const struct session *found)
         return NULL;
     session_set_inode(session, found->device, found->number);
     session_set_buffer(session, found->buffer_device, found->buffer_number);
+    session_note_buffer(found->buffer);
     SESSION_SET(session->buffer, found->buffer);
     SESSION_SET(session->inode, found->inode);
     SESSION_SET(session->flags, found->flags & ~(unsigned)SESSION_STRAY);
@@ -402,9 +434,8 @@ enum session_role session_identify(int fd, struct session_found *found)
     found->session = NULL;
     if (sys_fstat(fd, &status) != 0)
         return SESSION_NONE;
-    if (session_of(&status, found) != NULL) /* another process's lease may have removed the mark */
-        return fd == SESSION_GET(found->session->buffer) || descriptor_is_private(fd) ? SESSION_PRIVATE
-                                                                                      : SESSION_PROGRAM;
+    if (session_of(&status, found) != NULL)
+        return is_private_buffer(found->session, fd) ? SESSION_PRIVATE : SESSION_PROGRAM;
 
     bool suspect =
         session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);

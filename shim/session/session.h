@@ -156,6 +156,9 @@ extern const struct config *session_config;
 /* True in a process that may change the table: not in a vfork child. */
 bool session_table_is_ours(void);
 
+/* Returns the number of this process, without a call for a session of its table. */
+int session_process(const struct session *session);
+
 /* False as long as this process has no session: then every wrapper is its libc call and nothing
  * else. */
 bool session_any(void);
@@ -462,7 +465,7 @@ bool session_is_buffer(const struct session *session, const struct stat *status)
 
 /* Describes the content at open or at the last commit: see WHO KNOWS WHAT. */
 struct session_base {
-    uint64_t size;
+    uint64_t size; /* 0 if it is to be forced: nothing is compared with it */
     uint32_t crc;
     bool force; /* O_TRUNC: commit though the bytes may be the same */
     /* SESSION_APPEND, also where another process set it; session_set_base() never takes it away */

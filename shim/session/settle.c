@@ -337,6 +337,8 @@ int session_move_private(struct session *session, int number, int lowest)
         moved = sys_fcntl(number, F_DUPFD_CLOEXEC, lowest);
         if (moved == -EINVAL || moved == -EMFILE) /* the limit is too low */
             moved = sys_fcntl(number, F_DUPFD_CLOEXEC, 3);
+        if (moved >= 0 && slot == &session->buffer)
+            session_note_buffer((int)moved);
         if (moved >= 0)
             __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
     }

@@ -86,7 +86,7 @@ static int overwrite_place(const struct commit *commit, uint64_t place)
     }
     store_mark_done(commit, place);
     head = store_live_header(commit, commit->live.twin);
-    return store_is_undone(commit, place, &header) || (place != 0 && !store_is_in_place(commit, 0, &head))
+    return (place != 0 && !store_is_in_place(commit, 0, &head)) || store_is_undone(commit, place, &header)
                ? UNDONE
                : 0;
 }
@@ -173,6 +173,15 @@ static bool is_hollow(const struct commit *commit)
     return n >= 0 && image_decode_header(bytes, (size_t)n, &twin) != IMAGE_VALID;
 }
 
+/* Tells whether the commit writes no header at 0: the image goes to the twin place. */
+static bool spares_head(const struct commit *commit)
+{
+    const struct store_image *live = &commit->live;
+
+    return live->kind == STORE_SIZED && live->place == 0 && !live->adopted &&
+           (live->flushed || !commit->sync);
+}
+
 /* Makes one attempt. Returns 0, UNDONE or a negative errno. */
 static int attempt_commit(struct commit *commit)
 {
@@ -180,7 +189,7 @@ static int attempt_commit(struct commit *commit)
 
     /* not store_look(): a mark says that an image was flushed, not that it is still undamaged */
     error = store_load_to_commit(commit->inode, &commit->live);
-    if (error == -EIO && commit->undone && is_hollow(commit)) {
+    if (error == -EIO && commit->undone && may_write_header() && is_hollow(commit)) {
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
         commit->live = (struct store_image){.kind = STORE_PLAIN};
     }
@@ -189,7 +198,8 @@ static int attempt_commit(struct commit *commit)
     if (commit->live.kind == STORE_PLAIN && commit->sized_only && !commit->undone)
         return STORE_NOT_SIZED;
     commit->file_size = commit->live.file_size;
-    if (commit->file_size >= IMAGE_NUMBER_MAX / 8 || commit->live.generation + 1 >= IMAGE_NUMBER_MAX)
+    if (commit->file_size >= IMAGE_NUMBER_MAX / 8 || commit->live.generation + 1 >= IMAGE_NUMBER_MAX ||
+        (!spares_head(commit) && !may_write_header()))
         return -EFBIG;
     if (commit->live.adopted)
         error = store_finish_adoption(commit);
@@ -213,7 +223,7 @@ static int commit_insistently(struct commit *commit)
     int error;
 
     commit->length = image_length(commit->payload->size);
-    if (commit->payload->size >= IMAGE_NUMBER_MAX / 8 || !may_write_header())
+    if (commit->payload->size >= IMAGE_NUMBER_MAX / 8)
         return -EFBIG;
     for (int i = 0; i < ATTEMPTS; i++) {
         error = attempt_commit(commit);
@@ -231,9 +241,10 @@ int store_commit(int inode, const struct store_payload *payload, bool sync)
     return commit_insistently(&commit);
 }
 
-int store_commit_sized(int inode, const struct store_payload *payload, bool sync)
+int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct stat *after)
 {
-    struct commit commit = {.inode = inode, .sync = sync, .payload = payload, .sized_only = true};
+    struct commit commit = {
+        .inode = inode, .sync = sync, .payload = payload, .sized_only = true, .after = after};
 
     return commit_insistently(&commit);
 }

@@ -117,9 +117,13 @@ bool store_is_undone(const struct commit *commit, uint64_t place, const struct i
 {
     struct stat status;
 
-    return !store_is_in_place(commit, place, header) ||
-           (STORE_RETRY(store_calls.fstat(commit->inode, &status)) == 0 &&
-            (uint64_t)status.st_size < place + image_length(header->size));
+    if (!store_is_in_place(commit, place, header))
+        return true;
+    if (STORE_RETRY(store_calls.fstat(commit->inode, &status)) != 0)
+        return false;
+    if (commit->after != NULL)
+        *commit->after = status;
+    return (uint64_t)status.st_size < place + image_length(header->size);
 }
 
 int store_write_twin(const struct commit *commit, uint64_t place, const struct image_header *header,

@@ -21,6 +21,7 @@ struct commit {
     uint64_t file_size; /* before the commit */
     bool undone;        /* the attempt before this one did not last */
     bool sized_only;    /* store_commit_sized() */
+    struct stat *after; /* its status behind the last write, or NULL */
 };
 
 /* Flushes the file's bytes (fdatasync(2)), if the commit is to be synced. */
