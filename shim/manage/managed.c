@@ -134,17 +134,16 @@ static int is_managed(const struct named *named, int fd, int flags, struct stat 
 }
 
 /* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can
- * decide. */
-enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE };
+ * decide. A CANDIDATE_KNOWN is managed, for what it holds. */
+enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE, CANDIDATE_KNOWN };
 
 /*
- * One lstat, which also tells that the path is a string at all. Returns a CANDIDATE or a negative
- * errno that is transient.
+ * One lstat, which also tells that the path is a string at all, and sets *status. Returns a
+ * CANDIDATE or a negative errno that is transient.
  */
-static int is_candidate(const struct managed_request *request, int flags)
+static int is_candidate(const struct managed_request *request, int flags, struct stat *status)
 {
-    struct stat status;
-    int error = sys_fstatat(request->directory, request->path, &status, AT_SYMLINK_NOFOLLOW);
+    int error = sys_fstatat(request->directory, request->path, status, AT_SYMLINK_NOFOLLOW);
 
     if (error == -ENOENT)
         return (flags & O_CREAT) && named_may_match(request->path) ? CANDIDATE_HERE : CANDIDATE_NO;
@@ -155,11 +154,15 @@ static int is_candidate(const struct managed_request *request, int flags)
         return named_is_transient(error) ? error : CANDIDATE_NO;
     if ((flags & O_CREAT) && (flags & O_EXCL)) /* it fails */
         return CANDIDATE_NO;
-    if (S_ISLNK(status.st_mode))
+    if (S_ISLNK(status->st_mode))
         return flags & O_NOFOLLOW ? CANDIDATE_NO : CANDIDATE_ANYWHERE;
-    if (!S_ISREG(status.st_mode))
+    if (!S_ISREG(status->st_mode))
         return CANDIDATE_NO;
-    if (store_may_be_sized(&status) || session_on(status.st_dev, status.st_ino) != NULL)
+    if (session_on(status->st_dev, status->st_ino) != NULL)
+        return CANDIDATE_ANYWHERE;
+    if (descriptor_wants_writing(flags) && store_has_left(status) && may_speak_for_itself(status))
+        return CANDIDATE_KNOWN;
+    if (store_may_be_sized(status))
         return CANDIDATE_ANYWHERE;
     if (named_may_match(request->path))
         return CANDIDATE_HERE;
@@ -176,7 +179,7 @@ static int is_suspect(const struct managed_request *request, int fd)
     struct stat status;
 
     if (!(request->flags & O_NOFOLLOW) && session_config->paths[0] != '\0')
-        return is_candidate(request, 0);
+        return is_candidate(request, 0, &status);
     return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status)
                ? CANDIDATE_ANYWHERE
                : CANDIDATE_NO;
@@ -311,36 +314,38 @@ static int open_behind(int probe, int flags)
 }
 
 /*
- * Opens the file by its name with O_CREAT, which the kernel refuses for another user's file in a
- * sticky folder: proc(5), fs.protected_regular. -EAGAIN: the name leads to another file by now than
- * the one with this status.
+ * Opens the file by its name, and updates *status. O_CREAT comes along, with which the kernel
+ * refuses to open another user's file in a sticky folder: proc(5), fs.protected_regular. -EAGAIN:
+ * the name leads to another file by now than the one with this status.
  */
-static int open_in_sticky(const struct managed_request *request, const struct stat *status, int flags)
+static int open_by_name(const struct managed_request *request, struct stat *status, int flags)
 {
     struct stat found;
     int inode =
         sys_openat(request->directory, request->path,
-                   flags | O_CREAT | O_CLOEXEC | O_NOCTTY | (request->flags & O_NOFOLLOW), request->mode);
+                   flags | O_CLOEXEC | O_NOCTTY | (request->flags & (O_CREAT | O_NOFOLLOW)), request->mode);
 
-    if (inode < 0 ||
-        (sys_fstat(inode, &found) == 0 && found.st_dev == status->st_dev && found.st_ino == status->st_ino))
+    if (inode < 0)
         return inode;
+    if (sys_fstat(inode, &found) == 0 && found.st_dev == status->st_dev && found.st_ino == status->st_ino) {
+        *status = found;
+        return inode;
+    }
     (void)sys_close(inode);
     return -EAGAIN;
 }
 
-/* Opens the file of `probe` for the session. */
-static int open_inode(const struct managed_request *request, int probe, const struct stat *status,
-                      bool by_name)
+/* Opens the file of `probe` for the session; by its name if that is -1. */
+static int open_inode(const struct managed_request *request, int probe, struct stat *status, bool by_name)
 {
     const struct named named = {.directory = request->directory, .path = request->path};
     int access = descriptor_wants_writing(request->flags) ? O_RDWR : O_RDONLY;
     bool unseen = (request->flags & (O_ACCMODE | O_NOATIME)) == O_WRONLY;
     int inode;
 
-    if (by_name && (request->flags & O_CREAT)) {
-        inode = open_in_sticky(request, status, access | (unseen ? O_NOATIME : request->flags & O_NOATIME));
-        return inode == -EPERM && unseen ? open_in_sticky(request, status, access) : inode;
+    if (probe < 0 || (by_name && (request->flags & O_CREAT))) {
+        inode = open_by_name(request, status, access | (unseen ? O_NOATIME : request->flags & O_NOATIME));
+        return inode == -EPERM && unseen ? open_by_name(request, status, access) : inode;
     }
     return unseen ? named_open_unseen(&named, probe, access)
                   : named_open_again(&named, probe, access | (request->flags & O_NOATIME));
@@ -376,6 +381,22 @@ static int open_existing(const struct managed_request *request, int probe, struc
     return result;
 }
 
+/*
+ * Opens a file that this process has committed last, and nobody has touched since: no pattern need
+ * be asked. MANAGED_NO: it may be another file by now, and nothing is open.
+ */
+static int open_known(const struct managed_request *request, struct managed_file *file)
+{
+    const struct named named = {.directory = request->directory, .path = request->path};
+
+    file->inode = open_inode(request, -1, &file->status, true);
+    if (file->inode >= 0 && store_has_left(&file->status))
+        return explain_decision(&named, "managed: it holds the image that was committed here last",
+                                MANAGED_YES);
+    descriptor_close_if_open(file->inode);
+    return MANAGED_NO;
+}
+
 static int open_once(const struct managed_request *request, struct managed_file *file)
 {
     const struct named named = {.directory = request->directory, .path = request->path};
@@ -390,7 +411,9 @@ static int open_once(const struct managed_request *request, struct managed_file 
     if (request->may_ask && is_only_read(flags) && !session_any())
         return MANAGED_ASK;
     if (!(flags & (O_PATH | O_DIRECTORY)))
-        result = is_candidate(request, flags);
+        result = is_candidate(request, flags, &file->status);
+    if (result == CANDIDATE_KNOWN && open_known(request, file) == MANAGED_YES)
+        return MANAGED_YES;
     if (result == CANDIDATE_HERE)
         result = named_matches_in_folder(&named);
     if (result <= 0)

@@ -3,13 +3,18 @@
 
 #include "store/store.h"
 
-/* Small images are copied: into a warm buffer that is cheaper than a mapping. So are images that
- * another thread may change meanwhile: their CRC must match the bytes that are written. */
+/*
+ * Small images are copied: into a warm buffer that is cheaper than a mapping. From 512 KiB on the
+ * mapping is cheaper. Images that another thread may change meanwhile are copied whatever their
+ * size: their CRC must match the bytes that are written.
+ */
+enum { MAPPED = 1 << 19 };
+
 int view_open(struct view *view, int buffer, uint64_t size, bool exclusive)
 {
     int error;
 
-    *view = (struct view){.size = size, .mapped = exclusive && size > SCRATCH_CHUNK};
+    *view = (struct view){.size = size, .mapped = exclusive && size >= MAPPED};
     if (view->mapped) {
         view->bytes = sys_mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, buffer, 0);
         return sys_is_error(view->bytes) ? -ENOMEM : 0;

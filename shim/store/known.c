@@ -89,6 +89,13 @@ void store_note_committed(int inode, const struct stat *status, const struct sto
     give_place(known);
 }
 
+static bool is_same(const struct known *known, const struct stat *status)
+{
+    return known->number == status->st_ino && known->device == status->st_dev &&
+           known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
+           known->changed.tv_nsec == status->st_ctim.tv_nsec;
+}
+
 bool store_is_known(const struct stat *status, const struct image_header *header)
 {
     struct known *known = take_place(status);
@@ -96,10 +103,20 @@ bool store_is_known(const struct stat *status, const struct image_header *header
 
     if (known == NULL)
         return false;
-    result = known->number == status->st_ino && known->device == status->st_dev &&
-             known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
-             known->changed.tv_nsec == status->st_ctim.tv_nsec && known->size == header->size &&
-             known->crc == header->payload_crc;
+    result = is_same(known, status) && known->size == header->size && known->crc == header->payload_crc;
+    give_place(known);
+    return result;
+}
+
+bool store_has_left(const struct stat *status)
+{
+    struct known *known = take_place(status);
+    bool result;
+
+    if (known == NULL)
+        return false;
+    /* a plain file has the size of its content */
+    result = is_same(known, status) && known->size != (uint64_t)known->file_size;
     give_place(known);
     return result;
 }

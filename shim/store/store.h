@@ -222,6 +222,10 @@ int store_commit_sized(int inode, const struct store_payload *payload, bool sync
  */
 void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload);
 
+/* True if the file with this status is as this process's last commit in the sized format has left
+ * it: then it holds a whole image. Makes no system call. */
+bool store_has_left(const struct stat *status);
+
 /*
  * Commits in the plain format: writes the payload alone, without a header, under the protection of
  * a record (record.h) where the file system has room for one. Works as store_commit(), but: the old
