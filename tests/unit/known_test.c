@@ -103,10 +103,48 @@ static void test_other_file(void)
     (void)close(copy);
 }
 
+static bool has_left(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && store_has_left(&status);
+}
+
+/* A file is opened by its name alone while it is as this process's last commit has left it: until
+ * somebody writes to it or renames it, and never if it is plain. */
+static void test_left(bool fine)
+{
+    int fd = new_file("");
+    int plain = new_file("");
+    struct store_payload payload;
+    struct stat status;
+
+    CHECK(!has_left(fd));
+    (void)commit_reads(fd, 'a');
+    CHECK_EQUAL(has_left(fd), fine);
+    CHECK(!has_left(plain));
+    CHECK_EQUAL(fchmod(fd, 0640), 0);
+    CHECK(!has_left(fd));
+    (void)commit_reads(fd, 'b');
+    change(fd, look(fd).place + IMAGE_HEADER_SIZE, false);
+    CHECK(!has_left(fd));
+    payload = payload_of(content, SIZE);
+    CHECK_EQUAL(store_commit_plain(plain, &payload, true), 0);
+    CHECK_EQUAL(fstat(plain, &status), 0);
+    store_note_committed(plain, &status, &payload);
+    CHECK(!has_left(plain));
+    (void)close(fd);
+    (void)close(plain);
+}
+
 int main(void)
 {
+    bool fine;
+
     original_calls = store_calls;
-    test_changes(has_fine_times());
+    fine = has_fine_times();
+    test_changes(fine);
     test_other_file();
+    test_left(fine);
     return check_result();
 }
