@@ -61,7 +61,7 @@ static void look_at_room(const char *folder, uint64_t block)
         doctor_note("%s: extended attributes cannot be set (%s): nothing protects plain files", folder,
                     strerror(error));
     else
-        doctor_note("%s: how long an extended attribute may be cannot be tried: %s", folder,
+        doctor_note("%s: doctor cannot try how long an extended attribute may be: %s", folder,
                     strerror(-error));
 }
 

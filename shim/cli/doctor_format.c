@@ -144,10 +144,10 @@ static enum protection find_protection(const struct inspect_file *file, const ch
         return UNPROTECTED;
     }
     if (error < 0) {
-        (void)snprintf(text, size, "whether a record fits into its attribute cannot be tried (%s), %s%s",
+        (void)snprintf(text, size, "doctor cannot try whether a record fits into its attribute (%s); %s%s",
                        error == -EXDEV ? "it is mounted by itself" : strerror(-error),
-                       has_journal ? "for one that does not there is a journal file in "
-                                   : "and there is no place for a journal file: ",
+                       has_journal ? "one that does not goes into a journal file in "
+                                   : "there is no place for a journal file: ",
                        place);
         return UNTRIED;
     }

@@ -136,7 +136,7 @@ static void recover_item(const struct pattern_item *item)
     else
         (void)nftw(folder, visit_entry, 32, FTW_PHYS);
     if (walk.looked_at > LOOKED_AT_MAX)
-        cli_complain("%.*s: skipped by recover: what lies beyond the first %d files", (int)length,
+        cli_complain("%.*s: recover looked at the first %d files, and skipped the rest", (int)length,
                      item->start, LOOKED_AT_MAX);
 }
 

@@ -367,7 +367,7 @@ static const char *check_item(const struct pattern_item *item)
             : item->format != PATTERN_NO_FORMAT && (*p == '!' || read_prefix(&behind) != PATTERN_NO_FORMAT))
         return "one of plain=, sized= and '!' in front of a pattern, not two";
     if (find_tail(item).component != p && *p != '/' && (p + 1 == end || p[0] != '*' || p[1] != '*'))
-        return p[strcspn(p, "=/")] == '=' ? "what may stand in front of a pattern is plain= or sized="
+        return p[strcspn(p, "=/")] == '=' ? "accepted in front of a pattern are plain= and sized="
                                           : "a pattern with a '/' starts with '/' or with '**'";
     while (p < end) {
         if (*p == '\\' && p + 1 == end)

@@ -17,7 +17,7 @@ static int64_t check_file(int fd, const char **fault)
         return -1;
     *fault = !S_ISREG(status.st_mode)         ? "it is no regular file"
              : status.st_uid != 0             ? "its owner is not root"
-             : (status.st_mode & 022) != 0    ? "others than root may write to it"
+             : (status.st_mode & 022) != 0    ? "users other than root may write to it"
              : status.st_size > FILE_SIZE_MAX ? "it has more than 65536 bytes"
                                               : NULL;
     return *fault == NULL ? status.st_size : -1;

@@ -185,9 +185,10 @@ bool guardian_start(int opener)
     if (error == 0)
         return true;
     free_entry(order.entry);
-    log_line(LOG_ERROR,
-             "no process to look after a program without the shim: %s; if it is the last to close a managed "
-             "file, what was written is lost",
-             log_errno(error));
+    log_line(
+        LOG_ERROR,
+        "cannot start a guardian: %s; if a program without the shim is the last to close a managed file, "
+        "what was written is lost",
+        log_errno(error));
     return false;
 }

@@ -189,7 +189,7 @@ void session_apply_mode(struct session *session)
         return; /* another process has set it since */
     error = sys_fchmod(session->inode, mode);
     if (error != 0)
-        session_tell(session, LOG_WARN, "it is committed, but the mode that the program has set is refused");
+        session_tell(session, LOG_WARN, "it is committed, but the mode that the program set was refused");
     else
         session_follow_mode(session);
 }

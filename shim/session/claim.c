@@ -41,7 +41,7 @@ int session_claim_file(struct session *session)
         error = session_insist(session, claim_timeout(), try_claim);
         if (error == -EBUSY)
             session_tell(session, LOG_ERROR,
-                         "not synced: another program syncs it, and has it for itself until it closes it");
+                         "not synced: another program has claimed it by fsync(), until it closes it");
         return error;
     }
     return 0;
@@ -100,7 +100,7 @@ int session_wait_for_claim(const struct session *session)
     while (filelock_is_claimed(session->inode))
         if (filelock_wait(&patience) != 0) {
             session_tell(session, LOG_ERROR,
-                         "not opened: another program syncs it, and has it for itself until it closes it; "
+                         "not opened: another program has claimed it by fsync(), until it closes it; "
                          "programs that share a file must lock it");
             return -EBUSY;
         }

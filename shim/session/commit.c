@@ -129,7 +129,7 @@ static int store_view(struct commit *commit)
     if (!base.force && !session_may_commit(session, same)) {
         session_tell(
             session, LOG_ERROR,
-            same ? "another program syncs it, and has it for itself until it closes it"
+            same ? "another program has claimed it by fsync(), until it closes it"
                  : "it was changed by another program since it was opened here, and is not overwritten: "
                    "programs that share a file must lock it");
         return -EBUSY;

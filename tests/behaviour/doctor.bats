@@ -189,9 +189,9 @@ longest() {
     run unshare -m sh -c 'mount -t tmpfs none /mnt && : >/mnt/f && mount --bind "$1" /mnt/f &&
         ATOMSHIM_JOURNAL_DIR=/mnt "$2" doctor --path plain=/mnt/f; "$2" doctor --path plain=/mnt/f
         ATOMSHIM_JOURNAL_DIR="$3" "$2" doctor --path plain=/mnt/f' sh "$file" "$BUILT/atomshim" "$PWD/journals"
-    has "note     /mnt/f: plain, 100000 bytes; stays plain (a pattern says so), whether a record fits into its attribute cannot be tried (it is mounted by itself), and there is no place for a journal file: /mnt: lies in memory, and the file is mounted by itself" \
-        'and there is no place for a journal file: ATOMSHIM_JOURNAL_DIR is not set, and the file is mounted by itself' \
-        "for one that does not there is a journal file in $PWD/journals"
+    has "note     /mnt/f: plain, 100000 bytes; stays plain (a pattern says so), doctor cannot try whether a record fits into its attribute (it is mounted by itself); there is no place for a journal file: /mnt: lies in memory, and the file is mounted by itself" \
+        'there is no place for a journal file: ATOMSHIM_JOURNAL_DIR is not set, and the file is mounted by itself' \
+        "one that does not goes into a journal file in $PWD/journals"
     run unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && "$2" doctor --path "plain=$1/"' sh "$MANAGED" "$BUILT/atomshim"
     has "$file: plain, 100000 bytes; stays plain (a pattern says so), " 'ATOMSHIM_JOURNAL_DIR is not set, and '"$MANAGED: Read-only file system"
 }

@@ -229,7 +229,7 @@ format: plain"
         mv /etc/atomshim.conf /etc/other; ln -s other /etc/atomshim.conf; try'
 
     assert_equal "$(grep -v '^atomshim' <<<"$output" | tr '\n' ' ')" '#at new new new new '
-    for fault in 'others than root may write to it' 'its owner is not root' \
+    for fault in 'users other than root may write to it' 'its owner is not root' \
         "accepted are lines ATOMSHIM_NAME=value, and comments that begin with '#'" 'it cannot be opened, or is a symbolic link'; do
         grep -qF "error: /etc/atomshim.conf: $fault; it is ignored" <<<"$output" || { echo "no $fault in $output" >&2; return 1; }
     done

@@ -202,7 +202,7 @@ open_read_write='fd = os.open(os.environ["file"], os.O_RDWR)'
     wrapped sh -c 'echo next >>"$file"'
     rm "$log"
     run ! wrapped sh -c ': <>"$file"'
-    assert_equal "$(grep -c "error: $file: not opened: another program syncs it, and has it for itself until it closes it; programs that share a file must lock it" "$log")" 1
+    assert_equal "$(grep -c "error: $file: not opened: another program has claimed it by fsync(), until it closes it; programs that share a file must lock it" "$log")" 1
     wrapped cat "$file" >/dev/null
     # after it has emptied the file its image is its own, and the next process may claim it; so
     # after a close

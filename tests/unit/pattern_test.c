@@ -184,7 +184,7 @@ static void test_check(void)
     check_fault("plain=/a:sized=b:/c", "", "good");
     check_fault("/a:plain=", "plain=", "nothing behind '='");
     check_fault("plain=a/b", "plain=a/b", "a pattern with a '/' starts with '/' or with '**'");
-    check_fault("pain=/a", "pain=/a", "what may stand in front of a pattern is plain= or sized=");
+    check_fault("pain=/a", "pain=/a", "accepted in front of a pattern are plain= and sized=");
     check_fault("!plain=/a", "!plain=/a", "one of plain=, sized= and '!' in front of a pattern, not two");
     check_fault("plain=!/a", "plain=!/a", "one of plain=, sized= and '!' in front of a pattern, not two");
     check_fault("plain=sized=/a", "plain=sized=/a",
