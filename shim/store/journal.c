@@ -228,18 +228,23 @@ static int write_record(int fd, const struct journal_record *record)
 
 /*
  * Tells whether a flush of `inode` flushes the journal, too, once its pages are written out: both
- * lie on one ext4, which overwrites blocks in their place. ext4_sync_file() (Linux,
- * fs/ext4/fsync.c) flushes the cache of the device after it has written the attribute.
+ * lie on one ext4 or xfs, on the same device of it. ext4_sync_file() and xfs_file_fsync() (Linux,
+ * fs/ext4/fsync.c, fs/xfs/xfs_file.c) flush the cache of the device after they have written the
+ * attribute, and whatever the journal's write-out logged before it.
  */
 static bool shares_flush(const struct journal *journal, int inode)
 {
-    struct statfs status;
-    struct stat file;
+    struct statfs ours;
+    struct statfs its;
     struct stat own;
+    struct stat file;
 
-    return !journal->fresh && sys_fstatfs(journal->fd, &status) == 0 &&
-           (unsigned)status.f_type == EXT4_SUPER_MAGIC && sys_fstat(inode, &file) == 0 &&
-           sys_fstat(journal->fd, &own) == 0 && file.st_dev == own.st_dev;
+    if (journal->fresh || sys_fstatfs(journal->fd, &ours) != 0 || sys_fstatfs(inode, &its) != 0 ||
+        sys_fstat(journal->fd, &own) != 0 || sys_fstat(inode, &file) != 0 || own.st_dev != file.st_dev)
+        return false;
+    /* for a file on its realtime device xfs tells the blocks of that: xfs_fs_statfs() */
+    return (unsigned)ours.f_type == EXT4_SUPER_MAGIC ||
+           ((unsigned)ours.f_type == XFS_SUPER_MAGIC && ours.f_blocks == its.f_blocks);
 }
 
 int journal_write(struct journal *journal, int inode, const struct journal_record *record, bool sync)
