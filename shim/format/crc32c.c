@@ -90,7 +90,7 @@ static int cpu_has_instruction(void)
 #define LANE ((size_t)1024)
 
 /* The CRC register after `LANE` zero bytes, as a linear map: one column per bit, filled in once. */
-static uint32_t lane_shift[4][256];
+static __attribute__((section(".bss.large"))) uint32_t lane_shift[4][256];
 static int instruction_state; /* 0: not asked yet, 1: none, 2: ready */
 
 static uint32_t shift_lane(uint32_t crc)

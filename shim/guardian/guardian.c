@@ -93,15 +93,21 @@ static bool is_done(const struct guardian_entry *entry, const struct guardian_en
            SYS_CALL(SYS_kill, since->process, RENDEZVOUS_SIGNAL, 0, 0, 0, 0) == -ESRCH;
 }
 
-static void wait_for_batch(const struct guardian_entry *entries, unsigned count, int64_t deadline)
+/* Waits for those of the guardians that are in this pid namespace: the kernel kills the others
+ * unseen when theirs ends (pid_namespaces(7)). */
+static void wait_for_batch(const struct guardian_entry *entries, unsigned count, uint64_t pid_namespace,
+                           int64_t deadline)
 {
     struct guardian_entry since[BATCH];
     int64_t pause = RENDEZVOUS_PAUSE;
     unsigned left;
 
-    for (unsigned i = 0; i < count; i++)
-        since[i] = (struct guardian_entry){__atomic_load_n(&entries[i].process, __ATOMIC_ACQUIRE),
-                                           __atomic_load_n(&entries[i].looks, __ATOMIC_ACQUIRE)};
+    for (unsigned i = 0; i < count; i++) {
+        since[i].process = __atomic_load_n(&entries[i].process, __ATOMIC_ACQUIRE);
+        since[i].looks = __atomic_load_n(&entries[i].looks, __ATOMIC_ACQUIRE);
+        if (since[i].process > 0 && entries[i].pid_namespace != pid_namespace)
+            since[i].process = 0;
+    }
     for (;;) {
         left = 0;
         for (unsigned i = 0; i < count; i++)
@@ -120,9 +126,10 @@ void guardian_wait(void)
     const struct tree *tree = __atomic_load_n(&tree_of_all, __ATOMIC_ACQUIRE);
     unsigned used = tree != NULL ? __atomic_load_n(&tree->used, __ATOMIC_ACQUIRE) : 0;
     int64_t deadline = used != 0 ? sys_now() + wait_timeout : 0;
+    uint64_t pid_namespace = used != 0 ? process_namespace() : 0;
 
     for (unsigned i = 0; i < used; i += BATCH)
-        wait_for_batch(&tree->entries[i], used - i < BATCH ? used - i : BATCH, deadline);
+        wait_for_batch(&tree->entries[i], used - i < BATCH ? used - i : BATCH, pid_namespace, deadline);
 }
 
 /* ---- the start ---- */

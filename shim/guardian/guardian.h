@@ -72,7 +72,8 @@ void guardian_before_fork(void);
  * Called at the end of a process. If this process or a forked child of it has started a guardian,
  * waits until every session that was closed up to now is committed, but at most the timeout. So the
  * parent that waits for this process finds everything done, and a container whose first process is
- * this one, or its parent, ends only then.
+ * this one, or its parent, ends only then. Does not wait for guardians in another pid namespace:
+ * their pids mean nothing here.
  */
 void guardian_wait(void);
 

@@ -180,8 +180,10 @@ static void take_post(struct post *post, int ready)
     warn_first_process(post);
     for (size_t i = 0; i < post->duties_count; i++)
         watch_session(post, &post->duties[i]);
-    if (post->order.entry != NULL)
+    if (post->order.entry != NULL) {
+        post->order.entry->pid_namespace = process_namespace();
         __atomic_store_n(&post->order.entry->process, sys_getpid(), __ATOMIC_RELEASE);
+    }
     (void)sys_write(ready, "", 1);
     (void)sys_close(ready);
 }

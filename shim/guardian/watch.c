@@ -63,7 +63,7 @@ static void follow_opener(const struct post *post, struct duty *duty)
     }
     session_release(duty->session);
     if (!duty->is_synced)
-        (void)session_sync(duty->session);
+        (void)session_sync(duty->session, duty->session->buffer_number);
     duty->is_synced = true;
 }
 

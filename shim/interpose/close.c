@@ -14,7 +14,7 @@ static int close_uncancelled(int fd)
     int result;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    result = real_close(fd) == 0 ? 0 : -errno;
+    result = REAL(close)(fd) == 0 ? 0 : -errno;
     (void)pthread_setcancelstate(before, NULL);
     return result;
 }
@@ -23,7 +23,6 @@ static int shim_close(int fd)
 {
     struct session_found found;
     enum session_role role = shim_identify(fd, &found);
-    ino_t buffer_number;
     int error;
 
     if (role == SESSION_NONE)
@@ -31,30 +30,29 @@ static int shim_close(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF; /* the program never opened it */
     shim_testcancel();
-    buffer_number = SESSION_GET(found.session->buffer_number);
     error = close_uncancelled(fd);
     if (error != 0)
         return error;
-    return session_settle(found.session, buffer_number);
+    return session_settle(found.session, found.buffer_number);
 }
 
 EXPORT int close(int fd)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real_close(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(close)(fd) : shim_result(result);
 }
 
 EXPORT int __close(int fd)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real___close(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(__close)(fd) : shim_result(result);
 }
 
 /* musl's */
 EXPORT int posix_close(int fd, int flags)
 {
     int result = shim_close(fd);
-    return result == SHIM_PASS ? real_posix_close(fd, flags) : shim_result(result);
+    return result == SHIM_PASS ? REAL(posix_close)(fd, flags) : shim_result(result);
 }
 
 /* ---- ranges: our private descriptors are left out ---- */
@@ -92,7 +90,7 @@ static int shim_close_range(unsigned first, unsigned last, int flags)
     for (;;) {
         unsigned gap = next_private(first, last);
 
-        if (gap != first && real_close_range(first, gap - 1, flags) != 0)
+        if (gap != first && REAL(close_range)(first, gap - 1, flags) != 0)
             return -errno;
         if (gap == last || gap == last + 1)
             break;
@@ -113,13 +111,13 @@ static int close_if_above(int fd, void *context)
 EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
     int result = shim_close_range(first, last, flags);
-    return result == SHIM_PASS ? real_close_range(first, last, flags) : shim_result(result);
+    return result == SHIM_PASS ? REAL(close_range)(first, last, flags) : shim_result(result);
 }
 
 EXPORT void closefrom(int lowest)
 {
     if (!shim_has_sessions()) {
-        real_closefrom(lowest);
+        REAL(closefrom)(lowest);
         return;
     }
     if (shim_close_range(lowest < 0 ? 0u : (unsigned)lowest, ~0u, 0) != 0) {
@@ -154,7 +152,7 @@ static int before_replace(int from, int to, struct replaced *replaced)
         return -EBADF;
     role = shim_identify(to, &replaced->found);
     if (role == SESSION_PROGRAM)
-        replaced->buffer_number = SESSION_GET(replaced->found.session->buffer_number);
+        replaced->buffer_number = replaced->found.buffer_number;
     return role == SESSION_PRIVATE && session_table_is_ours() ? session_for_each(move_private, &to) : 0;
 }
 
@@ -173,7 +171,7 @@ EXPORT int dup2(int from, int to)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real_dup2(from, to), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(dup2)(from, to), &replaced);
 }
 
 EXPORT int __dup2(int from, int to)
@@ -181,7 +179,7 @@ EXPORT int __dup2(int from, int to)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real___dup2(from, to), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(__dup2)(from, to), &replaced);
 }
 
 EXPORT int dup3(int from, int to, int flags)
@@ -189,5 +187,5 @@ EXPORT int dup3(int from, int to, int flags)
     struct replaced replaced;
     int error = before_replace(from, to, &replaced);
 
-    return error < 0 ? shim_result(error) : after_replace(real_dup3(from, to, flags), &replaced);
+    return error < 0 ? shim_result(error) : after_replace(REAL(dup3)(from, to, flags), &replaced);
 }

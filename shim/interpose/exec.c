@@ -93,38 +93,38 @@ void shim_after_child(struct shim_child child)
 EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
 {
     struct exec exec = before_exec(AT_FDCWD, path, 0, environment);
-    return after_exec(real_execve(path, arguments, environment), exec);
+    return after_exec(REAL(execve)(path, arguments, environment), exec);
 }
 
 EXPORT int execv(const char *path, char *const arguments[])
 {
     struct exec exec = before_exec(AT_FDCWD, path, 0, environ);
-    return after_exec(real_execv(path, arguments), exec);
+    return after_exec(REAL(execv)(path, arguments), exec);
 }
 
 EXPORT int execvp(const char *file, char *const arguments[])
 {
     struct exec exec = before_execvp(file, environ);
-    return after_exec(real_execvp(file, arguments), exec);
+    return after_exec(REAL(execvp)(file, arguments), exec);
 }
 
 EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
 {
     struct exec exec = before_execvp(file, environment);
-    return after_exec(real_execvpe(file, arguments, environment), exec);
+    return after_exec(REAL(execvpe)(file, arguments, environment), exec);
 }
 
 EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
 {
     struct exec exec = before_exec(fd, "", AT_EMPTY_PATH, environment);
-    return after_exec(real_fexecve(fd, arguments, environment), exec);
+    return after_exec(REAL(fexecve)(fd, arguments, environment), exec);
 }
 
 EXPORT int execveat(int directory, const char *path, char *const arguments[], char *const environment[],
                     int flags)
 {
     struct exec exec = before_exec(directory, path, flags, environment);
-    return after_exec(real_execveat(directory, path, arguments, environment, flags), exec);
+    return after_exec(REAL(execveat)(directory, path, arguments, environment, flags), exec);
 }
 
 /* Makes an array on the caller's stack of the arguments of execl() and its like, from `first` to
@@ -178,7 +178,7 @@ EXPORT int execle(const char *path, const char *first, ...)
 EXPORT int system(const char *command)
 {
     struct shim_child child = shim_before_child("/bin/sh", environ);
-    int result = real_system(command);
+    int result = REAL(system)(command);
 
     shim_after_child(child);
     return result;
@@ -187,7 +187,7 @@ EXPORT int system(const char *command)
 EXPORT FILE *popen(const char *command, const char *mode)
 {
     struct shim_child child = shim_before_child("/bin/sh", environ);
-    FILE *result = real_popen(command, mode);
+    FILE *result = REAL(popen)(command, mode);
 
     shim_after_child(child);
     return result;
@@ -232,12 +232,12 @@ EXPORT ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
     if (shim_has_sessions())
         before_message(message);
-    return real_sendmsg(socket, message, flags);
+    return REAL(sendmsg)(socket, message, flags);
 }
 
 EXPORT int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags)
 {
     for (unsigned i = 0; shim_has_sessions() && i < count && sys_is_readable(&messages[i]); i++)
         before_message(&messages[i].msg_hdr);
-    return real_sendmmsg(socket, messages, count, flags);
+    return REAL(sendmmsg)(socket, messages, count, flags);
 }

@@ -18,10 +18,10 @@ static _Noreturn void leave_process(int status, void (*real)(int))
 
 EXPORT _Noreturn void _exit(int status)
 {
-    leave_process(status, real__exit);
+    leave_process(status, REAL(_exit));
 }
 
 EXPORT _Noreturn void _Exit(int status)
 {
-    leave_process(status, real__Exit);
+    leave_process(status, REAL(_Exit));
 }

@@ -10,57 +10,57 @@
 
 EXPORT int fstatfs(int fd, struct statfs *status)
 {
-    return real_fstatfs(shim_target(fd), status);
+    return REAL(fstatfs)(shim_target(fd), status);
 }
 
 EXPORT int fstatfs64(int fd, struct statfs64 *status)
 {
-    return real_fstatfs64(shim_target(fd), status);
+    return REAL(fstatfs64)(shim_target(fd), status);
 }
 
 EXPORT int fstatvfs(int fd, struct statvfs *status)
 {
-    return real_fstatvfs(shim_target(fd), status);
+    return REAL(fstatvfs)(shim_target(fd), status);
 }
 
 EXPORT int fstatvfs64(int fd, struct statvfs64 *status)
 {
-    return real_fstatvfs64(shim_target(fd), status);
+    return REAL(fstatvfs64)(shim_target(fd), status);
 }
 
 EXPORT long fpathconf(int fd, int name)
 {
-    return real_fpathconf(shim_target(fd), name);
+    return REAL(fpathconf)(shim_target(fd), name);
 }
 
 EXPORT int statfs(const char *path, struct statfs *status)
 {
-    return real_statfs(SHIM_PATH(path), status);
+    return REAL(statfs)(SHIM_PATH(path), status);
 }
 
 EXPORT int statfs64(const char *path, struct statfs64 *status)
 {
-    return real_statfs64(SHIM_PATH(path), status);
+    return REAL(statfs64)(SHIM_PATH(path), status);
 }
 
 EXPORT int __statfs(const char *path, struct statfs *status)
 {
-    return real___statfs(SHIM_PATH(path), status);
+    return REAL(__statfs)(SHIM_PATH(path), status);
 }
 
 EXPORT int statvfs(const char *path, struct statvfs *status)
 {
-    return real_statvfs(SHIM_PATH(path), status);
+    return REAL(statvfs)(SHIM_PATH(path), status);
 }
 
 EXPORT int statvfs64(const char *path, struct statvfs64 *status)
 {
-    return real_statvfs64(SHIM_PATH(path), status);
+    return REAL(statvfs64)(SHIM_PATH(path), status);
 }
 
 EXPORT long pathconf(const char *path, int name)
 {
-    return real_pathconf(SHIM_PATH(path), name);
+    return REAL(pathconf)(SHIM_PATH(path), name);
 }
 
 /* ---- requests ---- */
@@ -96,7 +96,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     va_start(arguments, request);
     argument = va_arg(arguments, void *);
     va_end(arguments);
-    return real_ioctl(is_about_inode(request) ? shim_target(fd) : fd, request, argument);
+    return REAL(ioctl)(is_about_inode(request) ? shim_target(fd) : fd, request, argument);
 }
 
 /* ---- space ---- */
@@ -124,10 +124,10 @@ static int after_fallocate(int result, int fd, int mode, int64_t offset, int64_t
 
 EXPORT int fallocate(int fd, int mode, off_t offset, off_t size)
 {
-    return after_fallocate(real_fallocate(fd, mode, offset, size), fd, mode, offset, size);
+    return after_fallocate(REAL(fallocate)(fd, mode, offset, size), fd, mode, offset, size);
 }
 
 EXPORT int fallocate64(int fd, int mode, off64_t offset, off64_t size)
 {
-    return after_fallocate(real_fallocate64(fd, mode, offset, size), fd, mode, offset, size);
+    return after_fallocate(REAL(fallocate64)(fd, mode, offset, size), fd, mode, offset, size);
 }

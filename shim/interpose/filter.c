@@ -103,10 +103,10 @@ static void remember_folder(void)
 static void open_first_stream(void)
 {
     int saved = errno;
-    FILE *stream = real_fopen("/dev/null", "re");
+    FILE *stream = REAL(fopen)("/dev/null", "re");
 
     if (stream != NULL)
-        (void)real_fclose(stream);
+        (void)REAL(fclose)(stream);
     errno = saved;
 }
 
@@ -143,7 +143,7 @@ EXPORT int prctl(int option, ...)
     bool quieted = option == PR_SET_SECCOMP &&
                    (words[0] == SECCOMP_MODE_STRICT || words[0] == SECCOMP_MODE_FILTER) &&
                    shim_before_filter(words[0] == SECCOMP_MODE_STRICT, (const struct sock_fprog *)words[1]);
-    int result = real_prctl(option, words[0], words[1], words[2], words[3]);
+    int result = REAL(prctl)(option, words[0], words[1], words[2], words[3]);
 
     shim_after_filter(quieted, result == 0);
     return result;

@@ -19,9 +19,9 @@ static pid_t after_fork(pid_t child)
 
 EXPORT pid_t fork(void)
 {
-    if (shim_enabled()) /* finds real_fork */
+    if (shim_enabled())
         guardian_before_fork();
-    return after_fork(real_fork());
+    return after_fork(REAL(fork)());
 }
 
 EXPORT pid_t __fork(void)
@@ -34,5 +34,5 @@ EXPORT pid_t _Fork(void)
 {
     if (shim_enabled())
         guardian_before_fork();
-    return after_fork(real__Fork());
+    return after_fork(REAL(_Fork)());
 }

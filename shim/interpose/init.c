@@ -132,10 +132,10 @@ static void commit_at_quick_exit(void)
  */
 static void register_quick_exit(void)
 {
-    if (real_cxa_at_quick_exit != NULL)
-        real_cxa_at_quick_exit((void (*)(void *))(void *)commit_at_quick_exit, NULL);
-    else if (real_at_quick_exit != NULL)
-        real_at_quick_exit(commit_at_quick_exit);
+    if (REAL(__cxa_at_quick_exit) != NULL)
+        (void)REAL(__cxa_at_quick_exit)((void (*)(void *))(void *)commit_at_quick_exit, NULL);
+    else if (REAL(at_quick_exit) != NULL)
+        (void)REAL(at_quick_exit)(commit_at_quick_exit);
 }
 
 /* Logs a line of the level info for each program that the shim is in. */
@@ -179,7 +179,7 @@ static void set_up(void)
     const char *fault = NULL;
     int bad;
 
-    real_resolve();
+    real_prepare();
     if (getauxval(AT_SECURE) != 0) {
         remove_variables();
         return;
@@ -259,7 +259,7 @@ bool shim_is_at_work(void)
 
 void shim_testcancel(void)
 {
-    real_pthread_testcancel();
+    REAL(pthread_testcancel)();
 }
 
 enum session_role shim_identify(int fd, struct session_found *found)

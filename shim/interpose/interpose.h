@@ -1,5 +1,5 @@
 /*
- * Declarations for the exported functions. real_x is the libc's call, shim_x is ours, and the bare
+ * Declarations for the exported functions. REAL(x) is the libc's call, shim_x is ours, and the bare
  * x is an export of a few lines. Errors are negative inside and become -1 and errno once, at the
  * export.
  */

@@ -103,19 +103,22 @@ static int after_lock(struct session *session)
  * Programs also unlock after a lock that they did not get: then this must not wait for the process
  * that has it.
  */
-static int before_unlock(struct session *session, int inode)
+static int before_unlock(const struct session_found *found, int inode)
 {
-    return (session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode) ? session_sync(session) : 0;
+    return (found->session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode)
+               ? session_sync(found->session, found->buffer_number)
+               : 0;
 }
 
 /* Sets a lock on a part or all of the file, and loads or commits. */
-static int set_lock(struct session *session, int inode, int command, const struct flock *real)
+static int set_lock(const struct session_found *found, int inode, int command, const struct flock *real)
 {
-    int unpublished = real->l_type == F_UNLCK ? before_unlock(session, inode) : 0;
+    struct session *session = found->session;
+    int unpublished = real->l_type == F_UNLCK ? before_unlock(found, inode) : 0;
     int result;
 
     SESSION_SET(session->locks, true);
-    result = real_fcntl(inode, command, real) == 0 ? 0 : -errno;
+    result = REAL(fcntl)(inode, command, real) == 0 ? 0 : -errno;
     if (result != 0)
         return result;
     if (real->l_type == F_UNLCK)
@@ -160,8 +163,8 @@ static int shim_lock(int fd, int command, struct flock *lock)
     if (result != 0)
         return result;
     if (is_set(command))
-        return set_lock(found.session, inode, command, &real);
-    result = real_fcntl(inode, command, &real) == 0 ? 0 : -errno;
+        return set_lock(&found, inode, command, &real);
+    result = REAL(fcntl)(inode, command, &real) == 0 ? 0 : -errno;
     if (result == 0)
         show_conflict(&real, lock);
     return result;
@@ -222,21 +225,21 @@ EXPORT int fcntl(int fd, int command, ...)
 {
     ARGUMENT(argument, command);
     int result = shim_fcntl(fd, command, argument);
-    return result == SHIM_PASS ? real_fcntl(fd, command, argument) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fcntl)(fd, command, argument) : shim_result(result);
 }
 
 EXPORT int fcntl64(int fd, int command, ...)
 {
     ARGUMENT(argument, command);
     int result = shim_fcntl(fd, command, argument);
-    return result == SHIM_PASS ? real_fcntl64(fd, command, argument) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fcntl64)(fd, command, argument) : shim_result(result);
 }
 
 EXPORT int __fcntl(int fd, int command, ...)
 {
     ARGUMENT(argument, command);
     int result = shim_fcntl(fd, command, argument);
-    return result == SHIM_PASS ? real___fcntl(fd, command, argument) : shim_result(result);
+    return result == SHIM_PASS ? REAL(__fcntl)(fd, command, argument) : shim_result(result);
 }
 
 /* lockf(3) by fcntl(2): the libc's own call of it is invisible to us. */
@@ -266,13 +269,13 @@ static int shim_lockf(int fd, int command, int64_t size)
 EXPORT int lockf(int fd, int command, off_t size)
 {
     int result = shim_lockf(fd, command, size);
-    return result == SHIM_PASS ? real_lockf(fd, command, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(lockf)(fd, command, size) : shim_result(result);
 }
 
 EXPORT int lockf64(int fd, int command, off64_t size)
 {
     int result = shim_lockf(fd, command, size);
-    return result == SHIM_PASS ? real_lockf64(fd, command, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(lockf64)(fd, command, size) : shim_result(result);
 }
 
 static int shim_flock(int fd, int operation)
@@ -286,8 +289,8 @@ static int shim_flock(int fd, int operation)
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
     inode = session_lock_inode(found.session, fd);
-    unpublished = operation & LOCK_UN ? before_unlock(found.session, inode) : 0;
-    result = real_flock(inode, operation) == 0 ? 0 : -errno;
+    unpublished = operation & LOCK_UN ? before_unlock(&found, inode) : 0;
+    result = REAL(flock)(inode, operation) == 0 ? 0 : -errno;
     if (result != 0)
         return result;
     if (operation & LOCK_UN)
@@ -299,5 +302,5 @@ static int shim_flock(int fd, int operation)
 EXPORT int flock(int fd, int operation)
 {
     int result = shim_flock(fd, operation);
-    return result == SHIM_PASS ? real_flock(fd, operation) : shim_result(result);
+    return result == SHIM_PASS ? REAL(flock)(fd, operation) : shim_result(result);
 }

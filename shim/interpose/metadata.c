@@ -103,7 +103,7 @@ EXPORT int fchmod(int fd, mode_t mode)
     struct session *session = session_at(fd, &found);
     int result = set_mode(session, mode);
 
-    result = result == SHIM_PASS ? real_fchmod(shim_target(fd), mode) : shim_result(result);
+    result = result == SHIM_PASS ? REAL(fchmod)(shim_target(fd), mode) : shim_result(result);
     return after_mode(result, mode, session, NULL);
 }
 
@@ -119,11 +119,11 @@ static int change_mode(enum mode_call call, int directory, const char *path, mod
     if (result != SHIM_PASS)
         result = shim_result(result);
     else if (call == CHMOD)
-        result = real_chmod(aim.path, mode);
+        result = REAL(chmod)(aim.path, mode);
     else if (call == LCHMOD)
-        result = real_lchmod(aim.path, mode);
+        result = REAL(lchmod)(aim.path, mode);
     else
-        result = real_fchmodat(aim.directory, aim.path, mode, flags);
+        result = REAL(fchmodat)(aim.directory, aim.path, mode, flags);
     return after_mode(result, mode, session, &aim);
 }
 
@@ -162,8 +162,9 @@ EXPORT int fchown(int fd, uid_t user, gid_t group)
 {
     struct session_found found;
 
-    return before_owner(session_at(fd, &found), user, group) != 0 ? -1
-                                                                  : real_fchown(shim_target(fd), user, group);
+    return before_owner(session_at(fd, &found), user, group) != 0
+               ? -1
+               : REAL(fchown)(shim_target(fd), user, group);
 }
 
 EXPORT int chown(const char *path, uid_t user, gid_t group)
@@ -171,7 +172,7 @@ EXPORT int chown(const char *path, uid_t user, gid_t group)
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    return before_owner(session, user, group) != 0 ? -1 : real_chown(aim.path, user, group);
+    return before_owner(session, user, group) != 0 ? -1 : REAL(chown)(aim.path, user, group);
 }
 
 EXPORT int lchown(const char *path, uid_t user, gid_t group)
@@ -179,7 +180,7 @@ EXPORT int lchown(const char *path, uid_t user, gid_t group)
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
 
-    return before_owner(session, user, group) != 0 ? -1 : real_lchown(aim.path, user, group);
+    return before_owner(session, user, group) != 0 ? -1 : REAL(lchown)(aim.path, user, group);
 }
 
 EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, int flags)
@@ -189,7 +190,7 @@ EXPORT int fchownat(int directory, const char *path, uid_t user, gid_t group, in
 
     return before_owner(session, user, group) != 0
                ? -1
-               : real_fchownat(aim.directory, aim.path, user, group, flags);
+               : REAL(fchownat)(aim.directory, aim.path, user, group, flags);
 }
 
 /* ---- times ---- */
@@ -198,14 +199,14 @@ EXPORT int futimens(int fd, const struct timespec times[2])
 {
     struct session_found found;
 
-    return after_times(real_futimens(shim_target(fd), times), session_at(fd, &found));
+    return after_times(REAL(futimens)(shim_target(fd), times), session_at(fd, &found));
 }
 
 EXPORT int futimes(int fd, const struct timeval times[2])
 {
     struct session_found found;
 
-    return after_times(real_futimes(shim_target(fd), times), session_at(fd, &found));
+    return after_times(REAL(futimes)(shim_target(fd), times), session_at(fd, &found));
 }
 
 EXPORT int utimensat(int directory, const char *path, const struct timespec times[2], int flags)
@@ -215,7 +216,7 @@ EXPORT int utimensat(int directory, const char *path, const struct timespec time
 
     SHIM_MAY_BE_NULL(path);
     session = aim_session(&aim, directory, path, flags);
-    return after_times(real_utimensat(aim.directory, aim.path, times, flags), session);
+    return after_times(REAL(utimensat)(aim.directory, aim.path, times, flags), session);
 }
 
 EXPORT int futimesat(int directory, const char *path, const struct timeval times[2])
@@ -225,7 +226,7 @@ EXPORT int futimesat(int directory, const char *path, const struct timeval times
 
     SHIM_MAY_BE_NULL(path);
     session = aim_session(&aim, directory, path, AIM_FOLLOW);
-    return after_times(real_futimesat(aim.directory, aim.path, times), session);
+    return after_times(REAL(futimesat)(aim.directory, aim.path, times), session);
 }
 
 EXPORT int utime(const char *path, const struct utimbuf *times)
@@ -233,7 +234,7 @@ EXPORT int utime(const char *path, const struct utimbuf *times)
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    return after_times(real_utime(aim.path, times), session);
+    return after_times(REAL(utime)(aim.path, times), session);
 }
 
 EXPORT int utimes(const char *path, const struct timeval times[2])
@@ -241,7 +242,7 @@ EXPORT int utimes(const char *path, const struct timeval times[2])
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    return after_times(real_utimes(aim.path, times), session);
+    return after_times(REAL(utimes)(aim.path, times), session);
 }
 
 /* ---- extended attributes ---- */
@@ -263,7 +264,8 @@ EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t size, i
 
     if (before_xattr(session, name) != 0)
         return -1;
-    return after_xattr(real_fsetxattr(shim_target(fd), name, value, size, flags), name, value, size, session);
+    return after_xattr(REAL(fsetxattr)(shim_target(fd), name, value, size, flags), name, value, size,
+                       session);
 }
 
 EXPORT int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
@@ -273,7 +275,7 @@ EXPORT int setxattr(const char *path, const char *name, const void *value, size_
 
     if (before_xattr(session, name) != 0)
         return -1;
-    return after_xattr(real_setxattr(aim.path, name, value, size, flags), name, value, size, session);
+    return after_xattr(REAL(setxattr)(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
@@ -283,34 +285,34 @@ EXPORT int lsetxattr(const char *path, const char *name, const void *value, size
 
     if (before_xattr(session, name) != 0)
         return -1;
-    return after_xattr(real_lsetxattr(aim.path, name, value, size, flags), name, value, size, session);
+    return after_xattr(REAL(lsetxattr)(aim.path, name, value, size, flags), name, value, size, session);
 }
 
 EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
 {
-    return real_fgetxattr(shim_target(fd), name, value, size);
+    return REAL(fgetxattr)(shim_target(fd), name, value, size);
 }
 
 EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
 {
-    return real_getxattr(SHIM_PATH(path), name, value, size);
+    return REAL(getxattr)(SHIM_PATH(path), name, value, size);
 }
 
 EXPORT ssize_t flistxattr(int fd, char *list, size_t size)
 {
-    return real_flistxattr(shim_target(fd), list, size);
+    return REAL(flistxattr)(shim_target(fd), list, size);
 }
 
 EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
 {
-    return real_listxattr(SHIM_PATH(path), list, size);
+    return REAL(listxattr)(SHIM_PATH(path), list, size);
 }
 
 EXPORT int fremovexattr(int fd, const char *name)
 {
     struct session_found found;
 
-    return before_xattr(session_at(fd, &found), name) != 0 ? -1 : real_fremovexattr(shim_target(fd), name);
+    return before_xattr(session_at(fd, &found), name) != 0 ? -1 : REAL(fremovexattr)(shim_target(fd), name);
 }
 
 EXPORT int removexattr(const char *path, const char *name)
@@ -318,7 +320,7 @@ EXPORT int removexattr(const char *path, const char *name)
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AIM_FOLLOW);
 
-    return before_xattr(session, name) != 0 ? -1 : real_removexattr(aim.path, name);
+    return before_xattr(session, name) != 0 ? -1 : REAL(removexattr)(aim.path, name);
 }
 
 EXPORT int lremovexattr(const char *path, const char *name)
@@ -326,5 +328,5 @@ EXPORT int lremovexattr(const char *path, const char *name)
     struct aim aim;
     struct session *session = aim_session(&aim, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
 
-    return before_xattr(session, name) != 0 ? -1 : real_lremovexattr(aim.path, name);
+    return before_xattr(session, name) != 0 ? -1 : REAL(lremovexattr)(aim.path, name);
 }

@@ -263,68 +263,68 @@ static int shim_ftruncate(int fd, int64_t size)
 EXPORT int open(const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(AT_FDCWD, flags, mode, real_open(path, flags, mode));
+    return OPEN(AT_FDCWD, flags, mode, REAL(open)(path, flags, mode));
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(AT_FDCWD, flags, mode, real_open64(path, flags, mode));
+    return OPEN(AT_FDCWD, flags, mode, REAL(open64)(path, flags, mode));
 }
 
 EXPORT int __open(const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(AT_FDCWD, flags, mode, real___open(path, flags, mode));
+    return OPEN(AT_FDCWD, flags, mode, REAL(__open)(path, flags, mode));
 }
 
 EXPORT int __open64(const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(AT_FDCWD, flags, mode, real___open64(path, flags, mode));
+    return OPEN(AT_FDCWD, flags, mode, REAL(__open64)(path, flags, mode));
 }
 
 EXPORT int openat(int directory, const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(directory, flags, mode, real_openat(directory, path, flags, mode));
+    return OPEN(directory, flags, mode, REAL(openat)(directory, path, flags, mode));
 }
 
 EXPORT int openat64(int directory, const char *path, int flags, ...)
 {
     MODE_ARGUMENT(flags, mode)
-    return OPEN(directory, flags, mode, real_openat64(directory, path, flags, mode));
+    return OPEN(directory, flags, mode, REAL(openat64)(directory, path, flags, mode));
 }
 
 /* The fortified headers make the _2 forms of a call without a mode. */
 EXPORT int __open_2(const char *path, int flags)
 {
-    return OPEN(AT_FDCWD, flags & ~O_CREAT, 0, real___open_2(path, flags));
+    return OPEN(AT_FDCWD, flags & ~O_CREAT, 0, REAL(__open_2)(path, flags));
 }
 
 EXPORT int __open64_2(const char *path, int flags)
 {
-    return OPEN(AT_FDCWD, flags & ~O_CREAT, 0, real___open64_2(path, flags));
+    return OPEN(AT_FDCWD, flags & ~O_CREAT, 0, REAL(__open64_2)(path, flags));
 }
 
 EXPORT int __openat_2(int directory, const char *path, int flags)
 {
-    return OPEN(directory, flags & ~O_CREAT, 0, real___openat_2(directory, path, flags));
+    return OPEN(directory, flags & ~O_CREAT, 0, REAL(__openat_2)(directory, path, flags));
 }
 
 EXPORT int __openat64_2(int directory, const char *path, int flags)
 {
-    return OPEN(directory, flags & ~O_CREAT, 0, real___openat64_2(directory, path, flags));
+    return OPEN(directory, flags & ~O_CREAT, 0, REAL(__openat64_2)(directory, path, flags));
 }
 
 EXPORT int creat(const char *path, mode_t mode)
 {
-    return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, real_creat(path, mode));
+    return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, REAL(creat)(path, mode));
 }
 
 EXPORT int creat64(const char *path, mode_t mode)
 {
-    return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, real_creat64(path, mode));
+    return OPEN(AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, mode, REAL(creat64)(path, mode));
 }
 
 /* ---- calls that can say more than open(2): the call itself finds the file, as an O_PATH
@@ -351,7 +351,7 @@ static int shim_open_by_handle_at(int mount, struct file_handle *handle, int fla
 
     if (!shim_enabled() || (flags & (O_PATH | O_DIRECTORY)))
         return SHIM_PASS;
-    probe = real_open_by_handle_at(shim_target(mount), handle, O_PATH | O_CLOEXEC);
+    probe = REAL(open_by_handle_at)(shim_target(mount), handle, O_PATH | O_CLOEXEC);
     errno = saved;
     return probe < 0 ? SHIM_PASS : open_probed(probe, flags, false);
 }
@@ -359,7 +359,7 @@ static int shim_open_by_handle_at(int mount, struct file_handle *handle, int fla
 EXPORT int open_by_handle_at(int mount, struct file_handle *handle, int flags)
 {
     int fd = shim_open_by_handle_at(mount, handle, flags);
-    return fd == SHIM_PASS ? real_open_by_handle_at(shim_target(mount), handle, flags) : shim_result(fd);
+    return fd == SHIM_PASS ? REAL(open_by_handle_at)(shim_target(mount), handle, flags) : shim_result(fd);
 }
 
 /* The flags that open(2) knows. openat2(2) refuses all others, open(2) ignores them. */
@@ -452,29 +452,29 @@ static int shim_openat2(int directory, const char *path, const struct open_how *
 EXPORT int openat2(int directory, const char *path, const struct open_how *how, size_t size)
 {
     int fd = shim_openat2(directory, path, how, size);
-    return fd == SHIM_PASS ? real_openat2(directory, path, how, size) : shim_result(fd);
+    return fd == SHIM_PASS ? REAL(openat2)(directory, path, how, size) : shim_result(fd);
 }
 
 EXPORT int truncate(const char *path, off_t size)
 {
     int result = shim_truncate(path, size);
-    return result == SHIM_PASS ? real_truncate(path, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(truncate)(path, size) : shim_result(result);
 }
 
 EXPORT int truncate64(const char *path, off64_t size)
 {
     int result = shim_truncate(path, size);
-    return result == SHIM_PASS ? real_truncate64(path, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(truncate64)(path, size) : shim_result(result);
 }
 
 EXPORT int ftruncate(int fd, off_t size)
 {
     int result = shim_ftruncate(fd, size);
-    return result == SHIM_PASS ? real_ftruncate(fd, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(ftruncate)(fd, size) : shim_result(result);
 }
 
 EXPORT int ftruncate64(int fd, off64_t size)
 {
     int result = shim_ftruncate(fd, size);
-    return result == SHIM_PASS ? real_ftruncate64(fd, size) : shim_result(result);
+    return result == SHIM_PASS ? REAL(ftruncate64)(fd, size) : shim_result(result);
 }

@@ -73,56 +73,56 @@ static ssize_t fix_link(ssize_t size, int directory, const char *path, char *lin
 
 EXPORT ssize_t readlink(const char *path, char *link, size_t size)
 {
-    return fix_link(real_readlink(path, link, size), AT_FDCWD, path, link, size);
+    return fix_link(REAL(readlink)(path, link, size), AT_FDCWD, path, link, size);
 }
 
 EXPORT ssize_t readlinkat(int directory, const char *path, char *link, size_t size)
 {
-    return fix_link(real_readlinkat(directory, path, link, size), directory, path, link, size);
+    return fix_link(REAL(readlinkat)(directory, path, link, size), directory, path, link, size);
 }
 
 /* The fortified headers call the _chk forms. */
 EXPORT ssize_t __readlink_chk(const char *path, char *link, size_t size, size_t room)
 {
-    return fix_link(real___readlink_chk(path, link, size, room), AT_FDCWD, path, link, size);
+    return fix_link(REAL(__readlink_chk)(path, link, size, room), AT_FDCWD, path, link, size);
 }
 
 EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *link, size_t size, size_t room)
 {
-    return fix_link(real___readlinkat_chk(directory, path, link, size, room), directory, path, link, size);
+    return fix_link(REAL(__readlinkat_chk)(directory, path, link, size, room), directory, path, link, size);
 }
 
 /* The libc itself follows the links: so the shim gives it a path that ends at the real inode. */
 EXPORT char *realpath(const char *path, char *resolved)
 {
-    return real_realpath(SHIM_PATH(path), resolved);
+    return REAL(realpath)(SHIM_PATH(path), resolved);
 }
 
 EXPORT char *__realpath_chk(const char *path, char *resolved, size_t room)
 {
-    return real___realpath_chk(SHIM_PATH(path), resolved, room);
+    return REAL(__realpath_chk)(SHIM_PATH(path), resolved, room);
 }
 
 EXPORT char *canonicalize_file_name(const char *path)
 {
-    return real_canonicalize_file_name(SHIM_PATH(path));
+    return REAL(canonicalize_file_name)(SHIM_PATH(path));
 }
 
 /* ---- access, link, name_to_handle_at ---- */
 
 EXPORT int access(const char *path, int mode)
 {
-    return real_access(SHIM_PATH(path), mode);
+    return REAL(access)(SHIM_PATH(path), mode);
 }
 
 EXPORT int euidaccess(const char *path, int mode)
 {
-    return real_euidaccess(SHIM_PATH(path), mode);
+    return REAL(euidaccess)(SHIM_PATH(path), mode);
 }
 
 EXPORT int eaccess(const char *path, int mode)
 {
-    return real_eaccess(SHIM_PATH(path), mode);
+    return REAL(eaccess)(SHIM_PATH(path), mode);
 }
 
 EXPORT int faccessat(int directory, const char *path, int mode, int flags)
@@ -130,7 +130,7 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
     struct aim aim;
 
     shim_aim(&aim, directory, path, flags);
-    return real_faccessat(aim.directory, aim.path, mode, flags);
+    return REAL(faccessat)(aim.directory, aim.path, mode, flags);
 }
 
 /* This link(2) may be the first half of a replacement that a rename completes: see
@@ -171,7 +171,7 @@ EXPORT int link(const char *path, const char *new_path)
 
     if (error != 0)
         return shim_result(error);
-    return note_link(real_link(path, new_path), AT_FDCWD, path, AT_FDCWD, new_path);
+    return note_link(REAL(link)(path, new_path), AT_FDCWD, path, AT_FDCWD, new_path);
 }
 
 EXPORT int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags)
@@ -182,7 +182,7 @@ EXPORT int linkat(int directory, const char *path, int new_directory, const char
     if (error != 0)
         return shim_result(error);
     shim_aim(&aim, directory, path, stat_flags(flags));
-    return note_link(real_linkat(aim.directory, aim.path, new_directory, new_path, flags), aim.directory,
+    return note_link(REAL(linkat)(aim.directory, aim.path, new_directory, new_path, flags), aim.directory,
                      aim.path, new_directory, new_path);
 }
 
@@ -192,5 +192,5 @@ EXPORT int name_to_handle_at(int directory, const char *path, struct file_handle
     struct aim aim;
 
     shim_aim(&aim, directory, path, stat_flags(flags));
-    return real_name_to_handle_at(aim.directory, aim.path, handle, mount, flags);
+    return REAL(name_to_handle_at)(aim.directory, aim.path, handle, mount, flags);
 }

@@ -1,7 +1,6 @@
 /*
- * The fallbacks of calls.def: real_NAME is one of these until the libc's function is found, and
- * stays one where no library has it. Each is the raw system call (syscalls(2)), or fails with
- * ENOSYS where only a libc can do the work.
+ * The fallbacks of calls.def: REAL(NAME) is one of these where no library has the function. Each is
+ * the raw system call (syscalls(2)), or fails with ENOSYS where only a libc can do the work.
  */
 #include "interpose/real.h"
 

@@ -1,4 +1,4 @@
-/* real_NAME: the libc's (or the next preload's) definition of every interposed NAME. */
+/* REAL(NAME): the libc's (or the next preload's) definition of every interposed NAME. */
 #ifndef ATOMSHIM_REAL_H
 #define ATOMSHIM_REAL_H
 
@@ -19,17 +19,44 @@
 #include <utmp.h>
 #include <utmpx.h>
 
-/* Declares the export, the libc's definition that it stands in front of, and the fallback where
- * there is none. */
+/* Declares the export, and the fallback where there is no definition behind it. */
 #define CALL(result, name, parameters, fallback)                                                             \
     result name parameters;                                                                                  \
-    extern result(*real_##name) parameters;                                                                  \
     result fallback parameters;
 #include "interpose/calls.def"
 #undef CALL
 
-/* The libc's pthread_testcancel(), which some libcs have in a library of its own. Not exported. */
-extern void (*real_pthread_testcancel)(void);
+/* Not exported. Some libcs have the first in a library of its own; it does nothing without that.
+ * Of the other two glibc has the one, musl the other: REAL() is NULL where it is missing. */
+void pthread_testcancel(void);
+int __cxa_at_quick_exit(void (*function)(void *), void *library);
+int at_quick_exit(void (*function)(void));
+
+enum real_number {
+#define CALL(result, name, parameters, fallback) REAL_##name,
+#include "interpose/calls.def"
+#undef CALL
+    REAL_pthread_testcancel,
+    REAL___cxa_at_quick_exit,
+    REAL_at_quick_exit,
+    REAL_COUNT,
+};
+
+typedef void (*real_function)(void);
+
+/*
+ * Returns the definition of the name in the objects behind this one, in the loader's order, or the
+ * fallback. Allocates nothing, takes no lock, and makes no system call.
+ */
+real_function real_find(enum real_number number);
+
+#define REAL(name) ((__typeof__(&(name)))real_find(REAL_##name))
+
+/* To be called by the set-up: finds the objects behind this one. real_find() calls it if it must. */
+void real_prepare(void);
+
+/* The fallback of pthread_testcancel(). */
+void real_no_cancellation(void);
 
 /* syscall(2) cannot know how many words its caller gave. The words behind them are arbitrary, and
  * the kernel does not look at them. */
@@ -49,25 +76,5 @@ extern void (*real_pthread_testcancel)(void);
     for (int i = 0; i < 4; i++)                                                                              \
         (words)[i] = va_arg(arguments, unsigned long);                                                       \
     va_end(arguments)
-
-/* Not exported, and NULL where the libc has none: glibc has the first, musl the second. */
-extern void (*real_cxa_at_quick_exit)(void (*function)(void *), void *library);
-extern void (*real_at_quick_exit)(void (*function)(void));
-
-/* A name, the function pointer that gets the next definition of it, and whether there is one. */
-struct real_name {
-    const char *name;
-    void *pointer;
-    bool *found;
-};
-
-/*
- * Looks names up in the objects behind this one, in the loader's order. Allocates nothing. A
- * pointer whose name is not found stays as it is.
- */
-void real_lookup(const struct real_name *names, size_t count);
-
-/* Looks every name of calls.def up. */
-void real_resolve(void);
 
 #endif

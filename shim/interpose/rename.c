@@ -100,20 +100,20 @@ static int finish_rename(int result)
 EXPORT int rename(const char *from, const char *to)
 {
     int result = shim_rename(AT_FDCWD, from, AT_FDCWD, to, 0);
-    return result == SHIM_PASS ? finish_rename(real_rename(from, to)) : shim_result(result);
+    return result == SHIM_PASS ? finish_rename(REAL(rename)(from, to)) : shim_result(result);
 }
 
 EXPORT int renameat(int from_directory, const char *from, int to_directory, const char *to)
 {
     int result = shim_rename(from_directory, from, to_directory, to, 0);
-    return result == SHIM_PASS ? finish_rename(real_renameat(from_directory, from, to_directory, to))
+    return result == SHIM_PASS ? finish_rename(REAL(renameat)(from_directory, from, to_directory, to))
                                : shim_result(result);
 }
 
 EXPORT int renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned flags)
 {
     int result = shim_rename(from_directory, from, to_directory, to, flags);
-    return result == SHIM_PASS ? finish_rename(real_renameat2(from_directory, from, to_directory, to, flags))
+    return result == SHIM_PASS ? finish_rename(REAL(renameat2)(from_directory, from, to_directory, to, flags))
                                : shim_result(result);
 }
 
@@ -121,10 +121,10 @@ EXPORT int renameat2(int from_directory, const char *from, int to_directory, con
 
 EXPORT int symlink(const char *target, const char *path)
 {
-    return finish_rename(real_symlink(target, path));
+    return finish_rename(REAL(symlink)(target, path));
 }
 
 EXPORT int symlinkat(const char *target, int directory, const char *path)
 {
-    return finish_rename(real_symlinkat(target, directory, path));
+    return finish_rename(REAL(symlinkat)(target, directory, path));
 }

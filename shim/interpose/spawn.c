@@ -41,7 +41,7 @@ static int close_in_child(int fd, void *context)
     struct plan *plan = ((void **)context)[0];
 
     if (fd >= *(int *)((void **)context)[1] && !descriptor_is_private(fd))
-        (void)real_posix_spawn_file_actions_addclose(&plan->actions, fd);
+        (void)REAL(posix_spawn_file_actions_addclose)(&plan->actions, fd);
     return 0;
 }
 
@@ -54,7 +54,7 @@ static void plan_close_from(struct plan *plan, int lowest, size_t done)
     for (size_t i = 0; i < done; i++)
         if ((plan->record->list[i].kind == SPAWN_OPEN || plan->record->list[i].kind == SPAWN_DUP2) &&
             plan->record->list[i].fd >= lowest)
-            (void)real_posix_spawn_file_actions_addclose(&plan->actions, plan->record->list[i].fd);
+            (void)REAL(posix_spawn_file_actions_addclose)(&plan->actions, plan->record->list[i].fd);
 }
 
 static void set_opener(int fd, int process)
@@ -74,8 +74,8 @@ static int plan_open(struct plan *plan, size_t index)
     int moved;
 
     if (fd == SHIM_PASS)
-        return real_posix_spawn_file_actions_addopen(&plan->actions, action->fd, action->path, action->flags,
-                                                     action->mode);
+        return REAL(posix_spawn_file_actions_addopen)(&plan->actions, action->fd, action->path, action->flags,
+                                                      action->mode);
     if (fd < 0)
         return -fd;
     if (fd < plan->above) { /* an action may close or replace it too soon */
@@ -87,7 +87,7 @@ static int plan_open(struct plan *plan, size_t index)
     }
     set_opener(fd, DESCRIPTOR_NO_OPENER);
     plan->opened[index].fd = fd;
-    return real_posix_spawn_file_actions_adddup2(&plan->actions, fd, action->fd);
+    return REAL(posix_spawn_file_actions_adddup2)(&plan->actions, fd, action->fd);
 }
 
 static void plan_directory(struct plan *plan, int directory)
@@ -107,23 +107,23 @@ static int plan_action(struct plan *plan, size_t index)
     case SPAWN_CLOSE: /* it may be private, if no number beyond was free */
         return descriptor_is_private(action->fd)
                    ? 0
-                   : real_posix_spawn_file_actions_addclose(&plan->actions, action->fd);
+                   : REAL(posix_spawn_file_actions_addclose)(&plan->actions, action->fd);
     case SPAWN_DUP2:
-        return real_posix_spawn_file_actions_adddup2(&plan->actions, action->from, action->fd);
+        return REAL(posix_spawn_file_actions_adddup2)(&plan->actions, action->from, action->fd);
     case SPAWN_CHDIR:
         plan_directory(plan, sys_openat(plan->directory, action->path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
-        return real_posix_spawn_file_actions_addchdir_np(&plan->actions, action->path);
+        return REAL(posix_spawn_file_actions_addchdir_np)(&plan->actions, action->path);
     case SPAWN_FCHDIR:
         plan_directory(plan, (int)sys_fcntl(action->fd, F_DUPFD_CLOEXEC, plan->above));
-        return real_posix_spawn_file_actions_addfchdir_np(&plan->actions, action->fd);
+        return REAL(posix_spawn_file_actions_addfchdir_np)(&plan->actions, action->fd);
     case SPAWN_CLOSEFROM:
         if (shim_has_sessions())
             plan_close_from(plan, action->fd, index);
         else
-            return real_posix_spawn_file_actions_addclosefrom_np(&plan->actions, action->fd);
+            return REAL(posix_spawn_file_actions_addclosefrom_np)(&plan->actions, action->fd);
         return 0;
     case SPAWN_TCSETPGRP:
-        return real_posix_spawn_file_actions_addtcsetpgrp_np(&plan->actions, action->fd);
+        return REAL(posix_spawn_file_actions_addtcsetpgrp_np)(&plan->actions, action->fd);
     }
     return 0;
 }
@@ -183,8 +183,9 @@ static int inherit_one(int number, void *context)
     }
     plan->inherits = true;
     /* a dup2 onto itself makes it outlive the exec */
-    (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->inode, found.session->inode);
-    (void)real_posix_spawn_file_actions_adddup2(&plan->actions, found.session->buffer, found.session->buffer);
+    (void)REAL(posix_spawn_file_actions_adddup2)(&plan->actions, found.session->inode, found.session->inode);
+    (void)REAL(posix_spawn_file_actions_adddup2)(&plan->actions, found.session->buffer,
+                                                 found.session->buffer);
     plan->buffer = found.session->buffer;
     return 0;
 }
@@ -208,7 +209,7 @@ static bool plan_beacon(struct plan *plan)
         if (find_origin(plan, plan->record != NULL ? plan->record->count : 0, number) >= 0)
             return true; /* the number is open, whatever file it is */
         else if (sys_fcntl(number, F_GETFD, 0) < 0 && !is_made(plan->record, number))
-            return real_posix_spawn_file_actions_adddup2(&plan->actions, plan->buffer, number) == 0;
+            return REAL(posix_spawn_file_actions_adddup2)(&plan->actions, plan->buffer, number) == 0;
     return false;
 }
 
@@ -249,7 +250,7 @@ static int make_plan(struct plan *plan, const struct spawn_record *record)
     plan->opened = calloc(count + 1, sizeof *plan->opened);
     if (plan->opened == NULL)
         return ENOMEM;
-    error = real_posix_spawn_file_actions_init(&plan->actions);
+    error = REAL(posix_spawn_file_actions_init)(&plan->actions);
     plan->above = 3;
     for (size_t i = 0; i < count; i++) {
         plan->opened[i].fd = -1;
@@ -294,7 +295,7 @@ static void end_plan(struct plan *plan, bool is_looked_after)
             let_go(&plan->opened[i], is_looked_after);
     free(plan->opened);
     plan_directory(plan, AT_FDCWD);
-    (void)real_posix_spawn_file_actions_destroy(&plan->actions);
+    (void)REAL(posix_spawn_file_actions_destroy)(&plan->actions);
 }
 
 typedef int spawn_function(int *process, const char *path, const posix_spawn_file_actions_t *actions,
@@ -303,7 +304,7 @@ typedef int spawn_function(int *process, const char *path, const posix_spawn_fil
 
 /* The arguments of posix_spawn(); `file` is the path at which the program was found. */
 struct spawn {
-    spawn_function **real; /* is_concerned() may find it first */
+    spawn_function *real;
     const char *file;
     int *process; /* gets the child's number, or a pidfd */
     const char *path;
@@ -315,14 +316,14 @@ struct spawn {
 
 static int spawn_program(const struct spawn *spawn, const posix_spawn_file_actions_t *actions)
 {
-    return (*spawn->real)(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
-                          spawn->environment);
+    return spawn->real(spawn->process, spawn->path, actions, spawn->attributes, spawn->arguments,
+                       spawn->environment);
 }
 
 /* Starts a guardian that knows the child, in whose place this process has opened files. */
 static bool start_guardian(const struct plan *plan, const struct spawn *spawn)
 {
-    bool gives_pidfd = spawn->real == &real_pidfd_spawn || spawn->real == &real_pidfd_spawnp;
+    bool gives_pidfd = spawn->real == REAL(pidfd_spawn) || spawn->real == REAL(pidfd_spawnp);
     int child = gives_pidfd ? process_of_pidfd(*spawn->process) : *spawn->process;
 
     for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
@@ -405,24 +406,24 @@ static int spawn_name(struct spawn spawn)
     (int *process, const char *path, const posix_spawn_file_actions_t *actions,                              \
      const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[])
 #define SPAWN_ARGUMENTS(real)                                                                                \
-    ((struct spawn){&(real), NULL, process, path, actions, attributes, arguments, environment})
+    ((struct spawn){real, NULL, process, path, actions, attributes, arguments, environment})
 
 EXPORT int posix_spawn SPAWN_PARAMETERS
 {
-    return spawn_path(SPAWN_ARGUMENTS(real_posix_spawn));
+    return spawn_path(SPAWN_ARGUMENTS(REAL(posix_spawn)));
 }
 
 EXPORT int posix_spawnp SPAWN_PARAMETERS
 {
-    return spawn_name(SPAWN_ARGUMENTS(real_posix_spawnp));
+    return spawn_name(SPAWN_ARGUMENTS(REAL(posix_spawnp)));
 }
 
 EXPORT int pidfd_spawn SPAWN_PARAMETERS
 {
-    return spawn_path(SPAWN_ARGUMENTS(real_pidfd_spawn));
+    return spawn_path(SPAWN_ARGUMENTS(REAL(pidfd_spawn)));
 }
 
 EXPORT int pidfd_spawnp SPAWN_PARAMETERS
 {
-    return spawn_name(SPAWN_ARGUMENTS(real_pidfd_spawnp));
+    return spawn_name(SPAWN_ARGUMENTS(REAL(pidfd_spawnp)));
 }

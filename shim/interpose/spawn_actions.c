@@ -7,7 +7,7 @@
 /* Objects in use at once. */
 enum { RECORDS_MAX = 256 };
 
-static struct spawn_record records[RECORDS_MAX];
+static SYS_LARGE struct spawn_record records[RECORDS_MAX];
 
 struct spawn_record *spawn_find_record(const posix_spawn_file_actions_t *object)
 {
@@ -66,36 +66,35 @@ static int add_action(const posix_spawn_file_actions_t *object, struct spawn_act
 
 EXPORT int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions)
 {
-    (void)shim_enabled(); /* finds the real one */
     forget_record(actions);
-    return real_posix_spawn_file_actions_init(actions);
+    return REAL(posix_spawn_file_actions_init)(actions);
 }
 
 EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
 {
     (void)shim_enabled();
     forget_record(actions);
-    return real_posix_spawn_file_actions_destroy(actions);
+    return REAL(posix_spawn_file_actions_destroy)(actions);
 }
 
 EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,
                                             int flags, mode_t mode)
 {
-    int error = real_posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
+    int error = REAL(posix_spawn_file_actions_addopen)(actions, fd, path, flags, mode);
     struct spawn_action action = {.kind = SPAWN_OPEN, .fd = fd, .flags = flags, .mode = mode};
     return error != 0 ? error : add_action(actions, action, path);
 }
 
 EXPORT int posix_spawn_file_actions_addclose(posix_spawn_file_actions_t *actions, int fd)
 {
-    int error = real_posix_spawn_file_actions_addclose(actions, fd);
+    int error = REAL(posix_spawn_file_actions_addclose)(actions, fd);
     return error != 0 ? error
                       : add_action(actions, (struct spawn_action){.kind = SPAWN_CLOSE, .fd = fd}, NULL);
 }
 
 EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
 {
-    int error = real_posix_spawn_file_actions_adddup2(actions, from, to);
+    int error = REAL(posix_spawn_file_actions_adddup2)(actions, from, to);
     return error != 0
                ? error
                : add_action(actions, (struct spawn_action){.kind = SPAWN_DUP2, .fd = to, .from = from}, NULL);
@@ -103,27 +102,27 @@ EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions,
 
 EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path)
 {
-    int error = real_posix_spawn_file_actions_addchdir_np(actions, path);
+    int error = REAL(posix_spawn_file_actions_addchdir_np)(actions, path);
     return error != 0 ? error : add_action(actions, (struct spawn_action){.kind = SPAWN_CHDIR}, path);
 }
 
 EXPORT int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd)
 {
-    int error = real_posix_spawn_file_actions_addfchdir_np(actions, fd);
+    int error = REAL(posix_spawn_file_actions_addfchdir_np)(actions, fd);
     return error != 0 ? error
                       : add_action(actions, (struct spawn_action){.kind = SPAWN_FCHDIR, .fd = fd}, NULL);
 }
 
 EXPORT int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int fd)
 {
-    int error = real_posix_spawn_file_actions_addclosefrom_np(actions, fd);
+    int error = REAL(posix_spawn_file_actions_addclosefrom_np)(actions, fd);
     return error != 0 ? error
                       : add_action(actions, (struct spawn_action){.kind = SPAWN_CLOSEFROM, .fd = fd}, NULL);
 }
 
 EXPORT int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_actions_t *actions, int fd)
 {
-    int error = real_posix_spawn_file_actions_addtcsetpgrp_np(actions, fd);
+    int error = REAL(posix_spawn_file_actions_addtcsetpgrp_np)(actions, fd);
     return error != 0 ? error
                       : add_action(actions, (struct spawn_action){.kind = SPAWN_TCSETPGRP, .fd = fd}, NULL);
 }

@@ -94,86 +94,87 @@ static int fix_status(int result, int directory, const char *path, int flags, st
 
 EXPORT int stat(const char *path, struct stat *status)
 {
-    return fix_status(real_stat(path, status), AT_FDCWD, path, 0, status);
+    return fix_status(REAL(stat)(path, status), AT_FDCWD, path, 0, status);
 }
 
 EXPORT int stat64(const char *path, struct stat64 *status)
 {
-    return fix_status(real_stat64(path, status), AT_FDCWD, path, 0, (struct stat *)status);
+    return fix_status(REAL(stat64)(path, status), AT_FDCWD, path, 0, (struct stat *)status);
 }
 
 EXPORT int lstat(const char *path, struct stat *status)
 {
-    return fix_status(real_lstat(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+    return fix_status(REAL(lstat)(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
 }
 
 EXPORT int lstat64(const char *path, struct stat64 *status)
 {
-    return fix_status(real_lstat64(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, (struct stat *)status);
+    return fix_status(REAL(lstat64)(path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
+                      (struct stat *)status);
 }
 
 EXPORT int fstat(int fd, struct stat *status)
 {
-    return fix_status(real_fstat(fd, status), fd, "", AT_EMPTY_PATH, status);
+    return fix_status(REAL(fstat)(fd, status), fd, "", AT_EMPTY_PATH, status);
 }
 
 EXPORT int fstat64(int fd, struct stat64 *status)
 {
-    return fix_status(real_fstat64(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+    return fix_status(REAL(fstat64)(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
 }
 
 EXPORT int fstatat(int directory, const char *path, struct stat *status, int flags)
 {
-    return fix_status(real_fstatat(directory, path, status, flags), directory, path, flags, status);
+    return fix_status(REAL(fstatat)(directory, path, status, flags), directory, path, flags, status);
 }
 
 EXPORT int fstatat64(int directory, const char *path, struct stat64 *status, int flags)
 {
-    return fix_status(real_fstatat64(directory, path, status, flags), directory, path, flags,
+    return fix_status(REAL(fstatat64)(directory, path, status, flags), directory, path, flags,
                       (struct stat *)status);
 }
 
 /* glibc before 2.33 had these in place of the calls above. */
 EXPORT int __xstat(int version, const char *path, struct stat *status)
 {
-    return fix_status(real___xstat(version, path, status), AT_FDCWD, path, 0, status);
+    return fix_status(REAL(__xstat)(version, path, status), AT_FDCWD, path, 0, status);
 }
 
 EXPORT int __xstat64(int version, const char *path, struct stat64 *status)
 {
-    return fix_status(real___xstat64(version, path, status), AT_FDCWD, path, 0, (struct stat *)status);
+    return fix_status(REAL(__xstat64)(version, path, status), AT_FDCWD, path, 0, (struct stat *)status);
 }
 
 EXPORT int __lxstat(int version, const char *path, struct stat *status)
 {
-    return fix_status(real___lxstat(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
+    return fix_status(REAL(__lxstat)(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, status);
 }
 
 EXPORT int __lxstat64(int version, const char *path, struct stat64 *status)
 {
-    return fix_status(real___lxstat64(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
+    return fix_status(REAL(__lxstat64)(version, path, status), AT_FDCWD, path, AT_SYMLINK_NOFOLLOW,
                       (struct stat *)status);
 }
 
 EXPORT int __fxstat(int version, int fd, struct stat *status)
 {
-    return fix_status(real___fxstat(version, fd, status), fd, "", AT_EMPTY_PATH, status);
+    return fix_status(REAL(__fxstat)(version, fd, status), fd, "", AT_EMPTY_PATH, status);
 }
 
 EXPORT int __fxstat64(int version, int fd, struct stat64 *status)
 {
-    return fix_status(real___fxstat64(version, fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+    return fix_status(REAL(__fxstat64)(version, fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
 }
 
 EXPORT int __fxstatat(int version, int directory, const char *path, struct stat *status, int flags)
 {
-    return fix_status(real___fxstatat(version, directory, path, status, flags), directory, path, flags,
+    return fix_status(REAL(__fxstatat)(version, directory, path, status, flags), directory, path, flags,
                       status);
 }
 
 EXPORT int __fxstatat64(int version, int directory, const char *path, struct stat64 *status, int flags)
 {
-    return fix_status(real___fxstatat64(version, directory, path, status, flags), directory, path, flags,
+    return fix_status(REAL(__fxstatat64)(version, directory, path, status, flags), directory, path, flags,
                       (struct stat *)status);
 }
 
@@ -206,7 +207,7 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
 
     if (session == NULL)
         return false;
-    *result = real_statx(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
+    *result = REAL(statx)(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
     if (*result != 0)
         return true;
     shown = (struct stat){.st_mode = status->stx_mode,
@@ -222,7 +223,7 @@ static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int
 
 EXPORT int statx(int directory, const char *path, int flags, unsigned mask, struct statx *status)
 {
-    int result = real_statx(directory, path, flags, mask, status);
+    int result = REAL(statx)(directory, path, flags, mask, status);
     struct stat known;
 
     SHIM_MAY_BE_NULL(path);

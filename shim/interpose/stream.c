@@ -16,7 +16,7 @@
  * descriptor under any of them.
  */
 enum { STREAMS_MAX = 4096 };
-static FILE *streams[STREAMS_MAX];
+static SYS_LARGE FILE *streams[STREAMS_MAX];
 static int streams_used; /* entries from here on have never been used */
 static int streams_overflowed;
 
@@ -208,13 +208,12 @@ static FILE *take_over(FILE *stream, const struct managed_request *request)
 
     if (error >= 0)
         return stream;
-    (void)real_fclose(stream); /* and its descriptor, which is still open */
+    (void)REAL(fclose)(stream); /* and its descriptor, which is still open */
     errno = -error;
     return NULL;
 }
 
-/* Dereferences `real` only after the set-up, which finds it. */
-static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const char *, const char *))
+static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const char *, const char *))
 {
     struct session_found found;
     int flags = shim_enabled() || shim_is_quiet() ? flags_of(mode) : -1;
@@ -223,11 +222,11 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
     FILE *stream;
 
     if (result >= 0)
-        return open_shared(result, mode, &(struct maker){.open = *real});
+        return open_shared(result, mode, &(struct maker){.open = real});
     if (result == SHIM_PASS && flags != -1)
         result = shim_begin(&request, &found);
     if (result == SHIM_PASS || result == SHIM_ASK) {
-        stream = (*real)(path, mode);
+        stream = real(path, mode);
         if (result == SHIM_ASK && stream != NULL)
             stream = take_over(stream, &request);
         remember_stream(stream);
@@ -238,7 +237,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(**real)(const
         return NULL;
     }
     return publish_stream(&request, found.session,
-                          open_memory(found.session, mode, &(struct maker){.open = *real}));
+                          open_memory(found.session, mode, &(struct maker){.open = real}));
 }
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
@@ -315,12 +314,12 @@ static FILE *change_mode(struct session *old, const char *mode, const struct mak
     return result;
 }
 
-static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freopen_function **real)
+static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freopen_function *real)
 {
     struct session_found old;
     enum session_role role = shim_identify(descriptor_of(stream), &old);
     bool is_enabled = shim_is_at_work() || shim_is_quiet();
-    struct maker maker = {.reopen = *real, .reopens = true, .stream = stream};
+    struct maker maker = {.reopen = real, .reopens = true, .stream = stream};
     FILE *result;
 
     forget_stream(stream);
@@ -338,45 +337,43 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, &real_fopen);
+    return shim_fopen(path, mode, REAL(fopen));
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, &real_fopen64);
+    return shim_fopen(path, mode, REAL(fopen64));
 }
 
 EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
-    return shim_freopen(path, mode, stream, &real_freopen);
+    return shim_freopen(path, mode, stream, REAL(freopen));
 }
 
 EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
 {
-    return shim_freopen(path, mode, stream, &real_freopen64);
+    return shim_freopen(path, mode, stream, REAL(freopen64));
 }
 
 EXPORT FILE *_IO_fopen(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, &real__IO_fopen);
+    return shim_fopen(path, mode, REAL(_IO_fopen));
 }
 
 EXPORT FILE *setmntent(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, &real_setmntent);
+    return shim_fopen(path, mode, REAL(setmntent));
 }
 
 EXPORT FILE *__setmntent(const char *path, const char *mode)
 {
-    return shim_fopen(path, mode, &real___setmntent);
+    return shim_fopen(path, mode, REAL(__setmntent));
 }
 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
-    FILE *stream;
+    FILE *stream = REAL(fdopen)(fd, mode);
 
-    (void)shim_enabled(); /* finds real_fdopen */
-    stream = real_fdopen(fd, mode);
     if (stream != NULL && *mode == 'a')
         shim_note_append(fd); /* the libc has set O_APPEND by an internal call */
     remember_stream(stream);
@@ -389,23 +386,20 @@ EXPORT FILE *_IO_fdopen(int fd, const char *mode)
 }
 
 /* `success` is the result of `real` unless it fails. */
-static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
+static int shim_fclose(FILE *stream, int (*real)(FILE *), int success)
 {
     struct session_found found = {.session = NULL};
     enum session_role role = SESSION_NONE;
-    ino_t buffer_number = 0;
     int result;
     int error;
 
     if (shim_has_sessions())
         role = shim_identify(descriptor_of(stream), &found);
-    if (role == SESSION_PROGRAM)
-        buffer_number = found.session->buffer_number;
     forget_stream(stream);
-    result = (*real)(stream);
+    result = real(stream);
     if (role != SESSION_PROGRAM)
         return result;
-    error = session_settle(found.session, buffer_number);
+    error = session_settle(found.session, found.buffer_number);
     if (error == 0 || result != success)
         return result;
     errno = -error;
@@ -414,24 +408,24 @@ static int shim_fclose(FILE *stream, int (**real)(FILE *), int success)
 
 EXPORT int fclose(FILE *stream)
 {
-    return shim_fclose(stream, &real_fclose, 0);
+    return shim_fclose(stream, REAL(fclose), 0);
 }
 
 EXPORT int _IO_fclose(FILE *stream)
 {
-    return shim_fclose(stream, &real__IO_fclose, 0);
+    return shim_fclose(stream, REAL(_IO_fclose), 0);
 }
 
 /* endmntent() always returns 1: getmntent(3). */
 EXPORT int endmntent(FILE *stream)
 {
-    (void)shim_fclose(stream, &real_endmntent, 1);
+    (void)shim_fclose(stream, REAL(endmntent), 1);
     return 1;
 }
 
 EXPORT int __endmntent(FILE *stream)
 {
-    (void)shim_fclose(stream, &real___endmntent, 1);
+    (void)shim_fclose(stream, REAL(__endmntent), 1);
     return 1;
 }
 
@@ -439,7 +433,7 @@ EXPORT int __endmntent(FILE *stream)
 EXPORT int fcloseall(void)
 {
     bool any = shim_has_sessions();
-    int result = real_fcloseall();
+    int result = REAL(fcloseall)();
     int error = any ? session_sync_all() : 0;
 
     if (error == 0 || result != 0)

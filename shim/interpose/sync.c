@@ -4,11 +4,13 @@
 
 #include "os/scratch.h"
 
-static int sync_for_program(struct session *session)
+static int sync_for_program(const struct session_found *found)
 {
+    struct session *session = found->session;
     int error = session->flags & SESSION_WRITABLE ? session_claim_file(session) : 0;
 
-    return error == 0 && session->flags & SESSION_WRITABLE ? session_sync(session) : error;
+    return error == 0 && session->flags & SESSION_WRITABLE ? session_sync(session, found->buffer_number)
+                                                           : error;
 }
 
 static int shim_sync(int fd)
@@ -21,19 +23,19 @@ static int shim_sync(int fd)
     if (role == SESSION_PRIVATE)
         return -EBADF;
     shim_testcancel();
-    return sync_for_program(found.session);
+    return sync_for_program(&found);
 }
 
 EXPORT int fsync(int fd)
 {
     int result = shim_sync(fd);
-    return result == SHIM_PASS ? real_fsync(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fsync)(fd) : shim_result(result);
 }
 
 EXPORT int fdatasync(int fd)
 {
     int result = shim_sync(fd);
-    return result == SHIM_PASS ? real_fdatasync(fd) : shim_result(result);
+    return result == SHIM_PASS ? REAL(fdatasync)(fd) : shim_result(result);
 }
 
 /* sync() cannot report an error: a commit that fails is logged, and the close tries again and
@@ -42,36 +44,37 @@ EXPORT void sync(void)
 {
     if (shim_has_sessions())
         (void)session_sync_all();
-    real_sync();
+    REAL(sync)();
 }
 
 EXPORT int syncfs(int fd)
 {
     int error = shim_has_sessions() ? session_sync_all() : 0;
-    int result = real_syncfs(shim_target(fd));
+    int result = REAL(syncfs)(shim_target(fd));
 
     return error != 0 && result == 0 ? shim_result(error) : result;
 }
 
 EXPORT int msync(void *address, size_t size, int flags)
 {
-    int result = real_msync(address, size, flags);
-    struct session *session;
+    int result = REAL(msync)(address, size, flags);
+    struct session_found found;
 
     if (result != 0 || !(flags & MS_SYNC) || !shim_has_sessions())
         return result;
-    if (session_mapped_at(address, &session) < 0)
+    if (session_mapped_at(address, &found) < 0)
         return shim_result(session_sync_all()); /* no /proc: it may be any session */
-    if (session != NULL)
-        session_clear_tail(session);
-    return session != NULL ? shim_result(sync_for_program(session)) : 0;
+    if (found.session == NULL)
+        return 0;
+    session_clear_tail(found.session);
+    return shim_result(sync_for_program(&found));
 }
 
 /* A mapping outlives the descriptor that it was made from: it may have been the last to hold a
  * session. */
 EXPORT int munmap(void *address, size_t size)
 {
-    int result = real_munmap(address, size);
+    int result = REAL(munmap)(address, size);
 
     if (result == 0 && shim_has_sessions()) {
         session_clear_tails();
@@ -113,7 +116,7 @@ EXPORT ssize_t copy_file_range(int from, off64_t *from_offset, int to, off64_t *
 {
     struct session_found found;
     int saved = errno;
-    ssize_t result = real_copy_file_range(from, from_offset, to, to_offset, size, flags);
+    ssize_t result = REAL(copy_file_range)(from, from_offset, to, to_offset, size, flags);
 
     if (result >= 0 || errno != EXDEV ||
         (shim_identify(from, &found) != SESSION_PROGRAM && shim_identify(to, &found) != SESSION_PROGRAM))

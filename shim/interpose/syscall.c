@@ -223,7 +223,7 @@ static long by_seccomp(const long words[6])
 {
     bool quieted = (words[0] == SECCOMP_SET_MODE_STRICT || words[0] == SECCOMP_SET_MODE_FILTER) &&
                    shim_before_filter(words[0] == SECCOMP_SET_MODE_STRICT, POINTER(words[2]));
-    long result = real_syscall(SYS_seccomp, words[0], words[1], words[2], words[3], words[4], words[5]);
+    long result = REAL(syscall)(SYS_seccomp, words[0], words[1], words[2], words[3], words[4], words[5]);
 
     shim_after_filter(quieted, result >= 0);
     return result;
@@ -274,6 +274,6 @@ EXPORT long syscall(long number, ...)
     if (!inside && shim_is_at_work())
         result = by_export(number, words);
     if (result == SHIM_PASS)
-        result = real_syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+        result = REAL(syscall)(number, words[0], words[1], words[2], words[3], words[4], words[5]);
     return result;
 }

@@ -30,42 +30,42 @@ static int after_making(int fd, const char *path)
 
 EXPORT int mkstemp(char *path)
 {
-    return after_making(real_mkstemp(path), path);
+    return after_making(REAL(mkstemp)(path), path);
 }
 
 EXPORT int mkstemp64(char *path)
 {
-    return after_making(real_mkstemp64(path), path);
+    return after_making(REAL(mkstemp64)(path), path);
 }
 
 EXPORT int mkostemp(char *path, int flags)
 {
-    return after_making(real_mkostemp(path, flags), path);
+    return after_making(REAL(mkostemp)(path, flags), path);
 }
 
 EXPORT int mkostemp64(char *path, int flags)
 {
-    return after_making(real_mkostemp64(path, flags), path);
+    return after_making(REAL(mkostemp64)(path, flags), path);
 }
 
 EXPORT int mkstemps(char *path, int suffix)
 {
-    return after_making(real_mkstemps(path, suffix), path);
+    return after_making(REAL(mkstemps)(path, suffix), path);
 }
 
 EXPORT int mkstemps64(char *path, int suffix)
 {
-    return after_making(real_mkstemps64(path, suffix), path);
+    return after_making(REAL(mkstemps64)(path, suffix), path);
 }
 
 EXPORT int mkostemps(char *path, int suffix, int flags)
 {
-    return after_making(real_mkostemps(path, suffix, flags), path);
+    return after_making(REAL(mkostemps)(path, suffix, flags), path);
 }
 
 EXPORT int mkostemps64(char *path, int suffix, int flags)
 {
-    return after_making(real_mkostemps64(path, suffix, flags), path);
+    return after_making(REAL(mkostemps64)(path, suffix, flags), path);
 }
 
 /* ---- updwtmp: the libc appends to the buffer ---- */
@@ -96,7 +96,7 @@ EXPORT void updwtmp(const char *path, const struct utmp *entry)
     int result = begin_append(path, &found, buffer);
 
     if (result == SHIM_PASS || result == 0)
-        real_updwtmp(result == 0 ? buffer : path, entry);
+        REAL(updwtmp)(result == 0 ? buffer : path, entry);
     if (result == 0)
         end_append(found.session);
 }
@@ -108,7 +108,7 @@ EXPORT void updwtmpx(const char *path, const struct utmpx *entry)
     int result = begin_append(path, &found, buffer);
 
     if (result == SHIM_PASS || result == 0)
-        real_updwtmpx(result == 0 ? buffer : path, entry);
+        REAL(updwtmpx)(result == 0 ? buffer : path, entry);
     if (result == 0)
         end_append(found.session);
 }

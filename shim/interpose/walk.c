@@ -91,29 +91,29 @@ static int visit_physical64(const char *path, const struct stat64 *status, int t
 EXPORT int ftw(const char *path, __ftw_func_t function, int descriptors)
 {
     if (!shim_enabled())
-        return real_ftw(path, function, descriptors);
-    WALK(plain, function, 0, real_ftw(path, visit_plain, descriptors));
+        return REAL(ftw)(path, function, descriptors);
+    WALK(plain, function, 0, REAL(ftw)(path, visit_plain, descriptors));
 }
 
 EXPORT int ftw64(const char *path, __ftw64_func_t function, int descriptors)
 {
     if (!shim_enabled())
-        return real_ftw64(path, function, descriptors);
-    WALK(plain64, function, 0, real_ftw64(path, visit_plain64, descriptors));
+        return REAL(ftw64)(path, function, descriptors);
+    WALK(plain64, function, 0, REAL(ftw64)(path, visit_plain64, descriptors));
 }
 
 EXPORT int nftw(const char *path, __nftw_func_t function, int descriptors, int flags)
 {
     if (!shim_enabled())
-        return real_nftw(path, function, descriptors, flags);
-    WALK(physical, function, flags, real_nftw(path, visit_physical, descriptors, flags));
+        return REAL(nftw)(path, function, descriptors, flags);
+    WALK(physical, function, flags, REAL(nftw)(path, visit_physical, descriptors, flags));
 }
 
 EXPORT int nftw64(const char *path, __nftw64_func_t function, int descriptors, int flags)
 {
     if (!shim_enabled())
-        return real_nftw64(path, function, descriptors, flags);
-    WALK(physical64, function, flags, real_nftw64(path, visit_physical64, descriptors, flags));
+        return REAL(nftw64)(path, function, descriptors, flags);
+    WALK(physical64, function, flags, REAL(nftw64)(path, visit_physical64, descriptors, flags));
 }
 
 /* ---- fts ---- */
@@ -155,20 +155,20 @@ static FTSENT *fix_children(FTSENT *first)
 
 EXPORT FTSENT *fts_read(FTS *tree)
 {
-    return fix_read(real_fts_read(tree));
+    return fix_read(REAL(fts_read)(tree));
 }
 
 EXPORT FTSENT64 *fts64_read(FTS64 *tree)
 {
-    return (FTSENT64 *)fix_read((FTSENT *)real_fts64_read(tree));
+    return (FTSENT64 *)fix_read((FTSENT *)REAL(fts64_read)(tree));
 }
 
 EXPORT FTSENT *fts_children(FTS *tree, int options)
 {
-    return fix_children(real_fts_children(tree, options));
+    return fix_children(REAL(fts_children)(tree, options));
 }
 
 EXPORT FTSENT64 *fts64_children(FTS64 *tree, int options)
 {
-    return (FTSENT64 *)fix_children((FTSENT *)real_fts64_children(tree, options));
+    return (FTSENT64 *)fix_children((FTSENT *)REAL(fts64_children)(tree, options));
 }

@@ -22,8 +22,8 @@ struct slot {
     char path[ROOM];
 };
 
-static struct slot by_inode[SLOTS];
-static struct slot by_path[SLOTS]; /* only the moment of the identity counts */
+static SYS_LARGE struct slot by_inode[SLOTS];
+static SYS_LARGE struct slot by_path[SLOTS]; /* only the moment of the identity counts */
 
 static unsigned changes; /* atomic */
 static bool stopped;     /* atomic */

@@ -15,7 +15,7 @@ struct hint {
     uint64_t links; /* st_nlink after the link(2) */
 };
 
-static struct hint hints[HINTS_MAX];
+static SYS_LARGE struct hint hints[HINTS_MAX];
 static unsigned hints_made;
 
 /* FNV-1a, of a name in a directory; never 0. */
@@ -57,29 +57,27 @@ static bool is_about(const struct hint *hint, const struct stat *status)
     return get_field(&hint->number) == status->st_ino && get_field(&hint->device) == status->st_dev;
 }
 
-bool rename_hints_has_backup(int directory, const char *path, const struct stat *status)
+/* True if a hint has this name as its new one, or else its old one, and is about the file. */
+static bool has_hint(int directory, const char *path, const struct stat *status, bool is_new)
 {
     uint64_t name;
 
     if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
         return false;
     name = sum_of_name(directory, path);
-    for (unsigned i = 0; i < HINTS_MAX; i++)
-        if (get_field(&hints[i].old_name) == name && is_about(&hints[i], status) &&
-            get_field(&hints[i].links) <= status->st_nlink)
+    for (const struct hint *hint = hints; hint < hints + HINTS_MAX; hint++)
+        if (get_field(is_new ? &hint->new_name : &hint->old_name) == name && is_about(hint, status) &&
+            (is_new || get_field(&hint->links) <= status->st_nlink))
             return true;
     return false;
 }
 
+bool rename_hints_has_backup(int directory, const char *path, const struct stat *status)
+{
+    return has_hint(directory, path, status, false);
+}
+
 bool rename_hints_is_link(int directory, const char *path, const struct stat *status)
 {
-    uint64_t name;
-
-    if (status->st_nlink < 2 || __atomic_load_n(&hints_made, __ATOMIC_RELAXED) == 0)
-        return false;
-    name = sum_of_name(directory, path);
-    for (unsigned i = 0; i < HINTS_MAX; i++)
-        if (get_field(&hints[i].new_name) == name && is_about(&hints[i], status))
-            return true;
-    return false;
+    return has_hint(directory, path, status, true);
 }

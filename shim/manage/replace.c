@@ -109,9 +109,10 @@ struct round {
 static int sync_source(struct session *session, void *context)
 {
     struct round *round = context;
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
 
     if (writes_to(session, round->file))
-        round->error = session_sync(session);
+        round->error = session_sync(session, buffer_number);
     return round->error;
 }
 

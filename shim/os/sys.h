@@ -21,6 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* For a static table of some KiB: START_FLAGS (Makefile) place it behind the variables that every
+ * start writes to, so that these share few pages. */
+#define SYS_LARGE __attribute__((section(".bss.large")))
+
 #if defined(__clang_analyzer__) || defined(ATOMSHIM_TEST_KERNEL)
 
 /* An analyser must assume that the call writes through its pointers; a fuzzer defines its own

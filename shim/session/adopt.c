@@ -155,13 +155,6 @@ bool session_search(const struct stat *buffer, int *after, struct session *sessi
     }
 }
 
-static int is_program_descriptor(int fd, void *context)
-{
-    struct session_found found;
-
-    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
-}
-
 static int same_buffer(struct session *session, void *context)
 {
     return session->buffer_number == *(ino_t *)context;
@@ -226,7 +219,7 @@ void session_adopt(void)
             return;
         }
         take_place(session);
-        if (descriptor_for_each(is_program_descriptor, session) != 1)
+        if (descriptor_for_each(session_has_descriptor, session) != 1)
             settle_or_drop(session);
     }
 }
@@ -277,7 +270,7 @@ static void finish_session(struct session *session)
     if (has_ended(session, buffer_number))
         return;
     if (is_opener || (is_hidden && session_is_released(session)))
-        (void)session_sync(session);
+        (void)session_sync(session, buffer_number);
     if (has_ended(session, buffer_number))
         return;
     if (is_opener)

@@ -207,7 +207,7 @@ int session_settle_rights(struct session *session)
         if (session_end_turn(session, mask))
             (void)session_settle(session, buffer_number);
     }
-    return is_old ? session_sync(session) : 0;
+    return is_old ? session_sync(session, buffer_number) : 0;
 }
 
 void session_make_plain(struct session *session)

@@ -175,9 +175,11 @@ static void keep_all_private(void)
 /* Sets the mode that waits for a commit: the next program would not know of it. */
 static int set_pending_mode(struct session *session, void *unused)
 {
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+
     (void)unused;
     if (SESSION_GET(session->pending_mode) != 0)
-        (void)session_sync(session);
+        (void)session_sync(session, buffer_number);
     return 0;
 }
 

@@ -12,7 +12,7 @@
 
 enum { BUCKET_BITS = 14 };
 
-static struct bucket {
+static SYS_LARGE struct bucket {
     unsigned count;
     unsigned slot; /* the session that came last */
 } buckets[SESSION_INDEXES][1 << BUCKET_BITS];

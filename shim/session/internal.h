@@ -197,6 +197,10 @@ bool session_holds_other_lock(const struct session *session);
  * `all`. Called by the session's only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
+/* For descriptor_for_each(), with a session as `context`: returns 1 if `fd` is a descriptor that the
+ * program has of it, else 0. */
+int session_has_descriptor(int fd, void *context);
+
 /* Sets the fields that are the same at the start of every session. */
 void session_reset(struct session *session);
 

@@ -41,19 +41,20 @@ static int has_buffer_number(struct session *session, void *context)
     return 1;
 }
 
-int session_mapped_at(const void *address, struct session **session)
+int session_mapped_at(const void *address, struct session_found *found)
 {
     struct at_address wanted = {.address = (uintptr_t)address};
     struct of_number search = {0};
 
-    int found = mapping_for_each(0, covers_address, &wanted);
+    int result = mapping_for_each(0, covers_address, &wanted);
 
-    *session = NULL;
-    if (found != 1)
-        return found;
+    found->session = NULL;
+    if (result != 1)
+        return result;
     search.number = wanted.number;
     (void)session_for_each(has_buffer_number, &search);
-    *session = search.session;
+    found->session = search.session;
+    found->buffer_number = wanted.number;
     return 0;
 }
 

@@ -301,23 +301,17 @@ static int make_inode_private(int inode, const struct stat *status)
     return inode;
 }
 
-static int is_in_use(int fd, void *context)
-{
-    struct session_found found;
-
-    return session_identify(fd, &found) == SESSION_PROGRAM && found.session == context;
-}
-
 /* Commits a file that this process has closed but still maps before it is opened again, so that the
  * new descriptor sees the mapping's writes. */
 static int sync_if_only_mapped(struct session *session, void *context)
 {
     const struct stat *inode = context;
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
 
     if (SESSION_GET(session->closed_here) && (SESSION_GET(session->flags) & SESSION_WRITABLE) &&
         SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
-        descriptor_for_each(is_in_use, session) == 0 && session_is_mapped(session))
-        (void)session_sync(session);
+        descriptor_for_each(session_has_descriptor, session) == 0 && session_is_mapped(session))
+        (void)session_sync(session, buffer_number);
     return 0;
 }
 
@@ -394,9 +388,10 @@ int session_begin(int inode, const struct stat *known, int flags, bool created, 
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
     error = open_session(session, flags, &status);
-    if (error == 0)
+    if (error == 0) {
         found->session = session;
-    else
+        found->buffer_number = session->buffer_number;
+    } else
         session_drop(session);
     return error;
 }

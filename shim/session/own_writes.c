@@ -15,10 +15,9 @@
 static int count_if_writer(int fd, void *context)
 {
     struct session *session = context;
-    struct stat status;
     long flags;
 
-    if (sys_fstat(fd, &status) != 0 || !session_is_buffer(session, &status) || descriptor_is_private(fd))
+    if (!session_has_descriptor(fd, session))
         return 0;
     flags = sys_fcntl(fd, F_GETFL, 0);
     if (flags >= 0 && (flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_RDONLY)

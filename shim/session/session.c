@@ -11,7 +11,7 @@
 #include <limits.h>
 #include <string.h>
 
-static struct session table[SESSIONS_MAX];
+static SYS_LARGE struct session table[SESSIONS_MAX];
 static unsigned table_used; /* slots from here on have never been used */
 /* atomic: no slot before it is free, except one that a thread is giving back */
 static unsigned first_free;
@@ -413,6 +413,7 @@ struct session *session_of(const struct stat *status, struct session_found *foun
     int after = -1;
 
     found->session = NULL;
+    found->buffer_number = status->st_ino;
     if (status->st_nlink != 0) /* no buffer has a name */
         return NULL;
     if (!session_index_find(SESSION_BY_BUFFER, status->st_ino, &slot))
@@ -440,4 +441,13 @@ enum session_role session_identify(int fd, struct session_found *found)
     bool suspect =
         session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
     return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
+}
+
+int session_has_descriptor(int fd, void *context)
+{
+    const struct session *session = context;
+    struct stat status;
+
+    return sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status) &&
+           fd != SESSION_GET(session->buffer) && !descriptor_is_private(fd);
 }

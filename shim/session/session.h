@@ -144,6 +144,7 @@ struct session {
  */
 struct session_found {
     struct session *session; /* in the table, or &stray, or NULL */
+    ino_t buffer_number;     /* the session's: another thread may end it, and its slot get another one */
     struct session stray;
 };
 
@@ -255,9 +256,10 @@ int session_settle_closed(bool wait);
  * Returns the first error. */
 int session_settle_all(void);
 
-/* Commits the changes now, whoever has the session open: fsync(2). Returns as session_settle()
- * does. */
-int session_sync(struct session *session);
+/* Commits the changes now, whoever has the session open: fsync(2). Does nothing if the slot has
+ * another `buffer_number` by now: that session, which the caller has never looked at, may be half
+ * written. Returns as session_settle() does. */
+int session_sync(struct session *session, ino_t buffer_number);
 
 /*
  * Called when the program has taken a lock: loads the content that others have committed since into
@@ -389,9 +391,9 @@ int session_move_private(struct session *session, int number, int lowest);
 /* Calls `visit` for each session of this process, until it returns non-zero; returns that. */
 int session_for_each(int (*visit)(struct session *session, void *context), void *context);
 
-/* Finds the session whose buffer is mapped at `address`, or NULL. Returns 0, or a negative errno
- * where that cannot be told. */
-int session_mapped_at(const void *address, struct session **session);
+/* Finds the session whose buffer is mapped at `address`; found->session is NULL if there is none.
+ * Returns 0, or a negative errno where that cannot be told. */
+int session_mapped_at(const void *address, struct session_found *found);
 
 /*
  * Clears what a program has stored through a mapping behind the end of the file, in the page that

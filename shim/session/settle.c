@@ -9,18 +9,10 @@
 
 enum { COMMITTER_PAUSE = 100 * 1000 }; /* nanoseconds */
 
-static int count_if_ours(int fd, void *context)
-{
-    const struct session *session = context;
-    struct stat status;
-
-    return sys_fstat(fd, &status) == 0 && session_is_buffer(session, &status) && !descriptor_is_private(fd);
-}
-
 /* True if this process has neither a descriptor nor a mapping of the session's buffer left. */
 static bool is_closed_here(struct session *session)
 {
-    return descriptor_for_each(count_if_ours, session) == 0 && !session_is_mapped(session);
+    return descriptor_for_each(session_has_descriptor, session) == 0 && !session_is_mapped(session);
 }
 
 /* True if a last close in this process ends the session, though others may have it open; see
@@ -182,6 +174,7 @@ void session_note_posix_lock(struct session *session)
 static int give_up_posix_locks(struct session *session, void *context)
 {
     const struct session *closed = context;
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
     struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = 0};
     int error = 0;
 
@@ -189,7 +182,7 @@ static int give_up_posix_locks(struct session *session, void *context)
         !__atomic_exchange_n(&session->has_posix_lock, false, __ATOMIC_ACQ_REL))
         return 0;
     if (SESSION_GET(session->flags) & SESSION_WRITABLE)
-        error = session_sync(session);
+        error = session_sync(session, buffer_number);
     (void)sys_fcntl(SESSION_GET(session->inode), F_SETLK, (long)&all);
     return error;
 }
@@ -246,10 +239,9 @@ int session_settle_all(void)
     return settle_each(&round);
 }
 
-int session_insist(struct session *session, int64_t timeout,
-                   int (*try)(struct session *session, const struct filelock_patience *patience))
+static int insist_on(struct session *session, ino_t buffer_number, int64_t timeout,
+                     int (*try)(struct session *session, const struct filelock_patience *patience))
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
     struct filelock_patience patience = {.timeout = timeout};
     bool again;
     int error;
@@ -268,14 +260,19 @@ int session_insist(struct session *session, int64_t timeout,
     return error;
 }
 
+int session_insist(struct session *session, int64_t timeout,
+                   int (*try)(struct session *session, const struct filelock_patience *patience))
+{
+    return insist_on(session, SESSION_GET(session->buffer_number), timeout, try);
+}
+
 static int try_sync(struct session *session, const struct filelock_patience *patience)
 {
     return session_try_commit(session, false, patience);
 }
 
-int session_sync(struct session *session)
+int session_sync(struct session *session, ino_t buffer_number)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
     int error;
 
     if (!session_is_stray(session) && !session_table_is_ours()) {
@@ -284,7 +281,7 @@ int session_sync(struct session *session)
         copy.flags |= SESSION_STRAY;
         return session_commit(&copy, false);
     }
-    error = session_insist(session, session_config->lock_timeout, try_sync);
+    error = insist_on(session, buffer_number, session_config->lock_timeout, try_sync);
     return error == 0 ? settle_session(session, buffer_number, true) : error;
 }
 
@@ -350,7 +347,8 @@ int session_move_private(struct session *session, int number, int lowest)
 static int sync_one(struct session *session, void *context)
 {
     struct round *round = context;
-    int error = SESSION_GET(session->flags) & SESSION_WRITABLE ? session_sync(session) : 0;
+    ino_t buffer_number = SESSION_GET(session->buffer_number);
+    int error = SESSION_GET(session->flags) & SESSION_WRITABLE ? session_sync(session, buffer_number) : 0;
 
     if (round->error == 0)
         round->error = error;

@@ -22,12 +22,13 @@ const char *store_journal_folder;
 
 /* The journals that this process has kept. `state` is 0: the entry is free; 1: it is being filled;
  * 2: it can be read. */
-static struct kept {
+static SYS_LARGE struct kept {
     int state;
     int process;
     uint32_t identity;
     char folder[PATH_MAX];
 } kept[KEPT_COUNT];
+static bool any_kept; /* atomic; stays true */
 
 static void make_name(char name[NAME_SIZE], uint32_t identity)
 {
@@ -285,6 +286,7 @@ static bool keep_journal(uint32_t identity, const char *folder)
         kept[i].identity = identity;
         (void)strcpy(kept[i].folder, folder);
         __atomic_store_n(&kept[i].state, 2, __ATOMIC_RELEASE);
+        __atomic_store_n(&any_kept, true, __ATOMIC_RELEASE);
         return true;
     }
     return false;
@@ -442,7 +444,7 @@ void journal_tidy(const char *path)
 
 void journal_end(void)
 {
-    for (int i = 0; i < KEPT_COUNT; i++) {
+    for (int i = 0; i < KEPT_COUNT && __atomic_load_n(&any_kept, __ATOMIC_ACQUIRE); i++) {
         int state = 2;
         char name[NAME_SIZE];
         int folder;

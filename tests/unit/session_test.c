@@ -44,7 +44,7 @@ static void finish(int fd)
 
     if (session_identify(fd, &found) != SESSION_PROGRAM)
         abort();
-    if (sys_close(fd) != 0 || session_settle(found.session, SESSION_GET(found.session->buffer_number)) != 0)
+    if (sys_close(fd) != 0 || session_settle(found.session, found.buffer_number) != 0)
         abort();
 }
 
@@ -123,10 +123,12 @@ static void test_threads(void)
 }
 
 /* One session that two threads sync while a third one closes it. */
-static void *sync_often(void *session)
+static void *sync_often(void *context)
 {
+    struct session *session = context;
+
     for (int i = 0; i < ROUNDS; i++)
-        CHECK_EQUAL(session_sync(session), 0);
+        CHECK_EQUAL(session_sync(session, SESSION_GET(session->buffer_number)), 0);
     return NULL;
 }
 
@@ -147,6 +149,28 @@ static void test_sync(void)
         CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
     finish(fd);
     CHECK(!session_any());
+}
+
+/* I2: a thread that has decided to sync a session comes too late: the slot has another one, which is
+ * half written, and is not committed. */
+static void test_reused_slot(void)
+{
+    struct session *session = begin(0, O_WRONLY | O_TRUNC);
+    ino_t ended = session->buffer_number;
+    char bytes[SIZE];
+    int fd = session_hand_out(session, O_WRONLY);
+
+    memset(bytes, 'r', sizeof bytes);
+    CHECK_EQUAL(sys_write(fd, bytes, sizeof bytes), (ssize_t)sizeof bytes);
+    finish(fd);
+    CHECK(begin(0, O_WRONLY | O_TRUNC) == session);
+    fd = session_hand_out(session, O_WRONLY);
+    CHECK_EQUAL(sys_write(fd, bytes, 1), 1);
+    CHECK_EQUAL(session_sync(session, ended), 0);
+    CHECK(is_one_image(0));
+    CHECK_EQUAL(session_sync(session, session->buffer_number), 0);
+    CHECK(!is_one_image(0));
+    finish(fd);
 }
 
 /* Two contents of one size and one checksum are still two contents, for a commit that finds no
@@ -221,6 +245,7 @@ int main(void)
     }
     test_threads();
     test_sync();
+    test_reused_slot();
     test_equal_checksums();
     test_equal_checksums_of_another();
     for (int i = 0; i <= WRITERS; i++) {
