@@ -23,6 +23,7 @@ struct plan {
     const struct spawn_record *record;
     int directory;         /* where the child is by then */
     int above;             /* all numbers that the actions name are lower */
+    bool lacks_room;       /* a private descriptor had to stay below: the limit is too low */
     struct opened *opened; /* for each action */
     bool covered;          /* the program loads the shim */
     bool inherits;         /* a session is handed over: */
@@ -131,12 +132,14 @@ static int plan_action(struct plan *plan, size_t index)
 /* Moves private descriptors out of the way of the actions, which might close or replace them. */
 static int move_private(struct session *session, void *context)
 {
-    const struct plan *plan = context;
+    struct plan *plan = context;
     const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->buffer)};
 
     for (int i = 0; i < 2 && session_table_is_ours(); i++)
         if (numbers[i] < plan->above && session_move_private(session, numbers[i], plan->above) == 1)
             (void)sys_close(numbers[i]);
+    plan->lacks_room |=
+        SESSION_GET(session->inode) < plan->above || SESSION_GET(session->buffer) < plan->above;
     return 0;
 }
 
@@ -259,11 +262,15 @@ static int make_plan(struct plan *plan, const struct spawn_record *record)
         if (record->list[i].from >= plan->above)
             plan->above = record->list[i].from + 1;
     }
-    /* once for the open descriptors, once for those that the actions open */
+    /*
+     * once for the open descriptors, once for those that the actions open; without room the planned
+     * closes leave out the numbers of the first time, and an action that opens fails
+     */
     (void)session_for_each(move_private, plan);
     for (size_t i = 0; error == 0 && i < count; i++)
         error = plan_action(plan, i);
-    (void)session_for_each(move_private, plan);
+    if (!plan->lacks_room)
+        (void)session_for_each(move_private, plan);
     if (error == 0)
         plan_inheritance(plan);
     return error;

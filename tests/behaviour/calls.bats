@@ -207,6 +207,11 @@ assert_within() { # VALUE LEAST MOST WHAT
     run_all calls_exec
 }
 
+@test "I7 the same with the least limit of descriptors that the actions of a spawn can name" {
+    ulimit -n 1024
+    run_all calls_exec
+}
+
 @test "I7 the ways to exit" {
     run_all_twice exit
 }
