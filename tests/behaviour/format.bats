@@ -145,6 +145,7 @@ die_at() { # CALL LINES
 
 @test "I2 plain files whose commits died, by record and by journal, whole and in pieces; strangers and copies" {
     needs strace
+    cd "$BATS_TEST_TMPDIR" || return
     export ATOMSHIM_FORMAT=plain
     before=1
     for count in 20 300 710 1000 3000 0 5; do # shorter and longer, within a block and over blocks

@@ -76,20 +76,26 @@ os.execv(sys.argv[2], [sys.argv[2], str(fd), "write", "new"])' "$file" "$PROGRAM
 
 @test "I2 I7 without /proc: every call, fork, exec and exit" {
     needs_namespaces -m
-    for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
-        for name in $("$PROGRAMS/$program"); do
-            case $name in
-            # the test itself looks into /proc for mappings and killed processes
-            fexecve | exec-no-more | exec-killed | *mapp* | munmap | freopen*) continue ;;
-            esac
-            printf old >"$file"
-            ln -f "$file" "$file.link2"
-            unshare -m sh -c 'mount -t tmpfs none /proc && exec env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" "$@"' sh \
-                timeout 60 "$PROGRAMS/$program" "$name" "$file" || echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
-            rm -rf "${MANAGED:?}"/*
-        done
-    done
+    run unshare -m bash -c '
+        mount -t tmpfs none /proc || exit
+        for program in calls_open calls_close calls_exit calls_exec calls_stream calls_sync calls_rename; do
+            for name in $("$PROGRAMS/$program"); do
+                case $name in
+                # the test itself looks into /proc for mappings and killed processes
+                fexecve | exec-no-more | exec-killed | *mapp* | munmap | freopen*) continue ;;
+                esac
+                printf old >"$file"
+                ln -f "$file" "$file.link2"
+                LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ timeout 60 "$PROGRAMS/$program" "$name" "$file" >&2 ||
+                    echo "$program $name" >>"$BATS_TEST_TMPDIR/failed"
+                rm -rf "${MANAGED:?}"/*
+                echo "$program $name" >>"$BATS_TEST_TMPDIR/ran"
+            done
+        done'
+    echo "$output"
+    [ "$status" -eq 0 ]
     assert_equal "$(cat "$BATS_TEST_TMPDIR/failed" 2>/dev/null)" ''
+    [ "$(cut -d ' ' -f 1 "$BATS_TEST_TMPDIR/ran" | sort -u | wc -l)" -eq 7 ]
 }
 
 @test "I2 seccomp filters that kill or refuse memfd_create" {

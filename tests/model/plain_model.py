@@ -355,27 +355,25 @@ class Run:
         self.look()
 
 
-def campaign(runs, seed, control):
-    wrong, first = 0, None
+def wrong_runs(runs, seed, control=None):
+    """The runs in which a reader found what it must not, one after the other."""
     for i in range(runs):
         try:
             Run(random.Random(f"{seed}-{i}"), control).go()
         except AssertionError as error:
-            wrong += 1
-            first = first or f"run {i}: {error}"
-    return wrong, first
+            yield f"run {i}: {error}"
 
 
 def main():
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 20000
     seed = sys.argv[2] if len(sys.argv) > 2 else "1"
-    wrong, first = campaign(runs, seed, None)
-    print(f"the protocol: {wrong} of {runs} wrong", first or "")
-    failed = wrong > 0
-    for control in CONTROLS:
-        found, example = campaign(runs, seed, control)
-        print(f"control, {control}: {found} of {runs} wrong", "" if found else "NOT FOUND")
-        failed |= found == 0
+    wrong = list(wrong_runs(runs, seed))
+    print(f"the protocol: {len(wrong)} of {runs} wrong", *wrong[:1])
+    failed = bool(wrong)
+    for control in CONTROLS:  # one run that finds it is enough
+        found = next(wrong_runs(runs, seed, control), None)
+        print(f"control, {control}:", found or f"NOT FOUND in {runs} runs")
+        failed |= found is None
     sys.exit(failed)
 
 
