@@ -15,6 +15,8 @@ check() { # TABLE
 }
 
 @test "no step of tests/bench/steps.c needs more system calls than tests/bench/calls.txt says" {
+    grep -q "^# .*: $(getconf GNU_LIBC_VERSION)$" "$TABLE" ||
+        skip "the table was not counted with $(getconf GNU_LIBC_VERSION), whose fork makes calls of its own"
     run check "$TABLE"
     echo "$output"
     [ "$status" -eq 0 ]

@@ -173,10 +173,10 @@ os.rename(temp, path)'
     echo key=new >source/app.cfg
     touch -d 2001-02-03 source/app.cfg
     both split fails rsync -a source/app.cfg "$file"
-    if command -v rsync >/dev/null; then
+    if [ -e outside ]; then # rsync is installed, and mounts can be made
         assert_equal "$(stat -c %Y outside)" "$(stat -c %Y source/app.cfg)" 'times are carried over'
-        both kept works rsync -a --inplace source/app.cfg "$file"
     fi
+    both kept works rsync -a --inplace source/app.cfg "$file"
 }
 
 @test "I3 crudini and augeas" {

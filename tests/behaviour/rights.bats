@@ -49,7 +49,7 @@ planted() {
 }
 
 elsewhere() {
-    LD_PRELOAD=$ROOT/build/libatomshim.so ATOMSHIM_PATHS=/nowhere/file "$@"
+    LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=/nowhere/file "$@"
 }
 
 @test "an image in another user's file makes it managed for nobody but him and what belongs to root" {

@@ -84,7 +84,8 @@ def show(calls):
 def write_table(path, counts):
     with open(path, "w") as table:
         table.write("# System calls of each step, done twice, under the shim, in the steady state.\n"
-                    "# Written by make bench-check UPDATE=1. setting: step | calls | which\n")
+                    "# Written by make bench-check UPDATE=1. setting: step | calls | which\n"
+                    "# Of the C library and its fork: %s\n" % os.confstr("CS_GNU_LIBC_VERSION"))
         for row, calls in counts.items():
             table.write("%s | %d | %s\n" % (row, sum(calls.values()), show(calls)))
 

@@ -5,6 +5,7 @@ ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 
 helpers_setup() {
     bats_require_minimum_version 1.5.0
+    umask 022 # a user's is 002 on Debian 13
     helpers_build
     BUILT=$ROOT/build
     PROGRAMS=$BUILT/programs

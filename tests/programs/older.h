@@ -4,13 +4,17 @@
 #define ATOMSHIM_OLDER_H
 
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef STATX_TYPE /* musl before 1.2.5 */
+#define WITHOUT_STATX
+#include <linux/stat.h>
+#endif
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -52,6 +56,7 @@ static inline int execveat(int directory, const char *path, char *const argument
 #pragma weak __openat_2
 #pragma weak __openat64_2
 
+#ifdef WITHOUT_STATX
 static inline ssize_t preadv2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
 {
     return syscall(SYS_preadv2, fd, pieces, count, offset, 0L, flags);
@@ -67,6 +72,7 @@ static inline int statx(int directory, const char *path, int flags, unsigned mas
 {
     return (int)syscall(SYS_statx, directory, path, flags, mask, status);
 }
+#endif
 #endif
 
 #endif
