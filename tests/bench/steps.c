@@ -118,7 +118,7 @@ static void other_stat(void)
     look_at(other);
 }
 
-static void child(void)
+static void run_child(void)
 {
     pid_t process = fork();
 
@@ -156,24 +156,24 @@ static const struct step {
     {"other-write", SMALL, other_write},
     {"other-write-here", SMALL, other_write_here},
     {"other-stat", SMALL, other_stat},
-    {"child", SMALL, child},
+    {"child", SMALL, run_child},
 };
 
 /* A file that changed just now costs more calls to read: a later change may have the same time. */
-static void settle(void)
+static void let_time_pass(void)
 {
     const struct timespec pause = {.tv_nsec = 50L * 1000 * 1000};
 
     check(nanosleep(&pause, NULL) == 0, "nanosleep");
 }
 
-static void run(const struct step *step)
+static void run_step(const struct step *step)
 {
     const int is_managed = strncmp(step->name, "other", 5) != 0;
 
     write_file(managed, O_WRONLY | O_TRUNC, step->size);
     write_file(other, O_WRONLY | O_TRUNC, SMALL);
-    settle();
+    let_time_pass();
     for (int i = 0; i < WARM_UP; i++)
         step->do_it();
     for (int i = 0; i < (is_managed ? ROUNDS : ROUNDS_IN_A_TICK); i++) {
@@ -190,7 +190,7 @@ static void run(const struct step *step)
     }
 }
 
-static const struct step *find(const char *name)
+static const struct step *find_step(const char *name)
 {
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
         if (strcmp(steps[i].name, name) == 0)
@@ -214,6 +214,6 @@ int main(int argc, char *argv[])
     other = other_path;
     check(chdir(argv[2]) == 0, argv[2]);
     for (int i = 3; i < argc; i++)
-        run(find(argv[i]));
+        run_step(find_step(argv[i]));
     return 0;
 }

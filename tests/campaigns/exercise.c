@@ -79,7 +79,7 @@ static const char *name_of(int file)
     return names[file];
 }
 
-static size_t fill(void)
+static size_t fill_bytes(void)
 {
     size_t size = random_below(4) == 0 ? random_below(BUFFER) : random_below(200);
 
@@ -131,7 +131,7 @@ static int quiet_file(void)
 enum { NOTHING = -1000 };
 
 /* Fills a slot, unless the open failed. A slot without a group begins a new one. */
-static long keep(struct slot *slot, struct slot content)
+static long keep_slot(struct slot *slot, struct slot content)
 {
     if (content.fd < 0)
         return -1;
@@ -177,7 +177,8 @@ static long do_open(int way)
                  ? -1
                  : open(strcat(strcat(path, "/./"), name_of(file)), all & ~O_DIRECTORY, 0640);
     }
-    return keep(slot, (struct slot){.fd = fd, .file = file, .writable = mode != O_RDONLY || (all & O_TRUNC)});
+    return keep_slot(slot,
+                     (struct slot){.fd = fd, .file = file, .writable = mode != O_RDONLY || (all & O_TRUNC)});
 }
 
 static long op_open(void)
@@ -218,7 +219,7 @@ static long op_fopen(void)
         return NOTHING;
     note("%s %s", name_of(file), mode);
     stream = fopen(name_of(file), mode);
-    return keep(slot, (struct slot){stream, stream != NULL ? fileno(stream) : -1, file, 0, writable});
+    return keep_slot(slot, (struct slot){stream, stream != NULL ? fileno(stream) : -1, file, 0, writable});
 }
 
 static long op_close(void)
@@ -259,7 +260,7 @@ static long op_dup(void)
             slots[i].fd = -1;
             to = &slots[i];
         }
-    return keep(to, (struct slot){NULL, fd, from->file, from->group, from->writable});
+    return keep_slot(to, (struct slot){NULL, fd, from->file, from->group, from->writable});
 }
 
 static long op_dup2(void)
@@ -286,7 +287,7 @@ static long op_reopen(void)
     if (from == NULL || to == NULL || from->stream != NULL || from->writable)
         return NOTHING;
     (void)snprintf(path, sizeof path, random_below(2) ? "/proc/self/fd/%d" : "/dev/fd/%d", from->fd);
-    return keep(to, (struct slot){.fd = open(path, O_RDONLY), .file = from->file});
+    return keep_slot(to, (struct slot){.fd = open(path, O_RDONLY), .file = from->file});
 }
 
 static long op_fdopen(void)
@@ -325,21 +326,22 @@ static long op_write(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL || slot->stream != NULL ? NOTHING : write(slot->fd, bytes, fill());
+    return slot == NULL || slot->stream != NULL ? NOTHING : write(slot->fd, bytes, fill_bytes());
 }
 
 static long op_pwrite(void)
 {
     struct slot *slot = any_slot();
 
-    return slot == NULL || slot->stream != NULL ? NOTHING
-                                                : pwrite(slot->fd, bytes, fill(), (off_t)random_below(30000));
+    return slot == NULL || slot->stream != NULL
+               ? NOTHING
+               : pwrite(slot->fd, bytes, fill_bytes(), (off_t)random_below(30000));
 }
 
 static long op_writev(void)
 {
     struct slot *slot = any_slot();
-    struct iovec pieces[2] = {{bytes, fill() / 2}, {bytes + 7, 50}};
+    struct iovec pieces[2] = {{bytes, fill_bytes() / 2}, {bytes + 7, 50}};
 
     return slot == NULL || slot->stream != NULL ? NOTHING
            : random_below(2)                    ? writev(slot->fd, pieces, 2)
@@ -394,7 +396,7 @@ static long op_fputs(void)
 
     if (slot == NULL || slot->stream == NULL)
         return NOTHING;
-    bytes[fill()] = '\0';
+    bytes[fill_bytes()] = '\0';
     return fputs(bytes, slot->stream) >= 0 ? 0 : -1;
 }
 
@@ -765,7 +767,7 @@ static long op_mkstemp(void)
 
     if (fd < 0)
         return -1;
-    result = write(fd, bytes, fill());
+    result = write(fd, bytes, fill_bytes());
     (void)close(fd);
     fd = open(path, O_RDONLY);
     result += seen(read(fd, bytes, BUFFER));

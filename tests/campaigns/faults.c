@@ -438,7 +438,7 @@ static char *read_file(const char *path, size_t *size)
 }
 
 /* Returns the payload, read by the engine; NULL if there is none. */
-static char *load(const char *path, size_t *size)
+static char *load_file(const char *path, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     int memory = memfd_create("payload", MFD_CLOEXEC);
@@ -459,7 +459,7 @@ static char *load(const char *path, size_t *size)
     return bytes;
 }
 
-static void commit(int fd, char letter, size_t size)
+static void commit_payload(int fd, char letter, size_t size)
 {
     char *bytes = letters(letter, size);
     struct store_payload payload = {bytes, size, crc32c_mixed(0, bytes, size)};
@@ -490,8 +490,8 @@ static void prepare(void)
     if (scenario->state == HEAD_LIVE || scenario->state == TWIN_LIVE) {
         fd = open(campaign.file, O_RDWR | O_CLOEXEC);
         if (scenario->state == HEAD_LIVE)
-            commit(fd, 'e', 10);
-        commit(fd, LETTER_OLD, scenario->old_size);
+            commit_payload(fd, 'e', 10);
+        commit_payload(fd, LETTER_OLD, scenario->old_size);
         (void)close(fd);
     }
     if (scenario->state != ABSENT)
@@ -599,7 +599,7 @@ static void add_settings(struct arguments *arguments, const char *option, const 
     }
 }
 
-static bool run(const struct arguments *arguments, int *status)
+static bool run_victim(const struct arguments *arguments, int *status)
 {
     pid_t child = fork();
 
@@ -651,7 +651,7 @@ static bool run_traced(const struct trial *trial, int *status)
     }
     add_settings(&arguments, "-E", scenario->settings);
     add_victim(&arguments, scenario->operation, LETTER_NEW, scenario->size);
-    return run(&arguments, status);
+    return run_victim(&arguments, status);
 }
 
 /* ---- what must hold afterwards ---- */
@@ -691,7 +691,7 @@ static unsigned check_victim(int status, bool once)
     unsigned problems = 0;
     int told = WIFEXITED(status) ? WEXITSTATUS(status) : TOLD;
     size_t size = 0;
-    char *now = load(campaign.file, &size);
+    char *now = load_file(campaign.file, &size);
     bool is_old = same(now, size, campaign.old, campaign.old_size) || (campaign.old == NULL && is_absent());
     bool new = same(now, size, campaign.new, campaign.new_size);
     /* created, and not committed yet */
@@ -734,8 +734,8 @@ static bool next_commit_works(void)
     add(&arguments, "env");
     add_settings(&arguments, NULL, NULL);
     add_victim(&arguments, "create", LETTER_NEXT, 77);
-    good = run(&arguments, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    now = load(campaign.file, &size);
+    good = run_victim(&arguments, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    now = load_file(campaign.file, &size);
     good = good && same(now, size, wanted, 77);
     free(now);
     free(wanted);
@@ -767,7 +767,7 @@ static int remove_rescued(const char *path)
     return unlink(path);
 }
 
-static void try(const struct trial *trial)
+static void try_trial(const struct trial *trial)
 {
     /* a close that strace makes fail did not close */
     bool once = !trial->for_ever && strcmp(trial->call->name, "close") != 0;
@@ -853,7 +853,7 @@ static int find_calls(struct call *found)
     return marks == 2 ? found_count : 0;
 }
 
-static const struct possible *find(const struct possible *list, size_t count, const char *name)
+static const struct possible *find_possible(const struct possible *list, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
         if (strcmp(list[i].call, name) == 0)
@@ -866,10 +866,10 @@ static const char *const *errors_of(const struct call *call)
     const struct possible *found = NULL;
 
     if (call->memory)
-        found =
-            find(possible_in_memory, sizeof possible_in_memory / sizeof possible_in_memory[0], call->name);
+        found = find_possible(possible_in_memory, sizeof possible_in_memory / sizeof possible_in_memory[0],
+                              call->name);
     if (found == NULL)
-        found = find(possible, sizeof possible / sizeof possible[0], call->name);
+        found = find_possible(possible, sizeof possible / sizeof possible[0], call->name);
     return found != NULL ? found->errors : NULL;
 }
 
@@ -881,13 +881,13 @@ static void learn(void)
 
     restore();
     if (campaign.scenario->state != ABSENT)
-        campaign.old = load(campaign.file, &campaign.old_size);
+        campaign.old = load_file(campaign.file, &campaign.old_size);
     if (!run_traced(&(struct trial){.call = NULL}, &status) || !WIFEXITED(status) ||
         WEXITSTATUS(status) != 0) {
         (void)fprintf(stderr, "%s: the undisturbed run failed\n", campaign.scenario->name);
         exit(2);
     }
-    campaign.new = load(campaign.file, &size);
+    campaign.new = load_file(campaign.file, &size);
     campaign.new_size = size;
     campaign.rescued = campaign.new;
     campaign.rescued_size = size;
@@ -954,14 +954,14 @@ static void inject(bool full)
             if (!is_possible(&calls[i], errors[e]))
                 continue;
             if (!is_lasting(errors[e]))
-                try(&(struct trial){&calls[i], errors[e], false});
+                try_trial(&(struct trial){&calls[i], errors[e], false});
             /*
              * fcntl is many calls under one name: they do not fail together; and signals come to an
              * end
              */
             if (is_lasting(errors[e]) ||
                 (full && strcmp(calls[i].name, "fcntl") != 0 && strcmp(errors[e], "EINTR") != 0))
-                try(&(struct trial){&calls[i], errors[e], true});
+                try_trial(&(struct trial){&calls[i], errors[e], true});
         }
     }
 }
@@ -1006,7 +1006,7 @@ static int run_once(int argc, char *argv[])
 
     campaign.scenario = &here;
     campaign.operation = argv[4];
-    campaign.old = load(campaign.file, &campaign.old_size);
+    campaign.old = load_file(campaign.file, &campaign.old_size);
     campaign.new_size = strtoul(argv[5], NULL, 10);
     campaign.new = letters(LETTER_NEW, campaign.new_size + campaign.old_size);
     if (strcmp(argv[4], "append") == 0) {
@@ -1022,7 +1022,7 @@ static int run_once(int argc, char *argv[])
     add_victim(&arguments, argv[4], LETTER_NEW, strtoul(argv[5], NULL, 10));
     for (int i = 6; i < argc; i++)
         add(&arguments, "%s", argv[i]);
-    if (run(&arguments, &status)) {
+    if (run_victim(&arguments, &status)) {
         /* the kernel's own report */
         bool signalled = WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ;
 

@@ -57,7 +57,7 @@ static void violation(struct history *history, const char *what, const struct op
                 operation->start, operation->end, operation->name);
 }
 
-static struct operation *add(struct history *history)
+static struct operation *add_operation(struct history *history)
 {
     if (history->count == history->room) {
         history->room = history->room * 2 + 1024;
@@ -68,9 +68,9 @@ static struct operation *add(struct history *history)
     return &history->operations[history->count++];
 }
 
-static void parse(struct history *history, const char *line, bool append)
+static void parse_line(struct history *history, const char *line, bool append)
 {
-    struct operation *operation = add(history);
+    struct operation *operation = add_operation(history);
     char text[128] = "";
     unsigned writer;
     bool good = sscanf(line, "%c %" SCNd64 " %" SCNd64 " %127[^\n]", &operation->kind, &operation->start,
@@ -102,7 +102,7 @@ static void read_log(struct history *history, const char *path, bool append)
     if (log == NULL)
         fail(path);
     while (fgets(line, sizeof line, log) != NULL)
-        parse(history, line, append);
+        parse_line(history, line, append);
     (void)fclose(log);
 }
 

@@ -29,7 +29,7 @@ static char image[LARGEST];
 static char expected[LARGEST];
 
 /* Every LINE bytes are the line "WRITER SEQUENCE SIZE". */
-static void fill(char *bytes, size_t size, unsigned writer, unsigned long sequence)
+static void fill_image(char *bytes, size_t size, unsigned writer, unsigned long sequence)
 {
     char line[64];
 
@@ -38,7 +38,7 @@ static void fill(char *bytes, size_t size, unsigned writer, unsigned long sequen
         bytes[i] = line[i % LINE];
 }
 
-static bool store(int fd, const char *bytes, size_t size)
+static bool store_image(int fd, const char *bytes, size_t size)
 {
     bool stored = fd >= 0 && write(fd, bytes, size / 2) == (ssize_t)(size / 2) &&
                   write(fd, bytes + size / 2, size - size / 2) == (ssize_t)(size - size / 2);
@@ -54,8 +54,8 @@ static int write_images(const char *file, unsigned writer, unsigned long count, 
         /* sizes differ: places grow and move */
         size_t now = most - (most - least) / 3 * (sequence % 4);
 
-        fill(image, now, writer, sequence);
-        if (!store(open(file, O_WRONLY | O_TRUNC), image, now)) {
+        fill_image(image, now, writer, sequence);
+        if (!store_image(open(file, O_WRONLY | O_TRUNC), image, now)) {
             perror(file);
             return 1;
         }
@@ -65,7 +65,7 @@ static int write_images(const char *file, unsigned writer, unsigned long count, 
     return 0;
 }
 
-static ssize_t load(const char *file, bool locked)
+static ssize_t load_image(const char *file, bool locked)
 {
     struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
     int fd = open(file, O_RDONLY);
@@ -87,7 +87,7 @@ static int read_images(const char *file, unsigned long reads, bool locked)
     unsigned long failed = 0;
 
     for (unsigned long i = 0; i < reads; i++) {
-        ssize_t size = load(file, locked);
+        ssize_t size = load_image(file, locked);
         unsigned writer = 0;
         unsigned long sequence = 0;
 
@@ -99,7 +99,7 @@ static int read_images(const char *file, unsigned long reads, bool locked)
             torn++;
             continue;
         }
-        fill(expected, (size_t)size, writer, sequence);
+        fill_image(expected, (size_t)size, writer, sequence);
         if (memcmp(image, expected, (size_t)size) != 0)
             torn++;
         else if (sequence < seen[writer])
@@ -124,7 +124,7 @@ static int count_up(const char *file, unsigned long count)
         }
         value = strtoul(text, NULL, 10) + 1;
         (void)snprintf(text, sizeof text, "%lu\n", value);
-        if (lseek(fd, 0, SEEK_SET) != 0 || !store(fd, text, strlen(text))) {
+        if (lseek(fd, 0, SEEK_SET) != 0 || !store_image(fd, text, strlen(text))) {
             perror(file);
             return 1;
         }
@@ -138,7 +138,7 @@ static int append_lines(const char *file, unsigned writer, unsigned long count)
         char line[LINE];
 
         (void)snprintf(line, sizeof line, "%u %lu\n", writer, sequence);
-        if (!store(open(file, O_WRONLY | O_APPEND), line, strlen(line))) {
+        if (!store_image(open(file, O_WRONLY | O_APPEND), line, strlen(line))) {
             perror(file);
             return 1;
         }

@@ -62,7 +62,7 @@ static _Noreturn void fail(const char *what)
     exit(2);
 }
 
-static void fill(char *image, size_t size, unsigned round, unsigned sequence)
+static void fill_image(char *image, size_t size, unsigned round, unsigned sequence)
 {
     char line[LINE + 1];
     size_t done = size < LINE ? size : LINE;
@@ -81,7 +81,7 @@ static size_t image_size(const struct campaign *campaign, unsigned sequence)
 }
 
 /* Tells the parent: 'r' ready, 'b' a commit begins, 'c' it has returned. */
-static bool tell(char what)
+static bool tell_parent(char what)
 {
     return write(STDOUT_FILENO, &what, 1) == 1;
 }
@@ -91,27 +91,27 @@ static bool overwrite_in_place(const char *file, const char *image, size_t size)
 {
     int fd = open(file, O_WRONLY);
 
-    return fd >= 0 && tell('b') && pwrite(fd, image, size, 0) == (ssize_t)size &&
+    return fd >= 0 && tell_parent('b') && pwrite(fd, image, size, 0) == (ssize_t)size &&
            ftruncate(fd, (off_t)size) == 0 && close(fd) == 0;
 }
 
-static bool overwrite(const char *file, const char *image, size_t size)
+static bool overwrite_file(const char *file, const char *image, size_t size)
 {
     int fd = open(file, O_WRONLY | O_TRUNC);
 
     return fd >= 0 && write(fd, image, size / 2) >= 0 && write(fd, image + size / 2, size - size / 2) >= 0 &&
-           tell('b') && close(fd) == 0;
+           tell_parent('b') && close(fd) == 0;
 }
 
 /* As editors do, with a temporary file that is not managed. */
-static bool replace(const char *file, const char *image, size_t size)
+static bool replace_file(const char *file, const char *image, size_t size)
 {
     char temporary[PATH_MAX];
     int fd;
 
     (void)snprintf(temporary, sizeof temporary, "%s.new", file);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    return fd >= 0 && write(fd, image, size) == (ssize_t)size && close(fd) == 0 && tell('b') &&
+    return fd >= 0 && write(fd, image, size) == (ssize_t)size && close(fd) == 0 && tell_parent('b') &&
            rename(temporary, file) == 0;
 }
 
@@ -133,17 +133,17 @@ static _Noreturn void write_for_ever(const struct campaign *campaign, unsigned r
     const char *file = campaign->file;
     char *image = malloc(campaign->size);
 
-    if (image == NULL || !tell('r'))
+    if (image == NULL || !tell_parent('r'))
         fail("writer");
     for (unsigned sequence = 1;; sequence++) {
         size_t size = image_size(campaign, sequence);
 
-        fill(image, size, round, sequence);
+        fill_image(image, size, round, sequence);
         if (!(campaign->naked    ? overwrite_in_place
-              : campaign->rename ? replace
-                                 : overwrite)(file, image, size))
+              : campaign->rename ? replace_file
+                                 : overwrite_file)(file, image, size))
             fail(file);
-        if (!tell('c'))
+        if (!tell_parent('c'))
             fail("writer");
     }
 }
@@ -259,7 +259,7 @@ static bool read_image(const struct campaign *campaign, unsigned *round, unsigne
                                               : read_sized)(campaign, fd, &size) &&
         size >= LINE && sscanf(campaign->image, "%7u %7u\n", round, sequence) == 2 &&
         size == image_size(campaign, *sequence)) {
-        fill(campaign->expected, size, *round, *sequence);
+        fill_image(campaign->expected, size, *round, *sequence);
         complete = memcmp(campaign->image, campaign->expected, size) == 0;
     }
     if (fd >= 0)
@@ -308,7 +308,7 @@ static unsigned kill_a_writer(const struct campaign *campaign, unsigned round, b
  * Returns the outcome of the kill in this round; `counts` if that is one of the campaign's
  * outcomes. False: no image.
  */
-static bool check(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
+static bool check_file(struct campaign *campaign, unsigned round, unsigned acknowledged, bool counts)
 {
     unsigned found_round = 0;
     unsigned found = 0;
@@ -328,7 +328,8 @@ static bool check(struct campaign *campaign, unsigned round, unsigned acknowledg
 
 static void run_round(struct campaign *campaign, unsigned round, bool counts)
 {
-    (void)check(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window), counts);
+    (void)check_file(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window),
+                     counts);
 }
 
 /*
@@ -343,14 +344,14 @@ static void run_first(struct campaign *campaign, unsigned round)
     long delay = at_end ? window - window / 8 + random() % (window / 4) : random() % window;
     unsigned acknowledged;
 
-    fill(campaign->image, campaign->size, round - 1, 0);
+    fill_image(campaign->image, campaign->size, round - 1, 0);
     make_plain(campaign->file, campaign->image, campaign->size);
     acknowledged = kill_a_writer(campaign, round, true, delay);
     if (acknowledged > 0)
         campaign->window -= window / 4;
     else if (at_end)
         campaign->window += window / 8;
-    if (check(campaign, round, acknowledged, acknowledged == 0))
+    if (check_file(campaign, round, acknowledged, acknowledged == 0))
         run_round(campaign, round + 1, false);
 }
 
@@ -401,7 +402,7 @@ static unsigned run_all(struct campaign *campaign, unsigned kills)
     campaign->expected = malloc(campaign->size);
     if (campaign->image == NULL || campaign->expected == NULL)
         fail("memory");
-    fill(campaign->image, campaign->size, 0, 0);
+    fill_image(campaign->image, campaign->size, 0, 0);
     make_plain(campaign->file, campaign->image, campaign->size);
     if (stat(campaign->file, &before) != 0)
         fail(campaign->file);

@@ -102,7 +102,7 @@ static struct {
     struct commit commit; /* the commit whose pace it keeps */
 } reader;
 
-static void advance(void);
+static void advance_writer(void);
 
 /* ---- contents ---- */
 
@@ -111,7 +111,7 @@ static uint32_t bit(int content)
     return 1u << content;
 }
 
-static struct store_payload fill(int content)
+static struct store_payload fill_payload(int content)
 {
     memset(payload_bytes, content, sizes[content]);
     return (struct store_payload){payload_bytes, sizes[content],
@@ -124,7 +124,7 @@ static bool is_content(const struct store_image *image, int content, bool copied
 
     if (image->size != sizes[content])
         return false;
-    payload = fill(content);
+    payload = fill_payload(content);
     if (image->kind == STORE_SIZED && image->payload_crc != payload.crc)
         return false;
     return !copied || (kernel.target->size == payload.size &&
@@ -226,7 +226,7 @@ static uint64_t size_of(const struct commit *commit)
     return size >> (commit->flags & SMALL ? 4 : 0) >> (commit->flags & SMALLER ? 4 : 0);
 }
 
-static void begin(struct commit commit)
+static void begin_commit(struct commit commit)
 {
     struct kernel saved = kernel;
     struct store_payload payload;
@@ -246,7 +246,7 @@ static void begin(struct commit commit)
     kernel_reset(&shadow, &target);
     kernel.before = fail_call;
     kernel.changed = record;
-    payload = fill(writer.content);
+    payload = fill_payload(writer.content);
     writer.result = store_commit(KERNEL_INODE, &payload, !(commit.flags & NOT_SYNCED));
     kernel = saved;
     if (commit.fault_kind % FAULT_KINDS == NO_FAULT || commit.fault_kind % FAULT_KINDS == INTERRUPT)
@@ -307,7 +307,7 @@ static uint64_t next_chunk(const struct step *step)
     return chunk;
 }
 
-static void apply(void)
+static void apply_writes(void)
 {
     const struct step *step = &writer.steps[writer.step];
     uint64_t chunk;
@@ -332,20 +332,20 @@ static void apply(void)
 }
 
 /* The writers' next step. */
-static void advance(void)
+static void advance_writer(void)
 {
     if (writer.busy)
-        apply();
+        apply_writes();
     else if (writer.next < writer.end && reader.laps > 0 && kernel.lock == F_UNLCK) {
         reader.laps--;
-        begin(*writer.next++);
+        begin_commit(*writer.next++);
     }
 }
 
-static void finish(void)
+static void finish_commit(void)
 {
     while (writer.busy)
-        apply();
+        apply_writes();
 }
 
 /* ---- reading ---- */
@@ -354,7 +354,7 @@ static long before_read(long number, size_t *size)
 {
     REQUIRE(!is_write(number));
     for (int i = reader.commit.pace & 3; i > 0; i--)
-        advance();
+        advance_writer();
     if (number == SYS_pread64 && reader.commit.kill_at == kernel.calls && *size > 1)
         *size /= 2;
     return 0;
@@ -374,7 +374,7 @@ static void read_beside(struct commit commit)
     kernel_reset(&file, &target);
     kernel.before = before_read;
     kernel.is_held = writer_has_lock;
-    kernel.slept = advance;
+    kernel.slept = advance_writer;
     reader.active = true;
     reader.commit = commit;
     reader.laps = commit.pace >> 5;
@@ -405,7 +405,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     content_count = 1;
     sizes[0] = (uint64_t)data[0] * 40;
     file.size = 0;
-    (void)kernel_write(&file, fill(0).bytes, sizes[0], 0);
+    (void)kernel_write(&file, fill_payload(0).bytes, sizes[0], 0);
 
     while (writer.next < writer.end) {
         struct commit commit = *writer.next;
@@ -413,17 +413,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bool left_open = writer.busy;
 
         if (!left_open) {
-            begin(commit);
+            begin_commit(commit);
             writer.next++;
         }
         if (!(commit.flags & ALONE))
             read_beside(commit);
         if (left_open || !(commit.flags & LEFT_OPEN))
-            finish();
+            finish_commit();
     }
-    finish();
-    begin(last);
-    finish();
+    finish_commit();
+    begin_commit(last);
+    finish_commit();
     REQUIRE(writer.result == 0 && writer.may_be == bit(writer.content));
     return 0;
 }

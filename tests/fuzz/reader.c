@@ -115,8 +115,8 @@ static bool twin_complete(const struct kernel_file *file, uint64_t place, bool t
            complete(file, header, place, trust_mark);
 }
 
-static struct expectation take(const struct kernel_file *file, const struct image_header *header,
-                               uint64_t place, uint64_t twin)
+static struct expectation take_image(const struct kernel_file *file, const struct image_header *header,
+                                     uint64_t place, uint64_t twin)
 {
     return (struct expectation){.image = {.kind = STORE_SIZED,
                                           .size = header->size,
@@ -145,7 +145,7 @@ static struct expectation expected_plain(const struct kernel_file *file, bool tr
                 (footer.has_start && (file->size < IMAGE_START_SIZE ||
                                       crc32c(0, file->bytes, IMAGE_START_SIZE) != footer.start_crc)))
                 return (struct expectation){.result = -EIO};
-            plain = take(file, &header, footer.twin, footer.twin);
+            plain = take_image(file, &header, footer.twin, footer.twin);
             plain.image.adopted = true;
             return plain;
         }
@@ -187,8 +187,8 @@ static struct expectation expected(const struct kernel_file *file, bool trust_ma
     head_good = image_length(head.size) <= head.twin && complete(file, &head, 0, trust_mark);
     twin_good = twin_complete(file, head.twin, trust_mark, &twin);
     if (twin_good && (!head_good || twin.generation > head.generation))
-        return take(file, &twin, head.twin, head.twin);
-    return head_good ? take(file, &head, 0, head.twin) : damaged;
+        return take_image(file, &twin, head.twin, head.twin);
+    return head_good ? take_image(file, &head, 0, head.twin) : damaged;
 }
 
 /* ---- changes and faults during a read ---- */

@@ -31,7 +31,7 @@ struct input {
     size_t size;
 };
 
-static uint64_t take(struct input *input, uint64_t below)
+static uint64_t take_number(struct input *input, uint64_t below)
 {
     uint64_t number = 0;
 
@@ -45,7 +45,7 @@ static uint64_t take(struct input *input, uint64_t below)
 static char new_content[CONTENT_MAX], old_content[CONTENT_MAX], file[CONTENT_MAX], encoded[ENCODED_MAX];
 
 /* Bytes below STRANGE; some sectors are zeros, or alike in both contents, as `kind` says. */
-static void fill(char *bytes, size_t size, unsigned seed, uint64_t kind)
+static void fill_bytes(char *bytes, size_t size, unsigned seed, uint64_t kind)
 {
     for (size_t i = 0; i < size; i++) {
         bool zero = kind % 3 == 1 && i / REDO_SECTOR % 3 == 0;
@@ -56,7 +56,7 @@ static void fill(char *bytes, size_t size, unsigned seed, uint64_t kind)
 }
 
 /* Uses a record from anywhere, which must be safe whatever its numbers are. */
-static void use(const struct record *record, const char *bytes, size_t size)
+static void use_record(const struct record *record, const char *bytes, size_t size)
 {
     struct redo_look look;
 
@@ -82,12 +82,12 @@ static void decode_input(const struct input *input)
     if (input->size != 0)
         memcpy(exact, input->data, input->size);
     if (record_decode(exact, input->size, &record) == IMAGE_VALID)
-        use(&record, exact, input->size);
+        use_record(&record, exact, input->size);
     free(exact);
 }
 
 /* Encodes a record, whose body stands behind its line already. Returns the size. */
-static size_t encode(struct record *record)
+static size_t encode_record(struct record *record)
 {
     size_t line = record_line_size(record->word);
 
@@ -99,30 +99,32 @@ static size_t encode(struct record *record)
 /* A record with any numbers and any body, and a CRC that is right. */
 static void encode_input(struct input input)
 {
-    struct record record = {.word = (enum record_word)(RECORD_IDLE + take(&input, RECORD_NOTE))};
+    struct record record = {.word = (enum record_word)(RECORD_IDLE + take_number(&input, RECORD_NOTE))};
     struct record again;
     char *exact;
     size_t size;
     size_t bit;
 
-    record.generation = record.word == RECORD_NOTE ? 0 : take(&input, RECORD_GENERATION_MAX);
-    record.size = take(&input, 3) == 0 ? take(&input, RECORD_NUMBER_MAX) : take(&input, 2000);
-    record.other = take(&input, 3) == 0 ? take(&input, RECORD_NUMBER_MAX) : take(&input, 2000);
-    record.crc = (uint32_t)take(&input, UINT32_MAX);
-    record.identity = (uint32_t)take(&input, UINT32_MAX);
-    bit = (size_t)take(&input, 1 << 16);
-    record.body_size = take(&input, 2) == 0 ? input.size : (size_t)take(&input, 4000);
+    record.generation = record.word == RECORD_NOTE ? 0 : take_number(&input, RECORD_GENERATION_MAX);
+    record.size =
+        take_number(&input, 3) == 0 ? take_number(&input, RECORD_NUMBER_MAX) : take_number(&input, 2000);
+    record.other =
+        take_number(&input, 3) == 0 ? take_number(&input, RECORD_NUMBER_MAX) : take_number(&input, 2000);
+    record.crc = (uint32_t)take_number(&input, UINT32_MAX);
+    record.identity = (uint32_t)take_number(&input, UINT32_MAX);
+    bit = (size_t)take_number(&input, 1 << 16);
+    record.body_size = take_number(&input, 2) == 0 ? input.size : (size_t)take_number(&input, 4000);
     memset(encoded, record.word == RECORD_IDLE ? ' ' : '/', sizeof encoded);
     if (input.size != 0)
         memcpy(encoded + record_line_size(record.word), input.data, input.size);
-    size = encode(&record);
+    size = encode_record(&record);
     exact = malloc(size);
     memcpy(exact, encoded, size);
     if (record_decode(exact, size, &again) == IMAGE_VALID) {
         REQUIRE(again.word == record.word && again.generation == record.generation);
         REQUIRE(again.size == record.size && again.crc == record.crc && again.has_identity);
         REQUIRE(again.identity == record.identity && again.body_size == record.body_size);
-        use(&again, exact, size);
+        use_record(&again, exact, size);
         exact[bit / 8 % size] ^= (char)(1 << bit % 8);
         REQUIRE(record_decode(exact, size, &again) != IMAGE_VALID);
     } else {
@@ -151,14 +153,14 @@ static void make_record(struct commit *commit, struct input *input)
     memcpy(encoded + line, new_content, record->size);
     redo_sums_begin(&sums, encoded + line, record->size, old_size, record->body_size);
     for (size_t at = 0; at < old_size;) {
-        size_t piece = REDO_SECTOR * (size_t)(1 + take(input, 20));
+        size_t piece = REDO_SECTOR * (size_t)(1 + take_number(input, 20));
 
         piece = piece < old_size - at ? piece : old_size - at;
         redo_sums_feed(&sums, old_content + at, piece);
         at += piece;
     }
     redo_sums_end(&sums);
-    REQUIRE(record_decode(encoded, encode(record), record) == IMAGE_VALID);
+    REQUIRE(record_decode(encoded, encode_record(record), record) == IMAGE_VALID);
 }
 
 /* Writes the bytes of a content in [at, at + n), and zeros behind its first `size`. */
@@ -192,12 +194,12 @@ static void make_file(struct commit *commit, struct input *input)
     size_t size = (size_t)commit->record.size;
     size_t old_size = (size_t)commit->record.other;
 
-    switch (take(input, 3)) {
+    switch (take_number(input, 3)) {
     case 0:
         commit->size = size;
         break;
     case 1:
-        commit->size = size > old_size ? old_size + (size_t)take(input, size - old_size + 1) : size;
+        commit->size = size > old_size ? old_size + (size_t)take_number(input, size - old_size + 1) : size;
         break;
     default:
         commit->size = old_size;
@@ -205,7 +207,7 @@ static void make_file(struct commit *commit, struct input *input)
     for (size_t at = 0; at < commit->size; at += REDO_SECTOR) {
         size_t n = commit->size - at < REDO_SECTOR ? commit->size - at : REDO_SECTOR;
 
-        make_sector(commit, at, n, take(input, 4));
+        make_sector(commit, at, n, take_number(input, 4));
     }
 }
 
@@ -215,7 +217,7 @@ static enum redo_state look_at_file(const struct commit *commit, struct input *i
 
     redo_look_begin(&look, &commit->record, commit->size);
     for (size_t at = 0; at < commit->size;) {
-        size_t piece = REDO_SECTOR * (size_t)(1 + take(input, 20));
+        size_t piece = REDO_SECTOR * (size_t)(1 + take_number(input, 20));
 
         piece = piece < commit->size - at ? piece : commit->size - at;
         redo_look_feed(&look, file + at, piece);
@@ -231,16 +233,18 @@ static bool is_content(const struct commit *commit, const char *content, uint64_
 
 static void commit_input(struct input input)
 {
-    struct commit commit = {.record = {.word = take(&input, 4) == 0 ? RECORD_BACK : RECORD_REDO}};
+    struct commit commit = {.record = {.word = take_number(&input, 4) == 0 ? RECORD_BACK : RECORD_REDO}};
     enum redo_state state;
 
     commit.record.generation = 1;
-    commit.record.size = take(&input, take(&input, 2) == 0 ? 1500 : CONTENT_MAX / 2);
-    commit.record.other = take(&input, take(&input, 2) == 0 ? 1500 : CONTENT_MAX);
+    commit.record.size = take_number(&input, take_number(&input, 2) == 0 ? 1500 : CONTENT_MAX / 2);
+    commit.record.other = take_number(&input, take_number(&input, 2) == 0 ? 1500 : CONTENT_MAX);
     commit.block = commit.record.word == RECORD_BACK ? (uint64_t)REDO_BLOCK_ALL
-                                                     : (uint64_t)REDO_BLOCK_MIN << take(&input, 2);
-    fill(new_content, (size_t)commit.record.size, (unsigned)take(&input, 100), take(&input, 3));
-    fill(old_content, (size_t)commit.record.other, (unsigned)take(&input, 100), take(&input, 3));
+                                                     : (uint64_t)REDO_BLOCK_MIN << take_number(&input, 2);
+    fill_bytes(new_content, (size_t)commit.record.size, (unsigned)take_number(&input, 100),
+               take_number(&input, 3));
+    fill_bytes(old_content, (size_t)commit.record.other, (unsigned)take_number(&input, 100),
+               take_number(&input, 3));
     make_record(&commit, &input);
     make_file(&commit, &input);
 
@@ -253,7 +257,7 @@ static void commit_input(struct input input)
         REQUIRE((state == REDO_OLD) == is_content(&commit, old_content, commit.record.other));
     if (commit.size == 0)
         return;
-    file[take(&input, commit.size)] = (char)(STRANGE | take(&input, STRANGE));
+    file[take_number(&input, commit.size)] = (char)(STRANGE | take_number(&input, STRANGE));
     REQUIRE(look_at_file(&commit, &input) == REDO_FOREIGN);
 }
 
@@ -262,7 +266,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = {data, size};
 
     decode_input(&input);
-    if (take(&input, 2) == 0)
+    if (take_number(&input, 2) == 0)
         encode_input(input);
     else
         commit_input(input);
@@ -276,7 +280,7 @@ void fuzz_write_seeds(void)
     struct record record = {.word = RECORD_IDLE, .generation = 42, .size = 1234};
 
     fuzz_write_seed(text, sizeof text - 1);
-    fuzz_write_seed(encoded, encode(&record));
+    fuzz_write_seed(encoded, encode_record(&record));
     for (unsigned i = 0; i < 40; i++) {
         fuzz_seed(i);
         for (size_t k = 0; k < sizeof bytes; k++)

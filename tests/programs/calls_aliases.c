@@ -17,7 +17,7 @@ extern FILE *by_fdopen(int fd, const char *mode) __asm__("_IO_fdopen");
 extern int by_fclose(FILE *stream) __asm__("_IO_fclose");
 
 /* Makes `name`, or the same call by another way where this libc has none. */
-static void *find(const char *name, void *otherwise)
+static void *find_function(const char *name, void *otherwise)
 {
     void *found = dlsym(RTLD_DEFAULT, name);
 
@@ -61,7 +61,7 @@ static int close_otherwise(int fd, int flags)
 
 static int posixly(int fd)
 {
-    int (*posix_close)(int, int) = (int (*)(int, int))find("posix_close", (void *)close_otherwise);
+    int (*posix_close)(int, int) = (int (*)(int, int))find_function("posix_close", (void *)close_otherwise);
 
     return posix_close(fd, 0);
 }
@@ -191,7 +191,7 @@ static void test_openat2(const char *file)
 
 static void test_openat2_function(const char *file)
 {
-    check_openat2((openat2_function *)find("openat2", (void *)openat2_otherwise), file);
+    check_openat2((openat2_function *)find_function("openat2", (void *)openat2_otherwise), file);
 }
 
 /* *how ends where the memory ends. */

@@ -21,7 +21,7 @@ static int open_to_read(const char *file)
     return fd;
 }
 
-static void put(const char *file, const char *text)
+static void put_text(const char *file, const char *text)
 {
     int fd = open(file, O_WRONLY | O_TRUNC | O_CREAT, 0644);
 
@@ -70,7 +70,7 @@ static void test_again(const char *file)
     int one;
     int two;
 
-    put(file, "abc");
+    put_text(file, "abc");
     expect_content(file, "abc");
     one = open(file, O_RDONLY | O_CLOEXEC);
     two = open(file, O_RDONLY | O_NONBLOCK);
@@ -87,18 +87,18 @@ static void test_committed(const char *file)
 {
     pid_t child;
 
-    put(file, "one");
+    put_text(file, "one");
     read_until_settled(file, "one");
     child = fork();
     if (child == 0) {
         expect_content(file, "one");
-        put(file, "two");
+        put_text(file, "two");
         expect_content(file, "two");
         _exit(0);
     }
     expect_exit(child, 0);
     expect_content(file, "two");
-    put(file, "six");
+    put_text(file, "six");
     expect_content(file, "six");
 }
 
@@ -106,11 +106,11 @@ static void test_restored(const char *file)
 {
     static struct raw backup;
 
-    put(file, "first");
-    put(file, "second");
+    put_text(file, "first");
+    put_text(file, "second");
     read_raw(file, &backup);
     expect_content(file, "second");
-    put(file, "third");
+    put_text(file, "third");
     read_until_settled(file, "third");
     write_raw(file, &backup);
     expect_content(file, "second");
@@ -122,11 +122,11 @@ static void test_same_generation(const char *file)
     static struct raw other;
     char *name = sibling(file, ".other");
 
-    put(file, "mine");
-    put(name, "ours");
+    put_text(file, "mine");
+    put_text(name, "ours");
     EXPECT(unlink(name) == 0);
-    put(name, "ours");
-    put(file, "mine");
+    put_text(name, "ours");
+    put_text(file, "mine");
     read_until_settled(file, "mine");
     read_raw(name, &other);
     write_raw(file, &other);
@@ -140,7 +140,7 @@ static void test_other_file(const char *file)
 
     expect_content(file, "old");
     EXPECT(rename(file, away) == 0);
-    put(file, "new");
+    put_text(file, "new");
     expect_content(file, "new");
     EXPECT(unlink(file) == 0 && rename(away, file) == 0);
     expect_content(file, "old");
@@ -152,7 +152,7 @@ static void test_closed(const char *file)
     int mine = open("/dev/null", O_WRONLY);
 
     EXPECT(mine >= 3 && mine < 700);
-    put(file, "old");
+    put_text(file, "old");
     for (int way = 0; way < 2; way++) {
         expect_content(file, "old");
         for (int fd = mine + 1; fd < NUMBERS; fd++)
@@ -177,7 +177,7 @@ static void test_lets_go(const char *file)
 {
     int fd;
 
-    put(file, "old");
+    put_text(file, "old");
     expect_content(file, "old");
     expect_content(file, "old");
     fd = sys_openat(AT_FDCWD, file, O_RDWR, 0);
@@ -190,7 +190,7 @@ static void test_mode(const char *file)
     static const mode_t modes[] = {0644, 0600, 0604};
     struct stat status;
 
-    put(file, "old");
+    put_text(file, "old");
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         int fd;
 
@@ -206,12 +206,12 @@ static void test_mapped(const char *file)
     char *map;
     int fd;
 
-    put(file, "mapped");
+    put_text(file, "mapped");
     expect_content(file, "mapped");
     fd = open_to_read(file);
     map = mmap(NULL, 6, PROT_READ, MAP_SHARED, fd, 0);
     EXPECT(map != MAP_FAILED && close(fd) == 0);
-    put(file, "beside");
+    put_text(file, "beside");
     expect_content(file, "beside");
     EXPECT(memcmp(map, getenv("LD_PRELOAD") != NULL ? "mapped" : "beside", 6) == 0 && munmap(map, 6) == 0);
     expect_content(file, "beside");
@@ -223,7 +223,7 @@ static void as_another(const char *file, void (*change)(void))
 
     if (geteuid() != 0)
         return;
-    put(file, "old");
+    put_text(file, "old");
     EXPECT(chmod(file, 0644) == 0);
     child = fork();
     if (child == 0) {
@@ -259,7 +259,7 @@ static void test_other_root(const char *file)
 
     if (geteuid() != 0)
         return;
-    put(file, "old");
+    put_text(file, "old");
     expect_content(file, "old");
     EXPECT(chroot(folder) == 0 && chdir("/") == 0); /* no /proc there */
     expect_content(name, "old");
@@ -287,12 +287,12 @@ static void test_threads(const char *file)
     pthread_t threads[3];
     char text[] = "aaaa";
 
-    put(file, text);
+    put_text(file, text);
     for (int i = 0; i < 3; i++)
         EXPECT(pthread_create(&threads[i], NULL, read_often, (void *)file) == 0);
     for (char letter = 'a'; letter <= 'z'; letter++) {
         memset(text, letter, 4);
-        put(file, text);
+        put_text(file, text);
         expect_content(file, text);
     }
     for (int i = 0; i < 3; i++)

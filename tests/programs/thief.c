@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void look(int argc, char *argv[], char *environment[])
+static void look_around(int argc, char *argv[], char *environment[])
 {
     struct stat file;
     struct stat status;
@@ -32,7 +32,7 @@ static void look(int argc, char *argv[], char *environment[])
 }
 
 #ifdef __GLIBC__
-__attribute__((section(".preinit_array"), used)) static void (*first)(int, char **, char **) = look;
+__attribute__((section(".preinit_array"), used)) static void (*first)(int, char **, char **) = look_around;
 #endif
 
 int main(int argc, char *argv[])
@@ -40,7 +40,7 @@ int main(int argc, char *argv[])
     char byte;
 
 #ifndef __GLIBC__
-    look(argc, argv, NULL);
+    look_around(argc, argv, NULL);
 #endif
     if (argc > 2 && strcmp(argv[2], "stay") == 0)
         while (sys_read(0, &byte, 1) > 0)

@@ -177,7 +177,7 @@ static ssize_t counting_pread(int fd, void *buffer, size_t size, uint64_t offset
     return n;
 }
 
-static void put(int fd, const void *bytes, size_t size, uint64_t offset)
+static void put_bytes(int fd, const void *bytes, size_t size, uint64_t offset)
 {
     if (pwrite(fd, bytes, size, (off_t)offset) != (ssize_t)size)
         abort();
@@ -201,10 +201,10 @@ static void put_part(int fd, const struct part *part)
     size_t length = strlen(part->text);
 
     if (part->kind == TEXT) {
-        put(fd, part->text, length, part->offset);
+        put_bytes(fd, part->text, length, part->offset);
     } else if (part->kind == FOOTER) {
         image_encode_footer(line, &(struct image_footer){.plain_size = part->size, .twin = part->twin});
-        put(fd, line, sizeof line, part->offset);
+        put_bytes(fd, line, sizeof line, part->offset);
     } else {
         image_encode_header(line, &(struct image_header){
                                       .generation = part->generation,
@@ -213,8 +213,8 @@ static void put_part(int fd, const struct part *part)
                                       .payload_crc = crc_of(part),
                                       .flushed = part->flushed,
                                   });
-        put(fd, line, sizeof line, part->offset);
-        put(fd, part->text, length, part->offset + sizeof line);
+        put_bytes(fd, line, sizeof line, part->offset);
+        put_bytes(fd, part->text, length, part->offset + sizeof line);
     }
 }
 
@@ -315,7 +315,7 @@ static ssize_t footer_vanishes(int fd, void *buffer, size_t size, uint64_t offse
 static int footer_appears(int fd, struct stat *status)
 {
     if (++stats == 2)
-        put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+        put_bytes(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
     return sys_fstat(fd, status);
 }
 
@@ -325,9 +325,9 @@ static void test_vanishing_footer(void)
     int fd = memfd_create("plain", MFD_CLOEXEC);
     struct store_image image;
 
-    put(fd, "old", 3, 0);
+    put_bytes(fd, "old", 3, 0);
     image_encode_footer(footer, &(struct image_footer){.plain_size = 3, .twin = 8192});
-    put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+    put_bytes(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
     store_calls.pread = footer_vanishes;
     store_calls.fstat = footer_appears;
     CHECK_EQUAL(store_look(fd, (struct store_wait){.timeout = 1000000000}, &image), 0);
@@ -383,12 +383,12 @@ static ssize_t header_comes_and_goes(int fd, void *buffer, size_t size, uint64_t
     if (offset == 0 && ++reads_at_0 == 2) { /* the payload: first the header was looked for */
         gone.payload_crc = crc32c_mixed(0, "committed", 9);
         image_encode_header(bytes, &gone);
-        put(fd, bytes, sizeof bytes, 8192);
-        put(fd, "committed", 9, 8192 + IMAGE_HEADER_SIZE);
+        put_bytes(fd, bytes, sizeof bytes, 8192);
+        put_bytes(fd, "committed", 9, 8192 + IMAGE_HEADER_SIZE);
         image_encode_header(bytes, &(struct image_header){.twin = 8192});
-        put(fd, bytes, sizeof bytes, 0);
+        put_bytes(fd, bytes, sizeof bytes, 0);
     } else if (offset == 0 && reads_at_0 == 3)
-        put(fd, plain_text, sizeof plain_text, 0);
+        put_bytes(fd, plain_text, sizeof plain_text, 0);
     return sys_pread(fd, buffer, size, offset);
 }
 
@@ -400,9 +400,9 @@ static void test_header_comes_and_goes(void)
     struct store_image image;
 
     memset(plain_text, 'p', sizeof plain_text);
-    put(fd, plain_text, sizeof plain_text, 0);
+    put_bytes(fd, plain_text, sizeof plain_text, 0);
     image_encode_footer(footer, &(struct image_footer){.plain_size = sizeof plain_text, .twin = 8192});
-    put(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
+    put_bytes(fd, footer, sizeof footer, PREPARED_SIZE - IMAGE_HEADER_SIZE);
     store_calls.pread = header_comes_and_goes;
     CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);
     store_calls = original_calls;
@@ -419,7 +419,7 @@ static void check_sparse(int fd, uint64_t size, uint32_t crc)
     struct stat status;
     char found[3];
 
-    put(target, "what an earlier attempt left", 28, 0);
+    put_bytes(target, "what an earlier attempt left", 28, 0);
     CHECK_EQUAL(lseek(fd, 4711, SEEK_SET), 4711);
     CHECK_EQUAL(store_load(fd, target, (struct store_wait){.timeout = 1000000000}, &image), 0);
     CHECK_EQUAL(image.size, size);
@@ -481,7 +481,7 @@ static void test_holes(void)
     char bytes[IMAGE_HEADER_SIZE];
     struct store_image image;
 
-    put(fd, "end", 3, size - 3);
+    put_bytes(fd, "end", 3, size - 3);
     check_sparse(fd, size, crc);
     store_calls.lseek = no_seek;
     CHECK_EQUAL(ftruncate(fd, 1 << 20), 0);
@@ -491,12 +491,12 @@ static void test_holes(void)
 
     CHECK_EQUAL(ftruncate(fd, 0), 0);
     image_encode_header(bytes, &head);
-    put(fd, bytes, sizeof bytes, 0);
-    put(fd, "end", 3, IMAGE_HEADER_SIZE + size - 3);
+    put_bytes(fd, bytes, sizeof bytes, 0);
+    put_bytes(fd, "end", 3, IMAGE_HEADER_SIZE + size - 3);
     CHECK_EQUAL(ftruncate(fd, (off_t)image_file_size(head.twin, 100)), 0);
     check_sparse(fd, size, crc);
 
-    put(fd, "n", 1, IMAGE_HEADER_SIZE + size / 2);
+    put_bytes(fd, "n", 1, IMAGE_HEADER_SIZE + size / 2);
     CHECK_EQUAL(store_load(fd, -1, (struct store_wait){.timeout = 1000000000}, &image), -EIO);
     (void)close(fd);
 }

@@ -93,7 +93,7 @@ static void test_find(void)
     CHECK_EQUAL(program_find("sh", NULL, path, sizeof path), 0);
 }
 
-static enum program_obstacle ask(const char *path, const char *env_path)
+static enum program_obstacle ask_program(const char *path, const char *env_path)
 {
     const struct program_question question = {
         .directory = AT_FDCWD, .path = path, .shim = own_kind, .env_path = env_path};
@@ -123,16 +123,17 @@ static void test_elf(void)
     const uint16_t no_headers = 0;
     const unsigned char class32 = ELFCLASS32;
 
-    CHECK_EQUAL(ask("/bin/true", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("/bin/true", NULL), PROGRAM_NO_OBSTACLE);
     CHECK(answer.other[0] == '/');
-    CHECK_EQUAL(ask("nothing", NULL), PROGRAM_UNREADABLE);
+    CHECK_EQUAL(ask_program("nothing", NULL), PROGRAM_UNREADABLE);
     CHECK_EQUAL(answer.error, -ENOENT);
-    CHECK_EQUAL(ask(altered(EI_CLASS, &class32, 1), NULL), PROGRAM_OTHER_CLASS);
-    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_machine), &riscv, 2), NULL), PROGRAM_OTHER_MACHINE);
+    CHECK_EQUAL(ask_program(altered(EI_CLASS, &class32, 1), NULL), PROGRAM_OTHER_CLASS);
+    CHECK_EQUAL(ask_program(altered(offsetof(Elf64_Ehdr, e_machine), &riscv, 2), NULL),
+                PROGRAM_OTHER_MACHINE);
     CHECK_EQUAL(answer.number, EM_RISCV);
-    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_type), &none, 2), NULL), PROGRAM_NO_PROGRAM);
-    CHECK_EQUAL(ask(altered(offsetof(Elf64_Ehdr, e_phnum), &no_headers, 2), NULL), PROGRAM_STATIC);
-    CHECK_EQUAL(ask("b", NULL), PROGRAM_UNREADABLE); /* a folder */
+    CHECK_EQUAL(ask_program(altered(offsetof(Elf64_Ehdr, e_type), &none, 2), NULL), PROGRAM_NO_PROGRAM);
+    CHECK_EQUAL(ask_program(altered(offsetof(Elf64_Ehdr, e_phnum), &no_headers, 2), NULL), PROGRAM_STATIC);
+    CHECK_EQUAL(ask_program("b", NULL), PROGRAM_UNREADABLE); /* a folder */
 }
 
 static void test_scripts(void)
@@ -141,7 +142,7 @@ static void test_scripts(void)
     char line[64];
 
     write_file("script", last, sizeof last - 1, 0700);
-    CHECK_EQUAL(ask("script", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("script", NULL), PROGRAM_NO_OBSTACLE);
     CHECK_EQUAL(answer.scripts, 1);
     write_file("s0", last, sizeof last - 1, 0700);
     for (int i = 1; i <= PROGRAM_SCRIPTS_MAX; i++) {
@@ -151,16 +152,16 @@ static void test_scripts(void)
         (void)snprintf(name, sizeof name, "s%d", i);
         write_file(name, line, (size_t)n, 0700);
     }
-    CHECK_EQUAL(ask("s4", NULL), PROGRAM_NO_OBSTACLE);
-    CHECK_EQUAL(ask("s5", NULL), PROGRAM_SCRIPTS); /* the kernel returns ELOOP */
+    CHECK_EQUAL(ask_program("s4", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("s5", NULL), PROGRAM_SCRIPTS); /* the kernel returns ELOOP */
     write_file("script", "#!/no/such\n", 11, 0700);
-    CHECK_EQUAL(ask("script", NULL), PROGRAM_INTERPRETER);
+    CHECK_EQUAL(ask_program("script", NULL), PROGRAM_INTERPRETER);
     CHECK_STRING(answer.other, "/no/such");
     write_file("script", "#!/usr/bin/env here\n", 20, 0700);
-    CHECK_EQUAL(ask("script", NULL), PROGRAM_NO_OBSTACLE);
-    CHECK_EQUAL(ask("script", "a"), PROGRAM_INTERPRETER); /* "here" is not in "a" */
+    CHECK_EQUAL(ask_program("script", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("script", "a"), PROGRAM_INTERPRETER); /* "here" is not in "a" */
     write_file("here", last, sizeof last - 1, 0700);
-    CHECK_EQUAL(ask("script", "."), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("script", "."), PROGRAM_NO_OBSTACLE);
     CHECK_EQUAL(answer.scripts, 2);
 }
 
@@ -175,17 +176,18 @@ static void test_secure(void)
         return;
     (void)altered(0, ELFMAG, SELFMAG);
     CHECK(chown("altered", 65534, 65534) == 0 && chmod("altered", 04755) == 0);
-    CHECK_EQUAL(ask("altered", NULL), PROGRAM_SECURE);
+    CHECK_EQUAL(ask_program("altered", NULL), PROGRAM_SECURE);
     CHECK_EQUAL(chmod("altered", 02755), 0);
-    CHECK_EQUAL(ask("altered", NULL), PROGRAM_SECURE);
+    CHECK_EQUAL(ask_program("altered", NULL), PROGRAM_SECURE);
     CHECK_EQUAL(chmod("altered", 02745), 0);
-    CHECK_EQUAL(ask("altered", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("altered", NULL), PROGRAM_NO_OBSTACLE);
     CHECK(chown("altered", 0, 0) == 0 && chmod("altered", 04755) == 0);
-    CHECK_EQUAL(ask("altered", NULL), PROGRAM_NO_OBSTACLE);
+    CHECK_EQUAL(ask_program("altered", NULL), PROGRAM_NO_OBSTACLE);
     CHECK(chown("altered", 65534, 65534) == 0 && chmod("altered", 04755) == 0);
     child = fork();
     if (child == 0)
-        _exit(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ask("altered", NULL) != PROGRAM_NO_OBSTACLE);
+        _exit(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+              ask_program("altered", NULL) != PROGRAM_NO_OBSTACLE);
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 

@@ -114,7 +114,7 @@ static void test_identity(void)
 
 static char old[CONTENT_MAX], new[CONTENT_MAX], file[CONTENT_MAX];
 
-static void fill(char *content, uint64_t size)
+static void fill_content(char *content, uint64_t size)
 {
     for (uint64_t i = 0; i < size; i++)
         content[i] = (char)('a' + rand() % 3);
@@ -145,7 +145,7 @@ static struct record make_redo(enum record_word word, uint64_t size, uint64_t ol
     return found;
 }
 
-static enum redo_state look(const struct record *record, uint64_t size)
+static enum redo_state look_at_content(const struct record *record, uint64_t size)
 {
     struct redo_look look;
 
@@ -194,29 +194,30 @@ static void test_redo(void)
         for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
             struct record record;
 
-            fill(old, sizes[i]);
-            fill(new, sizes[k]);
+            fill_content(old, sizes[i]);
+            fill_content(new, sizes[k]);
             record = make_redo(RECORD_REDO, sizes[k], sizes[i]);
             memcpy(file, new, sizes[k]);
-            CHECK_EQUAL(look(&record, sizes[k]), REDO_NEW);
+            CHECK_EQUAL(look_at_content(&record, sizes[k]), REDO_NEW);
             memcpy(file, old, sizes[i]);
             if (sizes[i] != sizes[k] || memcmp(old, new, sizes[k]) != 0)
-                CHECK_EQUAL(look(&record, sizes[i]), REDO_OLD);
+                CHECK_EQUAL(look_at_content(&record, sizes[i]), REDO_OLD);
             for (int turn = 0; turn < 30; turn++) {
                 uint64_t length = leave_some(sizes[k], sizes[i]);
 
-                CHECK_EQUAL(look(&record, length) == REDO_OLD,
+                CHECK_EQUAL(look_at_content(&record, length) == REDO_OLD,
                             length == sizes[i] && memcmp(file, old, length) == 0 &&
                                 (length != sizes[k] || memcmp(file, new, length) != 0));
-                if (look(&record, length) == REDO_FOREIGN)
+                if (look_at_content(&record, length) == REDO_FOREIGN)
                     check_failed(__FILE__, __LINE__, "a step of a commit", (long long)sizes[i],
                                  (long long)sizes[k]);
                 if (length != 0) { /* a foreign byte */
                     file[(uint64_t)rand() % length] ^= 0x40;
-                    CHECK_EQUAL(look(&record, length), REDO_FOREIGN);
+                    CHECK_EQUAL(look_at_content(&record, length), REDO_FOREIGN);
                 }
             }
-            CHECK_EQUAL(look(&record, (sizes[i] > sizes[k] ? sizes[i] : sizes[k]) + 1), REDO_FOREIGN);
+            CHECK_EQUAL(look_at_content(&record, (sizes[i] > sizes[k] ? sizes[i] : sizes[k]) + 1),
+                        REDO_FOREIGN);
         }
 }
 
@@ -229,18 +230,18 @@ static void test_back(void)
         uint64_t size = (uint64_t)rand() % 6000;
         struct record record;
 
-        fill(old, old_size);
-        fill(new, size);
+        fill_content(old, old_size);
+        fill_content(new, size);
         record = make_redo(RECORD_BACK, size, old_size);
         memcpy(file, old, old_size);
         for (uint64_t at = 0; at < old_size; at += 512)
             if (rand() % 3 == 0)
                 memset(file + at, 0, minimum(512, old_size - at));
-        CHECK(look(&record, old_size) == REDO_PARTLY ||
-              (old_size == size && look(&record, size) == REDO_NEW));
+        CHECK(look_at_content(&record, old_size) == REDO_PARTLY ||
+              (old_size == size && look_at_content(&record, size) == REDO_NEW));
         if (old_size != 0) {
             file[(uint64_t)rand() % old_size] ^= 0x40;
-            CHECK_EQUAL(look(&record, old_size), REDO_FOREIGN);
+            CHECK_EQUAL(look_at_content(&record, old_size), REDO_FOREIGN);
         }
     }
 }

@@ -24,7 +24,7 @@ static void name_of(int file, char name[64])
     (void)snprintf(name, 64, "%s/%d", directory, file);
 }
 
-static struct session *begin(int file, int flags)
+static struct session *begin_session(int file, int flags)
 {
     struct session_found found;
     char name[64];
@@ -38,7 +38,7 @@ static struct session *begin(int file, int flags)
 }
 
 /* Does what close() in interpose/close.c does. */
-static void finish(int fd)
+static void finish_session(int fd)
 {
     struct session_found found;
 
@@ -51,7 +51,7 @@ static void finish(int fd)
 static void overwrite(int file, char letter)
 {
     char bytes[SIZE];
-    struct session *session = begin(file, O_WRONLY | O_TRUNC);
+    struct session *session = begin_session(file, O_WRONLY | O_TRUNC);
     int fd = session_hand_out(session, O_WRONLY);
     int second;
 
@@ -59,18 +59,18 @@ static void overwrite(int file, char letter)
     second = (int)sys_fcntl(fd, F_DUPFD, 0);
     if (sys_write(fd, bytes, sizeof bytes) != (ssize_t)sizeof bytes)
         abort();
-    finish(fd);
-    finish(second);
+    finish_session(fd);
+    finish_session(second);
 }
 
 static bool is_one_image(int file)
 {
     char bytes[SIZE];
-    struct session *session = begin(file, O_RDONLY);
+    struct session *session = begin_session(file, O_RDONLY);
     int fd = session_hand_out(session, O_RDONLY);
     ssize_t n = sys_read(fd, bytes, sizeof bytes);
 
-    finish(fd);
+    finish_session(fd);
     if (n != (ssize_t)sizeof bytes)
         return false;
     for (int i = 1; i < SIZE; i++)
@@ -134,7 +134,7 @@ static void *sync_often(void *context)
 
 static void test_sync(void)
 {
-    struct session *session = begin(0, O_RDWR);
+    struct session *session = begin_session(0, O_RDWR);
     int fd = session_hand_out(session, O_RDWR);
     pthread_t threads[2];
     char byte = 'A';
@@ -147,7 +147,7 @@ static void test_sync(void)
     }
     for (int i = 0; i < 2; i++)
         CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
-    finish(fd);
+    finish_session(fd);
     CHECK(!session_any());
 }
 
@@ -187,18 +187,18 @@ static void test_equal_checksums(void)
 
     CHECK_EQUAL(crc32c_mixed(0, one, LENGTH), crc32c_mixed(0, other, LENGTH));
     for (int i = 0; i < 2; i++) {
-        session = begin(0, O_RDWR | O_TRUNC);
+        session = begin_session(0, O_RDWR | O_TRUNC);
         fd = session_hand_out(session, O_RDWR);
         CHECK_EQUAL(sys_pwrite(fd, one, LENGTH, 0), LENGTH);
-        finish(fd);
-        session = begin(0, flags[i]);
+        finish_session(fd);
+        session = begin_session(0, flags[i]);
         fd = session_hand_out(session, O_RDWR);
         CHECK_EQUAL(sys_pwrite(fd, other, LENGTH, 0), LENGTH);
-        finish(fd);
-        session = begin(0, O_RDONLY);
+        finish_session(fd);
+        session = begin_session(0, O_RDONLY);
         fd = session_hand_out(session, O_RDONLY);
         CHECK_EQUAL(sys_pread(fd, bytes, LENGTH, 0), LENGTH);
-        finish(fd);
+        finish_session(fd);
         CHECK(memcmp(bytes, other, LENGTH) == 0);
     }
 }
@@ -210,24 +210,24 @@ static void test_equal_checksums_of_another(void)
     static const char other[] = "\x6c\x69\x6d\x69\x74\x3d\x39\x39\x0a\x63\x90\x55\x73\xb0\x97\x52";
     enum { LENGTH = sizeof one - 1 };
     char bytes[LENGTH + 1];
-    struct session *session = begin(0, O_RDWR | O_TRUNC);
+    struct session *session = begin_session(0, O_RDWR | O_TRUNC);
     int fd = session_hand_out(session, O_RDWR);
     int appender;
 
     CHECK_EQUAL(sys_pwrite(fd, one, LENGTH, 0), LENGTH);
-    finish(fd);
-    session = begin(0, O_RDWR | O_APPEND);
+    finish_session(fd);
+    session = begin_session(0, O_RDWR | O_APPEND);
     appender = session_hand_out(session, O_RDWR | O_APPEND);
     CHECK_EQUAL(sys_write(appender, "!", 1), 1);
-    session = begin(0, O_RDWR | O_TRUNC);
+    session = begin_session(0, O_RDWR | O_TRUNC);
     fd = session_hand_out(session, O_RDWR);
     CHECK_EQUAL(sys_pwrite(fd, other, LENGTH, 0), LENGTH);
-    finish(fd);
-    finish(appender);
-    session = begin(0, O_RDONLY);
+    finish_session(fd);
+    finish_session(appender);
+    session = begin_session(0, O_RDONLY);
     fd = session_hand_out(session, O_RDONLY);
     CHECK_EQUAL(sys_pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
-    finish(fd);
+    finish_session(fd);
     CHECK(memcmp(bytes, other, LENGTH) == 0 && bytes[LENGTH] == '!');
 }
 

@@ -81,7 +81,7 @@ static void commit_and_report(unsigned seed, uint64_t size, bool sync)
     int content = add_content(seed, size);
 
     CHECK_EQUAL(commit(content, sync), 0);
-    (void)add(REPORT, one(content), 0);
+    (void)add_operation(REPORT, one(content), 0);
 }
 
 /* Tests one commit to a file that is on disk. */
@@ -91,10 +91,10 @@ static void one_commit(const struct scenario *scenario, bool sync)
     struct store_image live;
 
     set_up(scenario, sync, base);
-    live = look(work_file);
+    live = look_at_file(work_file);
     commit_and_report(50, scenario->next, sync);
     if (contents.format == SIZED)
-        CHECK_EQUAL(look(work_file).flushed, sync);
+        CHECK_EQUAL(look_at_file(work_file).flushed, sync);
     if (!result.quiet && contents.format == SIZED)
         check_i1(&live, base, 0, sync);
     replay_kills(base, 0, since(0));
@@ -139,7 +139,7 @@ static void commit_after_a_dead_one(const struct scenario *scenario, int dead_at
     die_at(from, 0, base, cache);
     old = read_state();
     CHECK(old != 0);
-    live = look(work_file);
+    live = look_at_file(work_file);
     if (mark && live.kind == STORE_SIZED) {
         char plus = IMAGE_MARK_FLUSHED;
 
@@ -174,8 +174,8 @@ static void commit_after_a_torn_one(const struct scenario *scenario, uint64_t ne
             from++;
         CHECK(from < record.count);
         die_at(from, cut, base, cache);
-        CHECK_EQUAL(look(work_file).kind, STORE_PLAIN);
-        CHECK(look(work_file).twin != 0);
+        CHECK_EQUAL(look_at_file(work_file).kind, STORE_PLAIN);
+        CHECK(look_at_file(work_file).twin != 0);
         commit_and_report(60, next, true);
         replay_kills(base, from + 1, one(0) | one(2));
         replay_power_cuts(base, from + 1, one(0) | one(2));
@@ -200,7 +200,7 @@ static void commit_after_a_cut(const struct scenario *scenario)
     resize(base, record.list[at].offset + record.list[at].size);
     forget_record();
     put_work(base);
-    CHECK(look(work_file).blank);
+    CHECK(look_at_file(work_file).blank);
     commit_and_report(60, scenario->next, true);
     replay_kills(base, 0, one(0) | one(2));
     replay_power_cuts(base, 0, one(0) | one(2));
@@ -294,7 +294,7 @@ static void sized_after_plain(const struct scenario *scenario)
     set_up(scenario, true, base);
     contents.format = SIZED;
     commit_and_report(50, scenario->next, true);
-    CHECK_EQUAL(look(work_file).generation, 1);
+    CHECK_EQUAL(look_at_file(work_file).generation, 1);
     CHECK_EQUAL(work_note.size, 0);
     replay_kills(base, 0, since(0));
     replay_power_cuts(base, 0, since(0));

@@ -103,7 +103,7 @@ static inline unsigned since(int content)
 
 /* ---- recording ---- */
 
-static inline struct operation *add(enum kind kind, uint64_t offset, uint64_t size)
+static inline struct operation *add_operation(enum kind kind, uint64_t offset, uint64_t size)
 {
     struct operation *operation = &record.list[record.count++];
 
@@ -144,7 +144,7 @@ static inline ssize_t recording_pwritev(int fd, const struct iovec *pieces, int 
 
     for (int i = 0; i < count; i++)
         size += pieces[i].iov_len;
-    operation = add(WRITE, offset, size);
+    operation = add_operation(WRITE, offset, size);
     operation->data = malloc(size + 1);
     if (operation->data == NULL)
         abort();
@@ -173,7 +173,7 @@ static inline int recording_ftruncate(int fd, uint64_t size)
 {
     if (fails_now(TRUNCATE))
         return -EIO;
-    (void)add(TRUNCATE, size, 0);
+    (void)add_operation(TRUNCATE, size, 0);
     return original_calls.ftruncate(fd, size);
 }
 
@@ -184,7 +184,7 @@ static inline int flush(enum kind kind)
 
     if (record.forget_flushes || (record.skip_way_back && way_back) || (record.forget_syncs && kind == SYNC))
         return 0;
-    (void)add(fails ? FAILED_FLUSH : kind, 0, 0);
+    (void)add_operation(fails ? FAILED_FLUSH : kind, 0, 0);
     return fails && !record.lie ? -EIO : 0;
 }
 
@@ -206,7 +206,7 @@ static inline int change_note(const char *value, size_t size)
 
     if (fails_now(NOTE))
         return -EIO;
-    operation = add(NOTE, 0, size);
+    operation = add_operation(NOTE, 0, size);
     operation->data = malloc(size + 1);
     if (operation->data == NULL)
         abort();

@@ -26,7 +26,7 @@ static unsigned commit_and_report(int content, unsigned allowed)
 {
     int outcome;
 
-    (void)add(REPORT, allowed | one(content), 0);
+    (void)add_operation(REPORT, allowed | one(content), 0);
     outcome = commit(content, true);
     commits++;
     if (outcome == 0)
@@ -35,7 +35,7 @@ static unsigned commit_and_report(int content, unsigned allowed)
         allowed |= one(content);
     if (outcome != 0 && record.failures == 0)
         violation("a commit failed for no reason", "", record.count, 0);
-    (void)add(REPORT, allowed, 0);
+    (void)add_operation(REPORT, allowed, 0);
     return allowed;
 }
 
@@ -54,7 +54,7 @@ static void drop_pages(int seed, const struct bytes *base)
 {
     if (seed == 0)
         return;
-    (void)add(DROP, (uint64_t)seed - 1, 0);
+    (void)add_operation(DROP, (uint64_t)seed - 1, 0);
     die_at(record.count, base);
 }
 

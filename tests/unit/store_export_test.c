@@ -39,7 +39,7 @@ static void replay_kills(const struct bytes *base, int from)
 /* ---- scenarios ---- */
 
 /* Brings the work file to the scenario's state, with a last commit whose content may be plain. */
-static void begin(const struct scenario *scenario, bool sync, struct bytes *base)
+static void begin_scenario(const struct scenario *scenario, bool sync, struct bytes *base)
 {
     set_up(scenario, sync, base);
     free(contents.list[--contents.count]);
@@ -55,8 +55,8 @@ static void check_is_plain(void)
 
     get_file(work_file, found);
     CHECK(same_bytes(found, contents.list[0]));
-    CHECK_EQUAL(look(work_file).kind, STORE_PLAIN);
-    CHECK(!look(work_file).edited);
+    CHECK_EQUAL(look_at_file(work_file).kind, STORE_PLAIN);
+    CHECK(!look_at_file(work_file).edited);
     free(found);
 }
 
@@ -64,7 +64,7 @@ static void export_once(const struct scenario *scenario, bool sync)
 {
     struct bytes *base = new_bytes();
 
-    begin(scenario, sync, base);
+    begin_scenario(scenario, sync, base);
     CHECK_EQUAL(store_export(work_file, sync), 0);
     if (!result.quiet)
         check_is_plain();
@@ -83,7 +83,7 @@ static void export_after_a_dead_one(const struct scenario *scenario, int dead_at
     int flushes = 0;
     int from = 0;
 
-    begin(scenario, true, base);
+    begin_scenario(scenario, true, base);
     CHECK_EQUAL(store_export(work_file, true), 0);
     while (from < record.count &&
            ((record.list[from].kind != FLUSH && record.list[from].kind != SYNC) || ++flushes < dead_at))
@@ -128,7 +128,7 @@ static void export_after_a_dead_commit(void)
     forget_record();
     put_work(cache);
     copy_bytes(base, cache);
-    CHECK(look(work_file).adopted);
+    CHECK(look_at_file(work_file).adopted);
     CHECK_EQUAL(store_export(work_file, true), 0);
     check_is_plain();
     replay_kills(base, 0);
@@ -212,7 +212,7 @@ static void undo_once(const struct scenario *scenario, bool sync)
     if (error == 0) {
         undone++;
         CHECK(read_state() & one(0));
-        (void)add(REPORT, one(0), 0);
+        (void)add_operation(REPORT, one(0), 0);
         undo_kills(base);
         if (sync)
             replay_power_cuts(base, 0, one(0) | one(1));
@@ -225,7 +225,7 @@ static void undo_once(const struct scenario *scenario, bool sync)
     tear_down();
 }
 
-static void undo(void)
+static void explore_undo(void)
 {
     start(false);
     for (size_t i = 0; i < SCENARIOS; i++) {
@@ -255,7 +255,7 @@ int main(void)
     static const enum filling fillings[] = {LETTERS, TWIN_HEADERS, WHOLE_FILE};
 
     start_recording();
-    undo();
+    explore_undo();
     refuse_what_looks_sized();
     replace_the_record();
     for (size_t f = 0; f < sizeof fillings / sizeof fillings[0]; f++) {

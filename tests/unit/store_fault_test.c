@@ -79,7 +79,7 @@ static int remove_note(int fd, const char *name)
 /* ---- one commit ---- */
 
 /* As the shim does it: under the lock. */
-static int commit(int fd, const struct bytes *bytes, bool sync)
+static int commit_content(int fd, const struct bytes *bytes, bool sync)
 {
     struct store_payload payload = payload_of(bytes->data, bytes->size);
     struct filelock lock;
@@ -118,7 +118,7 @@ static bool commit_in_child(enum fault_kind kind, enum call only, int at, const 
         fault.kind = kind;
         fault.only = only;
         fault.at = at;
-        (void)commit(fd, bytes, sync);
+        (void)commit_content(fd, bytes, sync);
         _exit(fd < 0);
     }
     if (waitpid(child, &status, 0) != child)
@@ -129,7 +129,7 @@ static bool commit_in_child(enum fault_kind kind, enum call only, int at, const 
 
 /* ---- the states in which a commit starts ---- */
 
-static void begin(const struct scenario *scenario, enum before before)
+static void begin_scenario(const struct scenario *scenario, enum before before)
 {
     from.name = scenario->name;
     from.more = before_names[before];
@@ -143,7 +143,7 @@ static void begin(const struct scenario *scenario, enum before before)
     for (int i = 0; i < scenario->commits; i++) {
         free(from.old);
         from.old = make_content(LETTERS, (unsigned)i + 2, scenario->sizes[i]);
-        CHECK_EQUAL(commit(work_file, from.old, before != UNFLUSHED), 0);
+        CHECK_EQUAL(commit_content(work_file, from.old, before != UNFLUSHED), 0);
     }
     if (before == DIED_AFTER_FOOTER || before == DIED_AFTER_IMAGE) {
         struct bytes *dead = make_content(LETTERS, 40, scenario->next + 20000);
@@ -154,8 +154,8 @@ static void begin(const struct scenario *scenario, enum before before)
             from.old = dead;
         } else
             free(dead);
-        CHECK_EQUAL(look(work_file).adopted, before == DIED_AFTER_IMAGE);
-        CHECK(look(work_file).twin != 0);
+        CHECK_EQUAL(look_at_file(work_file).adopted, before == DIED_AFTER_IMAGE);
+        CHECK(look_at_file(work_file).twin != 0);
     }
     if (before == CUT_OFF) {
         static const char zeros[IMAGE_HEADER_SIZE];
@@ -164,7 +164,7 @@ static void begin(const struct scenario *scenario, enum before before)
         CHECK(commit_in_child(KILL_BEFORE, FDATASYNC, 1, dead, true));
         CHECK_EQUAL(pwrite(work_file, zeros, sizeof zeros, (off_t)(size_of(work_file) - sizeof zeros)),
                     sizeof zeros);
-        CHECK(look(work_file).blank);
+        CHECK(look_at_file(work_file).blank);
         free(dead);
     }
     CHECK(holds(work_file, from.old->data, from.old->size));
@@ -218,7 +218,7 @@ static void begin_plain(uint64_t size, uint64_t next)
     from.next = make_content(LETTERS, 50, next);
 }
 
-static void end(void)
+static void end_scenario(void)
 {
     free(from.file);
     free(from.old);
@@ -235,21 +235,21 @@ static void for_each_start(void (*test)(void))
         for (enum before before = 0; before < BEFORES; before++) {
             if (before != DONE && (before == UNFLUSHED) != (scenarios[i].commits != 0))
                 continue;
-            begin(&scenarios[i], before);
+            begin_scenario(&scenarios[i], before);
             test();
-            end();
+            end_scenario();
         }
     for (size_t i = 0; i < SCENARIOS; i++) {
         if (scenarios[i].commits == 0)
             continue;
-        begin(&scenarios[i], i % 2 == 0 ? DONE : UNFLUSHED);
+        begin_scenario(&scenarios[i], i % 2 == 0 ? DONE : UNFLUSHED);
         from.format = EXPORT;
         free(from.next);
         from.next = new_bytes();
         from.next->size = from.old->size;
         memcpy(from.next->data, from.old->data, from.old->size);
         test();
-        end();
+        end_scenario();
     }
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
         begin_plain(plain[i][0], plain[i][1]);
@@ -259,7 +259,7 @@ static void for_each_start(void (*test)(void))
             from.more = ", recovery";
             test();
         }
-        end();
+        end_scenario();
     }
 }
 
@@ -275,7 +275,7 @@ static void check_next_commit(const char *what, int at, bool sync, int before)
     static struct bytes next = {.size = sizeof text};
 
     memcpy(next.data, text, sizeof text);
-    CHECK_EQUAL(commit(work_file, &next, true), 0);
+    CHECK_EQUAL(commit_content(work_file, &next, true), 0);
     CHECK(holds_bytes(&next));
     if (check_failures != before)
         (void)fprintf(stderr, "  %s%s, %s at call %d, %s\n", from.name, from.more, what, at,
@@ -323,7 +323,7 @@ static bool check_fault(enum fault_kind kind, int error, int at, bool sync)
     fault.kind = kind;
     fault.error = error;
     fault.at = at;
-    result = commit(work_file, from.next, sync);
+    result = commit_content(work_file, from.next, sync);
     unwatch_calls();
     filelock_give_up(work_file); /* if this call failed, the lock looks like the program's */
     if (fault.seen < at) {
@@ -450,7 +450,7 @@ static void kill_shield(void)
         watch_calls();
         fault.kind = KILL_SHIELD;
         fault.at = at;
-        CHECK_EQUAL(commit(work_file, from.next, true), 0);
+        CHECK_EQUAL(commit_content(work_file, from.next, true), 0);
         unwatch_calls();
         CHECK(holds_bytes(from.next));
         check_next_commit("its child killed", at, true, before);
@@ -499,7 +499,7 @@ static bool check_stranger(void (*stranger)(int fd), int at, bool sync)
     fault.kind = STRANGER;
     fault.stranger = stranger;
     fault.at = at;
-    result = commit(work_file, from.next, sync);
+    result = commit_content(work_file, from.next, sync);
     unwatch_calls();
     CHECK(result == 0 || (from.format == RECOVER && result == -EAGAIN)); /* the next open retries */
     if (fault.seen < at)

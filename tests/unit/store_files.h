@@ -78,7 +78,7 @@ static inline uint64_t size_of(int fd)
     return fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
 }
 
-static inline struct store_image look(int fd)
+static inline struct store_image look_at_file(int fd)
 {
     struct store_image image = {0};
 

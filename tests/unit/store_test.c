@@ -25,13 +25,13 @@ static void test_contents(void)
     int fd = new_file("plain text");
 
     CHECK(holds_text(fd, "plain text"));
-    CHECK_EQUAL(look(fd).kind, STORE_PLAIN);
+    CHECK_EQUAL(look_at_file(fd).kind, STORE_PLAIN);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         char *bytes = pattern_bytes(sizes[i], (char)('A' + i));
 
         CHECK_EQUAL(commit_bytes(fd, bytes, sizes[i], true), 0);
         CHECK(holds(fd, bytes, sizes[i]));
-        CHECK_EQUAL(look(fd).generation, i + 1);
+        CHECK_EQUAL(look_at_file(fd).generation, i + 1);
         CHECK_EQUAL(size_of(fd) % IMAGE_PAGE, IMAGE_FILE_REMAINDER);
         free(bytes);
     }
@@ -93,12 +93,12 @@ static void test_no_sync(void)
         CHECK_EQUAL(commit_bytes(fd, "unsynced", 8, false), 0);
     CHECK_EQUAL(fault.counts[FDATASYNC], 0);
     unwatch_calls();
-    CHECK(!look(fd).flushed);
+    CHECK(!look_at_file(fd).flushed);
     watch_calls();
     CHECK_EQUAL(commit_text(fd, "synced"), 0);
     CHECK_EQUAL(fault.counts[FDATASYNC], 2); /* I1: the live image first */
     unwatch_calls();
-    CHECK(look(fd).flushed);
+    CHECK(look_at_file(fd).flushed);
     (void)close(fd);
 }
 
@@ -211,9 +211,9 @@ static void test_torn_twin(void)
 
     CHECK_EQUAL(commit_text(fd, "in the twin"), 0);
     CHECK_EQUAL(commit_text(fd, "in the head"), 0);
-    CHECK_EQUAL(look(fd).place, 0);
+    CHECK_EQUAL(look_at_file(fd).place, 0);
     CHECK_EQUAL(commit_text(fd, "torn"), 0);
-    live = look(fd);
+    live = look_at_file(fd);
     CHECK_EQUAL(live.place, live.twin);
     CHECK_EQUAL(pwrite(fd, "x", 1, (off_t)live.place + IMAGE_HEADER_SIZE), 1);
     CHECK_EQUAL(pwrite(fd, "-", 1, (off_t)live.place + IMAGE_MARK_OFFSET), 1);
@@ -258,7 +258,7 @@ static void test_damage_is_told(void)
     for (int sync = 0; sync <= 1; sync++)
         for (int commits = 1; commits <= 4; commits++) {
             int fd = committed(commits, sync, &raw);
-            struct store_image live = look(fd);
+            struct store_image live = look_at_file(fd);
 
             CHECK(!is_told(fd, 99));
             for (uint64_t i = 0; i < 2 * image_length(4); i++) {
@@ -307,7 +307,7 @@ static void test_older_damaged(void)
 
     for (int commits = 2; commits <= 3; commits++) {
         int fd = committed(commits, true, &raw);
-        struct store_image image = look(fd);
+        struct store_image image = look_at_file(fd);
         uint64_t dead = image.place == 0 ? image.twin : 0;
 
         CHECK_EQUAL(pwrite(fd, "Z", 1, (off_t)(dead + IMAGE_HEADER_SIZE)), 1);
