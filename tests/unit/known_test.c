@@ -78,14 +78,14 @@ static void test_changes(bool fine)
     (void)commit_reads(fd, 'b');
     for (int fill = 'c'; fill < 'k'; fill++)
         CHECK_EQUAL(commit_reads(fd, fill), !fine);
-    change(fd, look(fd).place + IMAGE_HEADER_SIZE + 1000, false);
+    change(fd, look_at_file(fd).place + IMAGE_HEADER_SIZE + 1000, false);
     CHECK(commit_reads(fd, 'k'));
     CHECK_EQUAL(commit_reads(fd, 'l'), !fine);
     for (int fill = 'm'; fill < 't'; fill++) {
-        live = look(fd);
+        live = look_at_file(fd);
         change(fd, live.place + IMAGE_HEADER_SIZE + SIZE / 2, true);
         CHECK(commit_reads(fd, fill));
-        CHECK_EQUAL(look(fd).place, live.place); /* the image before was not touched: it was live */
+        CHECK_EQUAL(look_at_file(fd).place, live.place); /* the image before was not touched: it was live */
     }
     (void)close(fd);
 }
@@ -126,7 +126,7 @@ static void test_left(bool fine)
     CHECK_EQUAL(fchmod(fd, 0640), 0);
     CHECK(!has_left(fd));
     (void)commit_reads(fd, 'b');
-    change(fd, look(fd).place + IMAGE_HEADER_SIZE, false);
+    change(fd, look_at_file(fd).place + IMAGE_HEADER_SIZE, false);
     CHECK(!has_left(fd));
     payload = payload_of(content, SIZE);
     CHECK_EQUAL(store_commit_plain(plain, &payload, true), 0);
