@@ -113,7 +113,7 @@ static void test_cut_off(void)
         CHECK(reads(sizes[i]));
         CHECK_EQUAL(commit_text(file, "next"), 0);
         CHECK(holds_text(file, "next"));
-        CHECK_EQUAL(look(file).kind, STORE_SIZED);
+        CHECK_EQUAL(look_at_file(file).kind, STORE_SIZED);
         CHECK_EQUAL(attribute.note.size, 0);
     }
 }
