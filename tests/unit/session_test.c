@@ -155,22 +155,22 @@ static void test_sync(void)
  * half written, and is not committed. */
 static void test_reused_slot(void)
 {
-    struct session *session = begin(0, O_WRONLY | O_TRUNC);
+    struct session *session = begin_session(0, O_WRONLY | O_TRUNC);
     ino_t ended = session->buffer_number;
     char bytes[SIZE];
     int fd = session_hand_out(session, O_WRONLY);
 
     memset(bytes, 'r', sizeof bytes);
     CHECK_EQUAL(sys_write(fd, bytes, sizeof bytes), (ssize_t)sizeof bytes);
-    finish(fd);
-    CHECK(begin(0, O_WRONLY | O_TRUNC) == session);
+    finish_session(fd);
+    CHECK(begin_session(0, O_WRONLY | O_TRUNC) == session);
     fd = session_hand_out(session, O_WRONLY);
     CHECK_EQUAL(sys_write(fd, bytes, 1), 1);
     CHECK_EQUAL(session_sync(session, ended), 0);
     CHECK(is_one_image(0));
     CHECK_EQUAL(session_sync(session, session->buffer_number), 0);
     CHECK(!is_one_image(0));
-    finish(fd);
+    finish_session(fd);
 }
 
 /* Two contents of one size and one checksum are still two contents, for a commit that finds no
