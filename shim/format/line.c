@@ -89,7 +89,7 @@ void line_encode(char *bytes, const struct line *line, const struct line_fields 
             put_digits(at, length, fields->number[number++], false);
         else if (field.kind == 'X' || field.kind == 'I')
             put_digits(at, length, field.kind == 'X' ? fields->data : fields->identity, true);
-        else if (field.kind == 'H') /* the last number of a line: the bytes that it covers are in place */
+        else if (field.kind == 'H') /* the line's last number: the bytes before are in place */
             put_digits(at, length, own_crc(bytes, line, tail, tail_size), true);
         else if (field.kind == 'M')
             *at = fields->mark;

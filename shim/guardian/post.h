@@ -17,7 +17,7 @@
 struct guardian_entry {
     int process; /* its pid; 0: the entry is free; -1: it is about to be started */
     unsigned looks;
-    uint64_t pid_namespace; /* process_namespace() of the guardian: only there `process` is its pid */
+    uint64_t pid_namespace; /* process_namespace() of the guardian, in which `process` is its pid */
 };
 
 /* The starter hands this to the guardian. */

@@ -12,7 +12,7 @@
 
 #include <sys/auxv.h>
 
-static real_function addresses[REAL_COUNT]; /* atomic; NULL until it is called, or if there is none */
+static real_function addresses[REAL_COUNT]; /* atomic; NULL: not called yet, or missing */
 
 /*
  * The objects behind this one that were there when the first name was looked up, in the loader's

@@ -52,7 +52,7 @@ real_function real_find(enum real_number number);
 
 #define REAL(name) ((__typeof__(&(name)))real_find(REAL_##name))
 
-/* To be called by the set-up: finds the objects behind this one. real_find() calls it if it must. */
+/* Finds the objects behind this one. The set-up calls it, or else real_find() does. */
 void real_prepare(void);
 
 /* The fallback of pthread_testcancel(). */

@@ -115,7 +115,7 @@ static void visit_shared(uintptr_t start, size_t size, const struct walk *walk)
 {
     if (is_empty(start, size))
         return;
-    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* it has holes */
+    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* holes */
         visit_shared(start, size / 2, walk);
         visit_shared(start + size / 2, size / 2, walk);
         return;

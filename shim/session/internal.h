@@ -65,7 +65,7 @@ struct session_record {
 };
 enum { RECORD_LITTLE = 6 };
 
-/* To be called with the number of each private descriptor of a buffer, before the session has it. */
+/* Call it with the number of each private descriptor of a buffer before the session has that. */
 void session_note_buffer(int number);
 
 /* Sets the base of a session that no other thread or process has yet: session_set_base(). */
@@ -197,8 +197,8 @@ bool session_holds_other_lock(const struct session *session);
  * `all`. Called by the session's only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
-/* For descriptor_for_each(), with a session as `context`: returns 1 if `fd` is a descriptor that the
- * program has of it, else 0. */
+/* For descriptor_for_each(), with a session as `context`: returns 1 if `fd` is a descriptor that
+ * the program has of the session, else 0. */
 int session_has_descriptor(int fd, void *context);
 
 /* Sets the fields that are the same at the start of every session. */

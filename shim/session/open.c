@@ -144,7 +144,7 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
         status.st_mode |= S_ISUID; /* the mark of session_note_privileges() */
     follow_mode(session, buffer->filler, &status, inode);
     if (base.force && (inode->st_mode & (S_ISUID | S_ISGID)) != 0)
-        (void)sys_ftruncate(buffer->filler, 0); /* takes the mark where O_TRUNC takes the set-id bits */
+        (void)sys_ftruncate(buffer->filler, 0); /* takes the mark, as O_TRUNC takes set-id bits */
     if (!(session->flags & SESSION_WRITABLE))
         buffer_seal(buffer);
     else if (!base.force) /* a truncation is a write */

@@ -144,7 +144,7 @@ struct session {
  */
 struct session_found {
     struct session *session; /* in the table, or &stray, or NULL */
-    ino_t buffer_number;     /* the session's: another thread may end it, and its slot get another one */
+    ino_t buffer_number;     /* the session's: its slot may get another session meanwhile */
     struct session stray;
 };
 

@@ -78,7 +78,7 @@ static int set_line(const struct plain_commit *commit, enum record_word word,
     if (word == RECORD_FILE || word == RECORD_KEPT) {
         record.body_size = strlen(commit->journal.folder);
         memcpy(bytes + line, commit->journal.folder, record.body_size);
-    } else if (word == RECORD_IDLE && commit->has_redo) { /* it overwrites REDO or BACK in its place */
+    } else if (word == RECORD_IDLE && commit->has_redo) { /* it overwrites REDO or BACK */
         size_t size = commit->record_size < RECORD_IDLE_MAX ? commit->record_size : RECORD_IDLE_MAX;
 
         record.body_size = size - line;

@@ -208,9 +208,11 @@ struct store_payload {
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
-/* Does what store_commit() does for a file in the sized format, and sets *after to the file's status
- * behind the last write, unless fstat(2) fails. Returns STORE_NOT_SIZED for any other file, and
- * leaves it alone. */
+/*
+ * Does what store_commit() does for a file in the sized format, and sets *after to the file's
+ * status after the last write, unless fstat(2) fails. Returns STORE_NOT_SIZED for any other file,
+ * and leaves it alone.
+ */
 enum { STORE_NOT_SIZED = 1000 };
 int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct stat *after);
 

@@ -85,7 +85,7 @@ static void test_changes(bool fine)
         live = look_at_file(fd);
         change(fd, live.place + IMAGE_HEADER_SIZE + SIZE / 2, true);
         CHECK(commit_reads(fd, fill));
-        CHECK_EQUAL(look_at_file(fd).place, live.place); /* the image before was not touched: it was live */
+        CHECK_EQUAL(look_at_file(fd).place, live.place); /* the live image was not touched */
     }
     (void)close(fd);
 }

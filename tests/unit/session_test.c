@@ -151,8 +151,8 @@ static void test_sync(void)
     CHECK(!session_any());
 }
 
-/* I2: a thread that has decided to sync a session comes too late: the slot has another one, which is
- * half written, and is not committed. */
+/* I2: a thread that has decided to sync a session comes too late: another session has the slot; it
+ * is half written, and must not be committed. */
 static void test_reused_slot(void)
 {
     struct session *session = begin_session(0, O_WRONLY | O_TRUNC);
