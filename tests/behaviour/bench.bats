@@ -15,6 +15,7 @@ check() { # TABLE
 }
 
 @test "no step of tests/bench/steps.c needs more system calls than tests/bench/calls.txt says" {
+    [ "$(id -u)" -eq 0 ] || skip 'root counted the table: the shim asks less about it'
     grep -q "^# .*: $(getconf GNU_LIBC_VERSION)$" "$TABLE" ||
         skip "the table was not counted with $(getconf GNU_LIBC_VERSION), whose fork makes calls of its own"
     run check "$TABLE"
@@ -23,6 +24,8 @@ check() { # TABLE
 }
 
 @test "bench-check names the step and the call that grew, and fails" {
+    TABLE=$BATS_TEST_TMPDIR/own # of this C library, user and state of the code
+    "$ROOT/tests/bench/check.py" "$BUILT" "$TABLE" --update
     sed '/^tree: rewrite-4k /s/ write=2/ write=1/' "$TABLE" >"$BATS_TEST_TMPDIR/fewer"
     run check "$BATS_TEST_TMPDIR/fewer"
     echo "$output"

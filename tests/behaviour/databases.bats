@@ -10,7 +10,7 @@ setup() {
     helpers_let_others_in
     cd "$BATS_TEST_TMPDIR" || return
     export ATOMSHIM_LOG_FILE=$BATS_TEST_TMPDIR/log
-    reason='error: .*: not opened: another program syncs it\|error: .*: it was changed by another program since it was opened here, and is not overwritten\|error: .*: another program syncs it'
+    reason='error: .*: \(it was changed by another program since it was opened here, and is not overwritten\|.*another program has claimed it by fsync()\)'
 }
 
 # Runs two clients, to which `driver` talks by turns. Prints the values that they acknowledged.
