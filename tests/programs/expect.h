@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -168,6 +170,16 @@ static inline int lowest_free(void)
 static inline bool is_wrapped(void)
 {
     return getenv("ATOMSHIM_PATHS") != NULL;
+}
+
+/* True without the shim on tmpfs, whose regular files have what only memory has elsewhere: seals
+ * (fcntl(2)), and bytes behind the end of a mapped file that show when it grows. */
+static inline bool is_bare_tmpfs(const char *file)
+{
+    struct statfs status;
+
+    EXPECT(statfs(file, &status) == 0);
+    return !is_wrapped() && status.f_type == TMPFS_MAGIC;
 }
 
 static inline int run_case(const struct test_case *cases, int argc, char *argv[])

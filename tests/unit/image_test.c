@@ -4,6 +4,7 @@
 
 #include "format/crc32c.h"
 #include "format/image.h"
+#include "store/store.h"
 
 #include <stdlib.h>
 
@@ -184,6 +185,28 @@ static void test_sizes(void)
     CHECK(!image_size_possible(0) && !image_size_possible(4096) && image_size_possible(4096 + 128));
 }
 
+static bool may_be_sized(uint64_t size, uint64_t allocated)
+{
+    struct stat status = {.st_size = (off_t)size, .st_blocks = (blkcnt_t)(allocated / 512)};
+
+    return store_may_be_sized(&status);
+}
+
+/* What tells a file in the sized format when its size does not: a hole, or blocks that can hide
+ * one, as xfs gives them to a file that grows. */
+static void test_may_be_sized(void)
+{
+    const uint64_t size = IMAGE_SMALLEST_FILE + (uint64_t)9 * IMAGE_PAGE;
+    const uint64_t full = image_round_up(size);
+
+    CHECK(may_be_sized(size, full) && may_be_sized(IMAGE_SMALLEST_FILE, full));
+    CHECK(may_be_sized(size + 1, full - IMAGE_PAGE) &&
+          may_be_sized(size + 1, full + (uint64_t)16 * IMAGE_PAGE));
+    /* an ordinary file, with a block for its attributes, too */
+    CHECK(!may_be_sized(size + 1, full) && !may_be_sized(size + 1, full + IMAGE_PAGE));
+    CHECK(!may_be_sized(IMAGE_PAGE, 0) && !may_be_sized(IMAGE_PAGE, (uint64_t)99 * IMAGE_PAGE));
+}
+
 int main(void)
 {
     test_known_bytes();
@@ -194,5 +217,6 @@ int main(void)
     test_footer_without_start();
     test_numbers();
     test_sizes();
+    test_may_be_sized();
     return check_result();
 }

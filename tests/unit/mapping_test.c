@@ -176,11 +176,55 @@ static void test_many(void)
     CHECK_EQUAL(munmap(bytes, (size_t)PAGES * PAGE), 0);
 }
 
+struct pages {
+    char *first;
+    int visits;
+    bool all_shared;
+};
+
+static int unmap_page(const struct mapping *mapping, void *context)
+{
+    struct pages *pages = context;
+    char *page = (char *)mapping->start;
+
+    pages->all_shared &= mapping->shared && mapping->end == mapping->start + PAGE;
+    if (page < pages->first || page >= pages->first + (size_t)8 * PAGE)
+        return 0;
+    pages->visits++;
+    CHECK_EQUAL(munmap(page, PAGE), 0);
+    return 0;
+}
+
+/* Between shared pages there are private ones, of memory and of a file, and a hole. */
+static void test_without_proc(void)
+{
+    int memory = memfd_create("atomshim:mapping", MFD_CLOEXEC);
+    char *bytes = map(-1, 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+    struct pages pages = {.first = bytes, .all_shared = true};
+
+    CHECK_EQUAL(ftruncate(memory, (off_t)8 * PAGE), 0);
+    CHECK(mmap(bytes + PAGE, (size_t)2 * PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, memory, 0) != MAP_FAILED);
+    CHECK(mmap(bytes + (size_t)4 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, memory, 0) != MAP_FAILED);
+    CHECK(mmap(bytes + (size_t)6 * PAGE, PAGE, PROT_NONE, MAP_SHARED | MAP_FIXED, memory, PAGE) !=
+          MAP_FAILED);
+    CHECK_EQUAL(munmap(bytes + (size_t)5 * PAGE, PAGE), 0);
+    mapping_for_each_shared(unmap_page, &pages);
+    CHECK_EQUAL(pages.visits, 3);
+    CHECK(pages.all_shared);
+    CHECK_EQUAL(mapping_at(0, bytes + PAGE).end, 0);
+    CHECK_EQUAL(mapping_at(0, bytes + (size_t)6 * PAGE).end, 0);
+    CHECK_EQUAL(mapping_at(0, bytes + (size_t)4 * PAGE).start, (uintptr_t)bytes + (uintptr_t)4 * PAGE);
+    CHECK_EQUAL(bytes[0] + bytes[(size_t)3 * PAGE] + bytes[(size_t)7 * PAGE], 0);
+    CHECK_EQUAL(munmap(bytes, (size_t)8 * PAGE), 0);
+    CHECK_EQUAL(close(memory), 0);
+}
+
 int main(void)
 {
     test_fields();
     test_shim();
     test_other_process();
     test_many();
+    test_without_proc();
     return check_result();
 }
