@@ -80,9 +80,18 @@ static int find_buffer(int fd, void *context)
     return 1;
 }
 
+struct claim {
+    int inode;
+    ino_t buffer_number;
+};
+
+/* Tells whether another session has the inode's descriptor. The same session's is found again for
+ * the second number of its buffer, the beacon: session_adopt() closes one of them. */
 static int is_claimed(struct session *session, void *context)
 {
-    return session->inode == *(int *)context;
+    const struct claim *claim = context;
+
+    return session->inode == claim->inode && session->buffer_number != claim->buffer_number;
 }
 
 /* Tells whether this is the inode that the search is for. */
@@ -108,6 +117,7 @@ static int find_inode(int fd, void *context)
     struct search *search = context;
     struct session *session = search->session;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
+    struct claim claim = {fd, session->buffer_number};
     struct stat status;
 
     if (!descriptor_is_private(fd) || descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
@@ -115,7 +125,7 @@ static int find_inode(int fd, void *context)
         return 0;
     if (writable != is_read_write(fd) || (writable && !is_read_write(session->buffer)))
         return 0;
-    if (session_for_each(is_claimed, &fd) != 0)
+    if (session_for_each(is_claimed, &claim) != 0)
         return 0;
     if (search->by_sum && session->inode >= 0) {
         search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;

@@ -437,3 +437,16 @@ print(name in os.listxattr(path))' "$MANAGED/file" "$how" "$ROOT/build/atomshim"
     wrapped chmod 755 "$MANAGED/file"
     assert_equal "$(getcap "$MANAGED/file") $(cat "$MANAGED/file")" "$MANAGED/file cap_net_raw=ep new"
 }
+
+@test "a program of another user gets the buffer by the caller's descriptor alone, however many programs handed it on" {
+    needs_root
+    wrapped sh -c 'echo secret >"$MANAGED/file"'
+    chmod 600 "$MANAGED/file"
+    local other='setpriv --reuid=65534 --regid=65534 --clear-groups'
+    for between in '' 'sh -c '\''exec "$@"'\'' sh' 'env'; do
+        for last in 'ls -l /proc/self/fd' 'env -u LD_PRELOAD ls -l /proc/self/fd'; do
+            assert_equal "$(wrapped bash -c "exec 5>>\"\$MANAGED/file\"; $between $other $last" | grep -c memfd:atomshim)" 1 \
+                "$between, $last"
+        done
+    done
+}
