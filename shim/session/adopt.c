@@ -327,5 +327,6 @@ void session_finish(void)
         (void)session_for_each(finish_one, NULL);
     else
         while (session_search(NULL, &after, &stray))
-            finish_session(&stray);
+            if (session_for_each(same_buffer, &stray.buffer_number) == 0) /* not the parent's */
+                finish_session(&stray);
 }

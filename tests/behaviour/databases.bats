@@ -108,7 +108,8 @@ for i in range(20):
     }
     server -o "-k $BATS_TEST_TMPDIR -c listen_addresses= -c restart_after_crash=off" start
     for statement in 'create table t(x int primary key)' 'insert into t values(101)' 'insert into t values(102)'; do
-        as_postgres psql -qh "$BATS_TEST_TMPDIR" -d postgres -c "$statement"
+        backend=$(as_postgres psql -qAth "$BATS_TEST_TMPDIR" -d postgres -c 'select pg_backend_pid()' -c "$statement")
+        while kill -0 "$backend" 2>/dev/null; do :; done # the server's process commits after psql has ended
     done
     as_postgres python3 -c "$by_turns" 'insert into t values(%d) returning x;' psql -v ON_ERROR_STOP=1 -qAth "$BATS_TEST_TMPDIR" -d postgres >acknowledged 2>errors
     server -m immediate stop || true # it may have ended by itself
