@@ -162,8 +162,8 @@ static void check_creating(opener *open_file, const char *file)
     expect_content(new, "created");
     EXPECT(unlink(new) == 0);
 
-    fd = open_file(new, O_RDWR | O_CREAT, 0400); /* writable though the mode forbids it */
-#ifdef openat64                                  /* this is openat2(2): libatomshim(7), Operations */
+    fd = open_file(new, O_RDWR | O_CREAT, 0400); /* whatever the mode */
+#ifdef openat64                                  /* openat2(2): libatomshim(7), Operations */
     if (fd < 0 && errno == EACCES && open_file == by_openat64 && is_wrapped() && geteuid() != 0) {
         EXPECT(access(new, F_OK) != 0);
         (void)puts("skipped: openat2(2) does not create a read-only file for a user");
