@@ -19,6 +19,24 @@ run_all_twice() {
     assert_equal "$(objdump -p "$ROOT/build/libatomshim.so" | awk '/NEEDED/ { print $2 }' | grep -vE '^lib(c|dl)\.so')" ''
 }
 
+# What is not managed goes to the next library that LD_PRELOAD names, as dlsym(RTLD_NEXT) would have
+# it: each program calls creat(), and the library, which the test makes, says so.
+@test "another library behind the shim, or in front of it, gets the calls that the shim does not take" {
+    local shim=$ROOT/build/libatomshim.so other=$BATS_TEST_TMPDIR/other.so program=$BATS_TEST_TMPDIR/program loader
+    printf '%s\n' '#include <fcntl.h>' '#include <sys/syscall.h>' '#include <unistd.h>' \
+        'int creat(const char *path, mode_t mode) {' \
+        '    return write(1, "other\n", 6) == 6 ? (int)syscall(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY, mode) : -1; }' |
+        cc -shared -fPIC -o "$other" -x c -
+    printf '%s\n' '#include <fcntl.h>' 'int main(int n, char **a) { return n < 2 || creat(a[1], 0600) < 0; }' |
+        cc -o "$program" -x c -
+    assert_equal "$(LD_PRELOAD=$shim:$other ATOMSHIM_PATHS=/elsewhere/ "$program" "$BATS_TEST_TMPDIR/made")" other
+    assert_equal "$(LD_PRELOAD=$other:$shim ATOMSHIM_PATHS=/elsewhere/ "$program" "$BATS_TEST_TMPDIR/made")" other
+    # a program that the loader is told to run has no headers of its own in the auxiliary vector
+    loader=$(readelf -l "$program" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')
+    "$loader" --help | grep -q -e --preload || skip 'the loader takes no --preload'
+    assert_equal "$(ATOMSHIM_PATHS=/elsewhere/ "$loader" --preload "$shim $other" "$program" "$BATS_TEST_TMPDIR/made")" other
+}
+
 # system_calls LIBRARY TURNS SCRIPT: prints how many system calls a shell makes that runs SCRIPT
 # TURNS times.
 system_calls() {
