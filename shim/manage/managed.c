@@ -1,5 +1,6 @@
 #include "manage/managed.h"
 
+#include "manage/decide.h"
 #include "manage/named.h"
 #include "os/descriptor.h"
 #include "os/log.h"
@@ -8,130 +9,7 @@
 #include "store/store.h"
 
 #include <limits.h>
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
-
-/*
- * Returns 1 unless `fd`, which is on `device`, is of one of the kernel's own file systems, whose
- * regular files are not files on a disk. Such file systems have no block device: their numbers have
- * the major number 0 (get_anon_bdev() in Linux, fs/super.c).
- */
-static int is_on_disk(int fd, dev_t device)
-{
-    static const unsigned magics[] = {
-        PROC_SUPER_MAGIC, SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
-        DEBUGFS_MAGIC,    SECURITYFS_MAGIC, TRACEFS_MAGIC,      BPF_FS_MAGIC,
-        PSTOREFS_MAGIC,   EFIVARFS_MAGIC,   SELINUX_MAGIC,      SMACK_MAGIC,
-    };
-    struct statfs status;
-    int error;
-
-    if (major(device) != 0)
-        return 1;
-    error = sys_fstatfs(fd, &status);
-    if (error != 0 && !named_is_transient(error))
-        log_line(LOG_ERROR, "a file that would be managed is not opened: fstatfs(2): %s", log_errno(error));
-    if (error != 0)
-        return named_is_transient(error) ? error : -EPERM;
-    for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++)
-        if ((unsigned)status.f_type == magics[i])
-            return 0;
-    return 1;
-}
-
-static struct store_wait wait_for_writers(void)
-{
-    return (struct store_wait){.timeout = session_config->lock_timeout};
-}
-
-/* Tells whether this file may be managed because of its content: only root and this user may choose
- * that. */
-static bool may_speak_for_itself(const struct stat *status)
-{
-    return store_may_be_sized(status) && (status->st_uid == 0 || status->st_uid == sys_geteuid());
-}
-
-/* Tells whether the file holds a whole image. A damaged image is no reason to manage the file;
- * after a disk error there is no answer. */
-static int holds_image(int readable, uint64_t size)
-{
-    struct store_image image;
-    uint32_t crc;
-    int result = store_is_whole(readable);
-
-    if (result > 0)
-        result = store_load(readable, -1, wait_for_writers(), &image);
-    else
-        return named_is_transient(result) ? result : 0;
-    if (result == -EIO && store_sum(readable, size, &crc) == 0)
-        return 0;
-    return result == 0 ? 1 : named_is_transient(result) ? result : 0;
-}
-
-static int speaks_for_itself(const struct named *named, int fd, const struct stat *status)
-{
-    int readable;
-    int result;
-
-    if (!may_speak_for_itself(status))
-        return 0;
-    readable = DESCRIPTOR_INSIST(named_open_unseen(named, fd, O_RDONLY));
-    if (readable < 0)
-        return named_is_transient(readable) ? readable : 0;
-    result = holds_image(readable, (uint64_t)status->st_size);
-    (void)sys_close(readable);
-    return result;
-}
-
-/* Tells whether this is the buffer of a session for reading. A memfd refuses to be opened for
- * writing; a file in its place does not. */
-static bool is_sealed(const struct stat *status)
-{
-    struct session_found found;
-
-    return session_any() && session_of(status, &found) != NULL &&
-           (found.session->flags & SESSION_WRITABLE) == 0;
-}
-
-/* Tells at the level debug why a file is managed, or is not. Returns `result`. */
-static int explain_decision(const struct named *named, const char *why, int result)
-{
-    log_line(LOG_DEBUG, "%s: %s", named->path, why);
-    return result;
-}
-
-/* Tells whether the file of `fd`, which the program wants to open with `flags`, is managed. -EPERM:
- * it must not be opened. Sets *status to that of the file. */
-static int is_managed(const struct named *named, int fd, int flags, struct stat *status)
-{
-    const char *reason = "managed: a pattern matches it";
-    int result = sys_fstat(fd, status);
-
-    if (result != 0)
-        return named_cannot_tell(named, result);
-    /* O_TMPFILE, a deleted file, a buffer of ours by /dev/stdout: no name that could match */
-    if (!S_ISREG(status->st_mode) || status->st_nlink == 0)
-        return descriptor_wants_writing(flags) && is_sealed(status) ? -EPERM : 0;
-    if (session_on(status->st_dev, status->st_ino) != NULL)
-        return explain_decision(named, "managed: it is open already", 1);
-    if (may_speak_for_itself(status) && session_has_snapshot(status))
-        return explain_decision(named, "managed: it holds an image, which was read before", 1);
-    result = named_matches(named, fd, NULL);
-    if (result == 0) {
-        result = speaks_for_itself(named, fd, status);
-        if (result == 0)
-            return explain_decision(named, "not managed: no pattern matches it, and it holds no image", 0);
-        reason = "managed: it holds an image";
-    }
-    if (result > 0)
-        result = is_on_disk(fd, status->st_dev);
-    if (result < 0)
-        return result;
-    return explain_decision(named, result > 0 ? reason : "not managed: its file system is the kernel's own",
-                            result);
-}
 
 /* Says whether a file may be managed. For a CANDIDATE_HERE only the path of its folder can
  * decide. A CANDIDATE_KNOWN is managed, for what it holds. */
@@ -160,14 +38,14 @@ static int is_candidate(const struct managed_request *request, int flags, struct
         return CANDIDATE_NO;
     if (session_on(status->st_dev, status->st_ino) != NULL)
         return CANDIDATE_ANYWHERE;
-    if (descriptor_wants_writing(flags) && store_has_left(status) && may_speak_for_itself(status))
+    if (descriptor_wants_writing(flags) && store_has_left(status) && managed_may_speak(status))
         return CANDIDATE_KNOWN;
     if (store_may_be_sized(status))
         return CANDIDATE_ANYWHERE;
     if (named_may_match(request->path))
         return CANDIDATE_HERE;
-    return explain_decision(&(struct named){.directory = request->directory, .path = request->path},
-                            "not managed: no pattern ends like its name", CANDIDATE_NO);
+    return managed_explain(&(struct named){.directory = request->directory, .path = request->path},
+                           "not managed: no pattern ends like its name", CANDIDATE_NO);
 }
 
 /*
@@ -202,8 +80,8 @@ int managed_opened(const struct managed_request *request, int fd)
     if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
-        return explain_decision(&named, "not managed: no pattern matches it, and it holds no image", 0);
-    return result <= 0 ? result : is_managed(&named, fd, O_RDONLY, &status);
+        return managed_explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
+    return result <= 0 ? result : managed_decide(&named, fd, O_RDONLY, &status);
 }
 
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file)
@@ -253,7 +131,7 @@ static int may_create(const struct named *named)
         return named_is_transient(folder) ? folder : 0;
     match = named_matches(named, folder, path_last_component(named->path));
     if (match > 0)
-        match = is_on_disk(folder, sys_fstat(folder, &status) == 0 ? status.st_dev : 0);
+        match = managed_is_on_disk(folder, sys_fstat(folder, &status) == 0 ? status.st_dev : 0);
     (void)sys_close(folder);
     return match;
 }
@@ -371,7 +249,7 @@ static int open_existing(const struct managed_request *request, int probe, struc
     } else
         result = (request->flags & O_CREAT) && (request->flags & O_EXCL)
                      ? 0
-                     : is_managed(&named, probe, request->flags, &file->status);
+                     : managed_decide(&named, probe, request->flags, &file->status);
     if (result > 0) {
         file->inode = open_inode(request, probe, &file->status, behind < 0);
         result = file->inode == -EAGAIN ? REPLACED : file->inode < 0 ? file->inode : MANAGED_YES;
@@ -391,8 +269,8 @@ static int open_known(const struct managed_request *request, struct managed_file
 
     file->inode = open_inode(request, -1, &file->status, true);
     if (file->inode >= 0 && store_has_left(&file->status))
-        return explain_decision(&named, "managed: it holds the image that was committed here last",
-                                MANAGED_YES);
+        return managed_explain(&named, "managed: it holds the image that was committed here last",
+                               MANAGED_YES);
     descriptor_close_if_open(file->inode);
     return MANAGED_NO;
 }
@@ -448,7 +326,7 @@ int managed_find(int directory, const char *path, const struct stat *status)
     fd = sys_openat(directory, path, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
         return fd;
-    result = is_managed(&named, fd, O_RDONLY, &found);
+    result = managed_decide(&named, fd, O_RDONLY, &found);
     if (result > 0)
         return fd;
     (void)sys_close(fd);
@@ -465,9 +343,9 @@ int managed_reopen(int directory, const char *path, int fd, int flags)
 /* For stat() the headers are enough: see store_size(). */
 static bool may_show_payload(const struct named *named, int fd, const struct stat *status)
 {
-    if (named_matches(named, fd, NULL) <= 0 && !(may_speak_for_itself(status) && store_is_whole(fd) > 0))
+    if (named_matches(named, fd, NULL) <= 0 && !(managed_may_speak(status) && store_is_whole(fd) > 0))
         return false;
-    return is_on_disk(fd, status->st_dev) > 0;
+    return managed_is_on_disk(fd, status->st_dev) > 0;
 }
 
 /* Tells whether the file's bytes may not be its content, because a commit died. Costs one system

@@ -12,8 +12,6 @@
 #include "store/journal.h"
 
 #include <errno.h>
-#include <linux/sched.h>
-#include <linux/wait.h>
 #include <string.h>
 
 /* A commit, or the recovery of one. */
@@ -40,9 +38,6 @@ enum { KEPT_MAX = RECORD_SIZE_MAX, PIECE_SIZE = 1 << 17, ATTEMPTS = 4 };
 
 /* A larger old content is not worth its sums, unless the new one is large, too. */
 #define SUMMED_MAX ((uint64_t)64 << 20)
-
-/* A kernel signal set: all signals blocked. */
-static const uint64_t all_signals = ~(uint64_t)0;
 
 static int flush_data(const struct plain_commit *commit)
 {
@@ -94,73 +89,11 @@ static int set_idle(const struct plain_commit *commit, const struct store_payloa
     return set_line(commit, commit->journal.fd >= 0 ? RECORD_KEPT : RECORD_IDLE, content, 0);
 }
 
-/* Cuts the file and writes over its old bytes. Nothing comes between the two calls: a kill there
- * would show a reader without the shim a file that is merely short. */
-static int overwrite_bytes(int inode, const struct store_payload *payload, uint64_t file_size)
-{
-    uint64_t done = 0;
-    int error = payload->size < file_size ? (int)STORE_RETRY(store_calls.ftruncate(inode, payload->size)) : 0;
-
-    /* once, unless the kernel stops short: 2 GiB, a full disk */
-    while (error == 0 && done < payload->size) {
-        struct iovec piece = {(char *)payload->bytes + done, payload->size - done};
-        ssize_t n = STORE_RETRY(store_calls.pwritev(inode, &piece, 1, done));
-
-        if (n <= 0)
-            return n < 0 ? (int)n : -ENOSPC;
-        done += (uint64_t)n;
-    }
-    return error;
-}
-
-/*
- * A SIGKILL stops a large write between two pages, and a program between two calls. So a vfork
- * child in a session of its own makes them, out of reach of a kill of our process or its group; a
- * kill of our process only ends the wait. The lock stays until the child ends: it shares our
- * descriptors. With a copy of them it would keep a session open that another thread closes
- * meanwhile; then this close would not be the last one, and commit nothing. No exit signal: the
- * program never hears of the child. Not inlined: the child runs on our stack and must find this
- * frame whole.
- */
-static __attribute__((noinline)) int overwrite_shielded(int inode, const struct store_payload *payload,
-                                                        uint64_t file_size)
-{
-    volatile int error = -EINTR;
-    uint64_t mask;
-    long child;
-
-    (void)sys_sigprocmask(&all_signals, &mask);
-    child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0, 0, 0, 0, 0);
-    if (child == 0) {
-        (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
-        error = overwrite_bytes(inode, payload, file_size);
-        for (;;)
-            (void)SYS_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
-    }
-    if (child > 0)
-        while (SYS_CALL(SYS_wait4, child, 0, __WALL, 0, 0, 0) == -EINTR)
-            continue;
-    else
-        error = overwrite_bytes(inode, payload, file_size);
-    (void)sys_sigprocmask(&mask, NULL);
-    return error;
-}
-
-/* True if one call that no kill interrupts is enough: a write inside one page, or only the cut. */
-static bool is_one_call(const struct store_payload *payload, uint64_t file_size)
-{
-    return payload->size == 0 || (payload->size <= IMAGE_PAGE && payload->size >= file_size);
-}
-
 /* Makes `payload` the file's bytes, on disk with sync. */
 static int apply_payload(const struct plain_commit *commit, const struct store_payload *payload)
 {
-    int error = -EINTR;
+    int error = store_overwrite(commit->inode, payload, commit->file_size);
 
-    if (!is_one_call(payload, commit->file_size))
-        error = overwrite_shielded(commit->inode, payload, commit->file_size);
-    if (error == -EINTR) /* or something killed the child alone, as a seccomp filter may */
-        error = overwrite_bytes(commit->inode, payload, commit->file_size);
     return error == 0 ? flush_data(commit) : error;
 }
 
