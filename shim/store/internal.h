@@ -118,9 +118,9 @@ int store_try_image(const struct attempt *attempt, const struct image_header *he
 int store_rewrite(int inode, uint64_t offset, uint64_t length);
 
 /*
- * Makes `payload` the bytes of a file of `file_size` bytes, not on disk yet. No kill of this process
- * or its group comes between. Returns 0 or a negative errno: of ftruncate(2), pwritev(2), or
- * -ENOSPC.
+ * Makes `payload` the bytes of a file of `file_size` bytes, not on disk yet. No kill of this
+ * process or its group comes between. Returns 0 or a negative errno: of ftruncate(2), pwritev(2),
+ * or -ENOSPC.
  */
 int store_overwrite(int inode, const struct store_payload *payload, uint64_t file_size);
 
