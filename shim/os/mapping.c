@@ -84,7 +84,16 @@ int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, vo
 
 /* ---- without /proc ---- */
 
-enum { PAGE = 4096, HIGHEST_BIT = 47 /* of an address that the kernel gives unasked */ };
+enum {
+    PAGE = 4096,
+    HIGHEST_BIT = 47, /* of an address that the kernel gives unasked */
+    PROBES = 1 << 20, /* half a second; a sanitizer's shadow alone has billions of pages */
+};
+
+struct probe {
+    struct walk walk;
+    int left; /* of PROBES */
+};
 
 /* MAP_FIXED_NOREPLACE (mmap(2)) fails with EEXIST if anything is mapped there; an older kernel than
  * 4.17 takes the address as a hint. */
@@ -111,26 +120,28 @@ static bool is_shared(uintptr_t page)
     return true;
 }
 
-static void visit_shared(uintptr_t start, size_t size, const struct walk *walk)
+/* From the highest address down, since the kernel maps files there. */
+static void visit_shared(uintptr_t start, size_t size, struct probe *probe)
 {
-    if (is_empty(start, size))
+    if (probe->left-- <= 0 || is_empty(start, size))
         return;
-    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* holes */
-        visit_shared(start, size / 2, walk);
-        visit_shared(start + size / 2, size / 2, walk);
+    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* it has holes */
+        visit_shared(start + size / 2, size / 2, probe);
+        visit_shared(start, size / 2, probe);
         return;
     }
-    for (uintptr_t page = start; page < start + size; page += PAGE) {
+    for (size_t rest = size; rest > 0 && probe->left-- > 0; rest -= PAGE) {
+        uintptr_t page = start + rest - PAGE;
         struct mapping mapping = {.start = page, .end = page + PAGE, .shared = true};
 
         if (is_shared(page))
-            (void)walk->visit(&mapping, walk->context);
+            (void)probe->walk.visit(&mapping, probe->walk.context);
     }
 }
 
 void mapping_for_each_shared(int (*visit)(const struct mapping *mapping, void *context), void *context)
 {
-    const struct walk walk = {visit, context};
+    struct probe probe = {{visit, context}, PROBES};
 
-    visit_shared(0, (size_t)1 << HIGHEST_BIT, &walk);
+    visit_shared(0, (size_t)1 << HIGHEST_BIT, &probe);
 }
