@@ -3,6 +3,8 @@
 
 #include "os/descriptor.h"
 
+#include <errno.h>
+
 enum { DOUBT = 500 * 1000 * 1000 /* nanoseconds */ };
 
 /*
@@ -38,19 +40,22 @@ static void tell_killed(struct duty *duty)
     duty->is_told = true;
 }
 
-/* An opener with the shim has released the session if it ended properly, or has committed it. */
+/* An opener with the shim has released the session if it ended properly, or has committed it: so one
+ * that is gone, with its exit code, was killed. */
 static bool was_opener_killed(const struct post *post, const struct duty *duty)
 {
     struct process opener = {.pidfd = -1};
+    enum process_end end = PROCESS_UNKNOWN;
     int number = descriptor_opener(duty->session->inode);
-    bool result;
 
     if (duty->is_openers)
         return post->end == PROCESS_KILLED;
-    result = number == 0 ||
-             (number > 0 && process_open(&opener, number) && process_how_ended(&opener) == PROCESS_KILLED);
+    if (number > 0 && process_open(&opener, number))
+        end = process_how_ended(&opener);
     descriptor_close_if_open(opener.pidfd);
-    return result;
+    if (end != PROCESS_UNKNOWN || number < 0)
+        return end == PROCESS_KILLED;
+    return number == 0 || SYS_CALL(SYS_kill, number, 0, 0, 0, 0, 0) == -ESRCH;
 }
 
 /* The opener has ended, and others have the session open. */
