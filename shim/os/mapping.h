@@ -27,7 +27,7 @@ int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, vo
 /*
  * Does the same without /proc for this process's shared mappings, page by page: tells `start`,
  * `end` and `shared`, and nothing else. `visit` may unmap the page, and always returns 0. Gives up
- * after some hundred thousand pages that are mapped otherwise: then it has missed low addresses.
+ * after a million looks, as where terabytes are mapped: then it has missed low addresses.
  */
 void mapping_for_each_shared(int (*visit)(const struct mapping *mapping, void *context), void *context);
 
