@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 #include "cli/preload.h"
+#include "os/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,7 +75,7 @@ static int inject_files(const char *directory)
         (void)close(folder);
         return CLI_BAD;
     }
-    error = put_file(folder, "libatomshim.so", library);
+    error = put_file(folder, SHIM_NAME, library);
     if (error == 0)
         error = put_file(folder, "atomshim", command);
     if (error == 0 && fsync(folder) != 0 && errno != EINVAL)

@@ -1,6 +1,7 @@
 #include "cli/preload.h"
 
 #include "cli/cli.h"
+#include "os/path.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#define SHIM_NAME "libatomshim.so"
 
 static const char separators[] = ": \t\n\v\f\r"; /* glibc separates by the first two, musl by all */
 

@@ -2,6 +2,7 @@
 
 #include "config/libc_files.h"
 #include "config/resolve.h"
+#include "os/environment.h"
 #include "os/log.h"
 #include "os/sys.h"
 
@@ -147,14 +148,6 @@ static const struct setting {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-/* Returns the value in an entry "NAME=value", or NULL if the entry has another name. */
-static const char *value_of(const char *entry, const char *name)
-{
-    size_t length = strlen(name);
-
-    return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
-}
-
 /*
  * Returns the value of the first entry of that name, as getenv(3) does; NULL if there is none, or
  * an empty one.
@@ -162,7 +155,7 @@ static const char *value_of(const char *entry, const char *name)
 static const char *look_up(char *const environment[], const char *name)
 {
     for (; *environment != NULL; environment++) {
-        const char *value = value_of(*environment, name);
+        const char *value = environment_value(*environment, name);
 
         if (value != NULL)
             return value[0] != '\0' ? value : NULL;
@@ -173,7 +166,7 @@ static const char *look_up(char *const environment[], const char *name)
 static bool is_known(const char *entry)
 {
     for (int i = 0; i < SETTINGS; i++)
-        if (value_of(entry, settings[i].name) != NULL)
+        if (environment_value(entry, settings[i].name) != NULL)
             return true;
     return false;
 }

@@ -3,6 +3,8 @@
  * closes files so. The export makes a call that we export; every other number goes on as it is.
  */
 #include "interpose/interpose.h"
+#include "os/proc.h"
+#include "os/process.h"
 
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
@@ -25,14 +27,6 @@ static long by_fchmodat2(int directory, const char *path, mode_t mode, int flags
     if (aim.found.session == NULL)
         return SHIM_PASS;
     return fchmodat(AT_FDCWD, descriptor_path(aim.buffer, aim.found.session->inode), mode, 0);
-}
-
-/* True if this thread is the only one. A folder has two links, and one for each folder in it. */
-static bool is_only_thread(void)
-{
-    struct stat status;
-
-    return sys_fstatat(AT_FDCWD, "/proc/self/task", &status, 0) == 0 && status.st_nlink == 3;
 }
 
 /*
@@ -199,7 +193,7 @@ case SYS_sync:
     sync();
     return 0;
 case SYS_exit:
-    if (!is_only_thread())
+    if (process_threads(PROC_SELF) != 1)
         return SHIM_PASS;
     _exit((int)a);
 case SYS_exit_group:

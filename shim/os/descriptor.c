@@ -187,11 +187,8 @@ bool descriptor_is_one_free(void)
     return fd >= 0;
 }
 
-/*
- * Finds the descriptors where the table is full, /proc is not mounted, or a filter forbids to read
- * it. The limit does not bound
- * their numbers: it may have been lowered since they were opened.
- */
+/* Finds the descriptors where the table is full, /proc is not mounted, or a filter forbids to read
+ * it. The limit does not bound their numbers: it may have been lowered since they were opened. */
 static int try_each_number(int (*visit)(int fd, void *context), void *context)
 {
     int result = 0;

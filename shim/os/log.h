@@ -12,9 +12,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
  * Drops lines of a higher level than `level` from now on. `file` is the absolute path of a file to
- * append to, or NULL for stderr; the string stays the caller's and must live on. The file is opened
- * for each line, so that nothing of ours stays open, and is never behind a symbolic link, nor a
- * FIFO, socket or block device. If the file cannot be used, the log says so once, and lines go to
+ * append to, or NULL for stderr; the string stays the caller's and must live on. The log opens the
+ * file for each line, so that nothing of ours stays open, and refuses a symbolic link, a FIFO, a
+ * socket and a block device. If the file cannot be used, the log says so once, and lines go to
  * stderr.
  */
 void log_configure(enum log_level level, const char *file);

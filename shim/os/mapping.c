@@ -2,6 +2,7 @@
 
 #include "os/buffer_name.h"
 #include "os/descriptor.h"
+#include "os/path.h"
 #include "os/proc.h"
 #include "os/scratch.h"
 
@@ -11,7 +12,7 @@
 /* The file may have lost its name: an installation puts a new one in its place. */
 static bool is_shim(const char *path)
 {
-    static const char name[] = "/libatomshim.so";
+    static const char name[] = "/" SHIM_NAME;
     const char *slash = strrchr(path, '/');
 
     if (slash == NULL || strncmp(slash, name, sizeof name - 1) != 0)
@@ -86,13 +87,13 @@ int mapping_for_each(int process, int (*visit)(const struct mapping *mapping, vo
 
 enum {
     PAGE = 4096,
-    HIGHEST_BIT = 47, /* of an address that the kernel gives unasked */
+    HIGHEST_BIT = 47, /* the kernel gives no higher address unasked */
     PROBES = 1 << 20, /* half a second; a sanitizer's shadow alone has billions of pages */
 };
 
 struct probe {
     struct walk walk;
-    int left; /* of PROBES */
+    int left; /* so many more looks, at first PROBES */
 };
 
 /* MAP_FIXED_NOREPLACE (mmap(2)) fails with EEXIST if anything is mapped there; an older kernel than

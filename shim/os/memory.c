@@ -13,13 +13,11 @@ enum { TEXT_SIZE = 4096 };
 static void read_text(const char *path, char text[TEXT_SIZE])
 {
     int fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0));
-    ssize_t n = fd < 0 ? fd : sys_read(fd, text, TEXT_SIZE - 1);
 
-    descriptor_close_if_open(fd);
-    text[n < 0 ? 0 : n] = '\0';
+    (void)proc_read_open(fd, text, TEXT_SIZE);
 }
 
-/* Returns the number behind the first `name` in the text and blanks, else `otherwise`. */
+/* Returns the number that follows the first `name` in the text, and blanks; else `otherwise`. */
 static uint64_t find_number(const char *text, const char *name, uint64_t otherwise)
 {
     const char *at = strstr(text, name);
@@ -51,7 +49,7 @@ static uint64_t number_in(const char *folder, const char *name, char text[TEXT_S
     return find_number(text, "", otherwise);
 }
 
-/* Returns what the group whose files lie in `folder` has left. */
+/* Returns how many bytes the group has left whose files lie in `folder`. */
 static uint64_t left_in(const struct version *version, const char *folder, char text[TEXT_SIZE])
 {
     uint64_t limit = number_in(folder, version->limit, text, UINT64_MAX);

@@ -7,8 +7,8 @@
 /*
  * Returns how many bytes the kernel could give to this process without swapping: what is available
  * in the system (proc(5), MemAvailable), or less if the limit of the process's own memory cgroup
- * leaves less (memory.max of version 2, memory.limit_in_bytes of version 1, cgroups(7)); what it
- * holds of files counts as free. UINT64_MAX where the kernel does not say.
+ * leaves less (memory.max of version 2, memory.limit_in_bytes of version 1, cgroups(7)); pages of
+ * files count as free there. UINT64_MAX where the kernel does not say.
  */
 uint64_t memory_available(void);
 

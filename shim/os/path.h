@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define SHIM_NAME "libatomshim.so" /* the name of the library's file */
+
 /*
  * Returns what follows the last '/' of `path`, a part of it: all of `path` if it has none, "" if it
  * ends in one.

@@ -1,5 +1,6 @@
 #include "os/path_without_proc.h"
 
+#include "os/descriptor.h"
 #include "os/scratch.h"
 #include "os/sys.h"
 
@@ -7,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { LINKS_MAX = 40 }; /* as the kernel */
+enum { LINKS_MAX = 40 }; /* as in the kernel */
 
 /* Turns "/a/b" into "/a", and "/a" into "": in this file the root is "". */
 static void cut_last(char *path)
@@ -87,10 +88,8 @@ static int path_of_directory(int directory, char path[PATH_MAX])
         parent = -1;
         status = parent_status;
     }
-    if (fd >= 0)
-        (void)sys_close(fd);
-    if (parent >= 0)
-        (void)sys_close(parent);
+    descriptor_close_if_open(fd);
+    descriptor_close_if_open(parent);
     return error;
 }
 

@@ -25,7 +25,11 @@ int proc_open(int process, const char *name, int flags)
 
 ssize_t proc_read(int process, const char *name, char *text, size_t size)
 {
-    int fd = proc_open(process, name, O_RDONLY);
+    return proc_read_open(proc_open(process, name, O_RDONLY), text, size);
+}
+
+ssize_t proc_read_open(int fd, char *text, size_t size)
+{
     ssize_t n = fd < 0 ? fd : sys_read(fd, text, size - 1);
 
     descriptor_close_if_open(fd);

@@ -9,7 +9,7 @@ enum { PROC_SELF = 0, PROC_THREAD = -1 /* the calling thread; since Linux 3.17 *
 
 /*
  * Opens /proc/PROCESS/NAME with these flags, close-on-exec, also where the program's descriptors
- * are at their soft limit. `name` has at most 15 bytes. Returns a descriptor or a negative errno:
+ * are at their soft limit. `name` has at most 13 bytes. Returns a descriptor or a negative errno:
  * -ENOENT without /proc or such a process, -EACCES where this user may not look.
  */
 int proc_open(int process, const char *name, int flags);
@@ -19,6 +19,9 @@ int proc_open(int process, const char *name, int flags);
  * negative errno, and "" then.
  */
 ssize_t proc_read(int process, const char *name, char *text, size_t size);
+/* Does the same with a file that is open as `fd`, and closes it. A negative `fd`, an errno, is the
+ * result. */
+ssize_t proc_read_open(int fd, char *text, size_t size);
 
 /*
  * Calls `visit` with each whole line that can be read from `fd`, without its newline, until it

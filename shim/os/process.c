@@ -101,7 +101,11 @@ int process_threads(int process)
     char path[PROC_PATH_SIZE];
     struct stat status;
 
-    (void)strcat((char *)descriptor_process_path(path, process), "/task");
+    if (process == PROC_SELF)
+        (void)strcpy(path, "/proc/self");
+    else
+        (void)descriptor_process_path(path, process);
+    (void)strcat(path, "/task");
     return sys_fstatat(AT_FDCWD, path, &status, 0) == 0 ? (int)status.st_nlink - 2 : 0;
 }
 
@@ -123,14 +127,11 @@ int process_of_pidfd(int pidfd)
     char text[512];
     uint64_t number = 0;
     int fd;
-    ssize_t n;
 
     if (SYS_CALL(SYS_ioctl, pidfd, GET_PROCESS_INFO, &info, 0, 0, 0) == 0)
         return info.number != 0 ? (int)info.number : PROCESS_NOBODY;
     fd = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_info_path(path, pidfd), O_RDONLY | O_CLOEXEC, 0));
-    n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-    descriptor_close_if_open(fd);
-    text[n < 0 ? 0 : n] = '\0';
+    (void)proc_read_open(fd, text, sizeof text);
     if (process_proc_is_ours()) /* "Pid:\t-1" of one that is gone has no digit in front */
         (void)proc_find_field(text, "Pid", 10, &number);
     return number != 0 ? (int)number : PROCESS_NOBODY;

@@ -37,7 +37,7 @@ bool process_proc_is_ours(void);
  * does not tell. */
 uint64_t process_namespace(void);
 
-/* Returns how many threads the process has; 0 if /proc does not tell. */
+/* Returns how many threads the process has, PROC_SELF for this one; 0 if /proc does not tell. */
 int process_threads(int process);
 
 /*

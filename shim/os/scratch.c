@@ -9,11 +9,11 @@
  * and gives them, so that no lock is needed. A commit to a plain file needs one for the new
  * content, one for its record, and two to read what is there.
  */
-static void *kept[4];
+static void *kept_buffers[4];
 
 static void *exchange_kept(int slot, void *bytes)
 {
-    return __atomic_exchange_n(&kept[slot], bytes, __ATOMIC_ACQ_REL);
+    return __atomic_exchange_n(&kept_buffers[slot], bytes, __ATOMIC_ACQ_REL);
 }
 
 int scratch_take(struct scratch *scratch, size_t size)

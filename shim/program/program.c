@@ -78,7 +78,7 @@ static bool runs_secure(int fd)
     struct statfs mount;
     uid_t real_user = (uid_t)SYS_CALL(SYS_getuid, 0, 0, 0, 0, 0, 0);
     gid_t real_group = (gid_t)SYS_CALL(SYS_getgid, 0, 0, 0, 0, 0, 0);
-    uid_t user = (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+    uid_t user = sys_geteuid();
     gid_t group = (gid_t)SYS_CALL(SYS_getegid, 0, 0, 0, 0, 0, 0);
     bool nosuid = sys_fstatfs(fd, &mount) == 0 && (mount.f_flags & ST_NOSUID) != 0;
 
@@ -218,15 +218,13 @@ bool program_loads_shim(const struct program_question *question, struct program_
         bool result = n >= 0 && (is_elf ? check_elf(fd, &kind, &question->shim, answer)
                                         : find_interpreter(question, head, (size_t)n, answer));
 
-        if (fd >= 0)
-            (void)sys_close(fd);
+        descriptor_close_if_open(fd);
         if (n < 0)
             return refuse_program(answer, PROGRAM_UNREADABLE, (int)n);
         if (is_elf || !result)
             return result;
         fd = sys_openat(AT_FDCWD, answer->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
     }
-    if (fd >= 0)
-        (void)sys_close(fd);
+    descriptor_close_if_open(fd);
     return refuse_program(answer, PROGRAM_SCRIPTS, 0);
 }

@@ -1,5 +1,7 @@
 #include "program/target.h"
 
+#include "os/environment.h"
+#include "os/path.h"
 #include "os/scratch.h"
 #include "os/sys.h"
 #include "program/program.h"
@@ -7,8 +9,6 @@
 #include <elf.h>
 #include <string.h>
 #include <unistd.h>
-
-#define SHIM_NAME "libatomshim.so"
 
 #if defined(__x86_64__)
 #define OWN_MACHINE EM_X86_64
@@ -20,13 +20,6 @@ enum { PRELOAD_FILE_SIZE = 256 }; /* the shim reads so much of /etc/ld.so.preloa
 
 static char own_preload[512]; /* a longer value is not recognised */
 
-static const char *value_of(const char *entry, const char *name)
-{
-    size_t length = strlen(name);
-
-    return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
-}
-
 /* The program may give a bad pointer as the environment: execve(2) answers EFAULT then, and this
  * function must not crash. */
 static const char *find_variable(char *const environment[], const char *name)
@@ -36,7 +29,7 @@ static const char *find_variable(char *const environment[], const char *name)
     for (; environment != NULL && result == NULL && sys_is_readable(environment) && *environment != NULL &&
            sys_is_byte_readable(*environment);
          environment++)
-        result = value_of(*environment, name);
+        result = environment_value(*environment, name);
     return result;
 }
 
@@ -45,7 +38,7 @@ void target_remember(char *const environment[])
     const char *preload = NULL;
 
     for (; environment != NULL && *environment != NULL && preload == NULL; environment++)
-        preload = value_of(*environment, "LD_PRELOAD");
+        preload = environment_value(*environment, "LD_PRELOAD");
     if (preload != NULL && strlen(preload) < sizeof own_preload)
         strcpy(own_preload, preload);
 }

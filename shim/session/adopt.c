@@ -50,7 +50,7 @@ struct search {
 static bool is_own_buffer(const struct stat *status)
 {
     return S_ISREG(status->st_mode) && status->st_nlink == 0 &&
-           (status->st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0) ||
+           (status->st_uid == sys_geteuid() ||
             status->st_uid == (uid_t)SYS_CALL(SYS_getuid, 0, 0, 0, 0, 0, 0));
 }
 
@@ -80,18 +80,19 @@ static int find_buffer(int fd, void *context)
     return 1;
 }
 
-struct claim {
+struct candidate {
     int inode;
     ino_t buffer_number;
 };
 
-/* Tells whether another session has the inode's descriptor. The same session's is found again for
- * the second number of its buffer, the beacon: session_adopt() closes one of them. */
-static int is_claimed(struct session *session, void *context)
+/* Tells whether another session has the inode's descriptor. A session's own does not count: the
+ * search comes upon the session again by the beacon, a second number of its buffer, which
+ * session_adopt() closes. */
+static int is_anothers_inode(struct session *session, void *context)
 {
-    const struct claim *claim = context;
+    const struct candidate *candidate = context;
 
-    return session->inode == claim->inode && session->buffer_number != claim->buffer_number;
+    return session->inode == candidate->inode && session->buffer_number != candidate->buffer_number;
 }
 
 /* Tells whether this is the inode that the search is for. */
@@ -117,7 +118,7 @@ static int find_inode(int fd, void *context)
     struct search *search = context;
     struct session *session = search->session;
     bool writable = (session->flags & SESSION_WRITABLE) != 0;
-    struct claim claim = {fd, session->buffer_number};
+    struct candidate candidate = {fd, session->buffer_number};
     struct stat status;
 
     if (!descriptor_is_private(fd) || descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
@@ -125,7 +126,7 @@ static int find_inode(int fd, void *context)
         return 0;
     if (writable != is_read_write(fd) || (writable && !is_read_write(session->buffer)))
         return 0;
-    if (session_for_each(is_claimed, &claim) != 0)
+    if (session_for_each(is_anothers_inode, &candidate) != 0)
         return 0;
     if (search->by_sum && session->inode >= 0) {
         search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;
@@ -310,7 +311,7 @@ static bool has_parents_table(void)
 static void leave_shared_table(void)
 {
     if (!session_descriptors_may_be_shared() ||
-        (session_table_is_ours() && process_threads(sys_getpid()) > 1 && !has_parents_table()))
+        (session_table_is_ours() && process_threads(PROC_SELF) > 1 && !has_parents_table()))
         return;
     if (sys_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE) != 0)
         (void)SYS_CALL(SYS_unshare, CLONE_FILES, 0, 0, 0, 0, 0);
