@@ -157,8 +157,7 @@ static void sync_directory(const struct session *session)
             log_line(LOG_WARN,
                      "%s: fsync of this directory failed: a power cut may lose the name of the new file",
                      (char *)scratch.bytes);
-        if (directory >= 0)
-            (void)sys_close(directory);
+        descriptor_close_if_open(directory);
     } else
         (void)sys_fsync(session->inode); /* known file systems sync a new name with its file */
     scratch_give(&scratch);
@@ -340,14 +339,7 @@ static int replace_buffer(const struct session *session, int from, const struct 
 
     if (error != 0)
         return error;
-    for (uint64_t done = 0; error == 0 && done < view.size;) {
-        ssize_t n = sys_pwrite(session->buffer, (char *)view.bytes + done, view.size - done, done);
-
-        if (n > 0)
-            done += (uint64_t)n;
-        else if (n != -EINTR)
-            error = n < 0 ? (int)n : -ENOSPC;
-    }
+    error = store_write_target(session->buffer, view.bytes, view.size, 0);
     if (error == 0)
         error = sys_ftruncate(session->buffer, view.size);
     session_set_unwritten(session->buffer);
@@ -369,7 +361,7 @@ static int merge_into_buffer(struct session *session, int file, const struct sto
     return error;
 }
 
-static int reload_alone(struct session *session)
+static int refresh_alone(struct session *session)
 {
     const struct store_wait wait = {.timeout = 0};
     struct session_base base = session_get_base(session);
@@ -462,7 +454,7 @@ int session_try_refresh(struct session *session, const struct filelock_patience 
     int error = session_keep_committers_out(session, false);
 
     if (error == 0)
-        error = reload_alone(session);
+        error = refresh_alone(session);
     session_let_committers_in(session, false);
     if (error == -ETIMEDOUT) /* the store returned it: it was told not to wait */
         error = -EAGAIN;

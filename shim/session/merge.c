@@ -40,18 +40,14 @@ int session_commit_appended(const struct session *session, const struct view *vi
     const struct store_wait wait = {.locked = true};
     uint64_t tail = view->size - base.size;
     struct store_image live;
-    ssize_t n;
     int file = DESCRIPTOR_INSIST(buffer_scratch(session_config->rescue_dir));
     int error;
 
     if (file < 0)
         return file;
     error = store_load(session->inode, file, wait, &live);
-    for (uint64_t done = 0; error == 0 && done < tail; done += (uint64_t)n) {
-        n = sys_pwrite(file, (char *)view->bytes + base.size + done, tail - done, live.size + done);
-        if (n <= 0)
-            error = n < 0 ? (int)n : -ENOSPC;
-    }
+    if (error == 0)
+        error = store_write_target(file, (char *)view->bytes + base.size, tail, live.size);
     if (error == 0)
         return commit_file(session, file, live.size + tail);
     (void)sys_close(file);
@@ -104,16 +100,9 @@ void session_set_kept(struct session *session, int file, struct session_base bas
 
 static int write_view(int file, const struct view *view)
 {
-    uint64_t done = 0;
     int error = sys_ftruncate(file, view->size);
 
-    while (error == 0 && done < view->size) {
-        ssize_t n = sys_pwrite(file, (char *)view->bytes + done, view->size - done, done);
-
-        error = n < 0 ? (int)n : 0;
-        done += n > 0 ? (uint64_t)n : 0;
-    }
-    return error;
+    return error == 0 ? store_write_target(file, view->bytes, view->size, 0) : error;
 }
 
 void session_keep_view(struct session *session, const struct view *view, uint32_t crc)

@@ -43,7 +43,7 @@ struct attempt {
 /* The record of a file, as it was found. */
 struct held_record {
     struct record record; /* RECORD_NONE if there is none, or if it belongs to another inode */
-    size_t size;          /* of the attribute, valid or not; 0: there is none */
+    size_t size;          /* the attribute's, valid or not; 0: there is none */
     bool possible;        /* the file system has such attributes */
     bool has_journal;     /* the record came from a journal file */
     struct record named;  /* the record in the attribute itself */
@@ -52,7 +52,7 @@ struct held_record {
 };
 
 /*
- * Reads the record of `inode`, and the journal that it names, but `bounded` no journal with a
+ * Reads the record of `inode`, and the journal that it names, but with `bounded` no journal with a
  * content of more than SIZE_CHECKED bytes. Returns 0, or a negative errno; after 0 the caller gives
  * it back.
  */
@@ -76,9 +76,6 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
 
 /* Returns CHANGED while a commit that no record protects may be under way, else 0. */
 int store_try_unprotected(const struct attempt *attempt, const struct held_record *held);
-
-/* Writes to a target. Returns 0 or a negative errno. */
-int store_write_target(int target, const char *bytes, size_t size, uint64_t offset);
 
 /* True if all `size` bytes, at least one, are zero. */
 bool store_is_zero(const char *bytes, size_t size);

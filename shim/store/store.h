@@ -9,10 +9,12 @@
  *   first_commit.c         the first of them, to a plain file
  *   known.c                which image need not be verified before the next commit
  *   plain.c, journal.c     commits to the plain format, their recovery, and their journal files
+ *   overwrite.c            the write of a plain commit, out of reach of a kill
  *   export.c               from the sized format back to the plain one
  *   restamp.c              undo and repair: another image of the file becomes the content
  *   filelock.c             the lock of a file, with a deadline
  *   rendezvous.c           makes openers wait for guardians
+ *   calls.c                the system calls of all of these, which tests replace
  *
  * STATES of a file in the sized format, and the function in commit.c or first_commit.c that
  * performs each transition
@@ -99,7 +101,7 @@ enum store_bytes {
 struct store_image {
     enum store_kind kind;
     uint64_t size;       /* payload bytes */
-    uint64_t file_size;  /* of the whole file; set by store_load() and store_look() */
+    uint64_t file_size;  /* the whole file's; store_load() and store_look() set it */
     uint64_t generation; /* 0 for a plain file without a record */
     uint64_t place;      /* file offset of the image; for a plain file 0 */
     /* file offset of the twin place; for a plain file the one its footer names, or 0 */
@@ -260,5 +262,8 @@ int store_export(int inode, bool sync);
 /* Reads `size` bytes at `offset`; fewer only at the end of the file. Returns the count or a
  * negative errno. */
 ssize_t store_read_at(int inode, void *buffer, size_t size, uint64_t offset);
+/* Writes all `size` bytes to `target`, a buffer or another file in memory. Returns 0 or a negative
+ * errno. */
+int store_write_target(int target, const char *bytes, size_t size, uint64_t offset);
 
 #endif
