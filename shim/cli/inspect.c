@@ -100,7 +100,7 @@ static int check_payload(const struct inspect_file *file, struct inspect_place *
     return error;
 }
 
-/* `room`: bytes that the image may take. Returns 0 or a negative errno. */
+/* Looks at the place at `offset`. Returns 0 or a negative errno. */
 static int look_at_place(const struct inspect_file *file, struct inspect_place *place, uint64_t offset)
 {
     char bytes[IMAGE_HEADER_SIZE];

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static bool any; /* the object has a member already */
+static bool has_member; /* the object has a member already */
 
 /* Returns the length of the UTF-8 sequence there, 0 if there is none (RFC 3629). */
 static int sequence_length(const unsigned char *p)
@@ -47,9 +47,9 @@ static void put_text(const char *text)
 
 static void put_name(const char *name)
 {
-    if (any)
+    if (has_member)
         (void)fputs(", ", stdout);
-    any = true;
+    has_member = true;
     put_text(name);
     (void)fputs(": ", stdout);
 }
@@ -57,7 +57,7 @@ static void put_name(const char *name)
 void json_begin(void)
 {
     (void)putchar('{');
-    any = false;
+    has_member = false;
 }
 
 void json_end(void)

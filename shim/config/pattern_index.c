@@ -69,7 +69,7 @@ static uint32_t hash_end(int kind, const char *p, const char *end)
     return hash_of(add_to_hash(HASH_OF_NOTHING, (unsigned char)kind), p, end);
 }
 
-/* The literal end of a pattern, as a path that it matches must have it. */
+/* Hashes the literal end of a pattern, which a path that it matches must have, too. */
 static uint32_t end_of_item(const struct pattern_item *item)
 {
     const char *p = item->end;
@@ -83,7 +83,7 @@ static uint32_t end_of_item(const struct pattern_item *item)
     return piece < item->end ? hash_end(END_PIECE, piece, item->end) : hash_end(END_NOTHING, p, p);
 }
 
-/* The literal folders that an absolute pattern begins with. */
+/* Returns how many bytes the literal folders have that an absolute pattern begins with. */
 static uint32_t length_of_folders(const struct pattern_item *item)
 {
     const char *behind = item->start;

@@ -37,7 +37,7 @@ static bool looks_like_header(const char *bytes, size_t size)
     return same > all / 2;
 }
 
-/* Numbers stay below IMAGE_NUMBER_MAX. */
+/* Decodes a line. A line with a number from IMAGE_NUMBER_MAX on is torn. */
 static enum image_kind decode_line(const char *bytes, size_t size, const struct line *line,
                                    struct line_fields *fields)
 {

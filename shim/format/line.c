@@ -28,7 +28,7 @@ static bool get_decimal(const char *digits, int count, uint64_t *value)
     return true;
 }
 
-/* Upper-case digits are none. */
+/* Refuses upper-case digits, which no encoder writes. */
 static bool get_hexadecimal(const char *digits, int count, uint32_t *value)
 {
     *value = 0;

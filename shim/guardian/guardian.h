@@ -2,11 +2,11 @@
  * Guardians: processes that commit what programs without the shim wrote.
  *
  * A static or set-id program, one with a cleared environment, one of another user, and a stranger
- * that got a descriptor over a socket write to the substitute descriptor as everybody does, but
- * none of our code runs when they close it. Before such a program gets a session's descriptor, a
- * guardian is started: a process of its own, with the session's private descriptors and nothing
- * else. The guardian stays until the last close, so a session needs one in each pid namespace,
- * whatever programs come later. A lock tells that a session has one (session_has_guardian()).
+ * that got a descriptor over a socket write to the buffer as everybody does, but none of our code
+ * runs when they close it. Before such a program gets a session's descriptor, a guardian is
+ * started: a process of its own, with the session's private descriptors and nothing else. The
+ * guardian stays until the last close, so a session needs one in each pid namespace, whatever
+ * programs come later. A lock tells that a session has one (session_has_guardian()).
  *
  * PROTOCOL of a guardian for one session. The opener decides (session.h). Where a program without
  * the shim runs in the opener's process, no code of ours tells how that program ends: then the

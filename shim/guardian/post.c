@@ -134,7 +134,7 @@ static void watch_session(struct post *post, struct duty *duty)
                        IN_OPEN | IN_ACCESS, 0, 0, 0);
     }
     if (descriptor_is_last(session->buffer) >= 0)
-        session_guard(session);
+        session_become_guardian(session);
     if (post->proc >= 0)
         rendezvous_begin(&duty->place, post->proc, session->device, session->number);
 }
@@ -216,7 +216,7 @@ static bool look_round(struct post *post)
             continue;
         any = true;
         if (duty->is_synced) /* the commit closed a descriptor of the buffer: the lock is gone */
-            session_guard(duty->session);
+            session_become_guardian(duty->session);
     }
     if (post->order.entry != NULL && all_known)
         (void)__atomic_add_fetch(&post->order.entry->looks, 1, __ATOMIC_RELEASE);

@@ -32,7 +32,7 @@ struct duty {
     struct session *session;
     bool is_openers; /* its opener is order.opener */
     bool is_synced;  /* all writes up to the opener's end are committed */
-    bool is_told;    /* that it can be lost is in the log */
+    bool is_told;    /* the log says that its writes are not committed */
     struct rendezvous place;
 };
 

@@ -40,8 +40,8 @@ static void tell_killed(struct duty *duty)
     duty->is_told = true;
 }
 
-/* An opener with the shim has released the session if it ended properly, or has committed it: so one
- * that is gone, with its exit code, was killed. */
+/* An opener with the shim has released the session if it ended properly, or has committed it: so an
+ * opener that is gone, with its exit code, was killed. */
 static bool was_opener_killed(const struct post *post, const struct duty *duty)
 {
     struct process opener = {.pidfd = -1};

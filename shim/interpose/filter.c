@@ -30,7 +30,7 @@ static int quiet;
 static char *current_folder; /* when the shim went quiet, PATH_MAX bytes; NULL before */
 
 /* The calls without which there is no session: they open, read, write, lock and commit. */
-static const int needed[] = {
+static const int needed_calls[] = {
     SYS_openat,         SYS_close,           SYS_read,
     SYS_write,          SYS_pread64,         SYS_pwrite64,
     SYS_pwritev,        SYS_lseek,           SYS_ftruncate,
@@ -46,7 +46,7 @@ static const int needed[] = {
 };
 
 /* The calls that tell which file is managed: if one fails, a managed file would be written raw. */
-static const int telling[] = {SYS_readlinkat, SYS_newfstatat, SYS_fstat, SYS_fstatfs};
+static const int telling_calls[] = {SYS_readlinkat, SYS_newfstatat, SYS_fstat, SYS_fstatfs};
 
 bool shim_is_quiet(void)
 {
@@ -57,11 +57,11 @@ static bool is_in_the_way(const struct sock_fprog *filter)
 {
     if (!seccomp_is_readable(filter)) /* the kernel refuses it */
         return false;
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (seccomp_kills(filter, needed[i]))
+    for (size_t i = 0; i < sizeof needed_calls / sizeof needed_calls[0]; i++)
+        if (seccomp_kills(filter, needed_calls[i]))
             return true;
-    for (size_t i = 0; i < sizeof telling / sizeof telling[0]; i++)
-        if (seccomp_lets_fail(filter, telling[i]))
+    for (size_t i = 0; i < sizeof telling_calls / sizeof telling_calls[0]; i++)
+        if (seccomp_lets_fail(filter, telling_calls[i]))
             return true;
     return false;
 }

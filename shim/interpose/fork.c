@@ -1,5 +1,5 @@
-/* Wraps fork(2) and vfork(2). A forked child has a table of sessions of its own, a vfork child has
- * not; only here can the shim tell them apart in time. */
+/* Wraps fork(2). A forked child has a table of sessions of its own, a vfork() child has not; only
+ * here can the shim tell them apart in time. calls.def says why vfork(2) is not wrapped. */
 #include "interpose/interpose.h"
 
 #include "guardian/guardian.h"

@@ -20,8 +20,8 @@ struct config shim_config = {.disabled = true, .paths = ""};
 
 static int set_up_state;
 static int set_up_thread;
-static bool managing;
-static bool constructed;
+static bool is_managing;
+static bool is_constructed;
 
 extern int __cxa_atexit(void (*function)(void *), void *argument, void *library);
 
@@ -104,7 +104,7 @@ static void commit_at_exit(void *unused)
     static int calls;
 
     (void)unused;
-    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (constructed ? 2 : 1))
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (is_constructed ? 2 : 1))
         return;
     if (shim_is_quiet()) /* a guardian commits */
         return;
@@ -205,7 +205,7 @@ static void set_up(void)
     session_configure(&shim_config);
     store_journal_folder = config.journal_dir;
     guardian_configure(config.lock_timeout);
-    managing = true; /* without a pattern, too, the shim recognises files that hold an image */
+    is_managing = true; /* without a pattern, too, the shim recognises files that hold an image */
     (void)__cxa_atexit(commit_at_exit, NULL, NULL);
     register_quick_exit();
     tell_start();
@@ -244,7 +244,7 @@ static bool is_set_up(void)
 
 bool shim_enabled(void)
 {
-    return is_set_up() && managing && !shim_is_quiet();
+    return is_set_up() && is_managing && !shim_is_quiet();
 }
 
 bool shim_has_sessions(void)
@@ -254,7 +254,7 @@ bool shim_has_sessions(void)
 
 bool shim_is_at_work(void)
 {
-    return is_ready() && (managing || session_any()) && !shim_is_quiet();
+    return is_ready() && (is_managing || session_any()) && !shim_is_quiet();
 }
 
 void shim_testcancel(void)
@@ -270,7 +270,7 @@ enum session_role shim_identify(int fd, struct session_found *found)
 
 __attribute__((constructor)) static void constructor(void)
 {
-    constructed = true;
+    is_constructed = true;
     (void)is_set_up();
 }
 

@@ -31,7 +31,7 @@ static bool mode_allows(int fd, int type)
     return !(type == F_RDLCK && mode == O_WRONLY) && !(type == F_WRLCK && mode == O_RDONLY);
 }
 
-static bool is_set(int command)
+static bool sets_lock(int command)
 {
     return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
 }
@@ -105,7 +105,7 @@ static int after_lock(struct session *session)
  */
 static int before_unlock(const struct session_found *found, int inode)
 {
-    return (found->session->flags & SESSION_WRITABLE) && !filelock_is_anothers(inode)
+    return (found->session->flags & SESSION_WRITABLE) && !filelock_is_held_by_other(inode)
                ? session_sync(found->session, found->buffer_number)
                : 0;
 }
@@ -147,14 +147,14 @@ static int shim_lock(int fd, int command, struct flock *lock)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
         return -EBADF;
-    if (!is_readable(lock) || (!is_set(command) && !is_writable(lock)))
+    if (!is_readable(lock) || (!sets_lock(command) && !is_writable(lock)))
         return -EFAULT;
-    if (is_set(command) && !mode_allows(fd, lock->l_type))
+    if (sets_lock(command) && !mode_allows(fd, lock->l_type))
         return -EBADF;
     if (command == F_SETLKW || command == F_OFD_SETLKW)
         shim_testcancel();
     if (found.session->flags & SESSION_LOCKED) { /* no other process has any lock on it */
-        if (!is_set(command))
+        if (!sets_lock(command))
             lock->l_type = F_UNLCK;
         return 0;
     }
@@ -162,7 +162,7 @@ static int shim_lock(int fd, int command, struct flock *lock)
     result = translate_range(fd, lock, &real);
     if (result != 0)
         return result;
-    if (is_set(command))
+    if (sets_lock(command))
         return set_lock(&found, inode, command, &real);
     result = REAL(fcntl)(inode, command, &real) == 0 ? 0 : -errno;
     if (result == 0)
@@ -170,9 +170,9 @@ static int shim_lock(int fd, int command, struct flock *lock)
     return result;
 }
 
-static bool is_lock(int command)
+static bool is_lock_command(int command)
 {
-    return is_set(command) || command == F_GETLK || command == F_OFD_GETLK;
+    return sets_lock(command) || command == F_GETLK || command == F_OFD_GETLK;
 }
 
 #ifndef F_CREATED_QUERY
@@ -210,7 +210,7 @@ static int shim_fcntl(int fd, int command, void *argument)
 {
     if (command == F_SETFL && ((intptr_t)argument & O_APPEND))
         shim_note_append(fd);
-    return is_lock(command) ? shim_lock(fd, command, argument) : shim_other(fd, command);
+    return is_lock_command(command) ? shim_lock(fd, command, argument) : shim_other(fd, command);
 }
 
 /* fcntl(2): no command takes more than one word. */

@@ -148,8 +148,8 @@ int shim_cover(int fd, const struct managed_request *request)
         return fd;
     if (result > 0)
         result = take_over(fd, request->path, request->flags);
-    if (result == -EMFILE &&
-        descriptor_raise_limit(&limit)) { /* the program has the number that it asked for */
+    /* the program has the number that it asked for */
+    if (result == -EMFILE && descriptor_raise_limit(&limit)) {
         result = take_over(fd, request->path, request->flags);
         descriptor_restore_limit(&limit);
     }
@@ -418,8 +418,7 @@ static bool may_open_to_create(int directory, const char *path, const struct ope
         return true;
     try.flags = (how->flags & ~(uint64_t)O_TRUNC) | O_CLOEXEC;
     fd = (int)SYS_CALL(SYS_openat2, directory, path, &try, sizeof try, 0, 0);
-    if (fd >= 0)
-        (void)sys_close(fd);
+    descriptor_close_if_open(fd);
     return fd >= 0;
 }
 

@@ -24,7 +24,7 @@ static const struct link_map *farthest;
 static bool is_ready; /* atomic */
 
 /* Returns the fallback of calls.def, and the name that the libraries know. */
-static real_function describe(enum real_number number, const char **name)
+static real_function describe_call(enum real_number number, const char **name)
 {
     switch (number) {
 #define CALL(result, symbol, parameters, fallback)                                                           \
@@ -103,7 +103,7 @@ static int visit_object(struct dl_phdr_info *object, size_t size, void *past_us)
     for (enum real_number number = 0; *(bool *)past_us && number < REAL_COUNT; number++) {
         const char *name;
 
-        (void)describe(number, &name);
+        (void)describe_call(number, &name);
         if (addresses[number] == NULL)
             addresses[number] = find_in(object->dlpi_addr, dynamic, name);
     }
@@ -134,7 +134,7 @@ void real_prepare(void)
 static real_function look_up(enum real_number number)
 {
     const char *name;
-    real_function fallback = describe(number, &name);
+    real_function fallback = describe_call(number, &name);
     real_function found = NULL;
 
     if (!__atomic_load_n(&is_ready, __ATOMIC_ACQUIRE))

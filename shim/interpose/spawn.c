@@ -93,8 +93,7 @@ static int plan_open(struct plan *plan, size_t index)
 
 static void plan_directory(struct plan *plan, int directory)
 {
-    if (plan->directory >= 0)
-        (void)sys_close(plan->directory);
+    descriptor_close_if_open(plan->directory);
     plan->directory = directory;
 }
 
@@ -369,7 +368,8 @@ static int shim_spawn(struct spawn spawn)
         session_share();
         error = spawn_planned(&spawn, record);
         (void)session_settle_closed(false); /* other threads may have closed one meanwhile */
-    } else {                                /* too many objects to record them */
+    } else {
+        /* there are too many objects to record them */
         child = shim_before_child(spawn.file, spawn.environment);
         error = spawn_program(&spawn, spawn.actions);
         shim_after_child(child);

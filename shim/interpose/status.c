@@ -41,7 +41,7 @@ static bool fix_own_writes(struct stat *status)
  * Replaces the status of a session's buffer by the real inode's. Returns false for any other
  * status.
  */
-static bool fix_memory(struct stat *status)
+static bool fix_buffer(struct stat *status)
 {
     struct session_found found;
     struct session *session = shim_has_sessions() ? session_of(status, &found) : NULL;
@@ -60,7 +60,7 @@ static bool fix_memory(struct stat *status)
  */
 static void fix_path(int directory, const char *path, int flags, struct stat *status)
 {
-    if (shim_enabled() && !fix_memory(status) && !fix_own_writes(status))
+    if (shim_enabled() && !fix_buffer(status) && !fix_own_writes(status))
         status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
 }
 
@@ -76,7 +76,7 @@ static void fix_descriptor(int fd, struct stat *status)
 {
     char path[PROC_PATH_SIZE];
 
-    if (!fix_memory(status) && is_path_descriptor(fd, status))
+    if (!fix_buffer(status) && is_path_descriptor(fd, status))
         fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
 }
 
@@ -193,7 +193,7 @@ static void put_time(struct statx_timestamp *target, struct timespec time)
  * Asks the real inode if the status is that of a session's buffer, and puts the buffer's size in.
  * Returns false if it is not.
  */
-static bool fix_statx_memory(int flags, unsigned mask, struct statx *status, int *result)
+static bool fix_statx_buffer(int flags, unsigned mask, struct statx *status, int *result)
 {
     struct stat key = {.st_dev = makedev(status->stx_dev_major, status->stx_dev_minor),
                        .st_ino = status->stx_ino,
@@ -227,7 +227,7 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
     struct stat known;
 
     SHIM_MAY_BE_NULL(path);
-    if (result != 0 || fix_statx_memory(flags, mask, status, &result))
+    if (result != 0 || fix_statx_buffer(flags, mask, status, &result))
         return result;
     if (!(status->stx_mask & STATX_SIZE) || !shim_enabled())
         return 0;

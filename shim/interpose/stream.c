@@ -107,7 +107,7 @@ static int flags_of(const char *mode)
     return flags;
 }
 
-/* Makes the mode for the second open: of the memfd, which exists, so that 'x' would fail. */
+/* Makes the mode for the second open: of the buffer, which exists, so that 'x' would fail. */
 static void without_exclusive(char *target, size_t size, const char *mode)
 {
     bool in_letters = true;
@@ -159,7 +159,7 @@ static FILE *open_early(const struct session *session, const char *mode, const s
 }
 
 /* Lets libc open the session's buffer as a stream. */
-static FILE *open_memory(const struct session *session, const char *mode, const struct maker *maker)
+static FILE *open_buffer(const struct session *session, const char *mode, const struct maker *maker)
 {
     char path[PROC_PATH_SIZE];
     char second_mode[64];
@@ -237,7 +237,7 @@ static FILE *shim_fopen(const char *path, const char *mode, FILE *(*real)(const 
         return NULL;
     }
     return publish_stream(&request, found.session,
-                          open_memory(found.session, mode, &(struct maker){.open = real}));
+                          open_buffer(found.session, mode, &(struct maker){.open = real}));
 }
 
 typedef FILE *freopen_function(const char *path, const char *mode, FILE *stream);
@@ -264,7 +264,7 @@ static FILE *reopen_managed(const char *path, const char *mode, const struct mak
     if (result == SHIM_PASS && flags != -1)
         result = shim_begin(&request, &found);
     if (result == 0)
-        return publish_stream(&request, found.session, open_memory(found.session, mode, maker));
+        return publish_stream(&request, found.session, open_buffer(found.session, mode, maker));
     if (result != SHIM_PASS) {
         /* fails, and leaves the stream as this libc does after a failure */
         (void)maker->reopen("", "r", maker->stream);
@@ -309,8 +309,7 @@ static FILE *change_mode(struct session *old, const char *mode, const struct mak
     }
     inode = (int)sys_fcntl(old->inode, F_DUPFD_CLOEXEC, 0);
     result = reopen_session(old, descriptor_path(path, inode), mode, maker);
-    if (inode >= 0)
-        (void)sys_close(inode);
+    descriptor_close_if_open(inode);
     return result;
 }
 

@@ -83,7 +83,7 @@ EXPORT int munmap(void *address, size_t size)
     return result;
 }
 
-/* The kernel copies only inside one file system, and the substitute descriptor is on another. */
+/* The kernel copies only inside one file system, and the buffer is on another than the file. */
 static ssize_t copy_by_hand(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size)
 {
     struct scratch scratch;

@@ -148,8 +148,7 @@ static FTSENT *fix_children(FTSENT *first)
         return first;
     for (FTSENT *entry = first; entry != NULL; entry = entry->fts_link)
         fix_entry(entry, directory, first->fts_level > FTS_ROOTLEVEL ? entry->fts_name : entry->fts_accpath);
-    if (directory >= 0)
-        (void)sys_close(directory);
+    descriptor_close_if_open(directory);
     return first;
 }
 

@@ -38,7 +38,7 @@ static struct store_wait wait_for_writers(void)
     return (struct store_wait){.timeout = session_config->lock_timeout};
 }
 
-bool managed_may_speak(const struct stat *status)
+bool managed_may_trust_content(const struct stat *status)
 {
     return store_may_be_sized(status) && (status->st_uid == 0 || status->st_uid == sys_geteuid());
 }
@@ -60,12 +60,12 @@ static int holds_image(int readable, uint64_t size)
     return result == 0 ? 1 : named_is_transient(result) ? result : 0;
 }
 
-static int speaks_for_itself(const struct named *named, int fd, const struct stat *status)
+static int is_managed_by_content(const struct named *named, int fd, const struct stat *status)
 {
     int readable;
     int result;
 
-    if (!managed_may_speak(status))
+    if (!managed_may_trust_content(status))
         return 0;
     readable = DESCRIPTOR_INSIST(named_open_unseen(named, fd, O_RDONLY));
     if (readable < 0)
@@ -103,11 +103,11 @@ int managed_decide(const struct named *named, int fd, int flags, struct stat *st
         return descriptor_wants_writing(flags) && is_sealed(status) ? -EPERM : 0;
     if (session_on(status->st_dev, status->st_ino) != NULL)
         return managed_explain(named, "managed: it is open already", 1);
-    if (managed_may_speak(status) && session_has_snapshot(status))
+    if (managed_may_trust_content(status) && session_has_snapshot(status))
         return managed_explain(named, "managed: it holds an image, which was read before", 1);
     result = named_matches(named, fd, NULL);
     if (result == 0) {
-        result = speaks_for_itself(named, fd, status);
+        result = is_managed_by_content(named, fd, status);
         if (result == 0)
             return managed_explain(named, "not managed: no pattern matches it, and it holds no image", 0);
         reason = "managed: it holds an image";

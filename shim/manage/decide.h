@@ -13,7 +13,7 @@ int managed_is_on_disk(int fd, dev_t device);
 
 /* Tells whether this file may be managed because of its content: only root and this user may choose
  * that. */
-bool managed_may_speak(const struct stat *status);
+bool managed_may_trust_content(const struct stat *status);
 
 /* Tells at the level debug why a file is managed, or is not. Returns `result`. */
 int managed_explain(const struct named *named, const char *why, int result);

@@ -58,7 +58,7 @@ static bool identify_folder(int fd, struct identity *identity)
     return true;
 }
 
-static bool is_same(const struct identity *one, const struct identity *other)
+static bool is_same_folder(const struct identity *one, const struct identity *other)
 {
     return one->number == other->number && one->device == other->device && one->mount == other->mount &&
            is_same_moment(one->moment, other->moment);
@@ -108,7 +108,7 @@ ssize_t folders_path(int fd, char *path, size_t size)
     slot = &by_inode[identity.number % SLOTS];
     if (!take_slot(slot))
         return -1;
-    if (is_same(&slot->identity, &identity) && slot->length < size) {
+    if (is_same_folder(&slot->identity, &identity) && slot->length < size) {
         length = (ssize_t)slot->length;
         memcpy(path, slot->path, slot->length);
         path[length] = '\0';

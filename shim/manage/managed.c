@@ -38,7 +38,7 @@ static int is_candidate(const struct managed_request *request, int flags, struct
         return CANDIDATE_NO;
     if (session_on(status->st_dev, status->st_ino) != NULL)
         return CANDIDATE_ANYWHERE;
-    if (descriptor_wants_writing(flags) && store_has_left(status) && managed_may_speak(status))
+    if (descriptor_wants_writing(flags) && store_has_left(status) && managed_may_trust_content(status))
         return CANDIDATE_KNOWN;
     if (store_may_be_sized(status))
         return CANDIDATE_ANYWHERE;
@@ -284,7 +284,7 @@ static int open_once(const struct managed_request *request, struct managed_file 
 
     *file = (struct managed_file){.inode = -1};
     /*
-     * a close of what was not managed may drop POSIX locks that the program holds through a session
+     * a close of an unmanaged file may drop POSIX locks that the program holds through a session
      */
     if (request->may_ask && is_only_read(flags) && !session_any())
         return MANAGED_ASK;
@@ -343,7 +343,7 @@ int managed_reopen(int directory, const char *path, int fd, int flags)
 /* For stat() the headers are enough: see store_size(). */
 static bool may_show_payload(const struct named *named, int fd, const struct stat *status)
 {
-    if (named_matches(named, fd, NULL) <= 0 && !(managed_may_speak(status) && store_is_whole(fd) > 0))
+    if (named_matches(named, fd, NULL) <= 0 && !(managed_may_trust_content(status) && store_is_whole(fd) > 0))
         return false;
     return managed_is_on_disk(fd, status->st_dev) > 0;
 }

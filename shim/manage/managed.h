@@ -44,8 +44,8 @@ struct managed_file {
  * created if the flags say so, with the mode less the umask. Returns enum managed, or the negative
  * errno with which open(2) fails; then nothing was created.
  *
- * A file that is to be written and is as this process's last commit has left it costs three: lstat,
- * open, fstat.
+ * A file that is to be written and is as this process's last commit has left it costs three system
+ * calls: lstat, open, fstat.
  *
  * Cost, in system calls, of a file that is not managed: none with `may_ask` if it is only to be
  * read. Else one (lstat) if its last component could match nothing, or it is no regular file; two

@@ -53,7 +53,7 @@ bool named_may_match(const char *path)
     return pattern_index_may_name(&session_config->index, session_config->paths, path);
 }
 
-static bool is_same(const struct stat *status, const struct stat *other)
+static bool is_same_inode(const struct stat *status, const struct stat *other)
 {
     return status->st_dev == other->st_dev && status->st_ino == other->st_ino;
 }
@@ -63,7 +63,7 @@ bool named_is_same_file(int fd, int other)
     struct stat status;
     struct stat found;
 
-    return sys_fstat(fd, &status) == 0 && sys_fstat(other, &found) == 0 && is_same(&status, &found);
+    return sys_fstat(fd, &status) == 0 && sys_fstat(other, &found) == 0 && is_same_inode(&status, &found);
 }
 
 /* Appends "/NAME" to the `length` bytes in `path`, if there is a name, and compares the result with
@@ -93,7 +93,7 @@ static int matches_without_proc(const struct named *named, int fd, bool is_folde
         return named_cannot_tell(named, n);
     if (!is_folder &&
         (sys_fstat(fd, &status) != 0 || sys_fstatat(AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
-         !is_same(&status, &found)))
+         !is_same_inode(&status, &found)))
         return -EAGAIN;
     return pattern_index_match(&session_config->index, session_config->paths, path);
 }

@@ -1,8 +1,6 @@
-/*
- * The mode and the access control list of a file that a rename replaces, while its content changes:
- * at no moment can a user read the new content, or the old one, to whom neither the old file nor
- * the new one gave it.
- */
+/* The mode and the access control list of a file that a rename replaces, while its content changes.
+ * At no moment can a user read the new content, or the old one, unless the old file or the new one
+ * let that user read it. */
 #ifndef ATOMSHIM_RIGHTS_H
 #define ATOMSHIM_RIGHTS_H
 

@@ -19,23 +19,23 @@ void session_carry_times(const struct session *session, const struct stat *buffe
 /* A time of the last write that the program has not seen may be later by this, in nanoseconds. */
 enum { UNSEEN_DELAY = 100 * 1000 * 1000 };
 
-static int64_t nanoseconds(struct timespec time)
+static int64_t nanoseconds_of(struct timespec time)
 {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
 void session_note_time(struct session *session, struct timespec shown)
 {
-    SESSION_SET(session->shown_time, nanoseconds(shown));
+    SESSION_SET(session->shown_time, nanoseconds_of(shown));
 }
 
 bool session_has_right_times(const struct session *session, const struct stat *buffer,
                              const struct stat *before, const struct stat *after)
 {
-    const int64_t delay = nanoseconds(after->st_mtim) - nanoseconds(buffer->st_mtim);
+    const int64_t delay = nanoseconds_of(after->st_mtim) - nanoseconds_of(buffer->st_mtim);
 
-    return nanoseconds(after->st_atim) == nanoseconds(before->st_atim) && delay >= 0 &&
-           delay <= UNSEEN_DELAY && SESSION_GET(session->shown_time) != nanoseconds(buffer->st_mtim) &&
+    return nanoseconds_of(after->st_atim) == nanoseconds_of(before->st_atim) && delay >= 0 &&
+           delay <= UNSEEN_DELAY && SESSION_GET(session->shown_time) != nanoseconds_of(buffer->st_mtim) &&
            !session_may_be_shared(session);
 }
 

@@ -11,7 +11,7 @@
 
 static int systems_running; /* atomic: the libc's children that may inherit from this table now */
 
-/* True if the real, the effective and the saved id are all this one, getresuid(2). */
+/* The real, the effective and the saved ids of this process, getresuid(2). */
 struct rights {
     unsigned user[3];
     unsigned group[3];
@@ -218,8 +218,7 @@ void session_forget_systems(void)
 
 void session_take_back(struct session_heir heir, int beacon)
 {
-    if (beacon >= 0)
-        (void)sys_close(beacon);
+    descriptor_close_if_open(beacon);
     if (!heir.is_libcs || __atomic_sub_fetch(&systems_running, 1, __ATOMIC_ACQ_REL) == 0)
         keep_all_private();
 }

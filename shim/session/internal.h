@@ -65,7 +65,7 @@ struct session_record {
 };
 enum { RECORD_LITTLE = 6 };
 
-/* Call it with the number of each private descriptor of a buffer before the session has that. */
+/* Called with the number of each private descriptor of a buffer, before the session gets it. */
 void session_note_buffer(int number);
 
 /* Sets the base of a session that no other thread or process has yet: session_set_base(). */
@@ -165,7 +165,7 @@ int session_merge(const struct session *session, struct session_merge *merge, in
  * session_commit_appended() does. */
 int session_commit_merged(const struct session *session, bool *conflict);
 
-/* Makes one attempt at session_refresh(), likewise. */
+/* Makes one attempt at session_refresh(). Returns as session_try_commit() does. */
 int session_try_refresh(struct session *session, const struct filelock_patience *patience);
 
 /* Gives a session for reading a new buffer with the live content, and puts the program's
@@ -326,10 +326,10 @@ struct session_privileges {
  * different users. So a buffer that may be written to bears S_ISUID as a mark: the kernel takes it
  * away by the same rule. It stands for both bits.
  *
- * Called once the bytes to commit were read. Takes the set-id bits from the real
- * inode if the mark is gone, and capabilities that the program set before its last write. Otherwise
- * notes them: the commit's own write must not take them. `buffer` is the status of the buffer,
- * or NULL if others may change that meanwhile; `inode` that of the real inode, of a moment ago.
+ * Called once the bytes to commit were read. Takes the set-id bits from the real inode if the mark
+ * is gone, and capabilities that the program set before its last write. Otherwise notes them: the
+ * commit's own write must not take them. `buffer` is the status of the buffer, or NULL if others
+ * may change that meanwhile; `inode` that of the real inode, of a moment ago.
  */
 void session_note_privileges(const struct session *session, const struct stat *buffer,
                              const struct stat *inode, struct session_privileges *set);

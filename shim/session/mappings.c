@@ -58,14 +58,14 @@ int session_mapped_at(const void *address, struct session_found *found)
     return 0;
 }
 
-static bool is_of(const struct mapping *mapping, const struct session *session)
+static bool shows_buffer_of(const struct mapping *mapping, const struct session *session)
 {
     return mapping->is_buffer && mapping->number == session->buffer_number;
 }
 
 static int find_one(const struct mapping *mapping, void *context)
 {
-    return is_of(mapping, context);
+    return shows_buffer_of(mapping, context);
 }
 
 bool session_knows_mappings(void)
@@ -90,7 +90,7 @@ static int remap_one(const struct mapping *mapping, void *context)
 {
     struct remap *remap = context;
 
-    if (!is_of(mapping, remap->session))
+    if (!shows_buffer_of(mapping, remap->session))
         return 0;
     if (mapping->shared)
         (void)sys_mmap((void *)mapping->start, mapping->end - mapping->start, mapping->protection,

@@ -38,9 +38,10 @@ void session_tell_edits(const struct session *session, const struct store_image 
 void session_tell_killed(const struct session *session, bool is_over)
 {
     if (!is_over)
-        session_tell(session, LOG_WARN,
-                     "the program that opened it was killed: what it has written is not committed, nor what "
-                     "those write that it left behind");
+        session_tell(
+            session, LOG_WARN,
+            "the program that opened it was killed: what it wrote is not committed, nor what programs "
+            "write that still have the file open");
     else if (session_is_changed(session))
         session_tell(session, LOG_WARN,
                      "the program that opened it was killed: what was written is not committed");

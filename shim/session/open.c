@@ -60,16 +60,16 @@ void session_follow_mode(const struct session *session)
 }
 
 /* The time of modification of a buffer that no program has written to. */
-static const struct timespec never = {0, 1};
+static const struct timespec never_written = {0, 1};
 
 static bool is_never(struct timespec time)
 {
-    return time.tv_sec == never.tv_sec && time.tv_nsec == never.tv_nsec;
+    return time.tv_sec == never_written.tv_sec && time.tv_nsec == never_written.tv_nsec;
 }
 
 void session_set_unwritten(int buffer)
 {
-    const struct timespec times[2] = {never, never};
+    const struct timespec times[2] = {never_written, never_written};
 
     (void)sys_utimensat(buffer, NULL, times, 0);
 }
@@ -184,8 +184,7 @@ static int make_buffer(struct session *session, int flags, const struct stat *in
     if (error == 0)
         return 0;
     (void)sys_close(buffer.fd);
-    if (buffer.program >= 0)
-        (void)sys_close(buffer.program);
+    descriptor_close_if_open(buffer.program);
     return error;
 }
 
@@ -224,8 +223,7 @@ static int swap_one(int fd, void *context)
     mark = sys_fcntl(fd, F_GETSIG, 0);
     if (swap->fresh < 0 || swap->flags != flags || swap->mark != mark ||
         sys_lseek(swap->fresh, 0, SEEK_CUR) != position) {
-        if (swap->fresh >= 0)
-            (void)sys_close(swap->fresh);
+        descriptor_close_if_open(swap->fresh);
         swap->fresh = DESCRIPTOR_INSIST(
             sys_openat(AT_FDCWD, descriptor_path(path, session->buffer), (int)flags & KEPT_FLAGS, 0));
         if (buffer_is_proc_missing(swap->fresh) && session->early >= 0)
@@ -244,8 +242,7 @@ static int swap_all(struct swap *swap)
 {
     int error = descriptor_for_each(swap_one, swap);
 
-    if (swap->fresh >= 0)
-        (void)sys_close(swap->fresh);
+    descriptor_close_if_open(swap->fresh);
     return error;
 }
 
@@ -315,7 +312,7 @@ static int sync_if_only_mapped(struct session *session, void *context)
     return 0;
 }
 
-static unsigned opens; /* atomic */
+static unsigned opens_made; /* atomic */
 
 /* Fills a claimed slot, or a stray session. The private descriptors are not open yet. */
 static void fill_slot(struct session *session, int inode, const struct stat *status, unsigned session_flags)
@@ -327,7 +324,7 @@ static void fill_slot(struct session *session, int inode, const struct stat *sta
     SESSION_SET(session->flags, session_flags);
     session_reset(session);
     SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? sys_gettid() : 0);
-    SESSION_SET(session->order, __atomic_add_fetch(&opens, 1, __ATOMIC_RELAXED));
+    SESSION_SET(session->order, __atomic_add_fetch(&opens_made, 1, __ATOMIC_RELAXED));
     if (session_flags & SESSION_STRAY) {
         session->committer = 0;
         session->commit_again = 0;
@@ -406,8 +403,7 @@ static int take_early(struct session *session, bool close_on_exec)
         (void)sys_close(early);
         return fd;
     }
-    if (fd >= 0)
-        (void)sys_close(fd);
+    descriptor_close_if_open(fd);
     (void)sys_fcntl(early, F_SETFD, close_on_exec ? FD_CLOEXEC : 0);
     return early;
 }

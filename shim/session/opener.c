@@ -45,7 +45,7 @@ bool session_has_guardian_here(const struct session *session)
     return is_locked(session, guardians_start + (int64_t)process_namespace(), 1);
 }
 
-void session_guard(const struct session *session)
+void session_become_guardian(const struct session *session)
 {
     struct flock lock = {
         .l_type = F_RDLCK, .l_start = guardians_start + (int64_t)process_namespace(), .l_len = 1};

@@ -21,7 +21,7 @@ static int strays_seen;     /* a vfork child had a session that is not in the ta
 
 /* The process to which the table belongs. It stands in a page that fork() empties and vfork() does
  * not. */
-static int *owner;
+static int *table_owner;
 
 static bool is_bare_clone; /* a clone(2) that no wrapper saw made this process */
 
@@ -37,7 +37,7 @@ void session_configure(const struct config *config)
         return;
     (void)sys_madvise(page, IMAGE_PAGE, MADV_WIPEONFORK);
     *page = sys_getpid();
-    __atomic_store_n(&owner, page, __ATOMIC_RELEASE);
+    __atomic_store_n(&table_owner, page, __ATOMIC_RELEASE);
 }
 
 bool session_any(void)
@@ -107,7 +107,7 @@ static void sweep_after_fork(bool is_fork)
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
         bool has_inode = is_inode_of(session, session->inode);
-        bool has_memory = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
+        bool has_buffer = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
 
         session->committer = 0;
         session->has_posix_lock = false;
@@ -124,12 +124,12 @@ static void sweep_after_fork(bool is_fork)
                                      ? session->early
                                      : -1);
         session->early = -1;
-        if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_memory &&
+        if (session->state == SESSION_FREE || (session->state == SESSION_LIVE && has_inode && has_buffer &&
                                                descriptor_is_private(session->inode))) {
             sessions_closed += session->state != SESSION_FREE && session->closed_here;
             continue;
         }
-        descriptor_close_if_open(is_fork && has_memory ? session->buffer : -1);
+        descriptor_close_if_open(is_fork && has_buffer ? session->buffer : -1);
         descriptor_close_if_open(is_fork && has_inode ? session->inode : -1);
         session->state = SESSION_FREE;
         session->closed_here = false;
@@ -139,7 +139,7 @@ static void sweep_after_fork(bool is_fork)
 
 static bool is_table_ours(bool is_fork)
 {
-    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int *page = __atomic_load_n(&table_owner, __ATOMIC_ACQUIRE);
     int process;
     int known;
 
@@ -165,7 +165,7 @@ bool session_table_is_ours(void)
 
 int session_process(const struct session *session)
 {
-    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int *page = __atomic_load_n(&table_owner, __ATOMIC_ACQUIRE);
     int process = page != NULL && !session_is_stray(session) ? __atomic_load_n(page, __ATOMIC_ACQUIRE) : 0;
 
     return process != 0 ? process : sys_getpid();
@@ -179,7 +179,7 @@ bool session_descriptors_may_be_shared(void)
 /* The page need not have been emptied: no other process shares our memory here. */
 void session_after_fork(void)
 {
-    int *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+    int *page = __atomic_load_n(&table_owner, __ATOMIC_ACQUIRE);
 
     if (page != NULL)
         __atomic_store_n(page, 0, __ATOMIC_RELEASE);

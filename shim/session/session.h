@@ -112,7 +112,7 @@ struct session {
     bool several_opens;
     int writers; /* descriptors to write with that were counted at the last close */
     int counted;
-    int descriptions;                      /* of second opens, each with a mark */
+    int descriptions;                      /* second opens, each of which has a mark */
     int lock_inodes[SESSION_DESCRIPTIONS]; /* atomic: real inodes, for their locks; or 0 */
     bool has_posix_lock;                   /* atomic: the program may have one on the file */
     bool locks;                            /* atomic: it may have locked the file through `inode` */
@@ -167,10 +167,9 @@ bool session_any(void);
 /*
  * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if
  * `flags` ask for writing. `known` is its status, of a moment ago, or NULL. `flags` are those of
- * open(2). `created`: this open created the file.
- * Takes `inode` over, also on failure. Returns 0 and in found->session a session in state OPENING,
- * or a negative errno: of store_load(), -EMFILE, -ENFILE, -ENOMEM, -ETIMEDOUT for the lock of
- * ATOMSHIM_ISOLATION=session.
+ * open(2). `created`: this open created the file. Takes `inode` over, also on failure. Returns 0
+ * and in found->session a session in state OPENING, or a negative errno: of store_load(), -EMFILE,
+ * -ENFILE, -ENOMEM, -ETIMEDOUT for the lock of ATOMSHIM_ISOLATION=session.
  */
 int session_begin(int inode, const struct stat *known, int flags, bool created, struct session_found *found);
 
@@ -356,12 +355,10 @@ bool session_is_released(const struct session *session);
  */
 bool session_want_guardian(struct session *session);
 
-/*
- * session_guard() makes this process a guardian of the session, until its end. The others ask
- * whether there is a guardian, anywhere or in the same pid namespace. A commit in this process
- * removes the note: call session_guard() again.
- */
-void session_guard(const struct session *session);
+/* session_become_guardian() makes this process a guardian of the session, until its end. The others
+ * ask whether there is a guardian, anywhere or in the same pid namespace. A commit in this process
+ * removes the note: call session_become_guardian() again. */
+void session_become_guardian(const struct session *session);
 bool session_has_guardian(const struct session *session);
 bool session_has_guardian_here(const struct session *session);
 

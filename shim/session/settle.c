@@ -28,9 +28,9 @@ static bool is_decided_here(const struct session *session, int last)
 
 /*
  * Asks whether the session is over. A guardian in the middle of the same commit has the buffer
- * open: this waits for it, and asks once more. It notes the opener's last close before it asks the
- * kernel for the last time: so either the opener finds that no other process is left, or the last
- * of the others finds the note.
+ * open: then this waits for the guardian, and asks once more. It notes the opener's last close
+ * before it asks the kernel for the last time: so either the opener finds that no other process is
+ * left, or the last of the others finds the note.
  */
 static bool is_over(struct session *session)
 {

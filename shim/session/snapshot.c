@@ -33,7 +33,7 @@ struct snapshot {
     struct store_image image;
 };
 
-static struct snapshot slot;
+static struct snapshot kept_snapshot;
 static int slot_state; /* atomic: enum slot_state */
 
 static bool move_slot(int from, int to)
@@ -90,7 +90,8 @@ bool session_has_snapshot(const struct stat *inode)
 
     if (!move_slot(SLOT_FULL, SLOT_BUSY))
         return false;
-    found = slot.device == inode->st_dev && slot.number == inode->st_ino && is_unchanged(&slot, inode);
+    found = kept_snapshot.device == inode->st_dev && kept_snapshot.number == inode->st_ino &&
+            is_unchanged(&kept_snapshot, inode);
     set_slot(SLOT_FULL);
     return found;
 }
@@ -100,7 +101,7 @@ static bool take_snapshot(const struct session *session, struct snapshot *snapsh
 {
     if (!move_slot(SLOT_FULL, SLOT_BUSY))
         return false;
-    *snapshot = slot;
+    *snapshot = kept_snapshot;
     if (snapshot->device == session->device && snapshot->number == session->number &&
         snapshot->inode == session->inode) {
         set_slot(SLOT_EMPTY);
@@ -145,10 +146,10 @@ void session_keep_snapshot(struct session *session)
         session_is_stray(session))
         return;
     if (move_slot(SLOT_FULL, SLOT_BUSY))
-        before = slot;
+        before = kept_snapshot;
     else if (!move_slot(SLOT_EMPTY, SLOT_BUSY))
         return;
-    slot = (struct snapshot){
+    kept_snapshot = (struct snapshot){
         .device = session->device,
         .number = session->number,
         .changed = session->changed,
@@ -159,7 +160,7 @@ void session_keep_snapshot(struct session *session)
         .buffer_number = session->buffer_number,
         .image = session->image,
     };
-    descriptor_unmark(slot.buffer); /* it is no session's: no search may find it by its name */
+    descriptor_unmark(kept_snapshot.buffer); /* it is no session's: no search may find it by its name */
     set_slot(SLOT_FULL);
     if (before.buffer >= 0)
         close_buffer(&before);
@@ -168,6 +169,6 @@ void session_keep_snapshot(struct session *session)
 void session_forget_snapshot(bool close)
 {
     if (close && __atomic_load_n(&slot_state, __ATOMIC_ACQUIRE) == SLOT_FULL)
-        close_buffer(&slot);
+        close_buffer(&kept_snapshot);
     set_slot(SLOT_EMPTY);
 }

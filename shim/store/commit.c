@@ -12,8 +12,8 @@ enum {
     TOO_LARGE = 8,
 };
 
-/* I1, before the other place is written: the live image is on disk, and so is the header that
- * leads to it. */
+/* Sees to I1 before the commit writes the other place: the live image is on disk, and so is the
+ * header that leads to it. */
 static int settle_live(const struct commit *commit)
 {
     int error = 0;

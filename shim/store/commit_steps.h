@@ -17,7 +17,7 @@ struct commit {
     bool sync;
     const struct store_payload *payload;
     struct store_image live;
-    uint64_t length;    /* of the new image */
+    uint64_t length;    /* the new image's */
     uint64_t file_size; /* before the commit */
     bool undone;        /* the attempt before this one did not last */
     bool sized_only;    /* store_commit_sized() */

@@ -26,8 +26,8 @@ struct export
     int inode;
     bool sync;
     struct store_image live;
-    uint64_t file_size;           /* before */
-    uint64_t place;               /* of the copy */
+    uint64_t file_size;           /* the file's, before the export */
+    uint64_t place;               /* where the copy lies */
     char start[IMAGE_START_SIZE]; /* the file's first bytes in the end, zeros behind the content */
     size_t start_size;            /* bytes of it that are content */
 };

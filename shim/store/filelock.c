@@ -23,7 +23,7 @@ enum {
  * process that has waited for long can take its turn, and another that locks again and again, with
  * almost no pause, cannot get past it.
  */
-static const int64_t turn = INT64_MAX - 1;
+static const int64_t turn_byte = INT64_MAX - 1;
 
 /* The byte before it is in every commit's lock, and in no lock of a program: if two programs hold a
  * range each, it lets one of their commits in at a time. */
@@ -71,7 +71,7 @@ static bool has_posix_lock(int fd)
 
 /* Tells whether a line "lock:\t1: OFDLCK ADVISORY WRITE -1 fe:00:1234 0 99", proc(5), describes a
  * lock of the program. The locks of commits end behind FILELOCK_PROGRAM_END. */
-static int is_programs(char *line, void *unused)
+static int is_program_line(char *line, void *unused)
 {
     const char *end = strrchr(line, ' ');
     uint64_t last;
@@ -82,7 +82,7 @@ static int is_programs(char *line, void *unused)
     return proc_parse_number(end + 1, 10, &last) != end + 1 && last <= FILELOCK_PROGRAM_END;
 }
 
-static int is_lock(char *line, void *unused)
+static int is_lock_line(char *line, void *unused)
 {
     (void)unused;
     return strncmp(line, "lock:", strlen("lock:")) == 0;
@@ -103,7 +103,7 @@ static int for_each_info_line(int fd, int (*visit)(char *line, void *context), v
 
 bool filelock_is_locked_through(int fd)
 {
-    return for_each_info_line(fd, is_programs, NULL) > 0;
+    return for_each_info_line(fd, is_program_line, NULL) > 0;
 }
 
 /* A POSIX lock conflicts with a lock of our own description as with any other. */
@@ -117,11 +117,11 @@ static bool has_own_ofd_lock(int fd)
 
 static int try_from(struct filelock *lock, int type, int64_t start)
 {
-    int error = set_lock(lock->fd, F_OFD_SETLK, type, start, start == 0 ? turn : commit_byte);
+    int error = set_lock(lock->fd, F_OFD_SETLK, type, start, start == 0 ? turn_byte : commit_byte);
 
     lock->start = start;
     if (error == 0 && start == 0)
-        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, turn);
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn_byte, turn_byte);
     return error == -EACCES ? -EAGAIN : error;
 }
 
@@ -171,7 +171,7 @@ bool filelock_is_patience_over(const struct filelock_patience *patience)
  * keeps its turn for a few pauses only. */
 static int try_in_turn(struct filelock *lock, int type)
 {
-    int error = set_lock(lock->fd, F_OFD_SETLK, type, turn, turn);
+    int error = set_lock(lock->fd, F_OFD_SETLK, type, turn_byte, turn_byte);
 
     if (error != 0)
         return -EAGAIN;
@@ -180,7 +180,7 @@ static int try_in_turn(struct filelock *lock, int type)
         error = try_lock(lock, type);
     }
     if (error != 0 || lock->start != 0)
-        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn, turn);
+        (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, turn_byte, turn_byte);
     return error;
 }
 
@@ -223,8 +223,8 @@ int filelock_commit_lock(int fd)
 
 int filelock_commit_lock_process(int fd)
 {
-    int error = set_lock(fd, F_SETLK, F_WRLCK, 0,
-                         0); /* one byte: longer locks mean something else (session/opener.c) */
+    /* one byte: longer locks mean something else (session/opener.c) */
+    int error = set_lock(fd, F_SETLK, F_WRLCK, 0, 0);
 
     return error == -EACCES ? -EAGAIN : error;
 }
@@ -236,7 +236,7 @@ void filelock_commit_unlock_process(int fd)
 
 void filelock_release(const struct filelock *lock)
 {
-    (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, lock->start, lock->start == 0 ? turn : commit_byte);
+    (void)set_lock(lock->fd, F_OFD_SETLK, F_UNLCK, lock->start, lock->start == 0 ? turn_byte : commit_byte);
     if (!lock->is_masked)
         (void)set_signal_mask(lock->mask);
 }
@@ -253,7 +253,7 @@ int filelock_keep(int fd, int64_t timeout)
 
 void filelock_give_up(int fd)
 {
-    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, turn);
+    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, turn_byte);
 }
 
 bool filelock_is_posix_holder(int fd)
@@ -268,7 +268,7 @@ bool filelock_is_posix_obstacle(int fd)
     return has_posix_lock(fd);
 }
 
-bool filelock_is_programs(int fd)
+bool filelock_is_held_by_program(int fd)
 {
     struct flock found;
 
@@ -276,12 +276,12 @@ bool filelock_is_programs(int fd)
            (found.l_len == 0 || found.l_start + found.l_len - 1 <= FILELOCK_PROGRAM_END);
 }
 
-bool filelock_is_anothers(int fd)
+bool filelock_is_held_by_other(int fd)
 {
     struct flock found;
 
     return get_lock(fd, F_OFD_GETLK, F_WRLCK, 0, &found) == 0 && found.l_type != F_UNLCK &&
-           found.l_pid != sys_getpid() && for_each_info_line(fd, is_lock, NULL) == 0;
+           found.l_pid != sys_getpid() && for_each_info_line(fd, is_lock_line, NULL) == 0;
 }
 
 bool filelock_is_write_locked(int fd)

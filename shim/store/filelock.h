@@ -25,7 +25,7 @@ struct filelock {
     bool is_ranged;   /* before filelock_try(): another description of the program has a lock */
     bool is_unlocked; /* before filelock_try(): the program has no lock through this description */
     bool is_masked;   /* before filelock_try(): the caller has blocked all signals */
-    int64_t start;    /* of the range that is locked */
+    int64_t start;    /* where the locked range begins */
     uint64_t mask;
 };
 
@@ -64,8 +64,8 @@ int filelock_acquire(struct filelock *lock, int fd, int type, int64_t timeout);
 /* Gives the lock back, and the signals. */
 void filelock_release(const struct filelock *lock);
 
-/* flock(2) on the description of `fd`, exclusively, until it is closed. Returns 0, -EAGAIN if
- * another description has it, or the negative errno of flock(2). */
+/* Locks the description of `fd` exclusively, by flock(2), until it is closed. Returns 0, -EAGAIN if
+ * another description has the lock, or the negative errno of flock(2). */
 int filelock_commit_lock(int fd);
 
 /* Excludes processes only, by a POSIX lock: until filelock_commit_unlock_process(), or until this
@@ -93,7 +93,7 @@ bool filelock_is_write_locked(int fd);
 
 /* True if a program, this one or another, has a lock on the file of `fd`, by another description,
  * that a commit has to wait for. Takes no lock. */
-bool filelock_is_programs(int fd);
+bool filelock_is_held_by_program(int fd);
 
 /* True if the program has taken a lock through the description of `fd` by fcntl(2); false where
  * /proc cannot tell. */
@@ -101,7 +101,7 @@ bool filelock_is_locked_through(int fd);
 
 /* True if another process has a lock on the file of `fd`, and none was taken through the
  * description of `fd`. */
-bool filelock_is_anothers(int fd);
+bool filelock_is_held_by_other(int fd);
 
 /*
  * The claim says that the program behind the description of `fd`, which must be writable, has the

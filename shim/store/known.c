@@ -20,11 +20,11 @@ struct known {
 
 enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */
 
-static SYS_LARGE struct known places[PLACES];
+static SYS_LARGE struct known known_files[PLACES];
 
 static struct known *take_place(const struct stat *status)
 {
-    struct known *known = &places[status->st_ino % PLACES];
+    struct known *known = &known_files[status->st_ino % PLACES];
 
     return __atomic_exchange_n(&known->is_taken, 1, __ATOMIC_ACQUIRE) == 0 ? known : NULL;
 }
@@ -89,7 +89,7 @@ void store_note_committed(int inode, const struct stat *status, const struct sto
     give_place(known);
 }
 
-static bool is_same(const struct known *known, const struct stat *status)
+static bool is_as_left(const struct known *known, const struct stat *status)
 {
     return known->number == status->st_ino && known->device == status->st_dev &&
            known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
@@ -103,7 +103,7 @@ bool store_is_known(const struct stat *status, const struct image_header *header
 
     if (known == NULL)
         return false;
-    result = is_same(known, status) && known->size == header->size && known->crc == header->payload_crc;
+    result = is_as_left(known, status) && known->size == header->size && known->crc == header->payload_crc;
     give_place(known);
     return result;
 }
@@ -116,7 +116,7 @@ bool store_has_left(const struct stat *status)
     if (known == NULL)
         return false;
     /* a plain file has the size of its content */
-    result = is_same(known, status) && known->size != (uint64_t)known->file_size;
+    result = is_as_left(known, status) && known->size != (uint64_t)known->file_size;
     give_place(known);
     return result;
 }

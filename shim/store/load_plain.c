@@ -173,8 +173,8 @@ static void compare_with_record(const struct attempt *attempt, const struct reco
         return;
     image->generation = record->generation;
     image->has_journal = record->word == RECORD_KEPT;
-    image->unsettled =
-        record->word == RECORD_BUSY || record->word == RECORD_FILE; /* FILE: its journal is gone */
+    /* FILE: its journal is gone */
+    image->unsettled = record->word == RECORD_BUSY || record->word == RECORD_FILE;
     if (attempt->depth > LOOK)
         image->bytes = same ? STORE_CONTENT : image->unsettled ? STORE_TORN : STORE_EDITED;
 }

@@ -80,8 +80,8 @@ void rendezvous_begin(struct rendezvous *place, int proc, dev_t device, ino_t nu
             return;
         set_lock(place, proc, F_UNLCK, 0, 1);
     }
-    set_lock(place, proc, F_RDLCK, 0,
-             1); /* shared with another guardian: openers may not wait for this one */
+    /* shares a place with another guardian: openers may not wait for this one */
+    set_lock(place, proc, F_RDLCK, 0, 1);
 }
 
 void rendezvous_looked(struct rendezvous *place, int proc)
@@ -103,7 +103,7 @@ enum trust { TRUST_NONE, TRUST_UNKNOWN, TRUST_OWN };
  */
 static enum trust get_trust(int process)
 {
-    uint64_t self = (uint64_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+    uint64_t self = sys_geteuid();
     uint64_t user = 0;
     char text[STATUS_SIZE];
     struct stat status;
@@ -133,8 +133,7 @@ static void wake_guardian(int process, int inode)
     if (sys_pread(inode, &byte, 1, 0) > 0 || filelock_is_posix_holder(inode))
         return;
     fd = sys_openat(AT_FDCWD, descriptor_path(path, inode), O_RDONLY | O_CLOEXEC, 0);
-    if (fd >= 0)
-        (void)sys_close(fd);
+    descriptor_close_if_open(fd);
 }
 
 /* A guardian that the caller waits for. Its present look may have begun before the caller came; the
@@ -203,7 +202,7 @@ static void wait_for_each(int proc, int inode, struct guardians *guardians, int6
         sys_now() + (guardians->is_unknown && timeout > UNKNOWN_TIMEOUT ? UNKNOWN_TIMEOUT : timeout);
 
     /* the holder of a lock may wait for this process, and the guardian's commit for the lock */
-    while (look_at_each(proc, guardians) != 0 && !filelock_is_programs(inode)) {
+    while (look_at_each(proc, guardians) != 0 && !filelock_is_held_by_program(inode)) {
         if (sys_now() > deadline) {
             __atomic_store_n(&has_given_up, true, __ATOMIC_RELAXED);
             log_line(LOG_WARN,

@@ -31,10 +31,10 @@ struct store_repair {
     enum store_repair_kind kind;
     uint64_t place;            /* the place of the image that becomes the content */
     uint64_t twin;             /* the twin place, as far as it is known */
-    uint64_t found_generation; /* of that image */
+    uint64_t found_generation; /* the generation that it has now */
     uint64_t generation;       /* the generation that it gets */
     uint64_t size;             /* payload bytes that are left */
-    uint64_t wanted_size;      /* that its header tells of */
+    uint64_t wanted_size;      /* payload bytes by its header */
     uint32_t crc;              /* the sum of the bytes that are left */
     bool has_head, has_twin;   /* there are headers in both places to go by */
 };
