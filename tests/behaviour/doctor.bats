@@ -10,7 +10,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
-# doctor STATUS ARGUMENT...
+# doctor STATUS ARGUMENT...: runs `atomshim doctor`, which must end with STATUS.
 doctor() {
     local expected=$1
     shift

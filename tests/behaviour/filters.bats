@@ -9,7 +9,7 @@ setup() {
     echo hello >hello
 }
 
-# quiet PATTERNS WAY FILE...
+# quiet PATTERNS WAY FILE...: runs programs/quiet.c under the shim.
 quiet() {
     LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$1 "$PROGRAMS/quiet" "${@:2}"
 }

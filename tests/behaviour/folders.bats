@@ -24,7 +24,7 @@ write() {
     wrapped sh -c 'echo new >"$1"' sh "$1"
 }
 
-# write_at DIRECTORY NAME [FLAGS]: by openat(2).
+# write_at DIRECTORY NAME [FLAGS]: opens this name to write, by openat(2).
 write_at() {
     wrapped python3 -S -c '
 import os, sys

@@ -9,7 +9,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || exit
 }
 
-# A root file system with the two files in /atomshim and a shell.
+# root_with_shell FOLDER: makes a root file system with a shell, and the two files in FOLDER.
 root_with_shell() {
     [ "$(id -u)" -eq 0 ] || skip 'needs root'
     mkdir -p root/bin root/data root/inject root/etc root/proc "root/$1"

@@ -23,7 +23,7 @@ teardown() {
     [ -z "${program-}" ] || kill "$program" || true
 }
 
-# A plain file, or one whose live image is in the twin place (generation 1) or in the head place
+# Makes a plain file, or one whose live image is in the twin place (generation 1) or in the head place
 # (generation 2).
 make_file() { # plain|twin|head
     rm -f "$file"

@@ -12,7 +12,7 @@ setup() {
 }
 
 # on_links WHAT COMMAND...: WHAT is the fate of two names without the shim, split or kept. The
-# command makes of key=old key=new.
+# command changes key=old to key=new.
 on_links() {
     local what=$1 before
     shift
@@ -67,7 +67,7 @@ on_mount() {
     assert_equal "$(stat -c '%i %h' outside)" "$before" "I3: $*"
 }
 
-# both LINKS MOUNT COMMAND...
+# both LINKS MOUNT COMMAND...: does on_links and on_mount.
 both() {
     local links=$1 mount=$2
     shift 2

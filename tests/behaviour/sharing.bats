@@ -68,8 +68,8 @@ reopens() {
     done
 }
 
-# A wrapped program that opens the file for reading and writing, waits to be told, writes TEXT at
-# OFFSET, and closes.
+# Runs a wrapped program that opens the file for reading and writing, waits to be told, writes TEXT
+# at OFFSET, and closes.
 begin() { # OFFSET TEXT
     wrapped exec python3 -c 'import os, sys # exec: teardown must reach it
 fd = os.open(os.environ["file"], os.O_RDWR)
@@ -159,8 +159,8 @@ check"
     assert_equal "$(wrapped mdb_dump -p "$MANAGED/db" | grep -A 6 HEADER=END | grep -c '^ value')" 3
 }
 
-# A program that opens the file for reading and writing, and then obeys: a line of Python at a time,
-# with the file's descriptor in `fd`. Its answer is what the line gives, or the error's name.
+# Starts a program that opens the file for reading and writing, and then obeys: a line of Python at
+# a time, with the file's descriptor in `fd`. It answers with the line's value, or the error's name.
 start_obedient() { # NAME
     mkfifo "$1.ask" "$1.answer"
     wrapped exec python3 -c 'import errno, os, sys

@@ -24,12 +24,12 @@ functions() { # LIBRARY
     nm -D --defined-only "$1" | awk '$2 ~ /^[TWi]$/ && $3 !~ /@GLIBC_PRIVATE/ { sub("@.*", "", $3); print $3 }' | LC_ALL=C sort -u
 }
 
-# The names of surface.txt, of one kind or of all.
+# Prints the names of surface.txt, of one kind or of all.
 listed() { # [KIND]
     awk -v kind="$1" '/^[a-z]/ && (kind == "" || $1 == kind) { for (i = 2; $i != ":"; i++) print $i }' "$ROOT/tests/lib/surface.txt" | LC_ALL=C sort
 }
 
-# Every case that a program of the calls has.
+# Prints every case that a program of the calls has.
 cases() {
     for program in "$PROGRAMS"/calls_* "$PROGRAMS"/trouble; do
         [ "${program%.d}" != "$program" ] || "$program"

@@ -299,7 +299,7 @@ child.wait()'
     done
 }
 
-# The guardians that were started below this test.
+# Prints the guardians that were started below this test.
 guardians() {
     local process
     for process in /proc/[0-9]*; do

@@ -26,9 +26,9 @@
 enum {
     LARGEST = 1 << 22,
     READ_MAX = 1 << 27,  /* a file that appenders made */
-    THREADS_MAX = 16,    /* of one process */
-    PROCESSES_MAX = 32,  /* of one history */
-    LINES_MAX = 8,       /* of one append */
+    THREADS_MAX = 16,    /* in one process */
+    PROCESSES_MAX = 32,  /* in one history */
+    LINES_MAX = 8,       /* in one append */
     EXEC_AFTER = 50,     /* operations */
     NUMBER_SIZE = 24,    /* digits of a counter */
     OTHERS_PIECE = 1000, /* bytes that stdio writes at once */

@@ -103,7 +103,7 @@ static bool overwrite_file(const char *file, const char *image, size_t size)
            tell_parent('b') && close(fd) == 0;
 }
 
-/* As editors do, with a temporary file that is not managed. */
+/* Replaces the file as editors do, by a temporary file that is not managed. */
 static bool replace_file(const char *file, const char *image, size_t size)
 {
     char temporary[PATH_MAX];

@@ -47,7 +47,7 @@ struct kernel {
 
 extern struct kernel kernel;
 
-/* Each of these must hold. A fuzzer's run ends at once where it does not. */
+/* Ends the fuzzer's run at once if the condition does not hold. */
 #define REQUIRE(condition)                                                                                   \
     ((condition) ? (void)0                                                                                   \
                  : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition), abort()))

@@ -138,7 +138,7 @@ static void encode_input(struct input input)
 struct commit {
     struct record record;
     uint64_t block;
-    size_t size; /* of the file */
+    size_t size; /* the file's */
 };
 
 /* Builds the REDO or BACK record of new over old content, in `encoded`, fed with some sectors. */

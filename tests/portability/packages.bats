@@ -9,7 +9,7 @@ setup() {
     cd "$ROOT" || return
 }
 
-# Every file below FOLDER, but for the package manager's own.
+# Prints every file below FOLDER, but for the package manager's own.
 files_of() {
     (cd "$1" && find . -path ./var/lib/dpkg -prune -o -print | LC_ALL=C sort)
 }

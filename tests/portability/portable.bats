@@ -14,7 +14,7 @@ setup() {
 # The test programs that need nothing but the C library.
 ALL='calls_close calls_exec calls_exit calls_lock calls_metadata calls_open calls_rename calls_status calls_stream calls_sync calls_syscall situations trouble own_close'
 
-# build FOLDER: them, there.
+# build FOLDER: compiles these programs into FOLDER.
 build() {
     local folder=$1
     shift
@@ -26,7 +26,7 @@ build() {
     cp -u "$ROOT/build/programs/static_writer" "$folder/"
 }
 
-# run_every EXCEPT: all cases of all programs, but those that the pattern matches as "program case".
+# run_every EXCEPT: runs all cases of all programs, but those that the pattern matches as "program case".
 run_every() {
     # shellcheck disable=SC2086 # names without spaces
     run_all --except "$1" $ALL

@@ -567,7 +567,7 @@ static void test_spawn_numbers(const char *file)
     }
 }
 
-/* In the directory where the child is by then; and all else closed. */
+/* Spawns from the directory in which the child is by then, with all else closed. */
 static void test_spawn_elsewhere(const char *file)
 {
     posix_spawn_file_actions_t actions;

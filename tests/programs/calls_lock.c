@@ -111,7 +111,7 @@ static void check_fcntl_errors(fcntl_function *control, const char *file, int se
     EXPECT_ERROR(control(fd, set, &lock), EBADF);
 }
 
-/* `set` is F_SETLK or F_OFD_SETLK, and `get` what belongs to it. */
+/* `set` is F_SETLK or F_OFD_SETLK, and `get` the command that goes with it. */
 static void check_fcntl(fcntl_function *control, const char *file, int set, int get)
 {
     check_fcntl_ranges(control, file, set, get);

@@ -57,7 +57,7 @@ static int old_at(const char *name, int directory, const char *file, void *statu
     return call(1, directory, file, status, flags);
 }
 
-/* With a directory and a name. */
+/* The calls that take a directory and a name. */
 #define STATUS_AT(name, type, by_path, by_fd)                                                                \
     static int name(const char *file, int fd, struct facts *facts)                                           \
     {                                                                                                        \
@@ -196,7 +196,8 @@ static void test_path_descriptor(const char *file)
     EXPECT(close(fd) == 0);
 }
 
-/* Older than the last change: by relatime, too, the next reader would set it. */
+/* Makes the time of access older than the last change: by relatime, too, the next reader would set
+ * it. */
 static void age(const char *file)
 {
     const struct timespec times[2] = {{1000000000, 0}, {1000000001, 0}};
@@ -231,7 +232,7 @@ static bool is_same_time(struct timespec time, struct timespec other)
     return time.tv_sec == other.tv_sec && time.tv_nsec == other.tv_nsec;
 }
 
-/* Until the clock of the file system's times has moved on from `time`. */
+/* Waits until the clock of the file system's times has moved on from `time`. */
 static void wait_past(const char *file, struct timespec time)
 {
     char *name = sibling(file, ".clock");

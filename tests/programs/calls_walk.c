@@ -53,8 +53,8 @@ static int walk_again(const char *path, const struct stat *status, int type, str
     return note(path, status->st_size, type) + (type == FTW_F ? 42 : 0);
 }
 
-/* Its folder, without a slash behind; the file holds 7 bytes from here on, in the managed format
- * under the shim. */
+/* Gives the file 7 bytes, in the sized format under the shim. Returns its folder, without a slash
+ * at the end. */
 static char *prepare(const char *file)
 {
     char *folder = strdup(file);
@@ -68,7 +68,7 @@ static char *prepare(const char *file)
     return folder;
 }
 
-/* Two names. */
+/* A walk finds both names. */
 static void test_ftw(const char *file)
 {
     const char *folder = prepare(file);

@@ -422,7 +422,8 @@ static void on_small_stack(void)
         _exit(5);
 }
 
-/* As coroutines and Go's C calls have them; a page that must not be touched lies below. */
+/* The calls work on small stacks, as coroutines and Go's C calls have; below the stack lies a page
+ * that must not be touched. */
 static void test_small_stack(const char *file)
 {
     static ucontext_t small;

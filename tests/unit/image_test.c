@@ -192,8 +192,8 @@ static bool may_be_sized(uint64_t size, uint64_t allocated)
     return store_may_be_sized(&status);
 }
 
-/* What tells a file in the sized format when its size does not: a hole, or blocks that can hide
- * one, as xfs gives them to a file that grows. */
+/* A hole tells a file in the sized format when its size does not, or blocks that can hide a hole,
+ * as xfs gives them to a file that grows. */
 static void test_may_be_sized(void)
 {
     const uint64_t size = IMAGE_SMALLEST_FILE + (uint64_t)9 * IMAGE_PAGE;

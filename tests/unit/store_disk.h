@@ -500,7 +500,7 @@ static struct {
     bool cut[PAGES_MAX + 1];   /* so it does after a truncation, failure or not */
     /* since the last flush; a later one implies the earlier ones */
     uint64_t sizes[OPERATIONS_MAX];
-    struct note notes[OPERATIONS_MAX]; /* with them */
+    struct note notes[OPERATIONS_MAX]; /* the notes of these sizes */
     /* the truncations up to this one: bytes that the disk had beyond are gone */
     uint64_t lowest[OPERATIONS_MAX];
     int size_count;

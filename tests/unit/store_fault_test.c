@@ -80,7 +80,7 @@ static int remove_note(int fd, const char *name)
 
 /* ---- one commit ---- */
 
-/* As the shim does it: under the lock. */
+/* Commits as the shim does, under the lock. */
 static int commit_content(int fd, const struct bytes *bytes, bool sync)
 {
     struct store_payload payload = payload_of(bytes->data, bytes->size);

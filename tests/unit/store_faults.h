@@ -46,12 +46,12 @@ static struct {
     enum fault_kind kind;
     int at;         /* the first is 1 */
     enum call only; /* the calls that count for `at` */
-    int error;      /* of FAIL */
+    int error;      /* FAIL returns it */
     bool no_flush;  /* every flush fails with EIO */
     pid_t process;  /* the process that a kill hits */
     void (*stranger)(int fd);
     int seen;    /* calls so far */
-    int counted; /* of them for `at` */
+    int counted; /* calls so far that count for `at` */
     int counts[CALLS];
     bool now; /* the call that is being made is the one */
     enum call hit;

@@ -102,7 +102,6 @@ static void test_no_sync(void)
     (void)close(fd);
 }
 
-/* A file that has grown and shrunk a lot gives its blocks back. */
 /* I2: from every place to every other. `is_unchanged` spares the bytes, not the headers. */
 static void test_current(void)
 {
