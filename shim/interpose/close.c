@@ -65,9 +65,10 @@ struct lowest {
 static int find_lowest(struct session *session, void *context)
 {
     struct lowest *lowest = context;
-    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->buffer)};
+    const int numbers[] = {SESSION_GET(session->inode), SESSION_GET(session->buffer),
+                           SESSION_GET(session->commit_lock)};
 
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if ((unsigned)numbers[i] >= lowest->from && (unsigned)numbers[i] < lowest->found)
             lowest->found = (unsigned)numbers[i];
     return 0;

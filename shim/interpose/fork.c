@@ -5,13 +5,18 @@
 #include "guardian/guardian.h"
 #include "manage/folders.h"
 
-/* Called after a fork in both processes. In the parent, another thread may have opened a file since
- * guardian_before_fork(). */
-static pid_t after_fork(pid_t child)
+/* In the parent, another thread may have opened a file since guardian_before_fork(). */
+static pid_t fork_by(pid_t (*real)(void))
 {
+    const unsigned commit_locks = session_commit_locks();
+    pid_t child;
+
+    if (shim_enabled())
+        guardian_before_fork();
+    child = real();
     folders_forget();
     if (child == 0 && !shim_is_quiet())
-        session_after_fork();
+        session_after_fork(commit_locks);
     if (child > 0)
         session_share();
     return child;
@@ -19,9 +24,7 @@ static pid_t after_fork(pid_t child)
 
 EXPORT pid_t fork(void)
 {
-    if (shim_enabled())
-        guardian_before_fork();
-    return after_fork(REAL(fork)());
+    return fork_by(REAL(fork));
 }
 
 EXPORT pid_t __fork(void)
@@ -32,7 +35,5 @@ EXPORT pid_t __fork(void)
 /* Runs no handlers of pthread_atfork(3). */
 EXPORT pid_t _Fork(void)
 {
-    if (shim_enabled())
-        guardian_before_fork();
-    return after_fork(REAL(_Fork)());
+    return fork_by(REAL(_Fork));
 }

@@ -31,6 +31,10 @@ bool session_any_closed(void);
  */
 int session_keep_committers_out(struct session *session, bool exclusive);
 
+/* Called in a forked child, with the answer of session_commit_locks(): closes the locks that other
+ * threads of the parent held. */
+void session_close_commit_locks(unsigned before);
+
 /* With `is_over` the buffer is about to be closed, which gives back the lock of the process. */
 void session_let_committers_in(struct session *session, bool is_over);
 

@@ -114,10 +114,6 @@ static void sweep_after_fork(bool is_fork)
         session->pending_mode = 0; /* the parent sets it */
         session->is_shared = true;
         session->several_opens = false; /* a child's close of an inherited one commits nothing */
-        descriptor_close_if_open(is_fork && is_buffer_of(session, session->commit_lock) &&
-                                         descriptor_is_buffer(session->commit_lock)
-                                     ? session->commit_lock
-                                     : -1);
         session->commit_lock = -1;
         descriptor_close_if_open(is_fork && session->state == SESSION_OPENING &&
                                          is_buffer_of(session, session->early)
@@ -177,13 +173,14 @@ bool session_descriptors_may_be_shared(void)
 }
 
 /* The page need not have been emptied: no other process shares our memory here. */
-void session_after_fork(void)
+void session_after_fork(unsigned commit_locks)
 {
     int *page = __atomic_load_n(&table_owner, __ATOMIC_ACQUIRE);
 
     if (page != NULL)
         __atomic_store_n(page, 0, __ATOMIC_RELEASE);
     (void)is_table_ours(true);
+    session_close_commit_locks(commit_locks);
 }
 
 /* From the slot `first` on. */
@@ -263,7 +260,7 @@ void session_note_buffer(int number)
  * lease may have removed the mark. */
 static bool is_private_buffer(const struct session *session, int fd)
 {
-    if (fd == SESSION_GET(session->buffer))
+    if (fd == SESSION_GET(session->buffer) || fd == SESSION_GET(session->commit_lock))
         return true;
     return (session_is_stray(session) || fd >= __atomic_load_n(&lowest_buffer, __ATOMIC_ACQUIRE)) &&
            descriptor_is_private(fd);

@@ -375,8 +375,12 @@ extern void (*session_start_guardian)(void);
  * last, and closes the private ones. The program must not use its descriptors afterwards. */
 void session_finish(void);
 
+/* Called before a fork: returns what session_after_fork() needs. It stays the same as long as no
+ * thread commits. */
+unsigned session_commit_locks(void);
+
 /* Called in the child of a fork: the table belongs to this process from now on. */
-void session_after_fork(void);
+void session_after_fork(unsigned commit_locks);
 
 /*
  * Makes room where the program wants a descriptor of its own: if `number` is a private descriptor

@@ -144,6 +144,64 @@ static void test_fork_sync(const char *file)
         EXPECT(content_of(file)[i] == 'a' + i / 3 % 26);
 }
 
+static void *sync_descriptor(void *fd)
+{
+    EXPECT(fsync(*(int *)fd) == 0);
+    return NULL;
+}
+
+static void fill_pipe(int fd)
+{
+    char bytes[4096] = "";
+
+    EXPECT(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+    while (write(fd, bytes, sizeof bytes) > 0 || write(fd, bytes, 1) > 0)
+        continue;
+    EXPECT(fcntl(fd, F_SETFL, 0) == 0);
+}
+
+/*
+ * A child that is forked while another thread commits has none of the commit's descriptors (I7): it
+ * closes its own and lives on, and the parent's close commits. The line that tells of the commit
+ * stops it half-way: stderr is a pipe that is full.
+ */
+static void test_fork_at_commit(const char *file)
+{
+    static char bytes[1 << 16];
+    int saved = dup(2);
+    int log[2];
+    int ends[2];
+    pthread_t thread;
+    pid_t child;
+    int fd;
+
+    if (getenv("ATOMSHIM_LOG") == NULL) {
+        EXPECT(setenv("ATOMSHIM_LOG", "info", 1) == 0);
+        (void)execl("/proc/self/exe", "situations", "fork_at_commit", file, (char *)NULL);
+        _exit(127);
+    }
+    fd = open(file, O_WRONLY | O_TRUNC);
+    write_text(fd, "synced");
+    EXPECT(pipe(log) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && dup2(log[1], 2) == 2);
+    fill_pipe(2);
+    EXPECT(pthread_create(&thread, NULL, sync_descriptor, &fd) == 0);
+    while (!raw_file_holds(file, "synced"))
+        (void)sched_yield();
+    child = fork();
+    if (child == 0) {
+        EXPECT(dup2(saved, 2) == 2);
+        EXPECT(close(fd) == 0 && write(ends[1], "", 1) == 1 && read(ends[1], bytes, 1) == 1);
+        _exit(0);
+    }
+    EXPECT(read(ends[0], bytes, 1) == 1);
+    EXPECT(read(log[0], bytes, sizeof bytes) > 0 && pthread_join(thread, NULL) == 0 && dup2(saved, 2) == 2);
+    write_text(fd, " and closed");
+    EXPECT(close(fd) == 0);
+    expect_stored(file, "synced and closed");
+    EXPECT(write(ends[0], "", 1) == 1);
+    expect_exit(child, 0);
+}
+
 /* Opens a new description of a file that was opened for reading only, by its name in /proc. */
 static void test_reopened(const char *file)
 {
@@ -528,6 +586,7 @@ int main(int argc, char *argv[])
         {"fork_last", test_fork_last},
         {"fork_last_exec", test_fork_last_exec},
         {"fork_sync", test_fork_sync},
+        {"fork_at_commit", test_fork_at_commit},
         {"reopened", test_reopened},
         {"vfork", test_vfork},
         {"vfork_opens", test_vfork_opens},
