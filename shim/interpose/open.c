@@ -3,8 +3,12 @@
 #include "manage/managed.h"
 #include "os/descriptor.h"
 #include "os/log.h"
+#include "os/path.h"
+#include "os/scratch.h"
 
+#include <limits.h>
 #include <stdarg.h>
+#include <string.h>
 
 static void log_unreadable(const char *path)
 {
@@ -380,25 +384,41 @@ static bool may_be_managed(const struct open_how *how, size_t size)
            (how->mode & ~(uint64_t)07777) == 0 && (how->mode == 0 || (how->flags & O_CREAT));
 }
 
-/* The file does not exist: openat2(2) itself creates it, and a session takes its descriptor's
- * place. */
-static int create_by_openat2(int directory, const char *path, const struct open_how *how)
+/* Opens the folder in which `name`, the end of `path`, lies, as openat2(2) finds it. */
+static int open_folder(int directory, const char *path, const char *name, uint64_t resolve)
 {
-    struct managed_file file = {.created = true};
-    char link[PROC_PATH_SIZE];
-    struct open_how make = *how;
-    int result;
+    const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = resolve};
+    size_t length = (size_t)(name - path);
+    struct scratch scratch;
     int fd;
 
-    make.flags &= ~(uint64_t)O_TRUNC; /* another process may have come first */
-    fd = (int)SYS_CALL(SYS_openat2, directory, path, &make, sizeof make, 0, 0);
-    if (fd < 0)
-        return fd;
-    (void)sys_fstat(fd, &file.status);
-    result = shim_take_over(fd, descriptor_path(link, fd), (int)how->flags, true);
-    if (result == 0 || result == SHIM_PASS)
-        return fd;
-    managed_remove_created(&(struct managed_request){.directory = directory, .path = path}, &file);
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return -ENOMEM;
+    memcpy(scratch.bytes, length != 0 ? path : "./", length != 0 ? length : 2);
+    ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
+    fd = (int)SYS_CALL(SYS_openat2, directory, scratch.bytes, &how, sizeof how, 0, 0);
+    scratch_give(&scratch);
+    return fd < 0 ? fd : descriptor_make_private(fd); /* the program gets the lowest number */
+}
+
+/*
+ * The file does not exist: open(2) creates it in the folder that openat2(2) finds. A symbolic link
+ * that leads nowhere is the kernel's business.
+ */
+static int create_by_openat2(int directory, const char *path, const struct open_how *how)
+{
+    const char *name = path_last_component(path);
+    struct managed_request request = {
+        .path = name, .flags = (int)how->flags | O_NOFOLLOW, .mode = (mode_t)how->mode};
+    struct stat status;
+    int result = SHIM_PASS;
+
+    request.directory = *name != '\0' ? open_folder(directory, path, name, how->resolve) : -1;
+    if (request.directory < 0)
+        return SHIM_PASS;
+    if (sys_fstatat(request.directory, name, &status, AT_SYMLINK_NOFOLLOW) == -ENOENT)
+        result = shim_openat(&request);
+    (void)sys_close(request.directory);
     return result;
 }
 

@@ -140,6 +140,18 @@ except OSError as error: print(errno.errorcode[error.errno])' "$1" "$2"
     done
 }
 
+@test "openat2() creates a file under a mode that denies its owner, as open() does, for a user who is not root" {
+    needs_root
+    chmod 777 "$MANAGED"
+    for program in calls_open by_syscall_open; do
+        for name in open openat64; do # by syscall(2) the latter is openat2(2)
+            as_nobody sh -c 'printf old >"$1"' sh "$MANAGED/file"
+            wrapped as_nobody timeout 60 "$PROGRAMS/$program" $name "$MANAGED/file"
+            rm -f "$MANAGED/file"
+        done
+    done
+}
+
 # killed_rename CALL COUNT: renames a new file onto the managed one, with SIGKILL at that call.
 killed_rename() {
     wrapped strace -qq -o trace -e "trace=$1" -e "inject=$1:signal=KILL:when=$2" \

@@ -150,6 +150,27 @@ static void check_openat2_errors(openat2_function *open2, const char *file, int 
     EXPECT(unlinkat(directory, link, 0) == 0);
 }
 
+/* Creates files below a folder that counts as the root, and where a link leads. */
+static void check_openat2_links(openat2_function *open2, const char *file, int directory, const char *new)
+{
+    struct open_how how = {.flags = O_WRONLY | O_CREAT, .mode = 0600, .resolve = RESOLVE_IN_ROOT};
+    const char *link = sibling(new, ".symbolic");
+    char rooted[PATH_MAX];
+    int fd;
+
+    EXPECT(symlinkat(new, directory, link) == 0);
+    (void)snprintf(rooted, sizeof rooted, "/../%s", new);
+    for (int i = 0; i < 2; i++) {
+        fd = open2(directory, i == 0 ? rooted : link, &how, sizeof how);
+        EXPECT(fd >= 0);
+        write_text(fd, "rooted");
+        EXPECT(close(fd) == 0);
+        expect_content(sibling(file, ".new"), "rooted");
+        EXPECT(unlinkat(directory, new, 0) == 0);
+    }
+    EXPECT(unlinkat(directory, link, 0) == 0);
+}
+
 static void check_openat2(openat2_function *open2, const char *file)
 {
     struct open_how how = {.flags = O_RDWR | O_TRUNC | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
@@ -181,7 +202,9 @@ static void check_openat2(openat2_function *open2, const char *file)
     write_text(fd, "created");
     EXPECT(close(fd) == 0);
     expect_content(sibling(file, ".new"), "created");
-    EXPECT(unlinkat(directory, new, 0) == 0 && close(directory) == 0);
+    EXPECT(unlinkat(directory, new, 0) == 0);
+    check_openat2_links(open2, file, directory, new);
+    EXPECT(close(directory) == 0);
 }
 
 static void test_openat2(const char *file)
