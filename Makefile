@@ -54,10 +54,10 @@ C_FILES = $(wildcard shim/*/*.[ch] tests/*/*.[ch] tests/*/*.cc)
 # Builds the library and the command.
 all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 
-$(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/pic/%.o) $(BUILD)/exports.map
+$(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/objects/%.o) $(BUILD)/exports.map
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
-$(BUILD)/atomshim: $(CLI:%=$(BUILD)/static/%.o)
+$(BUILD)/atomshim: $(CLI:%=$(BUILD)/objects/%.o)
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^
 
 force:
@@ -67,15 +67,12 @@ force:
 $(BUILD)/settings: force
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(LIBDIR)' | cmp -s - $@ || echo '$(VERSION) $(LIBDIR)' >$@
-$(BUILD)/pic/interpose/init.o $(BUILD)/static/cli/preload.o $(BUILD)/static/cli/main.o $(BUILD)/static/cli/doctor.o: $(BUILD)/settings
+$(addprefix $(BUILD)/objects/,interpose/init.o cli/preload.o cli/main.o cli/doctor.o): $(BUILD)/settings
 
-$(BUILD)/pic/%.o: shim/%.c
+# The command and the tests are linked from the library's own objects: each source is compiled once.
+$(BUILD)/objects/%.o: shim/%.c
 	@mkdir -p $(@D)
 	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) -MMD -MP -c -o $@ $<
-
-$(BUILD)/static/%.o: shim/%.c
-	@mkdir -p $(@D)
-	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP -c -o $@ $<
 
 # calls.def is the one list of interposed names; the exports are made from it.
 $(BUILD)/exports.names: shim/interpose/calls.def
@@ -85,11 +82,11 @@ $(BUILD)/exports.names: shim/interpose/calls.def
 $(BUILD)/exports.map: $(BUILD)/exports.names
 	{ echo '{ global:'; sed 's/$$/;/' $<; echo 'local: *; };'; } > $@
 
-$(BUILD)/unit/%: tests/unit/%.c $(CORE:%=$(BUILD)/static/%.o)
+$(BUILD)/unit/%: tests/unit/%.c $(CORE:%=$(BUILD)/objects/%.o)
 	@mkdir -p $(@D)
 	$(SHIM_CC) $(CPPFLAGS_ALL) -Itests/unit $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lpthread
 
-$(BUILD)/campaigns/%: tests/campaigns/%.c $(ENGINE:%=$(BUILD)/static/%.o)
+$(BUILD)/campaigns/%: tests/campaigns/%.c $(ENGINE:%=$(BUILD)/objects/%.o)
 	@mkdir -p $(@D)
 	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(filter %.o,$^)
 
@@ -253,4 +250,4 @@ help:
 		said != "" && /^[a-z-]+:/ { sub(/[.] .*/, ".", said); printf "%-12s%s\n", substr($$1, 1, index($$1, ":") - 1), said } \
 		{ said = "" }' Makefile
 
--include $(wildcard $(BUILD)/pic/*/*.d $(BUILD)/static/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/objects/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d $(BUILD)/*.d)

@@ -141,7 +141,7 @@ unmount() { # DIR
 build_broken() { # NAME FILE SED-SCRIPT
     mkdir -p "$WORK/$1/build"
     cp -a "$ROOT/Makefile" "$ROOT/shim" "$WORK/$1"
-    cp -a "$ROOT/build/pic" "$WORK/$1/build"
+    cp -a "$ROOT/build/objects" "$WORK/$1/build"
     sed "$3" "$ROOT/shim/$2" >"$WORK/$1/shim/$2"
     if cmp -s "$ROOT/shim/$2" "$WORK/$1/shim/$2" ||
         ! make -C "$WORK/$1" WARNINGS=-std=gnu17 build/libatomshim.so >"$WORK/log" 2>&1; then

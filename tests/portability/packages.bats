@@ -84,7 +84,7 @@ files_of() {
 @test "install: another LIBDIR than that of the build is compiled in; uninstall leaves nothing" {
     cp -r Makefile shim scripts "$BATS_TEST_TMPDIR/"
     mkdir "$BATS_TEST_TMPDIR/build"
-    cp -r build/pic build/static build/exports.* "$BATS_TEST_TMPDIR/build/" # a file that is newer than its source stays
+    cp -r build/objects build/exports.* "$BATS_TEST_TMPDIR/build/" # a file that is newer than its source stays
     cd "$BATS_TEST_TMPDIR" || return
     make -s all
     make -s install PREFIX="$PWD/prefix" LIBDIR="$PWD/elsewhere"
