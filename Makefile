@@ -176,12 +176,12 @@ campaigns:
 	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
 
-# Runs the unit and behaviour tests on an instrumented build, and writes what they reach of shim/ to
-# build/coverage.
+# Runs the tests, of the campaigns only faults, on an instrumented build, and writes what they reach
+# of shim/ to build/coverage.
 coverage:
 	@scripts/bootstrap coverage
 	@$(MAKE) --no-print-directory $(JOBS) rootfs
-	@scripts/coverage $(PORTABILITY_TESTS) $(TESTS)
+	@scripts/coverage tests/campaigns/faults.bats $(PORTABILITY_TESTS) $(TESTS)
 
 # Checks layout, style, layers and common mistakes in C and shell.
 lint:
