@@ -26,7 +26,8 @@ static int begin_once(const struct managed_request *request, struct session_foun
     if (result < 0)
         return result;
     (void)session_settle_closed(false); /* for what children have closed since */
-    result = session_begin(file.inode, &file.status, request->flags, file.created, found);
+    result = session_begin(file.inode, &file.status, request->flags,
+                           file.created ? SESSION_NEW : SESSION_OPENED, found);
     if (result != 0 && file.created)
         managed_remove_created(request, &file);
     return result;
@@ -113,14 +114,14 @@ int shim_openat(const struct managed_request *request)
 }
 
 /*
- * Puts a session in place of `fd`, a descriptor of a managed file. Returns `fd` or a negative
- * errno.
+ * Puts a session in place of `fd`, a descriptor of a managed file with this status. Returns `fd` or
+ * a negative errno.
  */
-static int take_over(int fd, const char *path, int flags)
+static int take_over(int fd, const struct stat *status, const char *path, int flags)
 {
     struct session_found found;
-    int inode = DESCRIPTOR_INSIST((int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    int program = inode < 0 ? inode : session_begin(inode, NULL, flags, false, &found);
+    int inode = descriptor_copy_private(fd);
+    int program = inode < 0 ? inode : session_begin(inode, status, flags, SESSION_COPIED, &found);
     int result;
 
     if (program == -EIO)
@@ -145,16 +146,17 @@ static int take_over(int fd, const char *path, int flags)
 
 int shim_cover(int fd, const struct managed_request *request)
 {
-    int result = managed_opened(request, fd);
+    struct stat status;
+    int result = managed_opened(request, fd, &status);
     struct rlimit limit;
 
     if (result == 0)
         return fd;
     if (result > 0)
-        result = take_over(fd, request->path, request->flags);
+        result = take_over(fd, &status, request->path, request->flags);
     /* the program has the number that it asked for */
     if (result == -EMFILE && descriptor_raise_limit(&limit)) {
-        result = take_over(fd, request->path, request->flags);
+        result = take_over(fd, &status, request->path, request->flags);
         descriptor_restore_limit(&limit);
     }
     return result;

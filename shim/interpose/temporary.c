@@ -12,12 +12,13 @@
 static int after_making(int fd, const char *path)
 {
     const struct managed_request request = {.directory = AT_FDCWD, .path = path, .flags = O_NOFOLLOW};
+    struct stat status;
     int flags;
     int result;
 
     if (fd < 0 || !shim_enabled() || !pattern_index_may_name(&shim_config.index, shim_config.paths, path))
         return fd;
-    result = managed_opened(&request, fd);
+    result = managed_opened(&request, fd, &status);
     if (result > 0) {
         flags = (int)sys_fcntl(fd, F_GETFL, 0) | (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC ? O_CLOEXEC : 0);
         result = shim_take_over(fd, path, flags, true);

@@ -69,19 +69,18 @@ static bool is_only_read(int flags)
     return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
 }
 
-int managed_opened(const struct managed_request *request, int fd)
+int managed_opened(const struct managed_request *request, int fd, struct stat *status)
 {
     const struct named named = {request->directory, request->path,
                                 request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
                                     is_only_read(request->flags) && strchr(request->path, '/') == NULL};
     int result = CANDIDATE_ANYWHERE;
-    struct stat status;
 
     if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
         return managed_explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
-    return result <= 0 ? result : managed_decide(&named, fd, O_RDONLY, &status);
+    return result <= 0 ? result : managed_decide(&named, fd, O_RDONLY, status);
 }
 
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file)

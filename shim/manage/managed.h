@@ -66,11 +66,11 @@ void managed_remove_created(const struct managed_request *request, const struct 
 void managed_make_plain(int directory, const char *path);
 
 /*
- * Tells whether the file that `fd` was opened on by this request is managed. Returns 1, 0, or a
- * negative errno. Cost of one that is not: one system call (lstat or fstat), or two (fstat,
+ * Tells whether the file that `fd` was opened on by this request is managed. Returns 1 with its
+ * status, 0, or a negative errno. Cost of one that is not: one system call (lstat or fstat), or two (fstat,
  * readlink) if its last component could match.
  */
-int managed_opened(const struct managed_request *request, int fd);
+int managed_opened(const struct managed_request *request, int fd, struct stat *status);
 
 /*
  * Opens the regular file `path`, whose lstat is `status`, for O_PATH, if it is managed. Returns a

@@ -177,7 +177,7 @@ static int begin_on_target(const struct replace_name *to, int target, int source
     struct store_image image;
     struct signals_held held;
     int inode = managed_reopen(to->directory, to->path, target, O_RDWR);
-    int error = inode < 0 ? inode : session_begin(inode, NULL, flags | O_TRUNC, false, found);
+    int error = inode < 0 ? inode : session_begin(inode, NULL, flags | O_TRUNC, SESSION_OPENED, found);
 
     if (error != 0)
         return error;

@@ -81,7 +81,7 @@ int descriptor_beacon(void)
  * always lie beyond it, because that takes a raised limit, which a child that another thread forks
  * at that moment keeps.
  */
-int descriptor_make_private(int fd)
+int descriptor_copy_private(int fd)
 {
     struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
     bool raised = false;
@@ -90,7 +90,7 @@ int descriptor_make_private(int fd)
     /* a limit that lets this succeed is high enough for the number and for the table */
     number = fd < HIGH / 2 ? sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH + DESCRIPTOR_BEACONS) : -EINVAL;
     if (number >= 0)
-        goto out;
+        return (int)number;
     (void)sys_prlimit(RLIMIT_NOFILE, NULL, &limit);
     if (limit.rlim_cur <= LOW_LIMIT || (rlim_t)fd >= limit.rlim_cur / 2)
         raised = descriptor_raise_limit(&limit);
@@ -102,11 +102,16 @@ int descriptor_make_private(int fd)
         number = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (raised)
         descriptor_restore_limit(&limit);
-    if (number < 0)
-        return (int)number;
-out:
-    (void)sys_close(fd);
     return (int)number;
+}
+
+int descriptor_make_private(int fd)
+{
+    int number = descriptor_copy_private(fd);
+
+    if (number >= 0)
+        (void)sys_close(fd);
+    return number;
 }
 
 void descriptor_mark_inode(int fd)
@@ -117,11 +122,6 @@ void descriptor_mark_inode(int fd)
 void descriptor_mark_buffer(int fd)
 {
     (void)sys_fcntl(fd, F_SETSIG, MARK_BUFFER);
-}
-
-void descriptor_unmark(int fd)
-{
-    (void)sys_fcntl(fd, F_SETSIG, 0);
 }
 
 void descriptor_set_opener(int inode, int process)
@@ -164,7 +164,7 @@ bool descriptor_is_buffer(int fd)
     return sys_fcntl(fd, F_GETSIG, 0) == MARK_BUFFER;
 }
 
-int descriptor_is_last(int buffer)
+int descriptor_end_if_last(int buffer)
 {
     long result = sys_fcntl(buffer, F_SETLEASE, F_WRLCK);
 
@@ -172,10 +172,18 @@ int descriptor_is_last(int buffer)
      * for one system call */
     if (result == 0) {
         (void)sys_fcntl(buffer, F_SETLEASE, F_UNLCK);
-        descriptor_mark_buffer(buffer); /* giving a lease back takes the mark away */
         return 1;
     }
     return result == -EAGAIN ? 0 : (int)result;
+}
+
+int descriptor_is_last(int buffer)
+{
+    int last = descriptor_end_if_last(buffer);
+
+    if (last == 1)
+        descriptor_mark_buffer(buffer);
+    return last;
 }
 
 bool descriptor_is_one_free(void)

@@ -51,6 +51,9 @@ const char *descriptor_process_path(char path[PROC_PATH_SIZE], int process);
  */
 int descriptor_make_private(int fd);
 
+/* Does the same, but leaves `fd` open: the new number is a copy. */
+int descriptor_copy_private(int fd);
+
 /*
  * Returns the first of DESCRIPTOR_BEACONS numbers. One of them is open when a program with private
  * descriptors runs another one: a program that finds all free need not search. The numbers depend
@@ -62,9 +65,6 @@ enum { DESCRIPTOR_BEACONS = 8 };
 /* Mark the description of `fd` as a private one of a real inode, or of a buffer. */
 void descriptor_mark_inode(int fd);
 void descriptor_mark_buffer(int fd);
-
-/* Takes the mark away. */
-void descriptor_unmark(int fd);
 
 /*
  * The opener of a session is the process that opened the file. The kernel keeps its number with the
@@ -104,6 +104,10 @@ bool descriptor_is_buffer(int fd);
  * yes, 0 no, or a negative errno where this kernel, file or user cannot have leases.
  */
 int descriptor_is_last(int buffer);
+
+/* Does the same, but after 1 the description has no mark: giving a lease back takes it away. For a
+ * buffer that is about to be closed. */
+int descriptor_end_if_last(int buffer);
 
 /*
  * Raises the soft RLIMIT_NOFILE to the hard one, so that a call of the program does not fail for

@@ -290,9 +290,11 @@ static unsigned initial_flags(bool stray, int flags, bool created)
 
 /* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay
  * where it is. */
-static int make_inode_private(int inode, const struct stat *status)
+static int make_inode_private(int inode, const struct stat *status, bool is_private)
 {
     descriptor_mark_inode(inode);
+    if (is_private)
+        return inode;
     if (session_on(status->st_dev, status->st_ino) == NULL || !filelock_is_posix_holder(inode))
         return descriptor_make_private(inode);
     return inode;
@@ -344,11 +346,11 @@ static int exclude_others(const struct session *session, int flags)
 }
 
 /* Makes the private descriptors of a slot that fill_slot() has filled. `flags` are those of
- * open(2), `status` is the real inode's. */
-static int open_session(struct session *session, int flags, const struct stat *status)
+ * open(2), `status` is the real inode's. `is_private`: the inode's descriptor is one already. */
+static int open_session(struct session *session, int flags, const struct stat *status, bool is_private)
 {
     int error = exclude_others(session, flags);
-    int inode = error == 0 ? make_inode_private(session->inode, status) : error;
+    int inode = error == 0 ? make_inode_private(session->inode, status, is_private) : error;
 
     if (inode < 0)
         return inode;
@@ -360,7 +362,8 @@ static int open_session(struct session *session, int flags, const struct stat *s
     return make_buffer(session, flags, status, session_config->lock_timeout);
 }
 
-int session_begin(int inode, const struct stat *known, int flags, bool created, struct session_found *found)
+int session_begin(int inode, const struct stat *known, int flags, enum session_origin origin,
+                  struct session_found *found)
 {
     struct session *session = &found->stray;
     struct stat status;
@@ -381,10 +384,10 @@ int session_begin(int inode, const struct stat *known, int flags, bool created, 
         (void)sys_close(inode);
         return error;
     }
-    if (!created) /* a new file has no guardian */
+    if (origin != SESSION_NEW) /* a new file has no guardian */
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
-    fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, created));
-    error = open_session(session, flags, &status);
+    fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, origin == SESSION_NEW));
+    error = open_session(session, flags, &status, origin == SESSION_COPIED);
     if (error == 0) {
         found->session = session;
         found->buffer_number = session->buffer_number;

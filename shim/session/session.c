@@ -107,6 +107,11 @@ static void sweep_after_fork(bool is_fork)
     for (unsigned i = 0; i < table_used; i++) {
         struct session *session = &table[i];
         bool has_inode = is_inode_of(session, session->inode);
+
+        /* a thread of the parent has asked whether it was the last */
+        if (session->committer != 0 && is_buffer_of(session, session->buffer))
+            descriptor_mark_buffer(session->buffer);
+
         bool has_buffer = is_buffer_of(session, session->buffer) && descriptor_is_buffer(session->buffer);
 
         session->committer = 0;

@@ -167,11 +167,17 @@ bool session_any(void);
 /*
  * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if
  * `flags` ask for writing. `known` is its status, of a moment ago, or NULL. `flags` are those of
- * open(2). `created`: this open created the file. Takes `inode` over, also on failure. Returns 0
+ * open(2). Takes `inode` over, also on failure. Returns 0
  * and in found->session a session in state OPENING, or a negative errno: of store_load(), -EMFILE,
  * -ENFILE, -ENOMEM, -ETIMEDOUT for the lock of ATOMSHIM_ISOLATION=session.
  */
-int session_begin(int inode, const struct stat *known, int flags, bool created, struct session_found *found);
+enum session_origin {
+    SESSION_OPENED,
+    SESSION_NEW,    /* this open created the file */
+    SESSION_COPIED, /* `inode` comes from descriptor_copy_private() */
+};
+int session_begin(int inode, const struct stat *known, int flags, enum session_origin origin,
+                  struct session_found *found);
 
 /* True if this process has a session that it writes. */
 bool session_any_writable(void);

@@ -26,6 +26,14 @@ static bool is_decided_here(const struct session *session, int last)
     return session_is_opener(session);
 }
 
+/* Asks the kernel for the last close. A buffer that no other process has needs no mark any more
+ * when it is over, unless its commit has to wait: settle_session(). */
+static int ask_last(const struct session *session)
+{
+    return session_may_be_shared(session) ? descriptor_is_last(session->buffer)
+                                          : descriptor_end_if_last(session->buffer);
+}
+
 /*
  * Asks whether the session is over. A guardian in the middle of the same commit has the buffer
  * open: then this waits for the guardian, and asks once more. It notes the opener's last close
@@ -34,11 +42,11 @@ static bool is_decided_here(const struct session *session, int last)
  */
 static bool is_over(struct session *session)
 {
-    int last = descriptor_is_last(session->buffer);
+    int last = ask_last(session);
 
     if (last == 0 && session_has_guardian(session) &&
         rendezvous_wait(session->inode, session->device, session->number, session_config->lock_timeout))
-        last = descriptor_is_last(session->buffer);
+        last = ask_last(session);
     if (last == 1)
         return true;
     if (!is_decided_here(session, last) || !is_closed_here(session))
@@ -46,7 +54,7 @@ static bool is_over(struct session *session)
     session->is_snapshot = false; /* others may have the buffer open */
     if (session->flags & SESSION_WRITABLE)
         session_release(session);
-    return last < 0 || descriptor_is_last(session->buffer) == 1;
+    return last < 0 || ask_last(session) == 1;
 }
 
 static bool take_committer(struct session *session)
@@ -144,6 +152,7 @@ static int settle_session(struct session *session, ino_t buffer_number, bool wai
                 end_session(session, error, patience.mask);
                 return error;
             }
+            descriptor_mark_buffer(session->buffer);
         } else if (session_has_lost_writer(session))
             must_commit = true;
         if (must_commit) {

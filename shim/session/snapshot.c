@@ -160,7 +160,7 @@ void session_keep_snapshot(struct session *session)
         .buffer_number = session->buffer_number,
         .image = session->image,
     };
-    descriptor_unmark(kept_snapshot.buffer); /* it is no session's: no search may find it by its name */
+    /* its mark is gone (settle.c): it is no session's, and no search may find it by its name */
     set_slot(SLOT_FULL);
     if (before.buffer >= 0)
         close_buffer(&before);

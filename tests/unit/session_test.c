@@ -32,7 +32,7 @@ static struct session *begin_session(int file, int flags)
 
     name_of(file, name);
     inode = sys_openat(AT_FDCWD, name, (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR, 0);
-    if (inode < 0 || session_begin(inode, NULL, flags, false, &found) != 0)
+    if (inode < 0 || session_begin(inode, NULL, flags, SESSION_OPENED, &found) != 0)
         abort();
     return found.session;
 }
