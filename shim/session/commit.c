@@ -82,10 +82,10 @@ struct commit {
     struct filelock lock;
     struct session_base base;
     struct stat buffer;
-    struct stat inode; /* before the lock, and before a read, which moves the access time */
+    struct stat inode; /* before a read, which moves the access time */
     struct view view;
-    uint32_t crc;      /* the checksum of the view */
-    struct stat after; /* the inode's status behind the commit; st_ino is 0 if it is not known */
+    uint32_t crc;           /* the checksum of the view */
+    struct store_left left; /* the file as the commit has left it */
 };
 
 /* Called under the lock if others have committed since. Merges their bytes with ours if the session
@@ -101,7 +101,7 @@ static int store_over_others(struct commit *commit, const struct store_payload *
         session_tell(
             session, LOG_WARN,
             "it was changed by another program since it was opened here: that change is overwritten");
-    return is_merged ? error : session_store(session, &commit->inode, payload, &commit->after);
+    return is_merged ? error : session_store(session, &commit->inode, payload, &commit->left);
 }
 
 /* Called under the lock: merges another process's commit with the bytes that were appended. */
@@ -134,7 +134,7 @@ static int store_view(struct commit *commit)
                    "programs that share a file must lock it");
         return -EBUSY;
     }
-    return same ? session_store(session, &commit->inode, &payload, &commit->after)
+    return same ? session_store(session, &commit->inode, &payload, &commit->left)
                 : store_over_others(commit, &payload);
 }
 
@@ -245,13 +245,13 @@ static int store_and_tell(struct commit *commit)
     return error;
 }
 
-/* Behind a commit. Sets the inode's times, and commit->after to its status then. */
+/* Behind a commit. Sets the inode's times, and commit->left.status to its status then. */
 static void settle_times(struct commit *commit)
 {
     const struct session *session = commit->session;
-    const struct store_payload payload = {commit->view.bytes, commit->view.size, commit->crc};
-    struct stat *after = &commit->after;
-    int error = after->st_ino != 0 ? 0 : sys_fstat(session->inode, after);
+    struct stat *after = &commit->left.status;
+    bool is_told = commit->left.image.generation != 0 && after->st_ino != 0;
+    int error = is_told ? 0 : sys_fstat(session->inode, after);
 
     if (error != 0 || !commit->exclusive ||
         !session_has_right_times(session, &commit->buffer, &commit->inode, after)) {
@@ -259,7 +259,7 @@ static void settle_times(struct commit *commit)
         error = sys_fstat(session->inode, after);
     }
     if (error == 0)
-        store_note_committed(session->inode, after, &payload);
+        store_note_left(session->inode, &commit->left);
     else
         *after = commit->inode;
 }
@@ -278,26 +278,31 @@ static int commit_view(struct commit *commit)
         session_carry_newer_time(session, &commit->buffer);
         return 0;
     }
-    if (is_empty_already(session, &commit->view)) {
+    if (is_empty_already(session, &commit->view) &&
+        (!commit->base.force || sys_fstat(session->inode, &commit->inode) == 0)) {
         session_carry_times(session, &commit->buffer, &commit->inode);
         session_set_base(session, (struct session_base){.size = 0, .crc = commit->crc});
         return 0;
     }
     error = lock_inode(commit);
+    if (error == 0 && commit->base.force) {
+        error = sys_fstat(session->inode, &commit->inode);
+        commit->left.status = commit->inode;
+    }
     if (error != 0)
         return error;
     session_note_privileges(session, commit->exclusive ? &commit->buffer : NULL, &commit->inode, &privileges);
     error = store_and_tell(commit);
     session_restore_privileges(session->inode, &privileges);
     if (privileges.set_id != 0 || privileges.size > 0)
-        commit->after.st_ino = 0;
+        commit->left.status.st_ino = 0;
     if (error != 0)
         return error;
     settle_times(commit);
     session_set_base(session, (struct session_base){.size = commit->view.size, .crc = commit->crc});
     session_keep_view(session, &commit->view, commit->crc);
     session_note_committed(session);
-    after_commit(session, &commit->after);
+    after_commit(session, &commit->left.status);
     return 0;
 }
 
@@ -309,7 +314,7 @@ static int commit_alone(struct commit *commit)
     int error = sys_fstat(session->buffer, &commit->buffer);
 
     commit->base = session_get_base(session);
-    if (error == 0)
+    if (error == 0 && !commit->base.force)
         error = sys_fstat(session->inode, &commit->inode);
     if (error == 0 && commit->buffer.st_size > (off_t)SCRATCH_CHUNK &&
         !session_was_written(session, &commit->buffer, &written) &&

@@ -53,7 +53,7 @@ static enum config_format format_by_name(const struct session *session)
 }
 
 int session_store(const struct session *session, const struct stat *inode,
-                  const struct store_payload *payload, struct stat *after)
+                  const struct store_payload *payload, struct store_left *left)
 {
     const bool executed = may_be_executed(inode, payload) ||
                           (SESSION_GET(session->pending_mode) & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
@@ -61,12 +61,12 @@ int session_store(const struct session *session, const struct stat *inode,
 
     /* its present format comes before its name, which costs more */
     if (!executed && store_may_be_sized(inode)) {
-        error = store_commit_sized(session->inode, payload, session_config->sync, after);
+        error = store_commit_sized(session->inode, payload, session_config->sync, left);
         if (error != STORE_NOT_SIZED)
             return error;
     }
     if (looks_sized(payload) || (!executed && format_by_name(session) == CONFIG_SIZED))
-        return store_commit(session->inode, payload, session_config->sync);
+        return store_commit_and_tell(session->inode, payload, session_config->sync, left);
     error = store_commit_plain(session->inode, payload, session_config->sync);
     if (error != STORE_NOT_PLAIN)
         return error;

@@ -232,13 +232,14 @@ void session_tell(const struct session *session, enum log_level level, const cha
  * Commits `payload` in the format that the file is to have. A file that is sized stays so, and
  * bytes that look like an image are always written in one. A file that may be executed is plain:
  * one with an x bit, a script (#!), an ELF file. For any other config_format_of() decides. `inode`
- * is a status of the real inode, a moment old at most. The caller holds the exclusive lock. Sets
- * *after as store_commit_sized() does, and leaves it alone if the file was not sized. Returns as
- * store_look(), store_commit() and store_commit_plain() do.
+ * is a status of the real inode, a moment old at most. The caller holds the exclusive lock. Fills
+ * *left as store_commit_and_tell() does if the file is sized then. Returns as store_look(),
+ * store_commit() and store_commit_plain() do.
  */
 struct store_payload;
+struct store_left;
 int session_store(const struct session *session, const struct stat *inode,
-                  const struct store_payload *payload, struct stat *after);
+                  const struct store_payload *payload, struct store_left *left);
 
 /*
  * Log what programs without the shim did: edits of the session's file; a new file under its name.

@@ -72,7 +72,7 @@ static void withdraw_image(const struct commit *commit, uint64_t place, uint64_t
 
 /* HEAD LIVE -> TWIN LIVE, or TWIN LIVE -> HEAD LIVE: the image goes into the place that is not
  * live. */
-static int overwrite_place(const struct commit *commit, uint64_t place)
+static int overwrite_place(struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, place == 0 ? commit->live.twin : 0);
     struct image_header head;
@@ -95,7 +95,7 @@ static int overwrite_place(const struct commit *commit, uint64_t place)
  * TWIN LIVE -> TWIN LIVE at `place`, a new twin place that does not touch the live image. The head
  * place is dead meanwhile: its header may be written.
  */
-static int relocate_twin(const struct commit *commit, uint64_t place)
+static int relocate_twin(struct commit *commit, uint64_t place)
 {
     struct image_header header = new_header(commit, 0);
     bool may_lead = false;
@@ -182,13 +182,23 @@ static bool spares_head(const struct commit *commit)
            (live->flushed || !commit->sync);
 }
 
+/* Finds the live image. An attempt that did not last is not repeated from memory. */
+static int find_live(struct commit *commit)
+{
+    struct stat *status = &commit->left.status;
+
+    if (!commit->undone && (status->st_ino != 0 || store_calls.fstat(commit->inode, status) == 0) &&
+        store_recall(status, &commit->live))
+        return 0;
+    /* not store_look(): a mark says that an image was flushed, not that it is still undamaged */
+    return store_load(commit->inode, -1, (struct store_wait){.locked = true}, &commit->live);
+}
+
 /* Makes one attempt. Returns 0, UNDONE or a negative errno. */
 static int attempt_commit(struct commit *commit)
 {
-    int error;
+    int error = find_live(commit);
 
-    /* not store_look(): a mark says that an image was flushed, not that it is still undamaged */
-    error = store_load_to_commit(commit->inode, &commit->live);
     if (error == -EIO && commit->undone && may_write_header() && is_hollow(commit)) {
         error = (int)STORE_RETRY(store_calls.ftruncate(commit->inode, 0));
         commit->live = (struct store_image){.kind = STORE_PLAIN};
@@ -234,17 +244,33 @@ static int commit_insistently(struct commit *commit)
     return -EIO;
 }
 
+static int commit_and_tell(struct commit *commit, struct store_left *left)
+{
+    int error;
+
+    if (left != NULL)
+        commit->left.status = left->status;
+    error = commit_insistently(commit);
+    if (left != NULL && error == 0)
+        *left = commit->left;
+    return error;
+}
+
 int store_commit(int inode, const struct store_payload *payload, bool sync)
+{
+    return store_commit_and_tell(inode, payload, sync, NULL);
+}
+
+int store_commit_and_tell(int inode, const struct store_payload *payload, bool sync, struct store_left *left)
 {
     struct commit commit = {.inode = inode, .sync = sync, .payload = payload};
 
-    return commit_insistently(&commit);
+    return commit_and_tell(&commit, left);
 }
 
-int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct stat *after)
+int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct store_left *left)
 {
-    struct commit commit = {
-        .inode = inode, .sync = sync, .payload = payload, .sized_only = true, .after = after};
+    struct commit commit = {.inode = inode, .sync = sync, .payload = payload, .sized_only = true};
 
-    return commit_insistently(&commit);
+    return commit_and_tell(&commit, left);
 }

@@ -113,21 +113,27 @@ bool store_is_in_place(const struct commit *commit, uint64_t place, const struct
             found.twin == header->twin && found.payload_crc == header->payload_crc);
 }
 
-bool store_is_undone(const struct commit *commit, uint64_t place, const struct image_header *header)
+bool store_is_undone(struct commit *commit, uint64_t place, const struct image_header *header)
 {
-    struct stat status;
+    struct stat *status = &commit->left.status;
 
+    *status = (struct stat){.st_ino = 0};
+    commit->left.image = (struct store_image){
+        .kind = STORE_SIZED,
+        .size = header->size,
+        .generation = header->generation,
+        .place = place,
+        .twin = place != 0 ? place : header->twin,
+        .payload_crc = header->payload_crc,
+        .flushed = commit->sync,
+    };
     if (!store_is_in_place(commit, place, header))
         return true;
-    if (STORE_RETRY(store_calls.fstat(commit->inode, &status)) != 0)
-        return false;
-    if (commit->after != NULL)
-        *commit->after = status;
-    return (uint64_t)status.st_size < place + image_length(header->size);
+    return STORE_RETRY(store_calls.fstat(commit->inode, status)) == 0 &&
+           (uint64_t)status->st_size < place + image_length(header->size);
 }
 
-int store_write_twin(const struct commit *commit, uint64_t place, const struct image_header *header,
-                     bool *may_lead)
+int store_write_twin(struct commit *commit, uint64_t place, const struct image_header *header, bool *may_lead)
 {
     int error = store_write_image(commit, place, header);
 
@@ -142,7 +148,7 @@ int store_write_twin(const struct commit *commit, uint64_t place, const struct i
     return error;
 }
 
-int store_check_twin(const struct commit *commit, uint64_t place, const struct image_header *header)
+int store_check_twin(struct commit *commit, uint64_t place, const struct image_header *header)
 {
     struct image_header head = {.twin = place};
 

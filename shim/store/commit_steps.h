@@ -17,11 +17,11 @@ struct commit {
     bool sync;
     const struct store_payload *payload;
     struct store_image live;
-    uint64_t length;    /* the new image's */
-    uint64_t file_size; /* before the commit */
-    bool undone;        /* the attempt before this one did not last */
-    bool sized_only;    /* store_commit_sized() */
-    struct stat *after; /* its status behind the last write, or NULL */
+    uint64_t length;        /* the new image's */
+    uint64_t file_size;     /* before the commit */
+    bool undone;            /* the attempt before this one did not last */
+    bool sized_only;        /* store_commit_sized() */
+    struct store_left left; /* the latest status, if one is known; the image that was last checked */
 };
 
 /* Flushes the file's bytes (fdatasync(2)), if the commit is to be synced. */
@@ -41,11 +41,11 @@ int store_lead_to(const struct commit *commit, uint64_t twin);
  * Returns UNDONE if the image does not last; then nothing leads to it. Sets *may_lead if the header
  * at 0 failed: it may be on disk or not.
  */
-int store_write_twin(const struct commit *commit, uint64_t place, const struct image_header *header,
+int store_write_twin(struct commit *commit, uint64_t place, const struct image_header *header,
                      bool *may_lead);
 
 /* Returns UNDONE unless both headers that store_write_twin() wrote, and the size, are in place. */
-int store_check_twin(const struct commit *commit, uint64_t place, const struct image_header *header);
+int store_check_twin(struct commit *commit, uint64_t place, const struct image_header *header);
 
 /* Writes one of image.h's IMAGE_MARK_* into the image at `place`, as far as the page cache. */
 void store_set_mark(const struct commit *commit, uint64_t place, char mark);
@@ -65,9 +65,10 @@ bool store_is_in_place(const struct commit *commit, uint64_t place, const struct
  * True if a program that knows of no lock has overwritten the header at `place`, or has cut the
  * file off before the end of its image. Such a program may do so at any moment of a commit. Its
  * bytes are lost, like those of any program that another one overwrites, if ours are there in the
- * end: the commit looks before a header at 0 leads to them, and once more when all is done.
+ * end: the commit looks before a header at 0 leads to them, and once more when all is done. Sets
+ * commit->left.
  */
-bool store_is_undone(const struct commit *commit, uint64_t place, const struct image_header *header);
+bool store_is_undone(struct commit *commit, uint64_t place, const struct image_header *header);
 
 /* Makes one attempt at the first commit to a plain file. Returns UNDONE too. */
 int store_commit_first(struct commit *commit);

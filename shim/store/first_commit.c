@@ -95,7 +95,7 @@ static bool restore_start(const struct commit *commit, const struct beginning *b
 }
 
 /* PLAIN -> PREPARED -> ADOPTED -> TWIN LIVE. Until the last step the plain bytes are intact. */
-static int first_commit(const struct commit *commit)
+static int first_commit(struct commit *commit)
 {
     uint64_t least = image_place_size(commit->length);
     uint64_t place = image_round_up(commit->live.size);

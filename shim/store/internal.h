@@ -29,7 +29,6 @@ struct attempt {
     enum depth depth;
     bool locked;                        /* the caller holds the lock: damage is real */
     const struct store_image *expected; /* any other image makes it CHANGED; or NULL */
-    bool knows;                         /* a commit by this process itself is not read again */
     bool settle_for_plain;              /* accept a plain file that keeps changing */
     struct stat status;
     struct store_image *image;
@@ -87,14 +86,9 @@ bool store_is_zero(const char *bytes, size_t size);
  */
 int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t size, uint32_t *crc);
 
-/*
- * True if the file with this status, which has an image with this header, is as this process's last
- * commit of that payload has left it: store_note_committed().
- */
-bool store_is_known(const struct stat *status, const struct image_header *header);
-
-/* store_load() without a target, under the exclusive lock; does not read what is known. */
-int store_load_to_commit(int inode, struct store_image *image);
+/* If the file with this status is as this process's last commit has left it, fills *image with its
+ * live image: store_note_left(). */
+bool store_recall(const struct stat *status, struct store_image *image);
 
 /* Reads the header at `offset`. Sets *error to 0 or a negative errno; after an error the result is
  * IMAGE_ABSENT. */

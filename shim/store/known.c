@@ -1,4 +1,4 @@
-/* Remembers the images that this process has committed itself, and need not read again before its
+/* Remembers the images that this process has committed itself, and need not look for before its
  * next commit. */
 #include "store/calls.h"
 #include "store/internal.h"
@@ -11,10 +11,8 @@
 struct known {
     dev_t device;
     ino_t number;
-    off_t file_size;
     struct timespec changed; /* st_ctim */
-    uint64_t size;           /* the payload's size */
-    uint32_t crc;
+    struct store_image image;
     int is_taken; /* atomic: a thread uses the entry, or died while it did */
 };
 
@@ -74,49 +72,47 @@ static bool has_fine_times(int inode, dev_t device)
     return fine;
 }
 
-void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload)
+void store_note_left(int inode, const struct store_left *left)
 {
-    struct known *known = has_fine_times(inode, status->st_dev) ? take_place(status) : NULL;
+    const struct stat *status = &left->status;
+    struct known *known =
+        left->image.generation != 0 && has_fine_times(inode, status->st_dev) ? take_place(status) : NULL;
 
     if (known == NULL)
         return;
     known->device = status->st_dev;
     known->number = status->st_ino;
-    known->file_size = status->st_size;
     known->changed = status->st_ctim;
-    known->size = payload->size;
-    known->crc = payload->crc;
+    known->image = left->image;
+    known->image.file_size = (uint64_t)status->st_size;
     give_place(known);
 }
 
 static bool is_as_left(const struct known *known, const struct stat *status)
 {
     return known->number == status->st_ino && known->device == status->st_dev &&
-           known->file_size == status->st_size && known->changed.tv_sec == status->st_ctim.tv_sec &&
+           known->image.file_size == (uint64_t)status->st_size &&
+           known->changed.tv_sec == status->st_ctim.tv_sec &&
            known->changed.tv_nsec == status->st_ctim.tv_nsec;
 }
 
-bool store_is_known(const struct stat *status, const struct image_header *header)
+bool store_recall(const struct stat *status, struct store_image *image)
 {
     struct known *known = take_place(status);
     bool result;
 
     if (known == NULL)
         return false;
-    result = is_as_left(known, status) && known->size == header->size && known->crc == header->payload_crc;
+    result = is_as_left(known, status);
+    if (result)
+        *image = known->image;
     give_place(known);
     return result;
 }
 
 bool store_has_left(const struct stat *status)
 {
-    struct known *known = take_place(status);
-    bool result;
+    struct store_image image;
 
-    if (known == NULL)
-        return false;
-    /* a plain file has the size of its content */
-    result = is_as_left(known, status) && known->size != (uint64_t)known->file_size;
-    give_place(known);
-    return result;
+    return store_recall(status, &image);
 }

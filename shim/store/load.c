@@ -27,8 +27,7 @@ enum image_kind store_read_header(int inode, uint64_t offset, struct image_heade
 /* Tells whether the header alone vouches for the payload. */
 static bool is_vouched_for(const struct attempt *attempt, const struct image_header *header)
 {
-    return (attempt->knows && store_is_known(&attempt->status, header)) ||
-           (attempt->depth == LOOK && header->flushed) ||
+    return (attempt->depth == LOOK && header->flushed) ||
            (attempt->depth == SIZE && (header->complete || header->size > SIZE_CHECKED));
 }
 
@@ -248,15 +247,6 @@ bool store_is_current(int inode, const struct store_image *image, bool is_unchan
     if (is_unchanged)
         return is_latest(inode, image);
     return try_once(&attempt) == 0 && now.kind == STORE_SIZED && !now.resized;
-}
-
-int store_load_to_commit(int inode, struct store_image *image)
-{
-    struct attempt attempt = {.inode = inode, .target = -1, .depth = VERIFY, .knows = true, .image = image};
-    int error = find_locked(&attempt);
-
-    image->file_size = (uint64_t)attempt.status.st_size;
-    return error;
 }
 
 int store_look(int inode, struct store_wait wait, struct store_image *image)

@@ -210,21 +210,28 @@ struct store_payload {
  */
 int store_commit(int inode, const struct store_payload *payload, bool sync);
 
-/*
- * Does what store_commit() does for a file in the sized format, and sets *after to the file's
- * status after the last write, unless fstat(2) fails. Returns STORE_NOT_SIZED for any other file,
- * and leaves it alone.
- */
+/* A file in the sized format behind a commit. */
+struct store_left {
+    struct stat status;       /* st_ino is 0 if it is not known */
+    struct store_image image; /* generation is 0 if the commit has not succeeded */
+};
+
+/* Does what store_commit() does, and fills *left if that is not NULL. A status that is there
+ * already was looked at under the lock. */
+int store_commit_and_tell(int inode, const struct store_payload *payload, bool sync, struct store_left *left);
+
+/* Does the same for a file in the sized format. Returns STORE_NOT_SIZED for any other file, and
+ * leaves it alone. */
 enum { STORE_NOT_SIZED = 1000 };
-int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct stat *after);
+int store_commit_sized(int inode, const struct store_payload *payload, bool sync, struct store_left *left);
 
 /*
- * To be called under the lock, behind a commit of `payload` that succeeded and what else was to be
- * set on `inode`, which has this status then. The next commit by this process does not read the
- * live image to verify it if the file has not changed since. Does nothing where the times of the
- * file system cannot tell. Decision 1 says why that is as safe.
+ * To be called under the lock, behind a commit that left the file so and what else was to be set on
+ * `inode`; the status must be the latest. The next commit by this process does not read the live
+ * image or a header to find it if the file has not changed since. Does nothing where the times of
+ * the file system cannot tell. Decision 1 says why that is as safe.
  */
-void store_note_committed(int inode, const struct stat *status, const struct store_payload *payload);
+void store_note_left(int inode, const struct store_left *left);
 
 /* True if the file with this status is as this process's last commit in the sized format has left
  * it: then it holds a whole image. Makes no system call. */
