@@ -63,7 +63,7 @@ static int cpu_has_instruction(void)
 }
 
 #define INSTRUCTION_TARGET __attribute__((target("sse4.2")))
-#define INSTRUCTION_8(crc, word) ((uint32_t)__builtin_ia32_crc32di((crc), (word)))
+#define INSTRUCTION_8(crc, word) __builtin_ia32_crc32di((crc), (word))
 #define INSTRUCTION_1(crc, byte) __builtin_ia32_crc32qi((crc), (byte))
 
 #elif defined(__aarch64__)
@@ -133,24 +133,26 @@ static inline uint64_t load_word(const uint8_t *p, size_t size, uint64_t multipl
 }
 
 INSTRUCTION_TARGET static inline __attribute__((always_inline)) uint32_t
-sum_words(uint32_t crc, const uint8_t **p, size_t *size, uint64_t multiplier)
+sum_words(uint32_t before, const uint8_t **p, size_t *size, uint64_t multiplier)
 {
+    uint64_t crc = before;
+
     while (*size >= 3 * LANE) {
-        uint32_t second = 0;
-        uint32_t third = 0;
+        uint64_t second = 0;
+        uint64_t third = 0;
 
         for (size_t i = 0; i < LANE; i += 8) {
             crc = INSTRUCTION_8(crc, load_word(*p + i, 8, multiplier));
             second = INSTRUCTION_8(second, load_word(*p + LANE + i, 8, multiplier));
             third = INSTRUCTION_8(third, load_word(*p + 2 * LANE + i, 8, multiplier));
         }
-        crc = shift_lane(shift_lane(crc) ^ second) ^ third;
+        crc = shift_lane(shift_lane((uint32_t)crc) ^ (uint32_t)second) ^ third;
         *p += 3 * LANE;
         *size -= 3 * LANE;
     }
     for (; *size >= 8; *size -= 8, *p += 8)
         crc = INSTRUCTION_8(crc, load_word(*p, 8, multiplier));
-    return crc;
+    return (uint32_t)crc;
 }
 
 INSTRUCTION_TARGET static uint32_t crc32c_instruction(uint32_t crc, const uint8_t *p, size_t size)
@@ -165,8 +167,27 @@ INSTRUCTION_TARGET static uint32_t mixed_instruction(uint32_t crc, const uint8_t
 {
     crc = sum_words(~crc, &p, &size, CRC32C_MULTIPLIER);
     if (size != 0)
-        crc = INSTRUCTION_8(crc, load_word(p, size, CRC32C_MULTIPLIER));
+        crc = (uint32_t)INSTRUCTION_8(crc, load_word(p, size, CRC32C_MULTIPLIER));
     return ~crc;
+}
+
+/* The two sums need one look at the bytes and do not wait for each other: this takes half the time
+ * of one after the other, and as little as three lanes for each would. */
+INSTRUCTION_TARGET static void pair_instruction(uint32_t sums[2], const uint8_t *p, size_t size)
+{
+    uint64_t crc = ~sums[0];
+    uint64_t mixed = ~sums[1];
+
+    for (; size >= 8; size -= 8, p += 8) {
+        crc = INSTRUCTION_8(crc, load_word(p, 8, 1));
+        mixed = INSTRUCTION_8(mixed, load_word(p, 8, CRC32C_MULTIPLIER));
+    }
+    if (size != 0)
+        mixed = INSTRUCTION_8(mixed, load_word(p, size, CRC32C_MULTIPLIER));
+    for (; size != 0; size--)
+        crc = INSTRUCTION_1((uint32_t)crc, *p++);
+    sums[0] = ~(uint32_t)crc;
+    sums[1] = ~(uint32_t)mixed;
 }
 
 static bool has_instruction(void)
@@ -184,6 +205,16 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
 uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
 {
     return has_instruction() ? mixed_instruction(crc, bytes, size) : crc32c_mixed_portable(crc, bytes, size);
+}
+
+void crc32c_pair(uint32_t sums[2], const void *bytes, size_t size)
+{
+    if (has_instruction()) {
+        pair_instruction(sums, bytes, size);
+        return;
+    }
+    sums[0] = crc32c_portable(sums[0], bytes, size);
+    sums[1] = crc32c_mixed_portable(sums[1], bytes, size);
 }
 
 /* The product of two polynomials modulo the CRC's; as in a CRC register, the highest bit is the

@@ -28,4 +28,7 @@ uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size);
 uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size);
 uint32_t crc32c_mixed_portable(uint32_t crc, const void *bytes, size_t size);
 
+/* Continues sums[0] as crc32c() does, and sums[1] as crc32c_mixed() does, in one pass. */
+void crc32c_pair(uint32_t sums[2], const void *bytes, size_t size);
+
 #endif

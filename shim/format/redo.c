@@ -49,19 +49,26 @@ static void put_sum(char *at, const uint32_t sum[2])
         at[i] = (char)(sum[i / 4] >> (8 * (i % 4)));
 }
 
+static void sum_whole_sector(char *at, const char *bytes)
+{
+    uint32_t sum[2] = {0};
+
+    crc32c_pair(sum, bytes, REDO_SECTOR);
+    put_sum(at, sum);
+}
+
 /* Computes the sum of a sector that begins with `size` bytes and continues with zeros. */
 static void sum_sector(char *at, const char *bytes, size_t size)
 {
-    char padded[REDO_SECTOR] = {0};
-    uint32_t sum[2];
+    char padded[REDO_SECTOR];
 
-    if (size < REDO_SECTOR) {
-        memcpy(padded, bytes, size);
-        bytes = padded;
+    if (size == REDO_SECTOR) {
+        sum_whole_sector(at, bytes);
+        return;
     }
-    sum[0] = crc32c(0, bytes, REDO_SECTOR);
-    sum[1] = crc32c_mixed(0, bytes, REDO_SECTOR);
-    put_sum(at, sum);
+    memcpy(padded, bytes, size);
+    memset(padded + size, 0, REDO_SECTOR - size);
+    sum_whole_sector(at, padded);
 }
 
 /* Adds the part of a piece that lies behind `start` to a sum. Pieces begin where sectors begin, and
@@ -70,8 +77,7 @@ static void sum_far(uint32_t far[2], uint64_t start, uint64_t offset, const char
 {
     uint64_t skip = offset < start ? minimum(start - offset, size) : 0;
 
-    far[0] = crc32c(far[0], bytes + skip, size - skip);
-    far[1] = crc32c_mixed(far[1], bytes + skip, size - skip);
+    crc32c_pair(far, bytes + skip, size - skip);
 }
 
 void redo_sums_begin(struct redo_sums *sums, char *body, uint64_t size, uint64_t old_size, size_t body_size)

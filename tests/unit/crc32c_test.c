@@ -95,6 +95,25 @@ static void test_mixed(void)
     free(bytes);
 }
 
+static void test_pair(void)
+{
+    enum { LARGE = 5000 };
+    unsigned char bytes[LARGE];
+
+    for (int i = 0; i < LARGE; i++)
+        bytes[i] = (unsigned char)rand();
+    for (size_t offset = 0; offset < 9; offset++)
+        for (size_t size = 0; size < LARGE - 9; size += size < 600 ? 1 : 397) {
+            uint32_t sums[2] = {(uint32_t)rand(), (uint32_t)rand()};
+            uint32_t crc = crc32c_portable(sums[0], bytes + offset, size);
+            uint32_t mixed = crc32c_mixed_portable(sums[1], bytes + offset, size);
+
+            crc32c_pair(sums, bytes + offset, size);
+            CHECK_EQUAL(sums[0], crc);
+            CHECK_EQUAL(sums[1], mixed);
+        }
+}
+
 static void test_zeros(void)
 {
     enum { LARGE = 5000 };
@@ -114,6 +133,7 @@ int main(void)
 {
     test_published();
     test_mixed();
+    test_pair();
     test_zeros();
     test_against_each_other();
     return check_result();
