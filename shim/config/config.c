@@ -232,6 +232,7 @@ int config_parse(struct config *config, char *const environment[], config_report
     }
     bad += check_paths(config, report, context) + check_names(environment, report, context);
     config->may_be_plain = config->format == CONFIG_PLAIN || strstr(config->paths, "plain=") != NULL;
+    config->never_sized = config->format == CONFIG_PLAIN && strstr(config->paths, "sized=") == NULL;
     return bad;
 }
 

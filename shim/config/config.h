@@ -14,6 +14,7 @@ struct config {
     bool disabled; /* ATOMSHIM_DISABLE=1: the kill switch */
     enum config_format format;
     bool may_be_plain; /* `format`, or a pattern, asks for the plain format */
+    bool never_sized;  /* neither `format` nor a pattern asks for the sized format */
     enum config_isolation isolation;
     bool sync;
     int64_t lock_timeout;       /* nanoseconds */

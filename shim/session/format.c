@@ -43,7 +43,7 @@ static enum config_format format_by_name(const struct session *session)
     enum config_format format = session_config->format;
     struct scratch scratch;
 
-    if (scratch_take(&scratch, PATH_MAX) != 0)
+    if (session_config->never_sized || scratch_take(&scratch, PATH_MAX) != 0)
         return format;
     (void)session_path(session, scratch.bytes, PATH_MAX);
     if (*(const char *)scratch.bytes == '/')

@@ -130,6 +130,30 @@ static int lock_journal(int fd)
     return (int)STORE_RETRY(store_calls.fcntl(fd, F_OFD_SETLK, (long)&lock));
 }
 
+/* Opens a journal that exists, and locks it if it is to be written to. Returns a descriptor that
+ * is_trusted(), or a negative errno. */
+static int open_existing(int inode, const char *path, uint32_t identity, int flags)
+{
+    char name[NAME_SIZE];
+    int folder = path[0] != '\0' ? open_folder(path) : -ENOENT;
+    int error = 0;
+    int fd;
+
+    make_name(name, identity);
+    if (folder < 0)
+        return folder;
+    fd = DESCRIPTOR_INSIST(
+        store_calls.openat(folder, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0));
+    (void)sys_close(folder);
+    if (fd >= 0 && flags == O_RDWR)
+        error = lock_journal(fd);
+    if (fd >= 0 && (error != 0 || !is_trusted(fd, inode))) {
+        (void)sys_close(fd);
+        return error != 0 ? error : -EACCES;
+    }
+    return fd;
+}
+
 /* Opens or creates the journal in a folder. Returns a descriptor, or a negative errno. */
 static int open_in(int folder, const char *name, int inode, bool *created)
 {
@@ -160,11 +184,12 @@ static int open_in(int folder, const char *name, int inode, bool *created)
     return error;
 }
 
-static struct kept *find_kept(uint32_t identity, const char *folder)
+/* Finds a journal of this process; in any folder if `folder` is NULL. */
+static const struct kept *find_kept(uint32_t identity, const char *folder)
 {
     for (int i = 0; i < KEPT_COUNT; i++)
         if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process == sys_getpid() &&
-            kept[i].identity == identity && strcmp(kept[i].folder, folder) == 0)
+            kept[i].identity == identity && (folder == NULL || strcmp(kept[i].folder, folder) == 0))
             return &kept[i];
     return NULL;
 }
@@ -184,9 +209,16 @@ int journal_open_place(int inode, int place, bool sync, char path[PATH_MAX])
 
 int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync)
 {
+    const struct kept *used = find_kept(identity, NULL);
     char name[NAME_SIZE];
     int error = -ENOENT;
 
+    journal->fd = used != NULL ? open_existing(inode, used->folder, identity, O_RDWR) : -1;
+    journal->fresh = false;
+    if (journal->fd >= 0) { /* whatever name the file has now: the record tells the folder */
+        (void)strcpy(journal->folder, used->folder);
+        return 0;
+    }
     make_name(name, identity);
     for (int i = 0; i < JOURNAL_PLACES; i++) {
         int folder = journal_open_place(inode, i, sync, journal->folder);
@@ -332,26 +364,6 @@ static void recorded_folder(const struct record *attribute, char folder[PATH_MAX
     folder[size] = '\0';
 }
 
-/* Opens a journal that exists. Returns a descriptor that is_trusted(), or a negative errno. */
-static int open_existing(int inode, const char *path, uint32_t identity, int flags)
-{
-    char name[NAME_SIZE];
-    int folder = path[0] != '\0' ? open_folder(path) : -ENOENT;
-    int fd;
-
-    make_name(name, identity);
-    if (folder < 0)
-        return folder;
-    fd = DESCRIPTOR_INSIST(
-        store_calls.openat(folder, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0));
-    (void)sys_close(folder);
-    if (fd >= 0 && !is_trusted(fd, inode)) {
-        (void)sys_close(fd);
-        return -EACCES;
-    }
-    return fd;
-}
-
 static bool read_from(int fd, const struct record *attribute, struct scratch *scratch, struct record *record)
 {
     struct record found;
@@ -402,8 +414,7 @@ static void remove_unused(int inode, const char *folder, uint32_t identity)
 
     if (fd < 0)
         return;
-    if (lock_journal(fd) == 0)
-        remove_in(folder, identity);
+    remove_in(folder, identity);
     (void)sys_close(fd);
 }
 

@@ -27,7 +27,7 @@ static int overwrite_bytes(int inode, const struct store_payload *payload, uint6
 
 /*
  * A SIGKILL stops a large write between two pages, and a program between two calls. So a vfork
- * child in a session of its own makes them, out of reach of a kill of our process or its group; a
+ * child in a process group of its own makes them, out of reach of a kill of our process or its group; a
  * kill of our process only ends the wait. The lock stays until the child ends: it shares our
  * descriptors. With a copy of them it would keep a session open that another thread closes
  * meanwhile; then this close would not be the last one, and commit nothing. No exit signal: the
@@ -45,7 +45,7 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
     (void)sys_sigprocmask(&all, &mask);
     child = SYS_CALL(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_VFORK, 0, 0, 0, 0, 0);
     if (child == 0) {
-        (void)SYS_CALL(SYS_setsid, 0, 0, 0, 0, 0, 0);
+        (void)SYS_CALL(SYS_setpgid, 0, 0, 0, 0, 0, 0);
         error = overwrite_bytes(inode, payload, file_size);
         for (;;)
             (void)SYS_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
