@@ -272,12 +272,13 @@ static bool shares_flush(const struct journal *journal, int inode)
     struct stat own;
     struct stat file;
 
-    if (journal->fresh || sys_fstatfs(journal->fd, &ours) != 0 || sys_fstatfs(inode, &its) != 0 ||
-        sys_fstat(journal->fd, &own) != 0 || sys_fstat(inode, &file) != 0 || own.st_dev != file.st_dev)
+    if (journal->fresh || sys_fstatfs(journal->fd, &ours) != 0 || sys_fstat(journal->fd, &own) != 0 ||
+        sys_fstat(inode, &file) != 0 || own.st_dev != file.st_dev)
         return false;
     /* for a file on its realtime device xfs tells the blocks of that: xfs_fs_statfs() */
     return (unsigned)ours.f_type == EXT4_SUPER_MAGIC ||
-           ((unsigned)ours.f_type == XFS_SUPER_MAGIC && ours.f_blocks == its.f_blocks);
+           ((unsigned)ours.f_type == XFS_SUPER_MAGIC && sys_fstatfs(inode, &its) == 0 &&
+            ours.f_blocks == its.f_blocks);
 }
 
 int journal_write(struct journal *journal, int inode, const struct journal_record *record, bool sync)

@@ -251,6 +251,33 @@ journals() {
     assert_equal "$(journals)" 0
 }
 
+# I2: the record leads to the journal, wherever the file's name is by now.
+@test "a kept journal serves a file that was renamed into another folder; without it, a new one" {
+    other=$MANAGED/other
+    mkdir "$other"
+    run -137 wrapped python3 -c '
+import os, signal, sys
+file, other = sys.argv[1:]
+def journals(folder):
+    return [folder + "/" + name for name in os.listdir(folder) if name.startswith(".atomshim-journal-")]
+def commit(path, last):
+    with open(path, "w") as out:
+        out.writelines("%d\n" % i for i in range(1, last + 1))
+commit(file, 30000)
+os.rename(file, other + "/moved")
+commit(other + "/moved", 31000)
+assert journals(other) == [], journals(other)
+os.unlink(journals(os.path.dirname(file))[0])
+commit(other + "/moved", 32000)
+assert len(journals(other)) == 1, journals(other)
+os.kill(os.getpid(), signal.SIGKILL)' "$file" "$other"
+    assert_equal "$(wrapped cat "$other/moved")" "$(seq 32000)"
+    assert_equal "$(journals)" 1
+    run -0 atomshim recover "$other/moved"
+    assert_equal "$(journals)" 0
+    cmp "$other/moved" <(seq 32000)
+}
+
 @test "ATOMSHIM_JOURNAL_DIR: journals lie there, and are found without it" {
     elsewhere=$BATS_TEST_TMPDIR/elsewhere
     mkdir "$elsewhere"

@@ -338,6 +338,7 @@ static const struct possible {
     {"clock_gettime", {NULL}},
     {"nanosleep", {NULL}},
     {"setsid", {NULL}},
+    {"setpgid", {NULL}},
     {"wait4", {NULL}},
     {"exit", {NULL}},
     {"vfork", {NULL}},
