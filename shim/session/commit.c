@@ -139,11 +139,11 @@ static int store_view(struct commit *commit)
 }
 
 /* Syncs the folder: a file that the session created must keep its name after a power cut. */
-static void sync_directory(const struct session *session)
+static void sync_folder(const struct session *session)
 {
     struct scratch scratch;
     char *slash;
-    int directory;
+    int folder;
 
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return;
@@ -151,13 +151,13 @@ static void sync_directory(const struct session *session)
     slash = strrchr(scratch.bytes, '/');
     if (slash != NULL) {
         slash[slash == (char *)scratch.bytes] = '\0';
-        directory =
+        folder =
             DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, scratch.bytes, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
-        if ((directory < 0 || sys_fsync(directory) != 0) && sys_fsync(session->inode) != 0)
+        if ((folder < 0 || sys_fsync(folder) != 0) && sys_fsync(session->inode) != 0)
             log_line(LOG_WARN,
-                     "%s: fsync of this directory failed: a power cut may lose the name of the new file",
+                     "%s: fsync of this folder failed: a power cut may lose the name of the new file",
                      (char *)scratch.bytes);
-        descriptor_close_if_open(directory);
+        descriptor_close_if_open(folder);
     } else
         (void)sys_fsync(session->inode); /* known file systems sync a new name with its file */
     scratch_give(&scratch);
@@ -225,7 +225,7 @@ static int lock_inode(struct commit *commit)
 static void after_commit(struct session *session, const struct stat *inode)
 {
     if ((session->flags & SESSION_CREATED) && !session->linked && session_config->sync)
-        sync_directory(session);
+        sync_folder(session);
     session->linked = true;
     session_tell_nameless(session, inode);
 }

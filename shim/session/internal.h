@@ -8,9 +8,9 @@
 #include "session/session.h"
 
 /* Returns a slot in state OPENING, or NULL if all are taken. */
-struct session *session_claim(void);
+struct session *session_take_slot(void);
 
-/* Gives a session that is claimed, or on its caller's stack, its inode, or a buffer in place of
+/* Gives a session that has a slot, or is on its caller's stack, its inode, or a buffer in place of
  * the one that it has. */
 void session_set_inode(struct session *session, dev_t device, ino_t number);
 void session_set_buffer(struct session *session, dev_t device, ino_t number);

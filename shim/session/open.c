@@ -377,7 +377,7 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
     if (error == 0 && session_table_is_ours()) {
         if (session_on(status.st_dev, status.st_ino) != NULL)
             (void)session_for_each(sync_if_only_mapped, &status);
-        session = session_claim();
+        session = session_take_slot();
         error = session == NULL ? -ENFILE : 0;
     }
     if (error != 0) {

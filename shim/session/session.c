@@ -188,8 +188,8 @@ void session_after_fork(unsigned commit_locks)
     session_close_commit_locks(commit_locks);
 }
 
-/* From the slot `first` on. */
-static struct session *claim_from(unsigned first)
+/* Takes the first free slot from `first` on. */
+static struct session *take_slot_from(unsigned first)
 {
     for (unsigned i = first; i < SESSIONS_MAX; i++) {
         int expected = SESSION_FREE;
@@ -213,11 +213,11 @@ static struct session *claim_from(unsigned first)
     return NULL;
 }
 
-struct session *session_claim(void)
+struct session *session_take_slot(void)
 {
-    struct session *session = claim_from(__atomic_load_n(&first_free, __ATOMIC_ACQUIRE));
+    struct session *session = take_slot_from(__atomic_load_n(&first_free, __ATOMIC_ACQUIRE));
 
-    return session != NULL ? session : claim_from(0);
+    return session != NULL ? session : take_slot_from(0);
 }
 
 static void give_back(unsigned slot)
@@ -313,7 +313,7 @@ void session_reset(struct session *session)
 
 struct session *session_enter(const struct session *found)
 {
-    struct session *session = session_claim();
+    struct session *session = session_take_slot();
 
     if (session == NULL)
         return NULL;

@@ -8,11 +8,11 @@
  *
  * STATES of a table slot, and the function that performs each transition
  *
- *   FREE    --session_claim---> OPENING
- *   OPENING --session_publish-> LIVE
- *   OPENING --session_drop----> FREE
- *   LIVE    --session_settle--> ENDING
- *   ENDING  --session_drop----> FREE
+ *   FREE    --session_take_slot-> OPENING
+ *   OPENING --session_publish---> LIVE
+ *   OPENING --session_drop------> FREE
+ *   LIVE    --session_settle----> ENDING
+ *   ENDING  --session_drop------> FREE
  *
  *   OPENING  its private descriptors exist, the program's not yet: nobody may think that the last
  *            one is gone
