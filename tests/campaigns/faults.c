@@ -200,8 +200,8 @@ static void operate(const char *operation, const char *file, char letter, size_t
     else if (strcmp(operation, "stream") == 0)
         write_stream(file, letter, size);
     else if (strcmp(operation, "truncate") == 0)
-        (void)failed(truncate(file, (off_t)size) != 0,
-                     false); /* its open may have failed: nothing to save then */
+        /* its open may have failed: nothing to save then */
+        (void)failed(truncate(file, (off_t)size) != 0, false);
     else if (strcmp(operation, "read") == 0)
         read_all(file, size);
     else

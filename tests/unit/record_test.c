@@ -166,8 +166,8 @@ static uint64_t leave_some(uint64_t size, uint64_t old_size)
         length = length / 512 * 512 < old_size ? old_size : length / 512 * 512;
     memset(file, 0, sizeof file);
     memcpy(file, old, minimum(old_size, length));
-    if (length == size && old_size > size &&
-        rand() % 2 == 0) { /* cut, and that is on disk, but not the size */
+    /* cut, and that is on disk, but not the size */
+    if (length == size && old_size > size && rand() % 2 == 0) {
         uint64_t block_end = minimum((size + 4095) / 4096 * 4096, old_size);
 
         length = old_size;

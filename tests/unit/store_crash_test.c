@@ -66,8 +66,8 @@ static void check_i1(const struct store_image *live, const struct bytes *before,
         if (operation->kind != WRITE || mark || writes_the_same(operation, before))
             continue;
         if (operation->offset < end && operation->offset + operation->size > start)
-            CHECK(live->kind == STORE_PLAIN &&
-                  (flushes >= 2 || !sync)); /* footer and new image are on disk */
+            /* footer and new image are on disk */
+            CHECK(live->kind == STORE_PLAIN && (flushes >= 2 || !sync));
         if (live->kind == STORE_SIZED && sync && !live->flushed && operation->size != IMAGE_HEADER_SIZE)
             CHECK(flushes >= 1);
     }
