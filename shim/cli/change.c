@@ -74,9 +74,8 @@ static void say_outcome(const struct target *target, const char *what, const str
 static int fail_change(const char *name, int error)
 {
     cli_complain("%s: %s", name,
-                 error == -ETIMEDOUT ? "another process keeps it locked"
-                 : error == -EIO     ? "it is damaged, or its disk fails: see atomshim verify"
-                                     : strerror(-error));
+                 error == -EIO ? "it is damaged, or its disk fails: see atomshim verify"
+                               : inspect_error(error));
     return CLI_BAD;
 }
 

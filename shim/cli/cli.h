@@ -59,6 +59,9 @@ bool cli_is_terminal(int fd);
 /* Shows a state on stderr, a terminal; the next line that is printed takes its place. */
 void cli_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Tells whether the argument asks for help: --help or -h. */
+bool cli_is_help(const char *argument);
+
 /* Prints a help text. Returns an exit status. */
 int cli_help(const char *text);
 

@@ -216,7 +216,7 @@ int cli_doctor(int argc, char *argv[])
     char shim[PATH_MAX];
     int program;
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+    if (argc > 1 && cli_is_help(argv[1]))
         return cli_help(help);
     program = take_options(argc, argv);
     if (program < 0 || config_parse(&config, environ, cli_report_fault, NULL) != 0)

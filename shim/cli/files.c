@@ -50,7 +50,7 @@ int files_first(int argc, char *argv[], const char *help, const char *accepted, 
 
     *status = CLI_USAGE;
     for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+        if (cli_is_help(argv[i])) {
             *status = cli_help(help);
             return -1;
         }

@@ -90,7 +90,7 @@ static int inject_files(const char *directory)
 
 int cli_inject(int argc, char *argv[])
 {
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+    if (argc == 2 && cli_is_help(argv[1]))
         return cli_help(help);
     if (argc > 1 && strcmp(argv[1], "--") != 0 && argv[1][0] == '-') {
         cli_complain("inject: unknown option '%s': accepted are a DIR and --help", argv[1]);

@@ -17,7 +17,7 @@ static const char *describe_type(mode_t mode)
 {
     switch (mode & S_IFMT) {
     case S_IFDIR:
-        return "a directory";
+        return "a folder";
     case S_IFIFO:
         return "a FIFO";
     case S_IFSOCK:
@@ -63,6 +63,11 @@ int inspect_open(const char *name, int access)
     if (fd >= 0)
         (void)close(fd);
     return -1;
+}
+
+const char *inspect_error(int error)
+{
+    return error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error);
 }
 
 struct store_wait inspect_wait(void)
@@ -196,8 +201,7 @@ bool inspect_begin(struct inspect_file *file, const char *name)
     if (error == 0 && !file->damaged)
         error = file->error;
     if (error != 0) {
-        cli_complain("%s: %s", name,
-                     error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error));
+        cli_complain("%s: %s", name, inspect_error(error));
         inspect_end(file);
     }
     return error == 0;

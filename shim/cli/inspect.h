@@ -32,6 +32,9 @@ struct inspect_file {
  */
 int inspect_open(const char *name, int access);
 
+/* Returns the words for a negative errno of the store, of a lock or of a system call. */
+const char *inspect_error(int error);
+
 /* Returns how to wait for writers: as long as ATOMSHIM_LOCK_TIMEOUT says. */
 struct store_wait inspect_wait(void);
 

@@ -133,6 +133,11 @@ int cli_finish(int status)
     return CLI_BAD;
 }
 
+bool cli_is_help(const char *argument)
+{
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
 int cli_help(const char *text)
 {
     (void)fputs(text, stdout);

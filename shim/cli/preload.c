@@ -66,7 +66,7 @@ static bool find_file(char path[PATH_MAX])
     if (access(path, F_OK) == 0)
         return true;
     cli_complain("cannot find %s, neither in %s, its ../lib, nor in %s", SHIM_NAME,
-                 known ? directory : "its own directory", ATOMSHIM_LIBDIR);
+                 known ? directory : "its own folder", ATOMSHIM_LIBDIR);
     return false;
 }
 

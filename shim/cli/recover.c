@@ -56,8 +56,7 @@ static int mend_file(const char *name, int fd, const struct store_image *old)
     if (error != 0 && !old->unsettled)
         return CLI_GOOD;
     if (error != 0) {
-        cli_complain("%s: %s", name,
-                     error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error));
+        cli_complain("%s: %s", name, inspect_error(error));
         return CLI_BAD;
     }
     if (image.bytes == STORE_TORN) {
@@ -205,7 +204,7 @@ int cli_recover(int argc, char *argv[])
 {
     struct config config;
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+    if (argc > 1 && cli_is_help(argv[1]))
         return cli_help(help);
     if (argc > 1 && argv[1][0] == '-') {
         cli_complain("recover: unknown option '%s': accepted are FILE names, patterns and --help", argv[1]);

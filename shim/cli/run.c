@@ -134,7 +134,7 @@ static int take_options(int argc, char *argv[], struct request *request)
             i++;
             break;
         }
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+        if (cli_is_help(argv[i]))
             request->help = true;
         else
             i = take_option(argv, i, request);

@@ -75,8 +75,7 @@ static int explain_failure(const char *name, int error)
     int status = CLI_USAGE;
 
     if (error != -EIO) {
-        cli_complain("%s: %s", name,
-                     error == -ETIMEDOUT ? "another process keeps it locked" : strerror(-error));
+        cli_complain("%s: %s", name, inspect_error(error));
         return CLI_USAGE;
     }
     if (!inspect_begin(&file, name))

@@ -305,7 +305,7 @@ int cli_watch(int argc, char *argv[])
     const char *left;
     struct pattern_item item;
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+    if (argc > 1 && cli_is_help(argv[1]))
         return cli_help(help);
     if (!take_arguments(argc, argv))
         return CLI_USAGE;

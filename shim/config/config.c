@@ -95,7 +95,7 @@ static const char *set_lock_timeout(struct config *config, const char *value)
 static const char *set_rescue_dir(struct config *config, const char *value)
 {
     if (value[0] != '/')
-        return "accepted is the absolute path of a directory";
+        return "accepted is the absolute path of a folder";
     config->rescue_dir = value;
     return NULL;
 }
@@ -103,7 +103,7 @@ static const char *set_rescue_dir(struct config *config, const char *value)
 static const char *set_journal_dir(struct config *config, const char *value)
 {
     if (value[0] != '/')
-        return "accepted is the absolute path of a directory";
+        return "accepted is the absolute path of a folder";
     config->journal_dir = value;
     return NULL;
 }

@@ -86,7 +86,7 @@ damage() { # both images of $file
     check 'ATOMSHIM_ISOLATION=x: accepted are "commit" and "session"' --path /x --isolation x
     check 'ATOMSHIM_LOCK_TIMEOUT=soon: accepted are seconds from 0 to 86400, such as 30 or 0.5' --path /x --lock-timeout soon
     check 'ATOMSHIM_LOG=x: accepted are error, warn, info and debug' --path /x --log x
-    check 'ATOMSHIM_RESCUE_DIR=x: accepted is the absolute path of a directory' --path /x --rescue-dir x
+    check 'ATOMSHIM_RESCUE_DIR=x: accepted is the absolute path of a folder' --path /x --rescue-dir x
     check 'ATOMSHIM_LOG_FILE=x: accepted is the absolute path of a file' --path /x --log-file x
     check 'run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS'
     check 'run: no files to manage: give --path PATTERN or set ATOMSHIM_PATHS' --path '!/x'
@@ -306,7 +306,7 @@ empty: good, plain, 0 bytes"
         run -2 atomshim "$command" none
         only 'atomshim: none: No such file or directory'
         run -2 atomshim "$command" .
-        only 'atomshim: .: is a directory, not a regular file (some commands take -r)'
+        only 'atomshim: .: is a folder, not a regular file (some commands take -r)'
         run -2 timeout 10 "$ROOT/build/atomshim" "$command" fifo
         only 'atomshim: fifo: is a FIFO, not a regular file'
         run -2 atomshim "$command"

@@ -54,7 +54,7 @@ spoil() { # head|twin
     echo 3 >outside
     ln -s ../outside tree/link
     run -2 atomshim import tree
-    only 'atomshim: tree: is a directory, not a regular file (some commands take -r)'
+    only 'atomshim: tree: is a folder, not a regular file (some commands take -r)'
     run -0 atomshim import -r -q tree
     only ''
     assert_equal "$(head -c 9 tree/a) $(head -c 9 tree/below/b) $(cat outside)" '#atomshim #atomshim 3'

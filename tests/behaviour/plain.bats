@@ -291,7 +291,7 @@ os.kill(os.getpid(), signal.SIGKILL)' "$file" "$other"
     run -0 atomshim recover "$file"
     assert_equal "$(journals)" 0
     ATOMSHIM_JOURNAL_DIR=relative run -2 atomshim recover "$file"
-    [[ $output == *"ATOMSHIM_JOURNAL_DIR=relative: accepted is the absolute path of a directory"* ]]
+    [[ $output == *"ATOMSHIM_JOURNAL_DIR=relative: accepted is the absolute path of a folder"* ]]
 }
 
 @test "a file that has no place for a journal: a commit that dies is torn, and is known to be" {

@@ -128,7 +128,7 @@ static void test_bad_values(void)
     check_bad("ATOMSHIM_DISABLE=yes", "ATOMSHIM_DISABLE=yes: accepted are 0 and 1");
     check_bad("ATOMSHIM_LOG=loud", "ATOMSHIM_LOG=loud: accepted are error, warn, info and debug");
     check_bad("ATOMSHIM_RESCUE_DIR=here",
-              "ATOMSHIM_RESCUE_DIR=here: accepted is the absolute path of a directory");
+              "ATOMSHIM_RESCUE_DIR=here: accepted is the absolute path of a folder");
     check_bad("ATOMSHIM_LOG_FILE=log", "ATOMSHIM_LOG_FILE=log: accepted is the absolute path of a file");
     check_bad("ATOMSHIM_PATHS=/good:data/x",
               "ATOMSHIM_PATHS: pattern data/x: a pattern with a '/' starts with '/' or with '**'");
