@@ -73,14 +73,6 @@ files_of() {
     assert_equal "$("$name/bin/atomshim" cat file)" new
 }
 
-@test "dist: for aarch64, by the cross compiler" {
-    command -v aarch64-linux-gnu-gcc >/dev/null || skip 'needs aarch64-linux-gnu-gcc'
-    CC=aarch64-linux-gnu-gcc scripts/package/dist >/dev/null
-    name=atomshim-$(sed -n 's/^VERSION = //p' Makefile)-aarch64-linux
-    tar -C "$BATS_TEST_TMPDIR" -xzf "build/dist/$name.tar.gz"
-    readelf -h "$BATS_TEST_TMPDIR/$name/lib/libatomshim.so" | grep -q AArch64
-}
-
 @test "install: another LIBDIR than that of the build is compiled in; uninstall leaves nothing" {
     cp -r Makefile shim scripts "$BATS_TEST_TMPDIR/"
     mkdir "$BATS_TEST_TMPDIR/build"
