@@ -37,6 +37,22 @@ run_all_twice() {
     assert_equal "$(ATOMSHIM_PATHS=/elsewhere/ "$loader" --preload "$shim $other" "$program" "$BATS_TEST_TMPDIR/made")" other
 }
 
+# A library that hides the loader's objects from the shim leaves it the fallbacks alone. They fail
+# with ENOSYS where only a libc can do the work: streams, statvfs, lockf, realpath.
+@test "I2 I3 where no library has the names, the fallbacks of calls.def do" {
+    local hider=$BATS_TEST_TMPDIR/hider.so
+    printf '%s\n' '#include <link.h>' '#include <stddef.h>' \
+        'int dl_iterate_phdr(int (*visit)(struct dl_phdr_info *, size_t, void *), void *context) { (void)visit; (void)context; return 0; }' \
+        '__attribute__((constructor)) static void hide(void) { _r_debug.r_map = NULL; }' |
+        cc -D_GNU_SOURCE -shared -fPIC -o "$hider" -x c -
+    SHIM=$ROOT/build/libatomshim.so:$hider
+    run_all --except '^(calls_filesystem f?statvfs|calls_lock lockf|calls_paths (__)?realpath|calls_paths canonicalize|calls_rename open-source)' \
+        calls_close calls_filesystem calls_lock calls_metadata calls_open calls_paths calls_rename calls_status calls_sync
+    # they are in use: a stream is among the things that only a libc makes
+    run -1 env LD_PRELOAD="$SHIM" ATOMSHIM_PATHS="$pattern" "$ROOT/build/programs/calls_stream" fopen "$MANAGED/f"
+    [[ $output == *'Function not implemented'* ]]
+}
+
 # system_calls LIBRARY TURNS SCRIPT: prints how many system calls a shell makes that runs SCRIPT
 # TURNS times.
 system_calls() {
