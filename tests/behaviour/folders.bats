@@ -281,7 +281,7 @@ def mount_of(fd):
 
 def is_managed(folder):
     fd = os.open("file", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-    stands_in = mount_of(fd) != mount_of(folder)  # memory, in place of the file
+    stands_in = mount_of(fd) != mount_of(folder)  # a buffer, in place of the file
     os.close(fd)
     return stands_in
 
@@ -302,50 +302,8 @@ EOF
 }
 
 @test "I2 a symbolic link in place of a folder counts at once: made by this process, or by a child" {
-    cat >swap.py <<'PYTHON'
-import os, sys
-work, managed, way = sys.argv[1:]
-
-def put(path, flags=os.O_TRUNC):
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
-    os.write(fd, b"new\n")
-    os.close(fd)
-
-def remove(folder):
-    os.unlink(folder + "/file")
-    os.rmdir(folder)
-
-def swap(folder):
-    link = folder
-    if way == "fork":
-        if os.fork() == 0:
-            remove(folder)
-            os.symlink(managed, folder)
-            os._exit(0)
-        os.wait()
-        return
-    if way == "rename":
-        link = folder + ".link"
-        os.symlink(managed, link)
-        put(folder + "/file")
-    remove(folder)
-    if way == "symlinkat":
-        os.symlink(managed, os.path.basename(folder), dir_fd=os.open(work, os.O_PATH))
-    elif way == "symlink":
-        os.symlink(managed, folder)
-    else:
-        os.rename(link, folder)
-
-for i in range(20):
-    folder = "%s/%s%d" % (work, way, i)
-    os.mkdir(folder)
-    put(folder + "/file")
-    put(folder + "/file")
-    swap(folder)
-    put("%s/%s%d" % (folder, way, i))
-PYTHON
     for way in symlink symlinkat rename fork; do
-        wrapped python3 -S swap.py "$work" "$MANAGED" "$way"
+        wrapped python3 -S "$ROOT/tests/lib/swap_folder.py" "$work" "$MANAGED" "$way"
         for ((i = 0; i < 20; i++)); do
             is_managed "$MANAGED/$way$i"
         done
