@@ -126,6 +126,7 @@ def overwriting(bench, folder, sizes, seconds):
         report.SHIM: (shim(), "rewrite", managed + "sized"),
         report.FLOOR: (bare, "protocol", folder + "/protocol"),
         report.PLAIN: (shim(ATOMSHIM_FORMAT="plain"), "rewrite", managed + "plain"),
+        report.PLAIN_FLOOR: (bare, "protocol-plain", folder + "/protocol_plain"),
         **peers(bench, folder),
     }
     unsynced = {

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -105,6 +106,23 @@ static void by_rename(size_t size)
         fail(name);
 }
 
+/* Takes memory for the program's writes, `memory`, writes the image there, and locks the file.
+ * Returns the memory, mapped. */
+static char *hold_image(int inode, size_t size, int *memory)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char *bytes;
+
+    *memory = memfd_create("floor", MFD_CLOEXEC);
+    if (inode < 0 || *memory < 0)
+        fail(file);
+    write_all(*memory, size);
+    bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, *memory, 0);
+    if (bytes == MAP_FAILED || fcntl(inode, F_OFD_SETLK, &lock) != 0)
+        fail(file);
+    return bytes;
+}
+
 /*
  * Does the indispensable steps of a commit in the sized format, and no others: memory for the
  * program's writes, the lock, a look at both headers, one write of header and payload into the
@@ -115,17 +133,11 @@ static void make_protocol_calls(size_t size, int durable)
     static char header[128]; /* IMAGE_HEADER_SIZE, shim/format/image.h */
     const off_t twin = (off_t)((size + sizeof header + 8191) / 4096 * 4096);
     const off_t place = turn % 2 == 0 ? 0 : twin;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int inode = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    int memory = memfd_create("floor", MFD_CLOEXEC);
-    char *bytes;
+    int memory;
+    char *bytes = hold_image(inode, size, &memory);
 
-    if (inode < 0 || memory < 0)
-        fail(file);
-    write_all(memory, size);
-    bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, memory, 0);
-    if (bytes == MAP_FAILED || fcntl(inode, F_OFD_SETLK, &lock) != 0 ||
-        pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, twin) < 0)
+    if (pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, twin) < 0)
         fail(file);
     if (pwritev(inode, (struct iovec[]){{header, sizeof header}, {bytes, size}}, 2, place) < (ssize_t)size ||
         (durable && fdatasync(inode) != 0) || pwrite(inode, "+", 1, place + (off_t)sizeof header - 2) != 1)
@@ -142,6 +154,56 @@ static void protocol_durable(size_t size)
 static void protocol_unsynced(size_t size)
 {
     make_protocol_calls(size, 0);
+}
+
+/* Writes a record to a kept journal, which an fsync of the file flushes, and returns it, open. */
+static int write_journal(const char *record, size_t size)
+{
+    char name[PATH_MAX];
+    int journal;
+
+    (void)snprintf(name, sizeof name, "%s.journal", file);
+    journal = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (journal < 0 || pwrite(journal, record, size, 0) != (ssize_t)size ||
+        sync_file_range(journal, 0, (off_t)size,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) !=
+            0)
+        fail(name);
+    return journal;
+}
+
+/* Does the same for a durable commit in the plain format: memory, the lock, a look at the record and
+ * at the old content, the new record, the write, and the record that tells of its end. */
+static void protocol_plain(size_t size)
+{
+    enum { LINE = 98, IDLE = 512 }; /* shim/format/record.h */
+    static char record[LARGEST + LARGEST / 32];
+    static char old[LARGEST];
+    static size_t refused = SIZE_MAX; /* a record of so many bytes has no room in the attribute */
+    const size_t record_size = LINE + size + (size / 512 + 3) * 8;
+    int inode = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int journal = -1;
+    int memory;
+    char *bytes = hold_image(inode, size, &memory);
+
+    (void)fgetxattr(inode, "user.floor", record, IDLE); /* there is none before the first commit */
+    if (pread(inode, old, size, 0) < 0)
+        fail(file);
+    memcpy(record, &turn, sizeof turn);
+    memcpy(record + LINE, bytes, size);
+    if (record_size >= refused || fsetxattr(inode, "user.floor", record, record_size, 0) != 0) {
+        refused = record_size;
+        journal = write_journal(record, record_size);
+        if (fsetxattr(inode, "user.floor", record, LINE, 0) != 0)
+            fail(file);
+    }
+    record[0] ^= 1;
+    if (fsync(inode) != 0 || pwrite(inode, bytes, size, 0) != (ssize_t)size || fdatasync(inode) != 0 ||
+        fsetxattr(inode, "user.floor", record, journal < 0 ? IDLE : LINE, 0) != 0)
+        fail(file);
+    if (munmap(bytes, size) != 0 || close(memory) != 0 || (journal >= 0 && close(journal) != 0) ||
+        close(inode) != 0)
+        fail(file);
 }
 
 static void read_whole(size_t size)
@@ -217,6 +279,7 @@ static const struct way {
     {"rename", by_rename},
     {"protocol", protocol_durable},
     {"protocol-unsynced", protocol_unsynced},
+    {"protocol-plain", protocol_plain},
     {"read", read_whole},
     {"open-to-write", open_only},
     {"open-to-read", open_for_reading},
