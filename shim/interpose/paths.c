@@ -136,10 +136,10 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
 
 /* This link(2) may be the first half of a replacement that a rename completes: see
  * rename_hints.h. */
-static int note_link(int result, int directory, const char *path, int new_directory, const char *new_path)
+static int note_link(int result, const char *path, int new_directory, const char *new_path)
 {
     if (result == 0 && shim_enabled())
-        rename_hints_note(directory, path, new_directory, new_path);
+        rename_hints_note(path, new_directory, new_path);
     return result;
 }
 
@@ -172,7 +172,7 @@ EXPORT int link(const char *path, const char *new_path)
 
     if (error != 0)
         return shim_result(error);
-    return note_link(REAL(link)(path, new_path), AT_FDCWD, path, AT_FDCWD, new_path);
+    return note_link(REAL(link)(path, new_path), path, AT_FDCWD, new_path);
 }
 
 EXPORT int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags)
@@ -183,8 +183,8 @@ EXPORT int linkat(int directory, const char *path, int new_directory, const char
     if (error != 0)
         return shim_result(error);
     shim_aim(&aim, directory, path, stat_flags(flags));
-    return note_link(REAL(linkat)(aim.directory, aim.path, new_directory, new_path, flags), aim.directory,
-                     aim.path, new_directory, new_path);
+    return note_link(REAL(linkat)(aim.directory, aim.path, new_directory, new_path, flags), aim.path,
+                     new_directory, new_path);
 }
 
 EXPORT int name_to_handle_at(int directory, const char *path, struct file_handle *handle, int *mount,

@@ -149,7 +149,7 @@ GROUP(by_metadata)
     /* the libc's utimensat() takes no NULL */
     CASE(SYS_utimensat, !are_readable(c, 2 * sizeof(struct timespec)) ? SHIM_PASS
                         : b != 0   ? utimensat((int)a, POINTER(b), POINTER(c), (int)d)
-                        : d == 0 ? futimens((int)a, POINTER(c))
+                        : d == 0 && (int)a != AT_FDCWD ? futimens((int)a, POINTER(c))
                                  : SHIM_PASS)
     CASE(SYS_setxattr, setxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e))
     CASE(SYS_lsetxattr, lsetxattr(POINTER(a), POINTER(b), POINTER(c), (size_t)d, (int)e))

@@ -386,14 +386,17 @@ static void test_dances(const char *file)
 
 /*
  * A further name that this program has given the file keeps the old content: a name that it made
- * when the new file was ready, as perl -i.bak does, or before, as hg does. An older name, or one
- * that an earlier backup left, goes with the file.
+ * when the new file was ready, as perl -i.bak does, or before, as hg does, and however it writes the
+ * folder's path. An older name, or one that an earlier backup left, goes with the file.
  */
 static void test_backup(const char *file)
 {
     char *from = make_sibling(file, ".new", "new");
     const char *backup = sibling(file, ".bak");
     struct stat before = status_of(file);
+    char again[PATH_MAX];
+    const char *name;
+    int directory;
 
     EXPECT(link(file, backup) == 0 && rename(from, file) == 0);
     expect_content(file, "new");
@@ -408,6 +411,15 @@ static void test_backup(const char *file)
     make_sibling(file, ".other", "written between");
     make_sibling(file, ".new", "newer");
     EXPECT(rename(from, file) == 0 && unlink(sibling(file, ".other")) == 0);
+    expect_content(file, "newer");
+    expect_content(backup, "old");
+    EXPECT(unlink(file) == 0 && link(backup, file) == 0 && unlink(backup) == 0);
+
+    make_sibling(file, ".new", "newer");
+    directory = split(file, &name);
+    (void)snprintf(again, sizeof again, "%.*s/./%s", (int)(name - file), file, name);
+    EXPECT(linkat(directory, name, AT_FDCWD, backup, 0) == 0 && rename(from, again) == 0);
+    EXPECT(close(directory) == 0);
     expect_content(file, "newer");
     expect_content(backup, "old");
     EXPECT(unlink(file) == 0 && link(backup, file) == 0 && unlink(backup) == 0);

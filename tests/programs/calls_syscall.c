@@ -112,6 +112,7 @@ static void test_bad_pointers(const char *file)
     EXPECT(syscall(SYS_utimes, file, NULL) == 0 && syscall(SYS_utime, file, NULL) == 0);
 #endif
     EXPECT_ERROR(syscall(SYS_utimensat, AT_FDCWD, file, 16, 0), EFAULT);
+    EXPECT_ERROR(syscall(SYS_utimensat, AT_FDCWD, NULL, NULL, 0), EFAULT);
     EXPECT_ERROR(syscall(SYS_openat, AT_FDCWD, 16, O_RDWR | O_CREAT, 0600), EFAULT);
     EXPECT_ERROR(syscall(SYS_renameat2, AT_FDCWD, file, AT_FDCWD, 16, 0), EFAULT);
     EXPECT_ERROR(syscall(SYS_linkat, AT_FDCWD, file, AT_FDCWD, 16, 0), EFAULT);
