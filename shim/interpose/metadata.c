@@ -79,6 +79,8 @@ static int after_mode(int result, mode_t mode, struct session *session, const st
 
 static int after_xattr(int result, const char *name, const void *value, size_t size, struct session *session)
 {
+    if (result == 0 && session != NULL && strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) == 0)
+        session_follow_mode(session);
     if (result == 0 && is_writable(session) && strcmp(name, XATTR_NAME_CAPS) == 0) {
         SESSION_SET(session->has_privilege, true);
         (void)sys_fsetxattr(session->buffer, name, value, size, 0);

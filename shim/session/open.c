@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 #include <errno.h>
+#include <linux/xattr.h>
 #include <string.h>
 
 /* "atomshim:FLAGS:DEVICE:NUMBER:INODE", all in hexadecimal, for session_search() after an exec.
@@ -41,13 +42,22 @@ static mode_t buffer_mode(const struct stat *inode, const struct stat *buffer, b
     return own | others << 3 | others;
 }
 
+/* True if the mode of the file says less than its access control list, acl(5). */
+static bool has_acl(int inode)
+{
+    return sys_fgetxattr(inode, XATTR_NAME_POSIX_ACL_ACCESS, NULL, 0) > 0;
+}
+
 /* `buffer` is any descriptor of the buffer; `status` and `inode` are the statuses of the buffer and
  * of the real inode. The set-id bits of the buffer are its own, see session_note_privileges(). */
 static void follow_mode(const struct session *session, int buffer, const struct stat *status,
                         const struct stat *inode)
 {
-    (void)sys_fchmod(buffer, (status->st_mode & 07000) |
-                                 buffer_mode(inode, status, (session->flags & SESSION_WRITABLE) != 0));
+    mode_t mode = buffer_mode(inode, status, (session->flags & SESSION_WRITABLE) != 0);
+
+    if ((mode & 077) != 0 && has_acl(session->inode))
+        mode &= 0700;
+    (void)sys_fchmod(buffer, (status->st_mode & 07000) | mode);
 }
 
 void session_follow_mode(const struct session *session)

@@ -433,7 +433,8 @@ void session_note_time(struct session *session, struct timespec shown);
  * Gives the buffer the permission bits that the real inode has now, as far as its different owner
  * and group allow: through /proc/self/fd, another user who was passed a descriptor can open the
  * buffer only as it could open the file. The owner of the buffer, who made it, can open it as the
- * session does.
+ * session does; nobody else can if the file has an access control list, since the mode then shows
+ * the list's mask, not the rights of the group (acl(5)).
  */
 void session_follow_mode(const struct session *session);
 

@@ -68,6 +68,27 @@ reopens() {
     done
 }
 
+@test "a buffer of a file with an access control list gives others nothing, also if it gets the list while it is open" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    needs setfacl
+    export -f as_nobody reopens
+    as_nobody() { setpriv --reuid=65534 --regid=7777 --clear-groups env -i "$@"; }
+    : >"$BATS_TEST_TMPDIR/probe"
+    setfacl -m u:1234:r "$BATS_TEST_TMPDIR/probe" 2>/dev/null || skip 'needs a file system with access control lists'
+    for list in u:1234:rw,g::-,o::- u:65534:-,g::r,o::r; do
+        for when in before while; do
+            rm -f "$file"
+            (umask 077 && echo secret >"$file")
+            chown 0:7777 "$file"
+            chmod 664 "$file"
+            [ $when = while ] || setfacl -m $list "$file"
+            result=$(list=$list when=$when wrapped setpriv --regid 7777 --clear-groups bash -c '
+                exec 7>>"$file"; [ $when = before ] || setfacl -m "$list" /proc/self/fd/7; reopens')
+            assert_equal "$result" '' "$list, $when"
+        done
+    done
+}
+
 # Runs a wrapped program that opens the file for reading and writing, waits to be told, writes TEXT
 # at OFFSET, and closes.
 begin() { # OFFSET TEXT
