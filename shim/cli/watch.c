@@ -217,6 +217,18 @@ static bool watch_pattern(const struct pattern_item *item)
     return nftw(path, visit_entry, 32, FTW_PHYS) == 0 && watch.status == CLI_GOOD;
 }
 
+/* Watches what the patterns name. Returns false after a complaint. */
+static bool watch_patterns(void)
+{
+    const char *left = watch.patterns;
+    struct pattern_item item;
+
+    while (pattern_next(&left, &item))
+        if (!item.takes_out && !watch_pattern(&item))
+            return false;
+    return true;
+}
+
 /* Called for an entry that was made in a folder, or moved there. */
 static void look_at_entry(int wd, const char *name)
 {
@@ -238,10 +250,11 @@ static void take_event(const struct inotify_event *event)
 {
     struct watched *entry = event->wd >= 0 && event->wd < watch.room ? &watch.table[event->wd] : NULL;
 
-    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: look at every file */
+    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: looks at every file, and for new ones */
         for (int wd = 0; wd < watch.room; wd++)
             if (watch.table[wd].path != NULL && !watch.table[wd].is_folder)
                 look_at_file(wd);
+        (void)watch_patterns();
         return;
     }
     if (entry == NULL || entry->path == NULL)
@@ -302,9 +315,6 @@ static bool take_arguments(int argc, char *argv[])
 
 int cli_watch(int argc, char *argv[])
 {
-    const char *left;
-    struct pattern_item item;
-
     if (argc > 1 && cli_is_help(argv[1]))
         return cli_help(help);
     if (!take_arguments(argc, argv))
@@ -314,10 +324,9 @@ int cli_watch(int argc, char *argv[])
         cli_complain("watch: inotify_init1: %s", strerror(errno));
         return CLI_BAD;
     }
-    left = watch.patterns = config_resolve_patterns(getenv("ATOMSHIM_PATHS"));
-    while (pattern_next(&left, &item))
-        if (!item.takes_out && !watch_pattern(&item))
-            return CLI_BAD;
+    watch.patterns = config_resolve_patterns(getenv("ATOMSHIM_PATHS"));
+    if (!watch_patterns())
+        return CLI_BAD;
     places_check_patterns(watch.patterns, cli_warn);
     cli_complain("watching %ld files", watch.files);
     watch.begun = true;
