@@ -186,7 +186,7 @@ static bool has_ended(struct session *session, ino_t buffer_number)
 {
     return session_is_stray(session) ? session->buffer < 0
                                      : SESSION_GET(session->buffer_number) != buffer_number ||
-                                           session_for_each(same_buffer, &buffer_number) == 0;
+                                           __atomic_load_n(&session->state, __ATOMIC_ACQUIRE) != SESSION_LIVE;
 }
 
 /* Gives up a session of which no descriptor came through the exec. By the exec the opener has

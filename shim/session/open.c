@@ -298,18 +298,6 @@ static unsigned initial_flags(bool stray, int flags, bool created)
     return result;
 }
 
-/* Closing a descriptor of an inode drops this process's POSIX locks on it: then it must stay
- * where it is. */
-static int make_inode_private(int inode, const struct stat *status, bool is_private)
-{
-    descriptor_mark_inode(inode);
-    if (is_private)
-        return inode;
-    if (session_on(status->st_dev, status->st_ino) == NULL || !filelock_is_posix_holder(inode))
-        return descriptor_make_private(inode);
-    return inode;
-}
-
 /* Commits a file that this process has closed but still maps before it is opened again, so that the
  * new descriptor sees the mapping's writes. */
 static int sync_if_only_mapped(struct session *session, void *context)
@@ -356,12 +344,15 @@ static int exclude_others(const struct session *session, int flags)
 }
 
 /* Makes the private descriptors of a slot that fill_slot() has filled. `flags` are those of
- * open(2), `status` is the real inode's. `is_private`: the inode's descriptor is one already. */
-static int open_session(struct session *session, int flags, const struct stat *status, bool is_private)
+ * open(2), `status` is the real inode's. `stays`: the inode's descriptor keeps its number. */
+static int open_session(struct session *session, int flags, const struct stat *status, bool stays)
 {
-    int error = exclude_others(session, flags);
-    int inode = error == 0 ? make_inode_private(session->inode, status, is_private) : error;
+    int inode = exclude_others(session, flags);
 
+    if (inode == 0) {
+        descriptor_mark_inode(session->inode);
+        inode = stays ? session->inode : descriptor_make_private(session->inode);
+    }
     if (inode < 0)
         return inode;
     SESSION_SET(session->inode, inode);
@@ -377,6 +368,8 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
 {
     struct session *session = &found->stray;
     struct stat status;
+    bool is_open;
+    bool stays;
     int error = 0;
 
     if (known != NULL)
@@ -384,8 +377,11 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
     else
         error = sys_fstat(inode, &status);
 
+    is_open = error == 0 && session_on(status.st_dev, status.st_ino) != NULL;
+    /* closing a descriptor of an inode drops this process's POSIX locks on it */
+    stays = origin == SESSION_COPIED || (is_open && filelock_is_posix_holder(inode));
     if (error == 0 && session_table_is_ours()) {
-        if (session_on(status.st_dev, status.st_ino) != NULL)
+        if (is_open)
             (void)session_for_each(sync_if_only_mapped, &status);
         session = session_take_slot();
         error = session == NULL ? -ENFILE : 0;
@@ -397,7 +393,7 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
     if (origin != SESSION_NEW) /* a new file has no guardian */
         (void)rendezvous_wait(inode, status.st_dev, status.st_ino, session_config->lock_timeout);
     fill_slot(session, inode, &status, initial_flags(session == &found->stray, flags, origin == SESSION_NEW));
-    error = open_session(session, flags, &status, origin == SESSION_COPIED);
+    error = open_session(session, flags, &status, stays);
     if (error == 0) {
         found->session = session;
         found->buffer_number = session->buffer_number;
