@@ -71,6 +71,7 @@ int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t si
 {
     struct scratch scratch;
     uint64_t done = 0;
+    uint64_t written = 0; /* the size of the target */
     int error = scratch_take(&scratch, READ_CHUNK);
 
     *crc = 0;
@@ -88,15 +89,17 @@ int store_read_bytes(const struct attempt *attempt, uint64_t offset, uint64_t si
         else if (attempt->depth > LOOK && store_is_zero(scratch.bytes, chunk))
             hole =
                 end_of_hole(attempt->inode, offset + done + chunk, offset + size) - (offset + done + chunk);
-        else if (attempt->depth == COPY)
+        else if (attempt->depth == COPY) {
             error = store_write_target(attempt->target, scratch.bytes, chunk, done);
+            written = done + chunk;
+        }
         if (done + chunk + hole < size)
             hole &= ~WORD_MASK;
         if (error == 0)
             *crc = crc32c_zeros(crc32c_mixed(*crc, scratch.bytes, chunk), (hole + WORD_MASK) & ~WORD_MASK);
         done += chunk + hole;
     }
-    if (error == 0 && attempt->depth == COPY)
+    if (error == 0 && attempt->depth == COPY && written != size)
         error = sys_ftruncate(attempt->target, size);
     scratch_give(&scratch);
     return error;
