@@ -14,7 +14,7 @@
 /* clang-format on */
 
 /* The table takes four bits at a time: it has 64 bytes, and needs no start-up code. */
-static const uint32_t nibble[16] = {TABLE4(0u), TABLE4(4u), TABLE4(8u), TABLE4(12u)};
+static const uint32_t nibble_table[16] = {TABLE4(0u), TABLE4(4u), TABLE4(8u), TABLE4(12u)};
 
 uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size)
 {
@@ -23,8 +23,8 @@ uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t size)
     crc = ~crc;
     for (; size != 0; size--) {
         crc ^= *p++;
-        crc = (crc >> 4) ^ nibble[crc & 15];
-        crc = (crc >> 4) ^ nibble[crc & 15];
+        crc = (crc >> 4) ^ nibble_table[crc & 15];
+        crc = (crc >> 4) ^ nibble_table[crc & 15];
     }
     return ~crc;
 }

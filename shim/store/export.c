@@ -37,18 +37,6 @@ static int flush_export(const struct export *export)
     return export->sync ? (int)STORE_RETRY(store_calls.fdatasync(export->inode)) : 0;
 }
 
-static int write_at(const struct export *export, const char *bytes, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = STORE_RETRY(store_calls.pwrite(export->inode, bytes + done, size - done, offset + done));
-
-        if (n <= 0)
-            return n < 0 ? (int)n : -ENOSPC;
-        done += (size_t)n;
-    }
-    return 0;
-}
-
 /*
  * Copies content from the image at `from`, beginning with its byte `done`, so that its byte 0
  * comes to lie at `to`.
@@ -66,7 +54,7 @@ static int copy_content(const struct export *export, uint64_t from, uint64_t to,
         if (n < (ssize_t)chunk)
             error = n < 0 ? (int)n : -EIO;
         else
-            error = write_at(export, scratch.bytes, chunk, to + done);
+            error = store_write_bytes(export->inode, scratch.bytes, chunk, to + done);
         done += chunk;
     }
     scratch_give(&scratch);
@@ -112,12 +100,12 @@ static int write_copy(const struct export *export)
     int error;
 
     image_encode_header(bytes, &header);
-    error = write_at(export, bytes, sizeof bytes, export->place);
+    error = store_write_bytes(export->inode, bytes, sizeof bytes, export->place);
     if (error == 0)
         error = copy_content(export, export->live.place, export->place + IMAGE_HEADER_SIZE, 0);
     image_encode_footer(bytes, &footer);
     if (error == 0)
-        error = write_at(export, bytes, sizeof bytes, end);
+        error = store_write_bytes(export->inode, bytes, sizeof bytes, end);
     return error == 0 ? flush_export(export) : error;
 }
 
@@ -167,7 +155,7 @@ static int make_plain(struct export *export)
     if (error == 0)
         error = write_copy(export);
     if (error == 0)
-        error = write_at(export, export->start, sizeof export->start, 0);
+        error = store_write_bytes(export->inode, export->start, sizeof export->start, 0);
     if (error != 0) {
         (void)STORE_RETRY(store_calls.ftruncate(export->inode, export->file_size));
         return error;

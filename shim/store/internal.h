@@ -115,6 +115,9 @@ int store_rewrite(int inode, uint64_t offset, uint64_t length);
  */
 int store_overwrite(int inode, const struct store_payload *payload, uint64_t file_size);
 
+/* Writes all of the bytes at `offset`. Returns 0 or a negative errno: of pwrite(2), or -ENOSPC. */
+int store_write_bytes(int fd, const char *bytes, size_t size, uint64_t offset);
+
 /*
  * Finds the live image under the caller's exclusive lock, ends a first commit that died, and sees
  * to it that the live image is on disk, with `sync`. Returns 0 and fills *live, or a negative errno

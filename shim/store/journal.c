@@ -3,7 +3,7 @@
 #include "format/redo.h"
 #include "os/descriptor.h"
 #include "store/calls.h"
-#include "store/store.h"
+#include "store/internal.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -22,13 +22,13 @@ const char *store_journal_folder;
 
 /* The journals that this process has kept. `state` is 0: the entry is free; 1: it is being filled;
  * 2: it can be read. */
-static SYS_LARGE struct kept {
+static SYS_LARGE struct kept_journal {
     int state;
     int process;
     uint32_t identity;
     char folder[PATH_MAX];
-} kept[KEPT_COUNT];
-static bool any_kept; /* atomic; stays true */
+} kept_journals[KEPT_COUNT];
+static bool has_kept; /* atomic; stays true */
 
 static void make_name(char name[NAME_SIZE], uint32_t identity)
 {
@@ -118,7 +118,7 @@ static bool is_trusted(int fd, int inode)
 
     return sys_fstat(fd, &status) == 0 && sys_fstat(inode, &file) == 0 && S_ISREG(status.st_mode) &&
            status.st_nlink == 1 && (status.st_mode & 077) == 0 &&
-           (status.st_uid == file.st_uid || status.st_uid == (uid_t)SYS_CALL(SYS_geteuid, 0, 0, 0, 0, 0, 0));
+           (status.st_uid == file.st_uid || status.st_uid == sys_geteuid());
 }
 
 /* Locks a journal, for as long as its description is open, against processes that would remove
@@ -185,12 +185,13 @@ static int open_in(int folder, const char *name, int inode, bool *created)
 }
 
 /* Finds a journal of this process; in any folder if `folder` is NULL. */
-static const struct kept *find_kept(uint32_t identity, const char *folder)
+static const struct kept_journal *find_kept(uint32_t identity, const char *folder)
 {
     for (int i = 0; i < KEPT_COUNT; i++)
-        if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process == sys_getpid() &&
-            kept[i].identity == identity && (folder == NULL || strcmp(kept[i].folder, folder) == 0))
-            return &kept[i];
+        if (__atomic_load_n(&kept_journals[i].state, __ATOMIC_ACQUIRE) == 2 &&
+            kept_journals[i].process == sys_getpid() && kept_journals[i].identity == identity &&
+            (folder == NULL || strcmp(kept_journals[i].folder, folder) == 0))
+            return &kept_journals[i];
     return NULL;
 }
 
@@ -209,7 +210,7 @@ int journal_open_place(int inode, int place, bool sync, char path[PATH_MAX])
 
 int journal_open(struct journal *journal, int inode, uint32_t identity, bool sync)
 {
-    const struct kept *used = find_kept(identity, NULL);
+    const struct kept_journal *used = find_kept(identity, NULL);
     char name[NAME_SIZE];
     int error = -ENOENT;
 
@@ -242,21 +243,8 @@ static int sync_folder(const char *path)
     int folder = open_folder(path);
     int error = folder < 0 ? folder : (int)STORE_RETRY(store_calls.fsync(folder));
 
-    if (folder >= 0)
-        (void)sys_close(folder);
+    descriptor_close_if_open(folder);
     return error;
-}
-
-static int write_record(int fd, const struct journal_record *record)
-{
-    for (size_t done = 0; done < record->size;) {
-        ssize_t n = STORE_RETRY(store_calls.pwrite(fd, record->bytes + done, record->size - done, done));
-
-        if (n <= 0)
-            return n < 0 ? (int)n : -ENOSPC;
-        done += (size_t)n;
-    }
-    return 0;
 }
 
 /*
@@ -288,7 +276,7 @@ int journal_write(struct journal *journal, int inode, const struct journal_recor
     uint64_t size = error == 0 ? (uint64_t)status.st_size : 0;
 
     if (error == 0)
-        error = write_record(journal->fd, record);
+        error = store_write_bytes(journal->fd, record->bytes, record->size, 0);
     if (error == 0 && size > record->size)
         error = (int)STORE_RETRY(store_calls.ftruncate(journal->fd, record->size));
     if (error != 0 || !sync)
@@ -310,16 +298,17 @@ static bool keep_journal(uint32_t identity, const char *folder)
     for (int i = 0; i < KEPT_COUNT; i++) {
         int state = 0;
 
-        if (__atomic_load_n(&kept[i].state, __ATOMIC_ACQUIRE) == 2 && kept[i].process != sys_getpid())
+        if (__atomic_load_n(&kept_journals[i].state, __ATOMIC_ACQUIRE) == 2 &&
+            kept_journals[i].process != sys_getpid())
             state = 2; /* the process that forked this one removes it */
-        if (!__atomic_compare_exchange_n(&kept[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
+        if (!__atomic_compare_exchange_n(&kept_journals[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
-        kept[i].process = sys_getpid();
-        kept[i].identity = identity;
-        (void)strcpy(kept[i].folder, folder);
-        __atomic_store_n(&kept[i].state, 2, __ATOMIC_RELEASE);
-        __atomic_store_n(&any_kept, true, __ATOMIC_RELEASE);
+        kept_journals[i].process = sys_getpid();
+        kept_journals[i].identity = identity;
+        (void)strcpy(kept_journals[i].folder, folder);
+        __atomic_store_n(&kept_journals[i].state, 2, __ATOMIC_RELEASE);
+        __atomic_store_n(&has_kept, true, __ATOMIC_RELEASE);
         return true;
     }
     return false;
@@ -456,24 +445,24 @@ void journal_tidy(const char *path)
 
 void journal_end(void)
 {
-    for (int i = 0; i < KEPT_COUNT && __atomic_load_n(&any_kept, __ATOMIC_ACQUIRE); i++) {
+    for (int i = 0; i < KEPT_COUNT && __atomic_load_n(&has_kept, __ATOMIC_ACQUIRE); i++) {
         int state = 2;
         char name[NAME_SIZE];
         int folder;
         int fd;
 
-        if (kept[i].process != sys_getpid() ||
-            !__atomic_compare_exchange_n(&kept[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
+        if (kept_journals[i].process != sys_getpid() ||
+            !__atomic_compare_exchange_n(&kept_journals[i].state, &state, 1, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
-        make_name(name, kept[i].identity);
-        folder = open_folder(kept[i].folder);
+        make_name(name, kept_journals[i].identity);
+        folder = open_folder(kept_journals[i].folder);
         fd = folder < 0 ? folder
                         : store_calls.openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
         if (fd >= 0 && lock_journal(fd) == 0 && is_over(fd))
             (void)store_calls.unlinkat(folder, name, 0);
         descriptor_close_if_open(fd);
         descriptor_close_if_open(folder);
-        __atomic_store_n(&kept[i].state, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&kept_journals[i].state, 0, __ATOMIC_RELEASE);
     }
 }

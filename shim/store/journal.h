@@ -20,7 +20,7 @@ extern const char *store_journal_folder;
 
 struct journal {
     int fd;                /* locked; -1: there is none */
-    char folder[PATH_MAX]; /* where it lies */
+    char folder[PATH_MAX]; /* the folder that the journal lies in */
     bool fresh;            /* this process has not used it before: its name may not be on disk */
 };
 

@@ -1,4 +1,4 @@
-/* Writes the bytes of a plain file over the old ones, out of reach of a kill. */
+/* Writes bytes to a file; over the old ones of a plain file out of reach of a kill. */
 #include "store/calls.h"
 #include "store/internal.h"
 
@@ -27,9 +27,9 @@ static int overwrite_bytes(int inode, const struct store_payload *payload, uint6
 
 /*
  * A SIGKILL stops a large write between two pages, and a program between two calls. So a vfork
- * child in a process group of its own makes them, out of reach of a kill of our process or its group; a
- * kill of our process only ends the wait. The lock stays until the child ends: it shares our
- * descriptors. With a copy of them it would keep a session open that another thread closes
+ * child in a process group of its own makes them, out of reach of a kill of our process or its
+ * group; a kill of our process only ends the wait. The lock stays until the child ends: it shares
+ * our descriptors. With a copy of them it would keep a session open that another thread closes
  * meanwhile; then this close would not be the last one, and commit nothing. No exit signal: the
  * program never hears of the child. Not inlined: the child runs on our stack and must find this
  * frame whole.
@@ -74,4 +74,16 @@ int store_overwrite(int inode, const struct store_payload *payload, uint64_t fil
     if (error == -EINTR) /* or something killed the child alone, as a seccomp filter may */
         error = overwrite_bytes(inode, payload, file_size);
     return error;
+}
+
+int store_write_bytes(int fd, const char *bytes, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = STORE_RETRY(store_calls.pwrite(fd, bytes + done, size - done, offset + done));
+
+        if (n <= 0)
+            return n < 0 ? (int)n : -ENOSPC;
+        done += (size_t)n;
+    }
+    return 0;
 }

@@ -18,14 +18,14 @@
 struct plain_commit {
     int inode;
     bool sync;
-    uint64_t generation; /* of the existing record, then of ours */
+    uint64_t generation; /* the existing record's, then ours */
     uint32_t identity;
     uint64_t block;
     uint64_t file_size;
-    struct scratch record; /* of ours, encoded */
+    struct scratch record; /* our record, encoded */
     struct journal journal;
     size_t record_size;
-    struct scratch pieces; /* of the file, behind the old content, if that is kept */
+    struct scratch pieces; /* the old content, if it is kept, then pieces of the file */
     struct store_payload old;
     bool tidy;      /* there are journals to remove that no process needs any more */
     bool announced; /* there is a record of the write that is under way */
@@ -222,8 +222,8 @@ static int set_redo(struct plain_commit *commit, const struct store_payload *pay
     error = commit->record_size <= RECORD_SIZE_MAX
                 ? set_attribute(commit, commit->record.bytes, commit->record_size)
                 : -E2BIG;
-    if (error == -E2BIG || error == -ENOSPC ||
-        error == -ERANGE) /* ext4 returns ENOSPC for any value that is larger than a block */
+    /* ext4 returns ENOSPC for any value that is larger than a block */
+    if (error == -E2BIG || error == -ENOSPC || error == -ERANGE)
         error = announce_by_journal(commit, payload);
     return error;
 }

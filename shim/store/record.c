@@ -41,7 +41,7 @@ uint32_t store_identity(int inode, uint64_t *block)
 
 /* Tells whether the record belongs to this inode. Returns true also where the kernel does not tell
  * the time of its creation (an old kernel, a seccomp filter, a file system without such times). */
-static bool is_of(const struct record *record, int inode)
+static bool is_record_of_inode(const struct record *record, int inode)
 {
     struct statx status;
 
@@ -52,7 +52,7 @@ static bool is_of(const struct record *record, int inode)
 }
 
 /* True for the errors of getxattr that mean: there is no record. */
-static bool is_without(ssize_t error)
+static bool means_no_record(ssize_t error)
 {
     return error == -ENODATA || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
            error == -EACCES || error == -ERANGE || error == -E2BIG;
@@ -62,8 +62,7 @@ static bool is_without(ssize_t error)
  * us. Unless a commit is under way or died, the record is small. */
 enum { SMALL_RECORD = RECORD_IDLE_MAX };
 
-/* Reads the attribute to bytes[0]. Returns its size, 0 if there is none, or a
- * negative errno. */
+/* Reads the attribute to bytes[0]. Returns its size, 0 if there is none, or a negative errno. */
 static ssize_t get_attribute(int inode, char *bytes, bool *possible)
 {
     ssize_t n = STORE_RETRY(store_calls.fgetxattr(inode, RECORD_NAME, bytes, SMALL_RECORD));
@@ -71,7 +70,7 @@ static ssize_t get_attribute(int inode, char *bytes, bool *possible)
     if (n == -ERANGE)
         n = STORE_RETRY(store_calls.fgetxattr(inode, RECORD_NAME, bytes, RECORD_SIZE_MAX));
     *possible = n != -EOPNOTSUPP && n != -ENOSYS;
-    return n < 0 && is_without(n) ? 0 : n;
+    return n < 0 && means_no_record(n) ? 0 : n;
 }
 
 int store_record_take(int inode, bool bounded, struct held_record *held)
@@ -89,7 +88,7 @@ int store_record_take(int inode, bool bounded, struct held_record *held)
     }
     held->size = (size_t)n;
     if (n == 0 || record_decode(held->scratch.bytes, (size_t)n, &held->record) != IMAGE_VALID ||
-        !is_of(&held->record, inode))
+        !is_record_of_inode(&held->record, inode))
         held->record = (struct record){.word = RECORD_NONE};
     held->named = held->record;
     held->has_journal = held->record.word == RECORD_FILE && !(bounded && held->record.size > SIZE_CHECKED) &&
