@@ -31,10 +31,11 @@
  *
  * WHAT GIVES WAY where the kernel does not tell
  *
- *   how the opener ended  Before Linux 6.15, or without pidfds, for a process that was waited for
- *                         at once, and for a set-id program that nobody waits for within half a
- *                         second. Such an end counts as a proper one: to drop what every program
- *                         wrote would be the larger harm.
+ *   how the opener ended  Before Linux 6.15, or without pidfds: for a process that was waited for
+ *                         at once, for a set-id program that nobody waits for within half a second,
+ *                         and, without /proc, for every process; the child of pidfd_spawn() has not
+ *                         even a number there before Linux 6.13. Such an end counts as a proper
+ *                         one: to drop what every program wrote would be the larger harm.
  *   whether it has ended  Without pidfds and without /proc. The last close counts as the opener's.
  *   who closes last       F_SETLEASE (fcntl(2)) refuses users other than the opener's. The end of
  *                         the program that the guardian was started for counts as the last close.
