@@ -219,6 +219,41 @@ static void test_without_proc(void)
     CHECK_EQUAL(close(memory), 0);
 }
 
+struct found {
+    char *pages[3];
+    bool seen[3];
+};
+
+static int note_page(const struct mapping *mapping, void *context)
+{
+    struct found *found = context;
+
+    for (int i = 0; i < 3; i++)
+        found->seen[i] |= (char *)mapping->start == found->pages[i];
+    return 0;
+}
+
+/*
+ * The look ends though more is mapped than it may ask for, a million pages: from the highest
+ * address down it finds what lies within half of them, and not what lies behind all.
+ */
+static void test_bound(void)
+{
+    const size_t size = (size_t)5 << 30;
+    char *region = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct found found = {.pages = {region + size - PAGE, region + size - ((size_t)2 << 30), region}};
+    int memory = memfd_create("atomshim:mapping", MFD_CLOEXEC);
+
+    CHECK(region != MAP_FAILED);
+    CHECK_EQUAL(ftruncate(memory, PAGE), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(mmap(found.pages[i], PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, memory, 0) == found.pages[i]);
+    mapping_for_each_shared(note_page, &found);
+    CHECK(found.seen[0] && found.seen[1] && !found.seen[2]);
+    CHECK_EQUAL(munmap(region, size), 0);
+    CHECK_EQUAL(close(memory), 0);
+}
+
 int main(void)
 {
     test_fields();
@@ -226,5 +261,6 @@ int main(void)
     test_other_process();
     test_many();
     test_without_proc();
+    test_bound();
     return check_result();
 }
