@@ -179,7 +179,7 @@ static int visit_entry(const char *path, const struct stat *status, int type, st
     bool known;
 
     (void)position;
-    if (type == FTW_D)
+    if (type == FTW_D || type == FTW_DNR) /* this user cannot watch the latter, and is told */
         (void)add_watch(path, true, &known); /* before the entries are read: none is missed */
     else if (type == FTW_F && S_ISREG(status->st_mode))
         add_file(path);
