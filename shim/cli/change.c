@@ -220,12 +220,14 @@ static bool keep_copy(const struct target *target)
     char buffer[1 << 16];
     off_t done = 0;
     ssize_t n = 0;
+    bool kept;
     int copy;
 
     if ((size_t)snprintf(name, sizeof name, "%s.damaged", target->name) >= sizeof name) {
         cli_complain("%s: %s", target->name, strerror(ENAMETOOLONG));
         return false;
     }
+    errno = 0; /* a short write sets none */
     copy = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     while (copy >= 0 && (n = pread(target->fd, buffer, sizeof buffer, done)) > 0) {
         if (pwrite(copy, buffer, (size_t)n, done) != n) {
@@ -234,16 +236,18 @@ static bool keep_copy(const struct target *target)
         }
         done += n;
     }
-    if (copy < 0 || n < 0 || fsync(copy) != 0) {
+    kept = copy >= 0 && n == 0 && fsync(copy) == 0;
+    if (kept)
+        cli_print("%s: its bytes are kept as %s", target->name, name);
+    else {
         cli_complain("%s: not repaired, as its bytes cannot be kept: %s: %s", target->name, name,
                      strerror(errno != 0 ? errno : ENOSPC));
         if (copy >= 0)
             (void)unlink(name);
-    } else
-        cli_print("%s: its bytes are kept as %s", target->name, name);
+    }
     if (copy >= 0)
         (void)close(copy);
-    return copy >= 0 && n == 0;
+    return kept;
 }
 
 static void say_plan(const struct target *target, const struct store_repair *plan)
