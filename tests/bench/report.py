@@ -142,8 +142,8 @@ def growth_table(head, costs):
     return table([head] + ["{:,}".format(count) for count in costs], [row])
 
 
-def write_plot(folder, name, title, xlabel, ylabel, lines):
-    """lines: {title: {x: y}}. Draws an SVG with a logarithmic x axis; returns the text that shows it."""
+def write_plot(folder, name, title, axes, lines):
+    """axes: labels of x and y; lines: {title: {x: y}}. Draws an SVG with a logarithmic x axis; returns the text that shows it."""
     path = "%s/%s" % (folder, name)
     with open(path + ".dat", "w") as file:
         for points in lines.values():
@@ -153,7 +153,7 @@ def write_plot(folder, name, title, xlabel, ylabel, lines):
     script = """set terminal svg size 800,420 background "white"
         set output "%s.svg"; set title "%s"; set xlabel "%s"; set ylabel "%s"
         set logscale x; set yrange [0:]; set key outside below; set grid; plot %s
-        """ % (path, title, xlabel, ylabel, ", ".join(curves))
+        """ % (path, title, *axes, ", ".join(curves))
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
     return "![%s](%s.svg)\n\n" % (title, name)
 
@@ -165,10 +165,10 @@ def plots(results, folder):
     ways = [way for way in next(iter(sizes.values())) if way != RENAME]
     ratios = {way: {size / KIB: costs[way] / costs[RENAME] for size, costs in sizes.items()} for way in ways}
     micro = lambda costs: {count: cost / 1000 for count, cost in costs.items()}
-    text = write_plot(folder, "sizes", "A durable overwrite, compared with " + RENAME, "KiB", "ratio", ratios)
-    text += write_plot(folder, "patterns", "Cost by number of patterns", "patterns", "us",
+    text = write_plot(folder, "sizes", "A durable overwrite, compared with " + RENAME, ("KiB", "ratio"), ratios)
+    text += write_plot(folder, "patterns", "Cost by number of patterns", ("patterns", "us"),
                        {what: micro(costs) for what, costs in results["patterns"].items()})
-    text += write_plot(folder, "files", "Cost of an overwrite by number of files", "files", "us",
+    text += write_plot(folder, "files", "Cost of an overwrite by number of files", ("files", "us"),
                        {"managed files in a folder": micro(results["files"]["shim"]),
                         "the same files, O_TRUNC": micro(results["files"]["O_TRUNC"]),
                         "files open in the process": micro(results["sessions"])})

@@ -106,25 +106,25 @@ static void by_rename(size_t size)
         fail(name);
 }
 
-/* Takes memory for the program's writes, `memory`, writes the image there, and locks the file.
- * Returns the memory, mapped. */
-static char *hold_image(int inode, size_t size, int *memory)
+/* Makes *buffer for the program's writes, writes the image there, and locks the file. Returns the
+ * buffer, mapped. */
+static char *hold_image(int inode, size_t size, int *buffer)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     char *bytes;
 
-    *memory = memfd_create("floor", MFD_CLOEXEC);
-    if (inode < 0 || *memory < 0)
+    *buffer = memfd_create("floor", MFD_CLOEXEC);
+    if (inode < 0 || *buffer < 0)
         fail(file);
-    write_all(*memory, size);
-    bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, *memory, 0);
+    write_all(*buffer, size);
+    bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, *buffer, 0);
     if (bytes == MAP_FAILED || fcntl(inode, F_OFD_SETLK, &lock) != 0)
         fail(file);
     return bytes;
 }
 
 /*
- * Does the indispensable steps of a commit in the sized format, and no others: memory for the
+ * Does the indispensable steps of a commit in the sized format, and no others: a buffer for the
  * program's writes, the lock, a look at both headers, one write of header and payload into the
  * place that is not live, and the mark. It computes no checksum, and does not look for faults.
  */
@@ -134,15 +134,15 @@ static void make_protocol_calls(size_t size, int durable)
     const off_t twin = (off_t)((size + sizeof header + 8191) / 4096 * 4096);
     const off_t place = turn % 2 == 0 ? 0 : twin;
     int inode = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    int memory;
-    char *bytes = hold_image(inode, size, &memory);
+    int buffer;
+    char *bytes = hold_image(inode, size, &buffer);
 
     if (pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, twin) < 0)
         fail(file);
     if (pwritev(inode, (struct iovec[]){{header, sizeof header}, {bytes, size}}, 2, place) < (ssize_t)size ||
         (durable && fdatasync(inode) != 0) || pwrite(inode, "+", 1, place + (off_t)sizeof header - 2) != 1)
         fail(file);
-    if (munmap(bytes, size) != 0 || close(memory) != 0 || close(inode) != 0)
+    if (munmap(bytes, size) != 0 || close(buffer) != 0 || close(inode) != 0)
         fail(file);
 }
 
@@ -172,8 +172,8 @@ static int write_journal(const char *record, size_t size)
     return journal;
 }
 
-/* Does the same for a durable commit in the plain format: memory, the lock, a look at the record and
- * at the old content, the new record, the write, and the record that tells of its end. */
+/* Does the same for a durable commit in the plain format: a buffer, the lock, a look at the record
+ * and at the old content, the new record, the write, and the record that tells of its end. */
 static void protocol_plain(size_t size)
 {
     enum { LINE = 98, IDLE = 512 }; /* shim/format/record.h */
@@ -183,8 +183,8 @@ static void protocol_plain(size_t size)
     const size_t record_size = LINE + size + (size / 512 + 3) * 8;
     int inode = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     int journal = -1;
-    int memory;
-    char *bytes = hold_image(inode, size, &memory);
+    int buffer;
+    char *bytes = hold_image(inode, size, &buffer);
 
     (void)fgetxattr(inode, "user.floor", record, IDLE); /* there is none before the first commit */
     if (pread(inode, old, size, 0) < 0)
@@ -201,7 +201,7 @@ static void protocol_plain(size_t size)
     if (fsync(inode) != 0 || pwrite(inode, bytes, size, 0) != (ssize_t)size || fdatasync(inode) != 0 ||
         fsetxattr(inode, "user.floor", record, journal < 0 ? IDLE : LINE, 0) != 0)
         fail(file);
-    if (munmap(bytes, size) != 0 || close(memory) != 0 || (journal >= 0 && close(journal) != 0) ||
+    if (munmap(bytes, size) != 0 || close(buffer) != 0 || (journal >= 0 && close(journal) != 0) ||
         close(inode) != 0)
         fail(file);
 }

@@ -132,6 +132,7 @@ def load(f):
 
 
 class Committer:
+    # each of the last three is False in a control
     def __init__(self, f, rng, hazard=.06, syncs=True, marks=True, notes=True):
         self.f, self.rng, self.hazard, self.syncs, self.marks, self.notes = f, rng, hazard, syncs, marks, notes
 

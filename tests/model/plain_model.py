@@ -175,49 +175,62 @@ def settle(control, content, attribute, journal):
     return content if untouched and word == "REDO" else new
 
 
-def commit(control, disk, new, with_journal, is_kept, fails_at):
-    """The steps of a commit, with the lock held; a kill or a power cut may come at each yield. The fails_at-th step of those
-    that change the bytes fails, if there are so many. Returns whether it failed."""
-    old = settle(control, disk.content(), disk.attribute, disk.journal[-1])
-    generation = disk.attribute[1] if disk.attribute else 0
-    if disk.attribute and disk.attribute[0] != "IDLE":  # recovery: a commit of the content
-        if disk.content() != old:
-            yield from apply(disk, old)
-        if control != "recovery that does not flush":
-            disk.fdatasync()
-        yield
-        disk.set_attribute(("IDLE", generation))
-        yield
-    attribute = redo(generation + 1, old, new)
-    if with_journal:
+def recover(control, disk, content):
+    """The steps that end a commit that died: a commit of the content that the file has."""
+    if disk.content() != content:
+        yield from apply(disk, content)
+    if control != "recovery that does not flush":
+        disk.fdatasync()
+    yield
+    disk.set_attribute(("IDLE", disk.attribute[1]))
+    yield
+
+
+def announce(control, disk, record, journal):
+    """The steps that put the record on disk: in the attribute, or in a journal that is "removed" or "kept" afterwards."""
+    if journal:
         disk.journal.append(None)  # half of it
         yield
-        disk.journal.append(attribute)
+        disk.journal.append(record)
         yield
-        if not is_kept and control != "no fdatasync of the journal":
-            disk.journal = [attribute]
+        if journal == "removed" and control != "no fdatasync of the journal":
+            disk.journal = [record]
         yield
-        attribute = ("FILE", generation + 1)
-    disk.set_attribute(attribute)
+    disk.set_attribute(("FILE", record[1]) if journal else record)
     yield
     flushes = [disk.fsync] if control != "no fsync of the attribute" else []
-    if with_journal and is_kept and control not in ("no fdatasync of the journal", "no write-out of a kept journal"):
+    if journal == "kept" and control not in ("no fdatasync of the journal", "no write-out of a kept journal"):
         flushes.insert(disk.rng.randrange(2), disk.flush_journal)
     for flush in flushes:
         flush()
         yield
+
+
+def go_back(control, disk, old, generation):
+    """The steps behind a write that failed: the old content again."""
+    if control != "a failed commit has no record of its way back":
+        disk.set_attribute(redo(generation, disk.content(), old, "BACK"))
+        yield
+        disk.fsync()
+        yield
+    yield from apply(disk, old)
+    disk.fdatasync()
+    yield
+    disk.set_attribute(("IDLE", generation))
+    yield
+
+
+def commit(control, disk, new, journal, fails_at):
+    """The steps of a commit, with the lock held; a kill or a power cut may come at each yield. The fails_at-th step of those
+    that change the bytes fails, if there are so many. Returns whether it failed."""
+    old = settle(control, disk.content(), disk.attribute, disk.journal[-1])
+    generation = disk.attribute[1] if disk.attribute else 0
+    if disk.attribute and disk.attribute[0] != "IDLE":
+        yield from recover(control, disk, old)
+    yield from announce(control, disk, redo(generation + 1, old, new), journal)
     for step, _ in enumerate(apply(disk, new)):
         if step == fails_at:
-            if control != "a failed commit has no record of its way back":
-                disk.set_attribute(redo(generation + 2, disk.content(), old, "BACK"))
-                yield
-                disk.fsync()
-                yield
-            yield from apply(disk, old)
-            disk.fdatasync()
-            yield
-            disk.set_attribute(("IDLE", generation + 2))
-            yield
+            yield from go_back(control, disk, old, generation + 2)
             return True
         yield
     if control != "no fdatasync of the bytes":
@@ -302,7 +315,9 @@ class Run:
         self.allowed = self.allowed | {self.new}
         self.durable = self.durable | {self.new, self.old}
         fails_at = self.rng.randrange(6) if self.rng.random() < 0.2 else None
-        self.writer = commit(self.control, self.disk, self.new, self.rng.random() < 0.4, self.rng.random() < 0.5, fails_at)
+        with_journal, is_kept = self.rng.random() < 0.4, self.rng.random() < 0.5
+        journal = None if not with_journal else "kept" if is_kept else "removed"
+        self.writer = commit(self.control, self.disk, self.new, journal, fails_at)
 
     def stranger(self):
         """Between commits, or after one was killed: rewrites, appends, or edits in place; may sync."""

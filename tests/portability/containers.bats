@@ -251,10 +251,8 @@ EOF_READERS
     assert_equal "$(generation "$file")" 21
 }
 
-@test "busybox: a shell as the first process has its signals, orphans and exit status as without the shim" {
-    need_busybox
-    out=$BATS_TEST_TMPDIR/out
-    mkfifo "$out"
+# Writes the script of a first process: traps, an orphan, and a wait without end.
+write_first() {
     cat >"$MANAGED/first" <<'EOF_FIRST'
 trap 'echo stopped >$f; exit 7' TERM
 trap 'echo hup >>$f; echo hup' HUP
@@ -270,6 +268,13 @@ cat /tmp/p &
 echo "ready $$ $PPID $((orphan > 1))"
 while :; do wait; done
 EOF_FIRST
+}
+
+@test "busybox: a shell as the first process has its signals, orphans and exit status as without the shim" {
+    need_busybox
+    out=$BATS_TEST_TMPDIR/out
+    mkfifo "$out"
+    write_first
     for busybox in busybox busybox-nofork; do
         for entrypoint in contain run_in; do
             echo old >"$file"
