@@ -409,3 +409,38 @@ ours' sized
     not_told
     assert_equal "$(payload "$file.link")" ours 'the other link'
 }
+
+# between_looks PATTERNS COMMAND: a program writes "one" and "two" to the file in turn. COMMAND runs
+# when the second open has looked at the name and opens it next.
+between_looks() {
+    local events=$BATS_TEST_TMPDIR/events number line
+    rm -f "$events"
+    mkfifo "$events"
+    strace -f -qq -o "$events" -P "$file" -e trace=newfstatat -e inject=newfstatat:signal=STOP:when=2 \
+        -E LD_PRELOAD="$BUILT/libatomshim.so" -E ATOMSHIM_PATHS="$1" \
+        dash -c 'echo one >"$file"; echo two >"$file"' 3>&- &
+    program=$!
+    while read -r -t 60 number line; do
+        [[ $line == *'stopped by SIGSTOP'* ]] || continue
+        bash -c "$2" || return
+        kill -CONT "$number"
+    done <"$events"
+    wait "$program"
+    program=
+}
+
+@test "I2 I6 a name that leads elsewhere between the look and the open of a file that is known: that file is not managed" {
+    needs strace
+    outside=$BATS_TEST_TMPDIR/outside
+    export outside
+    make_file plain
+    # a link to a file that no pattern names
+    echo before >"$outside"
+    between_looks "$MANAGED/" 'mv "$file" "$file.moved" && ln -s "$outside" "$file"'
+    assert_equal "$(cat "$outside") $(payload "$file.moved")" 'two one'
+    # a file that is managed for what it holds, and holds something else by now
+    rm "$file" && mv "$file.moved" "$file"
+    between_looks /nowhere/file 'echo stranger >"$file"'
+    assert_equal "$(cat "$file")" two 'rewritten between'
+    assert_equal "$(between_looks /nowhere/file :; cat "$file")" two 'and it is plain'
+}

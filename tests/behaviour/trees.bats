@@ -45,6 +45,44 @@ expect() {
     done
 }
 
+# dies HOW: a program that is alone opens the file, changes it, and is killed with it open.
+dies() {
+    run wrapped timeout 60 python3 -S -c 'import mmap, os, signal, sys
+file = os.environ["file"]
+fd = os.open(file, os.O_RDWR | {"truncate": os.O_TRUNC, "append": os.O_APPEND}.get(sys.argv[1], 0))
+if sys.argv[1] == "map":
+    mapping = mmap.mmap(fd, 3)
+    mapping[0:3] = b"new"
+else: os.write(fd, b"new")
+if sys.argv[1] == "sync":
+    os.fsync(fd)
+    os.write(fd, b" lost")
+if sys.argv[1] == "copy":
+    copy = os.dup(fd)
+    os.close(fd)
+os.kill(os.getpid(), signal.SIGKILL)' "$1"
+    assert_equal "$status" 137 "$1: $output"
+}
+
+@test "I5 a program that is alone and is killed leaves the content of its last commit, and nothing behind" {
+    needs python3
+    for format in sized plain; do
+        export ATOMSHIM_FORMAT=$format
+        for how in truncate append write map copy sync; do
+            atomshim export -q "$file" || true
+            printf old >"$file"
+            wrapped sh -c 'printf older >"$file"; printf old >"$file"'
+            dies $how
+            [ $how = sync ] && content=new || content=old
+            assert_equal "$(payload "$file")" $content "$format, $how"
+            assert_equal "$(wrapped cat "$file")" $content "$format, $how, by a reader"
+            assert_equal "$(ls -A "$MANAGED" | tr '\n' ' ')" 'app.cfg link ' "$format, $how"
+            wrapped sh -c 'printf next >>"$file"'
+            assert_equal "$(payload "$file")" "${content}next" "$format, $how, and the next commit"
+        done
+    done
+}
+
 @test "I5 a static child that is killed leaves the old content" {
     run wrapped bash -c '"$static" 1 die half >"$file"; cat "$file"'
     [[ $output == *old ]]
