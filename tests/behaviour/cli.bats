@@ -151,6 +151,30 @@ damage() { # both images of $file
     printf '#!/no/such/interpreter\n' >script
     run -126 managed_run ./script
     [[ $output == *'its interpreter /no/such/interpreter: No such file or directory'* ]]
+    # the kernel follows five scripts, and a sixth not
+    echo 'echo end' >script
+    for i in 1 2 3 4 5 6; do
+        printf '#!%s\n' "$PWD/script${last:-}" >"script$i"
+        chmod +x "script$i"
+        last=$i
+    done
+    run -126 managed_run ./script6
+    only "atomshim: ./script6: the shim would not load: its #! line leads to more than 5 scripts (--force runs it anyway)"
+    for line in '#! ' "#!/$(printf '%0300d' 0)"; do
+        echo "$line" >script
+        run -126 managed_run ./script
+        [[ $output == "atomshim: ./script: the shim would not load: its #! line "@(names no interpreter|is too long for the kernel)' (--force runs it anyway)' ]]
+    done
+    printf 'a\0b' >script
+    run -126 managed_run ./script
+    [[ $output == *'it is neither an ELF file nor a script'* ]]
+}
+
+@test "run: a program that may be executed and not read is refused" {
+    cp /bin/true program
+    chmod 111 program
+    run -126 without_override "$ROOT/build/atomshim" run --path /x ./program
+    only 'atomshim: ./program: the shim would not load: it cannot be read to tell: Permission denied (--force runs it anyway)'
 }
 
 # refused REASON STATUS: `run` refuses ./program with this reason; with --force it starts the
@@ -231,6 +255,12 @@ $machine) (--force runs it anyway)"
     echo no library >alone/libatomshim.so
     run -126 alone/atomshim run --path /x true
     only "atomshim: $PWD/alone/libatomshim.so: cannot be loaded: it is no shared object"
+    for folder in 'a b' a:b 'a$ORIGIN'; do
+        mkdir "$folder"
+        cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" "$folder/"
+        run -126 "$folder/atomshim" run --path /x true
+        only "atomshim: $PWD/$folder/libatomshim.so: LD_PRELOAD cannot carry a path with ':', '$' or white space: install it elsewhere"
+    done
 }
 
 @test "run: ATOMSHIM_DISABLE=1 runs anything, unmanaged" {
@@ -309,6 +339,10 @@ empty: good, plain, 0 bytes"
         only 'atomshim: .: is a folder, not a regular file (some commands take -r)'
         run -2 timeout 10 "$ROOT/build/atomshim" "$command" fifo
         only 'atomshim: fifo: is a FIFO, not a regular file'
+        run -2 atomshim "$command" /dev/null
+        only 'atomshim: /dev/null: is a device, not a regular file'
+        run -2 atomshim "$command" $'two\nlines\033[m'
+        only 'atomshim: two?lines?[m: No such file or directory'
         run -2 atomshim "$command"
         only "atomshim: $command: no FILE given"
         run -2 atomshim "$command" --bogus
@@ -316,10 +350,23 @@ empty: good, plain, 0 bytes"
     done
 }
 
-@test "cat: output that cannot be written is an error" {
+@test "output that cannot be written is an error" {
     echo content >"$file"
-    run -1 bash -c '"$1" cat "$2" >/dev/full' - "$ROOT/build/atomshim" "$file"
-    only 'atomshim: cannot write to standard output: No space left on device'
+    for command in cat verify info --version; do
+        # shellcheck disable=SC2016
+        run -1 bash -c '"$@" >/dev/full' - "$ROOT/build/atomshim" $command "$file"
+        only 'atomshim: cannot write to standard output: No space left on device'
+    done
+}
+
+@test "cat takes one file; behind -- an argument is a name, whatever it begins with" {
+    echo content >-r
+    for command in cat 'verify -q' 'info --json'; do
+        # shellcheck disable=SC2086
+        run -0 atomshim $command -- -r
+    done
+    run -2 atomshim cat -- -r "$file"
+    only "atomshim: cat: one FILE at a time, not '$file' too"
 }
 
 @test "--help for each, --version, no command" {
@@ -331,6 +378,8 @@ empty: good, plain, 0 bytes"
     done
     run -0 atomshim --version
     [[ $output =~ ^atomshim\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+    run -0 atomshim version --help
+    only 'usage: atomshim version'
     run -2 atomshim
     run -2 atomshim bogus
     only "atomshim: unknown command 'bogus': accepted are run, cat, info, verify, recover, import, export, undo, repair, watch, doctor, inject, help and version"

@@ -60,6 +60,10 @@ spoil() { # head|twin
     assert_equal "$(head -c 9 tree/a) $(head -c 9 tree/below/b) $(cat outside)" '#atomshim #atomshim 3'
     run -0 atomshim verify -r tree
     assert_equal "${#lines[@]}" 2
+    mkdir -m 0 tree/secret
+    run -2 without_override "$ROOT/build/atomshim" verify -r -q tree
+    rmdir tree/secret
+    only 'atomshim: tree/secret: Permission denied'
     run -0 atomshim export -r tree
     assert_equal "$(cat tree/a tree/below/b)" $'1\n2'
 }
@@ -186,6 +190,27 @@ were committed: they become the content"
     cmp kept "$file.damaged"
 }
 
+@test "I2 repair changes nothing where the bytes before cannot be kept: no flush, no room, too long a name" {
+    needs strace
+    refused() { # FILE REASON
+        [[ $output == *"$1: not repaired, as its bytes cannot be kept: $1.damaged: $2"* ]]
+        cmp before "$1"
+        [ ! -e "$1.damaged" ]
+    }
+    two_generations
+    spoil head
+    cp "$file" before
+    run -1 strace -qq -e trace=fsync -e inject=fsync:error=EIO "$ROOT/build/atomshim" repair --yes "$file"
+    refused "$file" 'Input/output error'
+    name=$(printf '%0250d' 0)
+    cp before "$name"
+    run -1 atomshim repair --yes "$name"
+    refused "$name" 'File name too long'
+    # a disk on which three pages are left
+    run -1 strace -qq -e trace=pwrite64 -e inject=pwrite64:retval=12288 "$ROOT/build/atomshim" repair --yes "$file"
+    refused "$file" 'No space left on device'
+}
+
 @test "repair finds the content where the header at the start is gone" {
     # the header alone: head live; all of it and the text behind: twin live
     two_generations
@@ -267,6 +292,16 @@ spoil_at() { # OFFSET
     run -1 atomshim verify --json "$file" "$name"
     assert_equal "${#lines[@]}" 2
     assert_equal "$(python3 -c 'import json, sys; print(*[json.loads(line)["good"] for line in sys.stdin])' <<<"$output")" 'False True'
+    # no UTF-8: a sequence cut short, a surrogate, too long a form, beyond the last character
+    name=$'\xe2\x82 \xed\xa0\x80 \xe0\x80\x80 \xf0\x80\x80\x80 \xf4\x90\x80\x80'
+    cp "$file" "$name"
+    assert_equal "$(atomshim info --json "$name" | python3 -c 'import json, sys; print(json.loads(sys.stdin.buffer.read().decode())["file"].count("\ufffd"))')" 16
+    echo plain >plain
+    spoil_at 20
+    for name in plain "$file"; do
+        atomshim info --json "$name" || :
+    done | python3 -c 'import json, sys; print([[key in d for key in ("bytes", "head_size", "twin_size")] for d in map(json.loads, sys.stdin)])' >keys
+    assert_equal "$(cat keys)" '[[True, False, False], [False, False, False]]'
     run -2 atomshim info --json missing
     only 'atomshim: missing: No such file or directory'
 }
@@ -424,6 +459,17 @@ for _ in range(int(sys.argv[1])): os.pwrite(one, b"o", 0), os.pwrite(two, b"o", 
     assert_equal "$line" "$MANAGED/new 1"
 }
 
+@test "watch: a file that was removed and made anew is watched" {
+    two_generations
+    start_watch "$MANAGED/"
+    rm "$file"
+    two_generations
+    until [[ $line == "$file: sized, generation 2, 4 bytes" ]]; do next_line; done
+    wrapped sh -c 'echo three >"$file"'
+    next_line
+    assert_equal "$line" "$file: sized, generation 3, 6 bytes"
+}
+
 @test "watch: bad input is one line" {
     run -2 atomshim watch
     only 'atomshim: watch: no PATTERN given'
@@ -437,6 +483,12 @@ for _ in range(int(sys.argv[1])): os.pwrite(one, b"o", 0), os.pwrite(two, b"o", 
     only "atomshim: watch: *.cfg: matches by name in every folder: give a folder, '/data/**/NAME'"
     run -1 atomshim watch /none/below/f
     only 'atomshim: watch: /none/below: there is no such folder'
+    run -2 atomshim watch data/x
+    only "atomshim: watch: --path 'data/x': a pattern with a '/' starts with '/' or with '**'"
+    chmod 0 "$MANAGED"
+    run -1 without_override timeout 10 "$ROOT/build/atomshim" watch "$MANAGED/"
+    chmod 755 "$MANAGED"
+    only "atomshim: watch: $MANAGED: Permission denied"
     mkdir folder
     for pattern in "$PWD/folder" "$PWD/missing/"; do # the file may still appear, but the pattern may be a mistake
         mkfifo errors

@@ -212,6 +212,11 @@ longest() {
     doctor 1 --path "$MANAGED/"
     has "problem  $MANAGED/damaged: damaged: "
     rm "$MANAGED/damaged"
+    cp "$file" "$MANAGED/secret"
+    chmod 0 "$MANAGED/secret"
+    run -1 without_override "$ROOT/build/atomshim" doctor --path "$MANAGED/"
+    has "problem  $MANAGED/secret: this user may not read it, so the shim cannot open it, not even for writing: Permission denied" "ok       $file: "
+    rm -f "$MANAGED/secret"
     python3 -c '
 import fcntl, os, subprocess, sys
 f = open(sys.argv[1], "r+"); fcntl.lockf(f, fcntl.LOCK_EX)
@@ -224,9 +229,47 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     has "note     $PWD/symbolic/*: leads through a symbolic link: its files are those of $(realpath "$MANAGED")/*" "ok       $file: "
 }
 
+@test "doctor: of many files the first fifty are shown" {
+    for i in {1..60}; do : >"$MANAGED/many$i"; done
+    doctor 0 --path "$MANAGED/many*"
+    has "note     $MANAGED/many*: matches 60 files, of which 50 are shown"
+    assert_equal "$(grep -c "^ok .*/many[0-9]*: " <<<"$output")" 50
+}
+
+@test "doctor: a file that must not change is a problem, for want of rights or by its attributes" {
+    needs chattr
+    chattr +i "$file" 2>/dev/null || skip 'no attribute i here'
+    doctor 1 --path "$file"
+    chattr -i "$file"
+    has "problem  $file: has the attribute i (lsattr): it cannot be opened for writing"
+    chattr +a "$file"
+    doctor 1 --path "$file"
+    chattr -a "$file"
+    has "problem  $file: has the attribute a (lsattr): it cannot be opened for writing"
+}
+
+@test "doctor: programs with plug-ins or AddressSanitizer, and a library that is loaded already" {
+    echo 'void stand_in(void) {}' | cc -shared -Wl,-soname,libasan.so.8 -o libasan.so.8 -x c -
+    printf '%s\n' '#include <dlfcn.h>' 'void stand_in(void);' 'int main(int n, char **a) { stand_in(); return dlopen(a[n - 1], RTLD_NOW) == 0; }' |
+        cc -o program -x c - -x none ./libasan.so.8 -ldl
+    doctor 1 --path "$file" ./program
+    has 'program may load plug-ins: a plug-in loaded with RTLD_DEEPBIND bypasses the shim' \
+        'program was built with AddressSanitizer, which exits unless its own library is loaded first'
+    LD_PRELOAD=$PWD/libasan.so.8 doctor 0 --path "$file" ./program
+    has "note     LD_PRELOAD is set already: $PWD/libasan.so.8"
+    [[ $output != *AddressSanitizer* ]]
+    cp "$ROOT/build/atomshim" alone
+    run -1 ./alone doctor --path "$file"
+    has 'problem  doctor found no library that it could load'
+}
+
 @test "doctor: wrong usage, wrong configuration, a shim that is switched off" {
     doctor 2 --bogus
     has "unknown option '--bogus': accepted are --path PATTERN, --self-test PATTERN, --json and --help"
+    doctor 2 --path data/x
+    has "doctor: --path 'data/x': a pattern with a '/' starts with '/' or with '**'"
+    doctor 1 --path "$file" -- --program
+    has 'problem  --program: not found'
     doctor 0 --path "$file" sh -c 'arguments are not looked at'
     ATOMSHIM_RESCUE_DIR=/no/such doctor 1 --path "$file"
     has 'ATOMSHIM_RESCUE_DIR: /no/such: No such file or directory'

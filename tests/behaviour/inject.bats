@@ -125,6 +125,7 @@ $ROOT/build/libatomshim.so"
 
 @test "inject: the files that are there are replaced by rename, as often as wanted; what cannot be is said" {
     local before folder=$BATS_TEST_TMPDIR/folder
+    needs strace
     mkdir "$folder"
     run -0 atomshim inject "$folder"
     assert_equal "$output" ''
@@ -144,6 +145,15 @@ libatomshim.so"
     cmp "$ROOT/build/atomshim" "$folder/atomshim"
     run -1 atomshim inject "$folder/none"
     assert_equal "$output" "atomshim: inject: $folder/none: No such file or directory"
+    run -0 atomshim inject -- "$folder"
+    # one that fails leaves the files that were there
+    for call in sendfile fchmod fsync renameat; do
+        run -1 strace -qq -o /dev/null -e inject=$call:error=EIO "$ROOT/build/atomshim" inject "$folder"
+        assert_equal "$output" "atomshim: inject: $folder: Input/output error" "$call"
+        assert_equal "$(cd "$folder" && ls -A)" "atomshim
+libatomshim.so" "$call"
+        cmp "$ROOT/build/libatomshim.so" "$folder/libatomshim.so"
+    done
     run -2 atomshim inject
     assert_equal "$output" 'atomshim: inject: no DIR given'
     run -2 atomshim inject a b

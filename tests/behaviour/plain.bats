@@ -54,6 +54,14 @@ reads() { # CONTENT, as shim and command read it
     run -1 atomshim verify "$file"
     [[ $output == *torn*recover* ]]
     [[ $(atomshim info "$file") == *'a mixture'* ]]
+    # one that may not write, or whose writes fail, says so, and takes nothing from the next one
+    chmod a-w "$file"
+    run -1 without_override "$ROOT/build/atomshim" recover "$file"
+    assert_equal "$output" "atomshim: $file: a commit was cut short, but: Permission denied"
+    chmod u+w "$file"
+    run -1 strace -f -qq -o /dev/null -e inject=pwritev:error=EIO "$ROOT/build/atomshim" recover "$file"
+    assert_equal "$output" "atomshim: $file: Input/output error"
+    reads "$new"
     run -0 atomshim recover "$file"
     [[ $output == *recovered* ]]
     assert_equal "$(cat "$file")" "$new"
@@ -119,6 +127,8 @@ for i in range(20001): os.link(sys.argv[1], "%s/%d" % (sys.argv[2], i))' "$file"
         run -0 atomshim "${words[@]}"
         assert_equal "$output" "atomshim: $MANAGED/many/: recover looked at the first 20000 files, and skipped the rest"
     done
+    run -2 atomshim recover 'data/x*'
+    assert_equal "$output" "atomshim: recover: 'data/x*': a pattern with a '/' starts with '/' or with '**'"
     run -0 atomshim recover '*.none'
     assert_equal "$output" 'atomshim: *.none: skipped by recover: this pattern names no folder to look in'
     run -0 atomshim run --path '*.none' -- true # it is at work all the same

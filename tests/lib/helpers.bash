@@ -65,6 +65,15 @@ wrapped() {
     LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
 }
 
+# without_override COMMAND...: runs it without root's right to pass over permissions.
+without_override() {
+    if [ "$(id -u)" -eq 0 ]; then
+        setpriv --bounding-set '-dac_override,-dac_read_search' "$@"
+    else
+        "$@"
+    fi
+}
+
 atomshim() {
     "$ROOT/build/atomshim" "$@"
 }
