@@ -11,7 +11,7 @@ setup() {
 }
 
 stranger() {
-    python3 "$ROOT/scripts/read_image.py" "$1"
+    python3 -S "$ROOT/scripts/read_image.py" "$1"
 }
 
 both_read() { # CONTENT
@@ -92,7 +92,7 @@ info() {
 }
 
 attribute() { # VALUE: sets the note; without one: prints it
-    python3 -c 'import os, sys
+    python3 -S -c 'import os, sys
 name = "user.atomshim"
 if sys.argv[2:]: os.setxattr(sys.argv[1], name, sys.argv[2].encode())
 elif name in os.listxattr(sys.argv[1]): print(os.getxattr(sys.argv[1], name).decode())' "$file" "$@"

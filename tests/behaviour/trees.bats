@@ -144,7 +144,7 @@ user_setup() {
     chmod 711 "$BATS_TEST_TMPDIR/hidden"
     for turn in 1 2 3; do
         printf old >"$file"
-        PATH=/usr/bin:/bin as_user python3 -c '
+        PATH=/usr/bin:/bin as_user python3 -S -c '
 import os, sys
 if os.fork() == 0:
     os.dup2(os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC), 1)
@@ -177,7 +177,7 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
     user_setup
     for turn in 1 2 3; do
         printf old >"$file"
-        run wrapped timeout 60 python3 -c '
+        run wrapped timeout 60 python3 -S -c '
 import os, subprocess, sys
 f = open(os.environ["file"], "w"); f.write("half"); f.flush()
 for program in ["/bin/true", os.environ["static"]]:
@@ -222,7 +222,7 @@ left_behind() {
             words='["python3", "-c", "import os; os.write(1, b\"half\"); os.kill(os.getpid(), 9)"]'
         for turn in 1 2 3 4 5; do
             printf old >"$file"
-            wrapped python3 -c '
+            wrapped python3 -S -c '
 import os
 static, file = os.environ["static"], os.environ["file"]
 words = '"$words"'
@@ -253,7 +253,7 @@ os.wait()'
 @test "I7 a descriptor in a message, a fork, and another message" {
     mkfifo "$BATS_TEST_TMPDIR/out"
     export out=$BATS_TEST_TMPDIR/out
-    wrapped python3 -c '
+    wrapped python3 -S -c '
 import os, socket, subprocess
 file = open(os.environ["file"], "w")
 file.write("by us "); file.flush()
@@ -280,7 +280,7 @@ os._exit(0)' 3>&-
 }
 
 @test "I5 the same of a program that is a child, when its parent has the file open, and was not killed" {
-    expect 'half more end' python3 -c '
+    expect 'half more end' python3 -S -c '
 import os, subprocess
 with open(os.environ["file"], "w") as out:
     subprocess.run(["dash", "-c", """printf half; "$static" 1 write " more"; kill -9 $$"""], stdout=out)
@@ -306,7 +306,7 @@ wait $!'
 # python_killed HOW: does the same with a python that still has the file open.
 python_killed() {
     printf old >"$file"
-    run wrapped timeout 60 python3 -c '
+    run wrapped timeout 60 python3 -S -c '
 import os, signal, socket, subprocess, sys
 file, static = os.environ["file"], os.environ["static"]
 out = open(file, "w")
@@ -388,7 +388,7 @@ printf end >&8' <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
 }
 
 @test "I7 python: subprocess in its ways, os.exec, os.posix_spawn, os.system" {
-    expect 'run popen env gone session spawn exec system' python3 -c '
+    expect 'run popen env gone session spawn exec system' python3 -S -c '
 import os, subprocess
 file, static = os.environ["file"], os.environ["static"]
 seen = []
@@ -421,7 +421,7 @@ print(open(file).read(), end="")'
 }
 
 @test "a search along PATH, whose names are not there, starts no guardian" {
-    PATH=/nonexistent:/nonexistent/too:$PATH expect none python3 -c '
+    PATH=/nonexistent:/nonexistent/too:$PATH expect none python3 -S -c '
 import os, subprocess
 with open(os.environ["file"], "w") as f:
     subprocess.run(["sh", "-c", """
@@ -519,7 +519,7 @@ EOF
 @test "I5 I7 a message that nobody has read when its sender ends" {
     for end in 'os._exit(0)' 'os.kill(os.getpid(), 9)'; do
         printf old >"$file"
-        run wrapped python3 -c '
+        run wrapped python3 -S -c '
 import os, socket
 a, b = socket.socketpair()
 f = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
@@ -542,7 +542,7 @@ socket.send_fds(a, [b"x"], [f])
 @test "I7 what a guardian cannot commit is in the log, and rescued" {
     mkdir "$BATS_TEST_TMPDIR/rescue"
     mkfifo "$BATS_TEST_TMPDIR/ready"
-    python3 -c '
+    python3 -S -c '
 import fcntl, signal, sys
 f = open(sys.argv[1], "r+")
 fcntl.lockf(f, fcntl.LOCK_EX)

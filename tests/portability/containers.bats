@@ -54,7 +54,7 @@ contain() {
         esac
         mount -o remount,ro,bind "$root"
         case $OPTIONS in *no-proc*) ;; *) mount -t proc none "$root/proc" ;; esac
-        exec python3 -c "
+        exec python3 -S -c "
 import ctypes, os, sys
 options = os.environ[\"OPTIONS\"].split()
 os.closerange(3, 4096); os.chroot(sys.argv[1]); os.chdir(\"/\")
