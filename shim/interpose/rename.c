@@ -17,8 +17,7 @@ static bool is_regular(struct replace_name *name)
 /* Tells whether this is the second half of a link(2) and rename(2): see rename_hints.h. */
 static bool is_about_links(const struct replace_name *from, const struct replace_name *to)
 {
-    return rename_hints_is_link(from->path, &from->status) ||
-           rename_hints_has_backup(to->path, &to->status);
+    return rename_hints_is_link(from->path, &from->status) || rename_hints_has_backup(to->path, &to->status);
 }
 
 /*

@@ -386,8 +386,8 @@ static void test_dances(const char *file)
 
 /*
  * A further name that this program has given the file keeps the old content: a name that it made
- * when the new file was ready, as perl -i.bak does, or before, as hg does, and however it writes the
- * folder's path. An older name, or one that an earlier backup left, goes with the file.
+ * when the new file was ready, as perl -i.bak does, or before, as hg does, and in whatever way it
+ * writes the folder's path. An older name, or one that an earlier backup left, goes with the file.
  */
 static void test_backup(const char *file)
 {
