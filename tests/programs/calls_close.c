@@ -1,6 +1,13 @@
 /* The calls of interpose/close.c. */
 #include "expect.h"
 
+#include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 static void test_close(const char *file)
 {
     int fd = open_new(file);
@@ -42,21 +49,93 @@ static void test_close_range(const char *file)
     write_text(fd, "er");
     EXPECT(close_range((unsigned)fd, ~0U, CLOSE_RANGE_CLOEXEC) == 0);
     EXPECT(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    EXPECT_ERROR(close_range((unsigned)fd, ~0U, 1 << 20), EINVAL);
+    write_text(fd, "est");
     EXPECT(close_range((unsigned)fd, ~0U, 0) == 0);
     EXPECT_ERROR(fcntl(fd, F_GETFD), EBADF);
-    expect_content(file, "newer");
+    expect_content(file, "newerest");
     EXPECT_ERROR(close_range(5, 4, 0), EINVAL);
     EXPECT_ERROR(close_range(5, 6, 1 << 20), EINVAL);
 }
 
 static void test_closefrom(const char *file)
 {
-    int fd = open_new(file);
+    int low = dup(0);
+    int fd;
 
+    closefrom(low); /* nothing managed is open */
+    EXPECT_ERROR(fcntl(low, F_GETFD), EBADF);
+    fd = open_new(file);
     closefrom(fd + 1);
     write_text(fd, "er");
     closefrom(fd);
     EXPECT_ERROR(fcntl(fd, F_GETFD), EBADF);
+    expect_content(file, "newer");
+}
+
+/* Kernels before 5.9 have no close_range(). */
+static void test_closefrom_older(const char *file)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    int fd = open_new(file);
+    int second = open(file, O_RDONLY);
+
+    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+    EXPECT_ERROR(close_range((unsigned)second, ~0U, 0), ENOSYS);
+    closefrom(second);
+    EXPECT_ERROR(fcntl(second, F_GETFD), EBADF);
+    write_text(fd, "er");
+    closefrom(fd);
+    EXPECT_ERROR(fcntl(fd, F_GETFD), EBADF);
+    expect_stored(file, "newer");
+    expect_content(file, "newer");
+}
+
+/* Returns a descriptor that is not the program's: the shim's highest, if it is loaded. */
+static int foreign_number(void)
+{
+    DIR *list = opendir("/proc/self/fd");
+    int found = lowest_free();
+
+    EXPECT(list != NULL);
+    for (const struct dirent *entry; is_wrapped() && (entry = readdir(list)) != NULL;)
+        if (atoi(entry->d_name) > found)
+            found = atoi(entry->d_name);
+    EXPECT(closedir(list) == 0);
+    return found;
+}
+
+/* To the program no such descriptor is open; it may have the number. */
+static void test_foreign(const char *file)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int null = open("/dev/null", O_WRONLY);
+    int fd = open_new(file);
+
+    for (int i = 0; i < 3; i++) {
+        int foreign = foreign_number();
+
+        EXPECT(foreign > fd);
+        EXPECT_ERROR(close(foreign), EBADF);
+        EXPECT_ERROR(dup2(foreign, 20), EBADF);
+        EXPECT_ERROR(dup3(foreign, 20, 0), EBADF);
+        EXPECT_ERROR(fsync(foreign), EBADF);
+        EXPECT_ERROR(ftruncate(foreign, 0), EBADF);
+        EXPECT_ERROR(fcntl(foreign, F_SETLK, &lock), EBADF);
+        EXPECT(dup2(null, foreign) == foreign);
+        write_text(foreign, "to /dev/null");
+        EXPECT(fsync(fd) == 0 && close(foreign) == 0);
+        expect_stored(file, "new");
+    }
+    write_text(fd, "er");
+    EXPECT(close(fd) == 0);
     expect_content(file, "newer");
 }
 
@@ -107,6 +186,8 @@ int main(int argc, char *argv[])
         {"close_loop", test_close_loop},
         {"close_range", test_close_range},
         {"closefrom", test_closefrom},
+        {"closefrom_older", test_closefrom_older},
+        {"foreign", test_foreign},
         {"dup2", test_dup2},
         {"dup3", test_dup3},
         {NULL, NULL},

@@ -1,6 +1,9 @@
 /* The calls of interpose/stream.c. */
 #include "expect.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 typedef FILE *stream_opener(const char *path, const char *mode);
 
 static void check_modes(stream_opener *open_stream, const char *file)
@@ -127,6 +130,72 @@ static void test_freopen64(const char *file)
     check_freopen(freopen64, file);
 }
 
+/* Without a path freopen() changes the mode, and goes back to the start. */
+static void test_freopen_mode(const char *file)
+{
+    char line[8];
+    FILE *stream = fopen(file, "r+");
+
+    EXPECT(fputs("new", stream) >= 0);
+    EXPECT(freopen(NULL, "r", stream) == stream && fgets(line, sizeof line, stream) != NULL);
+    EXPECT(strcmp(line, "new") == 0 && fputs("x", stream) == EOF);
+    EXPECT(fclose(stream) == 0);
+    expect_content(file, "new");
+    stream = fopen(file, "r+");
+    EXPECT(freopen(NULL, "a", stream) == stream && fputs("er", stream) >= 0 && fclose(stream) == 0);
+    expect_content(file, "newer");
+    stream = fopen(file, "r");
+    EXPECT(freopen(NULL, "?", stream) == NULL);
+    expect_content(file, "newer");
+}
+
+/* What the C library refuses once the file is open. */
+static void test_bad_character_set(const char *file)
+{
+    const char *new = sibling(file, ".new");
+    FILE *stream = fopen(file, "r");
+
+    EXPECT(fopen(file, "r+,ccs=no-such-set") == NULL && errno == EINVAL);
+    expect_content(file, "old");
+    EXPECT(fopen(new, "w,ccs=no-such-set") == NULL && errno == EINVAL);
+    EXPECT(unlink(new) == (is_wrapped() ? -1 : 0)); /* the shim takes back what it made */
+    EXPECT(freopen(file, "r+,ccs=no-such-set", stream) == NULL && errno == EINVAL);
+    stream = fopen(file, "r");
+    EXPECT(freopen(file, "wx", stream) == NULL && errno == EEXIST);
+    expect_content(file, "old");
+}
+
+/* The stream is flushed before the last commit, though the shim's list of streams is full. */
+static void test_many_streams(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        int null = open("/dev/null", O_WRONLY);
+
+        for (int i = 0; i < 4100; i++)
+            EXPECT(fdopen(null, "w") != NULL);
+        EXPECT(fputs("the last", fopen(file, "w")) >= 0);
+        exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "the last");
+}
+
+static void test_buffered_stderr(const char *file)
+{
+    static char buffer[64];
+    pid_t child = fork();
+
+    if (child == 0) {
+        EXPECT(freopen(file, "w", stderr) == stderr);
+        EXPECT(setvbuf(stderr, buffer, _IOFBF, sizeof buffer) == 0 && fputs("by stderr", stderr) >= 0);
+        exit(0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "by stderr");
+}
+
 static void test_fclose(const char *file)
 {
     FILE *stream = fopen(file, "w");
@@ -157,13 +226,38 @@ static void test_fcloseall(const char *file)
     EXPECT(unlink(second) == 0);
 }
 
+static void test_fcloseall_fails(const char *file)
+{
+    struct rlimit limit = {.rlim_cur = 200, .rlim_max = RLIM_INFINITY};
+    FILE *stream = fopen(file, "w");
+
+    EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && fputs("new", stream) >= 0);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    if (is_wrapped())
+        EXPECT_ERROR(fcloseall(), EFBIG);
+    else
+        EXPECT(fcloseall() == 0);
+    limit.rlim_cur = RLIM_INFINITY;
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    expect_content(file, is_wrapped() ? "old" : "new");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"fopen", test_fopen},         {"fopen64", test_fopen64},
-        {"fdopen", test_fdopen},       {"freopen", test_freopen},
-        {"freopen64", test_freopen64}, {"fclose", test_fclose},
-        {"fcloseall", test_fcloseall}, {NULL, NULL},
+        {"fopen", test_fopen},
+        {"fopen64", test_fopen64},
+        {"fdopen", test_fdopen},
+        {"freopen", test_freopen},
+        {"freopen64", test_freopen64},
+        {"fclose", test_fclose},
+        {"fcloseall", test_fcloseall},
+        {"freopen_mode", test_freopen_mode},
+        {"bad_character_set", test_bad_character_set},
+        {"many_streams", test_many_streams},
+        {"buffered_stderr", test_buffered_stderr},
+        {"fcloseall_fails", test_fcloseall_fails},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);

@@ -134,6 +134,8 @@ static void test_copy_file_range(const char *file)
     int from = open(file, O_RDONLY);
     int to = open(other, O_RDWR | O_CREAT | O_TRUNC, 0600);
     off64_t start = 1;
+    off64_t place = 8;
+    char text[16];
 
     EXPECT(copy_file_range(from, NULL, to, NULL, 100, 0) == 3);
     EXPECT(copy_file_range(from, &start, to, NULL, 1, 0) == 1 && start == 2);
@@ -148,6 +150,10 @@ static void test_copy_file_range(const char *file)
     EXPECT(lseek(from, 0, SEEK_SET) == 0);
     EXPECT(sendfile(to, from, NULL, 100) == 3);
     EXPECT(lseek(to, 0, SEEK_CUR) == 6);
+    start = 1;
+    EXPECT(copy_file_range(from, &start, to, &place, 100, 0) == 2 && start == 3 && place == 10);
+    EXPECT(lseek(to, 0, SEEK_CUR) == 6 && lseek(from, 0, SEEK_CUR) == 3);
+    EXPECT(pread(to, text, sizeof text, 0) == 10 && memcmp(text, "oldold\0\0ld", 10) == 0);
     EXPECT(close(to) == 0 && close(from) == 0);
     EXPECT_ERROR(copy_file_range(-1, NULL, 1, NULL, 1, 0), EBADF);
 }

@@ -163,6 +163,67 @@ static void test_bad_pointers(const char *file)
     EXPECT(close(fd) == 0);
 }
 
+/* A struct whose end only cannot be written. */
+static void test_half_writable(const char *file)
+{
+    char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct flock *half = (struct flock *)(pages + PAGE - 16);
+    int fd = open(file, O_RDWR);
+
+    EXPECT(pages != MAP_FAILED);
+    *half = range(F_WRLCK, 2, 3);
+    EXPECT(mprotect(pages + PAGE, PAGE, PROT_READ) == 0);
+    EXPECT_ERROR(fcntl(fd, F_GETLK, half), EFAULT);
+    EXPECT(half->l_len == 3);
+    half->l_type = F_WRLCK;
+    half->l_start = 2;
+    EXPECT(fcntl(fd, F_SETLK, half) == 0 && !is_free(file, 4, 1) && is_free(file, 5, 1));
+    EXPECT(close(fd) == 0);
+}
+
+/* A negative length is the range before the start; a start beyond all files is none (fcntl(2)). */
+static void test_ends(const char *file)
+{
+    struct flock before = range(F_WRLCK, 2, -1);
+    struct flock beyond = {.l_type = F_WRLCK, .l_whence = SEEK_END, .l_start = INT64_MAX};
+    struct flock negative = {.l_type = F_WRLCK, .l_whence = SEEK_CUR, .l_start = -1};
+    struct flock last = range(F_WRLCK, INT64_MAX - 1, 1);
+    int fd = open(file, O_RDWR);
+
+    EXPECT(fcntl(fd, F_SETLK, &before) == 0);
+    EXPECT(is_free(file, 0, 1) && !is_free(file, 1, 1) && is_free(file, 2, 0));
+    EXPECT_ERROR(fcntl(fd, F_SETLK, &beyond), EOVERFLOW);
+    EXPECT_ERROR(fcntl(fd, F_SETLK, &negative), EINVAL);
+    if (is_wrapped()) /* the last bytes are for commits */
+        EXPECT_ERROR(fcntl(fd, F_SETLK, &last), EOVERFLOW);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "old");
+}
+
+/* A program that wrote before it took its first lock: what another one has committed since cannot be
+ * merged, and the close commits the program's own content, as ever. */
+static void test_written_before(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 2, 1);
+    int fd = open(file, O_RDWR);
+    pid_t child;
+
+    EXPECT(pwrite(fd, "a", 1, 0) == 1);
+    child = fork();
+    if (child == 0) {
+        int own;
+
+        EXPECT(close(fd) == 0); /* its image would be this open's, too */
+        own = open(file, O_RDWR);
+        EXPECT(pwrite(own, "x", 1, 1) == 1 && close(own) == 0);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && pwrite(fd, "c", 1, 2) == 1);
+    EXPECT(close(fd) == 0);
+    expect_content(file, is_wrapped() ? "alc" : "axc");
+}
+
 /* fcntl(2), F_GETLK: if the lock is free only the type changes; else the call describes the
  * conflicting lock. */
 static void test_get(const char *file)
@@ -311,6 +372,9 @@ int main(int argc, char *argv[])
         {"two_ranges", test_two_ranges},
         {"unlock_fails", test_unlock_fails},
         {"bad_pointers", test_bad_pointers},
+        {"half_writable", test_half_writable},
+        {"ends", test_ends},
+        {"written_before", test_written_before},
         {"get", test_get},
         {"first_close", test_first_close},
         {"jump_out_of_fsync", test_jump_out_of_fsync},
