@@ -238,12 +238,12 @@ assert_within() { # VALUE LEAST MOST WHAT
 }
 
 @test "I7 exec, spawn, system, popen, passed descriptors: programs with the shim and without" {
-    run_all calls_exec
+    run_all calls_exec exec_limits
 }
 
 @test "I7 the same with the least limit of descriptors that the actions of a spawn can name" {
     ulimit -n 1024
-    run_all calls_exec
+    run_all calls_exec exec_limits
 }
 
 @test "I7 the ways to exit" {

@@ -36,6 +36,7 @@ quiet() {
             assert_equal "$(quiet "$MANAGED/" $way ">$name" 2>log)" EPERM "written as $name"
             assert_equal "$(grep -c 'error: .*seccomp' log) $(wc -l <log)" '1 1' "$(cat log)"
             assert_equal "$(quiet "$MANAGED/" $way "hello>$name" 2>/dev/null)" EPERM "replaced as $name"
+            assert_equal "$(quiet "$MANAGED/" $way "=$name" hello 2>/dev/null)" $'EPERM\nhello' "by syscall(2) as $name"
         done
     done
     assert_equal "$(payload "$MANAGED/file")" content

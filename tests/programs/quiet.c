@@ -2,11 +2,13 @@
  * quiet prctl|seccomp|errno|uname FILE...: gives itself a seccomp filter that allows the calls for
  * reading and writing files, and kills for every other call, or with errno makes every other call
  * fail; with uname only that call fails. Then, for each FILE, it reads "NAME" to stdout, writes
- * ">NAME", and renames "NAME>TARGET". It prints the errno of a call that fails.
+ * ">NAME", renames "NAME>TARGET", and for "=NAME" tries by syscall(2) all calls that open, cut or
+ * replace a file. It prints the errno of a call that fails.
  */
 #include "expect.h"
 
 #include <linux/filter.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -92,6 +94,27 @@ static void write_it(const char *name)
         EXPECT(write(fd, "written\n", 8) == 8 && close(fd) == 0);
 }
 
+/* The filter kills for some of these calls, if they get that far. */
+static void try_all(const char *name)
+{
+    struct open_how how = {.flags = O_WRONLY};
+    int folder = AT_FDCWD;
+
+#ifdef SYS_open
+    EXPECT_ERROR(syscall(SYS_open, name, O_WRONLY | O_TRUNC), EPERM);
+    EXPECT_ERROR(syscall(SYS_creat, name, 0600), EPERM);
+    EXPECT_ERROR(syscall(SYS_rename, "hello", name), EPERM);
+#endif
+    EXPECT_ERROR(syscall(SYS_truncate, name, 1L), EPERM);
+    EXPECT_ERROR(syscall(SYS_openat, folder, name, O_WRONLY | O_TRUNC), EPERM);
+    EXPECT_ERROR(syscall(SYS_openat2, folder, name, &how, sizeof how), EPERM);
+#ifdef SYS_renameat
+    EXPECT_ERROR(syscall(SYS_renameat, folder, "hello", folder, name), EPERM);
+#endif
+    EXPECT_ERROR(syscall(SYS_renameat2, folder, "hello", folder, name, 0), EPERM);
+    say("EPERM\n");
+}
+
 int main(int argc, char *argv[])
 {
     EXPECT(argc > 2);
@@ -100,7 +123,9 @@ int main(int argc, char *argv[])
     for (int i = 2; i < argc; i++) {
         char *arrow = strchr(argv[i], '>');
 
-        if (arrow == NULL)
+        if (*argv[i] == '=')
+            try_all(argv[i] + 1);
+        else if (arrow == NULL)
             read_it(argv[i]);
         else if (arrow == argv[i])
             write_it(arrow + 1);
