@@ -29,6 +29,23 @@ static void test_fsync(const char *file)
     check_sync(fsync, file);
 }
 
+/* Its memory is the parent's. */
+static void test_fsync_in_vfork(const char *file)
+{
+    int fd = open(file, O_RDWR | O_TRUNC);
+    pid_t child;
+
+    write_text(fd, "new");
+    child = vfork();
+    if (child == 0)
+        _exit(fsync(fd) != 0);
+    expect_exit(child, 0);
+    expect_stored(file, "new");
+    write_text(fd, "er");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "newer");
+}
+
 static void test_fdatasync(const char *file)
 {
     check_sync(fdatasync, file);
@@ -97,6 +114,17 @@ static void test_msync(const char *file)
     EXPECT_ERROR(msync(bytes, 3, MS_SYNC), ENOMEM);
 }
 
+/* No business of the managed file that is open. */
+static void test_msync_elsewhere(const char *file)
+{
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int fd = open_new(file);
+
+    EXPECT(page != MAP_FAILED && msync(page, 4096, MS_SYNC) == 0);
+    expect_content(file, is_wrapped() ? "old" : "new");
+    EXPECT(close(fd) == 0);
+}
+
 static void test_munmap(const char *file)
 {
     int fd;
@@ -162,10 +190,12 @@ int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
         {"fsync", test_fsync},
+        {"fsync_in_vfork", test_fsync_in_vfork},
         {"fdatasync", test_fdatasync},
         {"sync", test_syncs},
         {"syncfs", test_syncs},
         {"msync", test_msync},
+        {"msync_elsewhere", test_msync_elsewhere},
         {"munmap", test_munmap},
         {"copy_file_range", test_copy_file_range},
         {NULL, NULL},

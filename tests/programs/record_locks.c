@@ -365,6 +365,36 @@ static void test_jump_out_of_close(const char *file)
     expect_content(file, "written");
 }
 
+/* A lock shows what others have committed since, and keeps what this program has written under
+ * another one. */
+static void test_later_lock(const char *file)
+{
+    struct flock first = range(F_WRLCK, 0, 1);
+    struct flock second = range(F_RDLCK, 1, 2);
+    int fd = open(file, O_RDWR);
+    char text[4] = "";
+    pid_t child;
+
+    EXPECT(fcntl(fd, F_SETLK, &first) == 0 && pwrite(fd, "a", 1, 0) == 1);
+    child = fork();
+    if (child == 0) {
+        EXPECT(close(fd) == 0);
+        fd = open(file, O_RDWR);
+        second.l_type = F_WRLCK;
+        EXPECT(fcntl(fd, F_SETLK, &second) == 0 && pwrite(fd, "xy", 2, 1) == 2);
+        second.l_type = F_UNLCK;
+        EXPECT(fcntl(fd, F_SETLK, &second) == 0);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    EXPECT(pread(fd, text, 3, 0) == 3 && strcmp(text, is_wrapped() ? "ald" : "axy") == 0);
+    EXPECT(fcntl(fd, F_SETLK, &second) == 0);
+    EXPECT(pread(fd, text, 3, 0) == 3 && strcmp(text, "axy") == 0);
+    EXPECT(pwrite(fd, "b", 1, 0) == 1);
+    EXPECT(close(fd) == 0);
+    expect_content(file, "bxy");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -375,6 +405,7 @@ int main(int argc, char *argv[])
         {"half_writable", test_half_writable},
         {"ends", test_ends},
         {"written_before", test_written_before},
+        {"later_lock", test_later_lock},
         {"get", test_get},
         {"first_close", test_first_close},
         {"jump_out_of_fsync", test_jump_out_of_fsync},
