@@ -200,8 +200,8 @@ static void test_ends(const char *file)
     expect_content(file, "old");
 }
 
-/* A program that wrote before it took its first lock: what another one has committed since cannot be
- * merged, and the close commits the program's own content, as ever. */
+/* A program that wrote before it took its first lock: what another one has committed since cannot
+ * be merged, and the close commits the program's own content, as ever. */
 static void test_written_before(const char *file)
 {
     struct flock lock = range(F_WRLCK, 2, 1);

@@ -153,8 +153,8 @@ static int commit_unsynced(int fd, int fill)
 
 /*
  * A program without the shim overwrites a header through a mapping, which moves no time: what is
- * remembered is not what the file holds. The commit is whole in the end all the same, or fails where
- * the header that would lead to it is gone.
+ * remembered is not what the file holds. The commit is whole in the end all the same, or fails
+ * where the header that would lead to it is gone.
  */
 static void overwrite_mapped(int commits, bool at_head)
 {
@@ -170,7 +170,8 @@ static void overwrite_mapped(int commits, bool at_head)
     at = at_head ? 0 : live.twin;
     size = size_of(fd);
     bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    *(volatile char *)(bytes + at) = bytes[at]; /* from now on the kernel sees no write to this page */
+    /* from now on the kernel sees no write to this page */
+    *(volatile char *)(bytes + at) = bytes[at];
     CHECK_EQUAL(commit_unsynced(fd, 'm'), 0);
     CHECK_EQUAL(commit_unsynced(fd, 'n'), 0);
     CHECK_EQUAL(look_at_file(fd).place, live.place);
