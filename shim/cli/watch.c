@@ -179,7 +179,7 @@ static int visit_entry(const char *path, const struct stat *status, int type, st
     bool known;
 
     (void)position;
-    if (type == FTW_D || type == FTW_DNR) /* this user cannot watch the latter, and is told */
+    if (type == FTW_D || type == FTW_DNR)    /* this user cannot watch the latter, and is told */
         (void)add_watch(path, true, &known); /* before the entries are read: none is missed */
     else if (type == FTW_F && S_ISREG(status->st_mode))
         add_file(path);
@@ -250,7 +250,7 @@ static void take_event(const struct inotify_event *event)
 {
     struct watched *entry = event->wd >= 0 && event->wd < watch.room ? &watch.table[event->wd] : NULL;
 
-    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: looks at every file, and for new ones */
+    if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: it looks at all, and for new ones */
         for (int wd = 0; wd < watch.room; wd++)
             if (watch.table[wd].path != NULL && !watch.table[wd].is_folder)
                 look_at_file(wd);

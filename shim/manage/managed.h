@@ -67,8 +67,8 @@ void managed_make_plain(int directory, const char *path);
 
 /*
  * Tells whether the file that `fd` was opened on by this request is managed. Returns 1 with its
- * status, 0, or a negative errno. Cost of one that is not: one system call (lstat or fstat), or two (fstat,
- * readlink) if its last component could match.
+ * status, 0, or a negative errno. Cost of one that is not: one system call (lstat or fstat), or two
+ * (fstat, readlink) if its last component could match.
  */
 int managed_opened(const struct managed_request *request, int fd, struct stat *status);
 

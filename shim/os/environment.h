@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Returns the value in an entry "NAME=value", a part of it, or NULL if the entry has another name. */
+/* Returns the value in an entry "NAME=value", a part of it; NULL if the entry has another name. */
 static inline const char *environment_value(const char *entry, const char *name)
 {
     size_t length = strlen(name);

@@ -126,7 +126,7 @@ static void visit_shared(uintptr_t start, size_t size, struct probe *probe)
 {
     if (probe->left-- <= 0 || is_empty(start, size))
         return;
-    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* it has holes */
+    if (size > PAGE && SYS_CALL(SYS_msync, start, size, MS_ASYNC, 0, 0, 0) != 0) { /* with holes */
         visit_shared(start + size / 2, size / 2, probe);
         visit_shared(start, size / 2, probe);
         return;

@@ -21,7 +21,7 @@ struct commit {
     uint64_t file_size;     /* before the commit */
     bool undone;            /* the attempt before this one did not last */
     bool sized_only;        /* store_commit_sized() */
-    struct store_left left; /* the latest status, if one is known; the image that was last checked */
+    struct store_left left; /* the latest status, if one is known; the image last checked */
 };
 
 /* Flushes the file's bytes (fdatasync(2)), if the commit is to be synced. */
