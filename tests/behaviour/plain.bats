@@ -261,6 +261,18 @@ journals() {
     assert_equal "$(journals)" 0
 }
 
+@test "a process keeps the journals of a few files; those of the others are removed after each commit" {
+    wrapped python3 -c 'import os, sys
+for turn in range(2):
+    for i in range(8):
+        with open(sys.argv[1] + str(i), "w") as file:
+            file.writelines("%d\n" % (turn + line) for line in range(25000))
+names = [name for name in os.listdir(os.path.dirname(sys.argv[1])) if name.startswith(".atomshim-journal-")]
+assert len(names) == 4, names' "$MANAGED/many"
+    assert_equal "$(journals)" 0
+    for i in {0..7}; do cmp "$MANAGED/many$i" <(seq 25000); done
+}
+
 # I2: the record leads to the journal, wherever the file's name is by now.
 @test "a kept journal serves a file that was renamed into another folder; without it, a new one" {
     other=$MANAGED/other
@@ -378,6 +390,21 @@ os.kill(os.getpid(), signal.SIGKILL)' "$file" "$other"
     run ! cmp -s "$file" <(content 300)
     wrapped sh -c ': >>"$file"'
     cmp "$file" <(content 300)
+}
+
+@test "I2 a file whose plain commit died becomes sized with the content that the commit had" {
+    die_at pwritev 300
+    run -0 atomshim import "$file"
+    assert_equal "$(payload "$file")" "$(content 300)"
+    atomshim export "$file"
+    assert_equal "$(cat "$file")" "$(content 300)"
+}
+
+@test "I2 stat() of a long file whose commit died shows its old or its new size" {
+    seq 300000 >"$file"
+    wrapped sh -c 'seq 300000 >"$file"'
+    die_at pwritev 200000
+    shows "$(payload "$file" | wc -c)"
 }
 
 @test "a journal that a kill left of a file that is gone is removed by recover" {

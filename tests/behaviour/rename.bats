@@ -213,6 +213,26 @@ signal.pause()' "$file" 3>&- &
     assert_equal "$(payload "$file") $(cat "$file.new")" 'key=old key=new'
 }
 
+@test "I5 a new file that is damaged, or that another process still writes to, is told" {
+    wrapped sh -c 'echo one >"$file.new"; echo two >"$file.new"; echo key=old >"$file"'
+    twin=$(atomshim info "$file.new" | sed -n 's/^twin offset: //p')
+    for at in 128 $((twin + 128)); do
+        printf X | dd of="$file.new" bs=1 seek="$at" conv=notrunc status=none
+        printf - | dd of="$file.new" bs=1 seek=$((at - 2)) conv=notrunc status=none
+    done
+    run -1 atomshim cat "$file.new"
+    run -1 --separate-stderr wrapped mv "$file.new" "$file"
+    [[ $stderr == *"$file: cannot be replaced: the new file holds no valid image, or its disk failed (EIO)"* ]]
+    [ -e "$file.new" ]
+    assert_equal "$(payload "$file")" key=old
+    echo key=new >outside
+    exec 8>>outside
+    ATOMSHIM_LOG=warn run -0 --separate-stderr wrapped mv outside "$file"
+    exec 8>&-
+    [[ $stderr == *"outside: renamed while another process has it open to write; what that process writes from now on is lost"* ]]
+    assert_equal "$(payload "$file")" key=new
+}
+
 # fails WORDS [SETTING...]: checks that mv of key=new onto the file, which has the content key=old,
 # a mode and times of its own, fails with these words, and leaves both files alone.
 fails() {

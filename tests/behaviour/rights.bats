@@ -251,6 +251,32 @@ killed_renames() {
     assert_equal "$(as_nobody "$ROOT/build/atomshim" cat "$MANAGED/file")" new 'kept by sed -i'
 }
 
+@test "a list comes with the new file of a rename, and goes where the rename fails" {
+    needs_root
+    needs strace setfacl
+    : >probe
+    setfacl -m u:65534:rw probe 2>/dev/null || skip 'needs a file system with access control lists'
+    echo old >"$MANAGED/file"
+    echo new >"$MANAGED/made"
+    chmod 644 "$MANAGED/file"
+    chmod 640 "$MANAGED/made"
+    setfacl -m u:65534:r "$MANAGED/made"
+    run wrapped strace -qq -o /dev/null -e trace=unlinkat,unlink -e inject=unlinkat,unlink:error=EIO mv "$MANAGED/made" "$MANAGED/file"
+    [ "$status" -ne 0 ]
+    assert_equal "$(payload "$MANAGED/file") $(getfacl -cs "$MANAGED/file") $(stat -c %a "$MANAGED/file")" 'old  644' 'put back'
+    wrapped mv "$MANAGED/made" "$MANAGED/file"
+    assert_equal "$(as_nobody "$ROOT/build/atomshim" cat "$MANAGED/file")" new 'taken over'
+}
+
+@test "another user sees the size of the content of a file that he may read" {
+    needs_root
+    wrapped sh -c 'echo content >"$MANAGED/file"'
+    assert_equal "$(as_nobody env LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" stat -c %s "$MANAGED/file")" 8
+    chmod 600 "$MANAGED/file"
+    assert_equal "$(as_nobody env LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" stat -c %s "$MANAGED/file")" \
+        "$(stat -c %s "$MANAGED/file")"
+}
+
 # widens HOW END: a program truncates a secret file, writes, gives others a right to it, and ends.
 # Prints the bytes that the user nobody reads of it then, and the mode that the program sees.
 widens() {
