@@ -326,10 +326,18 @@ static bool check_file(struct campaign *campaign, unsigned round, unsigned ackno
     return true;
 }
 
+/* Kills a writer in its second commit. The window follows the time that a commit takes on this
+ * machine now, or the kills would all come before the new image is written. */
 static void run_round(struct campaign *campaign, unsigned round, bool counts)
 {
-    (void)check_file(campaign, round, kill_a_writer(campaign, round, false, random() % campaign->window),
-                     counts);
+    long window = campaign->window;
+    unsigned acknowledged = kill_a_writer(campaign, round, false, random() % window);
+
+    if (counts && acknowledged > 1)
+        campaign->window = window > 20000 ? window - window / 4 : window;
+    else if (counts)
+        campaign->window += window / 8;
+    (void)check_file(campaign, round, acknowledged, counts);
 }
 
 /*

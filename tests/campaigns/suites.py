@@ -48,6 +48,8 @@ result = Result()
 real = os.dup(1)
 for name in sys.argv[1:]:
     suite = unittest.defaultTestLoader.loadTestsFromName("test." + name)
+    # its tests measure times, which a busy machine does not keep, and touch no file
+    suite = unittest.TestSuite(test for test in suite if "TimerfdTests" not in repr(test))
     try:
         suite.run(result)
     except BaseException as error:  # the end of the interpreter is an outcome, too
