@@ -228,6 +228,19 @@ assert_within() { # VALUE LEAST MOST WHAT
     run_all calls_aliases
 }
 
+@test "with the shim switched off every call does what it does without the shim" {
+    local program name
+    for program in calls_walk calls_aliases calls_status calls_stream exec_limits; do
+        for name in $("$PROGRAMS/$program"); do
+            printf old >"$MANAGED/$name"
+            ln "$MANAGED/$name" "$MANAGED/$name.link2"
+            ATOMSHIM_DISABLE=1 LD_PRELOAD=$BUILT/libatomshim.so "$PROGRAMS/$program" "$name" "$MANAGED/$name" ||
+                { echo "$program $name" >&2; return 1; }
+            rm "$MANAGED/$name" "$MANAGED/$name.link2"
+        done
+    done
+}
+
 @test "what needs no help: read, write, seek, map, splice, aio, names" {
     run_all calls_native
 }

@@ -132,6 +132,19 @@ open(sys.argv[2]).close()' "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/done" 3>
     assert_equal "$output" ok
 }
 
+@test "ATOMSHIM_ISOLATION=session: locks on ranges are free, since no other process has the file" {
+    echo old >"$file"
+    ATOMSHIM_ISOLATION=session wrapped python3 -c 'import fcntl, os, struct
+file = open(os.environ["file"], "r+")
+for lock in (fcntl.F_RDLCK, fcntl.F_WRLCK):
+    for start in (0, 2):
+        asked = struct.pack("hhqqi4x", lock, 0, start, 1, 0)
+        fcntl.fcntl(file, fcntl.F_SETLK, asked)
+        assert struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] == fcntl.F_UNLCK
+file.write("new")'
+    assert_equal "$(payload "$file" | head -c 3)" new
+}
+
 @test "ATOMSHIM_ISOLATION=session: read-modify-write by many adds up" {
     wrapped sh -c 'echo 0 >"$file"'
     for _ in 1 2 3 4; do

@@ -31,6 +31,15 @@ told() { # PATTERN
     told "info: $MANAGED/plain: committed plain, 6 bytes, generation "
 }
 
+@test "a log file that is a FIFO gets nothing, also if somebody reads it: the lines go to stderr" {
+    mkfifo pipe
+    exec 8<>pipe
+    run -0 --separate-stderr atomshim run --log info --log-file "$PWD/pipe" -p "$MANAGED/" -- sh -c 'echo one >"$file"'
+    [[ $stderr == *"$PWD/pipe"*'it is neither a regular file nor a terminal'* && $stderr == *'committed sized'* ]]
+    run ! read -r -t 0 -u 8
+    exec 8>&-
+}
+
 @test "info: how long a commit waited for its lock" {
     wrapped sh -c 'echo one >"$file"'
     mkfifo ready go

@@ -268,6 +268,25 @@ killed_renames() {
     assert_equal "$(as_nobody "$ROOT/build/atomshim" cat "$MANAGED/file")" new 'taken over'
 }
 
+# The reader may send the guardian no signal; it wakes it by a read, or by an open.
+@test "I7 another user's read finds what a guardian of root has to commit" {
+    needs_root
+    for old in '' old; do
+        wrapped sh -c 'printf %s "$1" >"$MANAGED/file"' sh "$old"
+        [ -n "$old" ] || : >"$MANAGED/file"
+        rm -f ready go
+        mkfifo ready go
+        exec 7<>ready 8<>go
+        wrapped sh -c 'exec >>"$MANAGED/file"; "$PROGRAMS/static_writer" 2 write there 2>ready; exec "$PROGRAMS/static_writer" 1 wait-write new <go' 3>&- 7>&- 8>&- &
+        read -r -N 5 -u 7 _
+        assert_equal "$(as_nobody env LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" timeout 20 cat "$MANAGED/file")" "$old" 'before'
+        echo >&8
+        exec 7>&- 8>&-
+        wait $!
+        assert_equal "$(as_nobody env LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" timeout 20 cat "$MANAGED/file")" "${old}new" 'after'
+    done
+}
+
 @test "another user sees the size of the content of a file that he may read" {
     needs_root
     wrapped sh -c 'echo content >"$MANAGED/file"'

@@ -42,6 +42,9 @@ expect() {
         expect 'exec' "$shell" -c '(sh -c "exec $static 1 write exec" >"$file"); cat "$file"'
         expect 'err' "$shell" -c '"$static" 2 write err >"$file" 2>&1; cat "$file"'
         expect '' "$shell" -c ': >"$file"; cat "$file"'
+        # one with the shim switched off, and one that finds the shim by its bare name
+        expect off "$shell" -c 'ATOMSHIM_DISABLE=1 /bin/echo off >"$file"; cat "$file"'
+        expect bare "$shell" -c 'LD_LIBRARY_PATH=$BUILT LD_PRELOAD=libatomshim.so /bin/echo bare >"$file"; cat "$file"'
     done
 }
 
