@@ -229,6 +229,18 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     has "note     $PWD/symbolic/*: leads through a symbolic link: its files are those of $(realpath "$MANAGED")/*" "ok       $file: "
 }
 
+@test "doctor: a first commit that was cut short is named, and counts" {
+    needs strace
+    run strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=2 \
+        env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'echo new >"$1"' sh "$file"
+    [ "$status" -ne 0 ]
+    doctor 0 --path "$file"
+    has "$file: a first commit has begun, 4 bytes; stays sized"
+    wrapped sh -c 'echo next >"$1"' sh "$file"
+    doctor 0 --path "$file"
+    has "$file: sized, generation 2, 5 bytes"
+}
+
 @test "doctor: of many files the first fifty are shown" {
     for i in {1..60}; do : >"$MANAGED/many$i"; done
     doctor 0 --path "$MANAGED/many*"

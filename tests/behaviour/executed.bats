@@ -93,6 +93,18 @@ print(open(path).read().strip(), subprocess.run(["sh", path], env={}, capture_ou
     # shellcheck disable=SC2002 # the shim must not see the file that is read
     cat "$MANAGED/inner" | wrapped sh -c 'cat >"$MANAGED/outer"'
     cmp "$MANAGED/inner" <(payload "$MANAGED/outer")
+    # a file that is sized because of them stays so when it gets an x bit, by name and by descriptor
+    # shellcheck disable=SC2002
+    for set_x in 'os.chmod(path, 0o755)' 'os.fchmod(os.open(path, os.O_RDONLY), 0o755)'; do
+        rm -f "$MANAGED/tool"
+        cat "$MANAGED/inner" | wrapped sh -c 'cat >"$MANAGED/tool"'
+        ATOMSHIM_LOG=warn wrapped python3 -S -c 'import os, sys
+path = sys.argv[1]
+exec(sys.argv[2])' "$MANAGED/tool" "$set_x" 2>log
+        assert_equal "$(stat -c %a "$MANAGED/tool") $(wc -l <log)" '755 1' "$set_x: $(cat log)"
+        [[ "$(cat log)" == *"$MANAGED/tool: it may be executed, but stays in the sized format, which the kernel cannot read"* ]]
+        cmp "$MANAGED/inner" <(payload "$MANAGED/tool")
+    done
 }
 
 @test "what the C library reads by itself is what was written" {

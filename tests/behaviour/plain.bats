@@ -360,6 +360,10 @@ os.kill(os.getpid(), signal.SIGKILL)' "$file" "$other"
     assert_equal "$(journals)" 0
     run -1 atomshim verify "$file"
     [[ $output == *'nothing protected'* ]]
+    run -1 atomshim doctor --path "plain=$file"
+    [[ $output == *"problem  $file: torn: a commit that nothing protected was cut short; write the file anew"* ]]
+    run -1 atomshim recover "$file"
+    assert_equal "$output" "atomshim: $file: torn: a commit that nothing protected was cut short; write the file anew"
     wrapped "${user[@]}" sh -c 'seq 26000 >"$file"'
     chmod u+w "$MANAGED"
     assert_equal "$(journals)" 0
