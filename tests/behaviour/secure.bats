@@ -54,6 +54,16 @@ new"
     assert_equal "${lines[1]}" 'format: sized'
 }
 
+@test "a library for every program: one that inherits a managed file is covered by it, and doctor says how to switch it off" {
+    with_shim_everywhere '
+        ATOMSHIM_PATHS=/etc/managed/ sh -c "exec >/etc/managed/f; exec /bin/echo inherited"
+        export ATOMSHIM_DISABLE=1
+        "$HERE/atomshim" cat /etc/managed/f
+        "$HERE/atomshim" doctor --path /etc/managed/ | grep every'
+    assert_equal "$output" "inherited
+note     /etc/ld.so.preload loads the shim into every program; ATOMSHIM_DISABLE=1 switches it off"
+}
+
 @test "a set-user-id program reads and writes the raw file" {
     with_shim_everywhere '
         env ATOMSHIM_PATHS=/etc/managed/ sh -c "echo sized >/etc/managed/f"

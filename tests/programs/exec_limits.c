@@ -115,6 +115,31 @@ static void test_spawn_without_number(const char *file)
     expect_content(file, "new");
 }
 
+/* A child in its parent's memory opens a file while its parent has another one open. */
+static void test_exec_of_vfork(const char *file)
+{
+    const char *other = sibling(file, ".other");
+    int kept = open(other, O_RDWR | O_CREAT, 0600);
+
+    write_text(kept, "kept");
+    for (int covered = 0; covered < 2; covered++) {
+        const char *name = program(covered);
+        pid_t child = vfork();
+
+        if (child == 0) {
+            if (dup2(open(file, O_WRONLY | O_TRUNC | O_CLOEXEC), 1) == 1)
+                (void)execv(name, covered ? covered_arguments : static_arguments);
+            _exit(127);
+        }
+        expect_exit(child, 0);
+        expect_content(file, "new");
+        EXPECT(truncate(file, 0) == 0);
+    }
+    EXPECT(close(kept) == 0);
+    expect_content(other, "kept");
+    EXPECT(unlink(other) == 0);
+}
+
 /* No process can be made that would look after the file for the other program: what that program
  * writes is lost, and the old content stays. */
 static void test_exec_alone(const char *file)
@@ -143,9 +168,13 @@ static void test_exec_alone(const char *file)
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
-        {"exec-numbers", test_exec_numbers},   {"spawn-taken", test_spawn_taken},
-        {"spawn-objects", test_spawn_objects}, {"spawn-without-number", test_spawn_without_number},
-        {"exec-alone", test_exec_alone},       {NULL, NULL},
+        {"exec-numbers", test_exec_numbers},
+        {"spawn-taken", test_spawn_taken},
+        {"spawn-objects", test_spawn_objects},
+        {"spawn-without-number", test_spawn_without_number},
+        {"exec-of-vfork", test_exec_of_vfork},
+        {"exec-alone", test_exec_alone},
+        {NULL, NULL},
     };
 
     return run_case(cases, argc, argv);
