@@ -265,6 +265,23 @@ fails() {
     assert_equal "$(generation "$file")" 4 'the kernel says no before the commit: one more, of key=old'
 }
 
+@test "I5 the old content cannot be put back either: the file has the new one and its mode, and the old one is rescued" {
+    needs strace
+    wrapped sh -c 'echo key=old >"$file"'
+    chmod 640 "$file"
+    echo key=new >"$file.new"
+    chmod 751 "$file.new"
+    mkdir rescue
+    # the second pwritev commits the old content again
+    run -5 --separate-stderr strace -f -qq -o trace -e trace=unlinkat,pwritev -e inject=unlinkat:error=EIO:when=2 \
+        -e inject=pwritev:error=EIO:when=2 env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" \
+        ATOMSHIM_RESCUE_DIR="$PWD/rescue" perl -e 'rename($ARGV[0], $ARGV[1]) or die "$!\n"' "$file.new" "$file"
+    assert_equal "$(grep -c INJECTED trace)" 2
+    [[ $stderr == *'a rename failed and could not be undone: the file has the new content'*'Input/output error'* ]]
+    assert_equal "$(payload "$file") $(stat -c %a "$file") $(cat "$file.new")" 'key=new 751 key=new'
+    assert_equal "$(cat rescue/*)" key=old
+}
+
 @test "I5 rename and a full disk, RLIMIT_FSIZE, a mounted source, a read-only file system" {
     unshare -m true 2>/dev/null || skip 'mounting needs root'
     export new=$BATS_TEST_TMPDIR/new
