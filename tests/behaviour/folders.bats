@@ -99,6 +99,9 @@ needs_mounts() {
     ln -s nowhere dangling
     write dangling
     is_not_managed nowhere
+    ln -s "$work/outside" "$MANAGED/dangling"
+    write "$MANAGED/dangling"
+    is_not_managed outside
 }
 
 @test "I2 the folder moves into the tree and out of it while a program is there, or has it open" {
