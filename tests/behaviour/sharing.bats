@@ -21,7 +21,7 @@ teardown() {
 }
 
 as_nobody() {
-    setpriv --reuid=65534 --regid=65534 --clear-groups env -i "$@"
+    setpriv --reuid=65534 --regid="${group:-65534}" --clear-groups env -i "$@"
 }
 
 # Prints how the user nobody can open descriptor 7 through /proc/self/fd: "r", "w", both, or not at
@@ -72,17 +72,17 @@ reopens() {
     [ "$(id -u)" = 0 ] || skip 'needs root'
     needs setfacl
     export -f as_nobody reopens
-    as_nobody() { setpriv --reuid=65534 --regid=7777 --clear-groups env -i "$@"; }
+    export group=7777
     : >"$BATS_TEST_TMPDIR/probe"
     setfacl -m u:1234:r "$BATS_TEST_TMPDIR/probe" 2>/dev/null || skip 'needs a file system with access control lists'
     for list in u:1234:rw,g::-,o::- u:65534:-,g::r,o::r; do
         for when in before while; do
             rm -f "$file"
             (umask 077 && echo secret >"$file")
-            chown 0:7777 "$file"
+            chown "0:$group" "$file"
             chmod 664 "$file"
             [ $when = while ] || setfacl -m $list "$file"
-            result=$(list=$list when=$when wrapped setpriv --regid 7777 --clear-groups bash -c '
+            result=$(list=$list when=$when wrapped setpriv --regid "$group" --clear-groups bash -c '
                 exec 7>>"$file"; [ $when = before ] || setfacl -m "$list" /proc/self/fd/7; reopens')
             assert_equal "$result" '' "$list, $when"
         done

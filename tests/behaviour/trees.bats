@@ -77,9 +77,9 @@ os.kill(os.getpid(), signal.SIGKILL)' "$1"
             wrapped sh -c 'printf older >"$file"; printf old >"$file"'
             dies $how
             [ $how = sync ] && content=new || content=old
-            assert_equal "$(payload "$file")" $content "$format, $how"
-            assert_equal "$(wrapped cat "$file")" $content "$format, $how, by a reader"
-            assert_equal "$(ls -A "$MANAGED" | tr '\n' ' ')" 'app.cfg link ' "$format, $how"
+            assert_equal "$(payload "$file")" "$content" "$format, $how"
+            assert_equal "$(wrapped cat "$file")" "$content" "$format, $how, by a reader"
+            assert_equal "$(find "$MANAGED" -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ')" 'app.cfg link ' "$format, $how"
             wrapped sh -c 'printf next >>"$file"'
             assert_equal "$(payload "$file")" "${content}next" "$format, $how, and the next commit"
         done
