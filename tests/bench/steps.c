@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 4096, LARGE = 1 << 20, WARM_UP = 4, ROUNDS = 2, ROUNDS_IN_A_TICK = 30 };
+enum { SMALL = 4096, LARGE = 1 << 20, WARM_UP = 4, ROUNDS = 6, ROUNDS_IN_A_TICK = 30 };
 
 static char bytes[LARGE];
 static const char *managed;
