@@ -949,6 +949,27 @@ static int count_errors(const char *const *errors)
     return count;
 }
 
+/*
+ * Tells whether calls[i] and all calls of its name after it may fail with this error. fcntl is many
+ * calls under one name: they do not fail together; signals come to an end; and the kernel closes a
+ * descriptor whatever close(2) returns, strace does not. strace would also fail the calls on a
+ * memfd, some of which never fail.
+ */
+static bool may_last(const struct call *calls, int count, int i, const char *error)
+{
+    const char *name = calls[i].name;
+
+    if (strcmp(name, "fcntl") == 0 || strcmp(name, "close") == 0 || strcmp(error, "EINTR") == 0)
+        return false;
+    for (int later = i + 1; later < count; later++) {
+        const char *const *errors = strcmp(calls[later].name, name) == 0 ? errors_of(&calls[later]) : NULL;
+
+        if (errors != NULL && errors[0] == NULL)
+            return false;
+    }
+    return true;
+}
+
 static void inject(bool full)
 {
     static struct call calls[CALLS_MAX];
@@ -970,13 +991,7 @@ static void inject(bool full)
                 continue;
             if (!is_lasting(errors[e]))
                 try_trial(&(struct trial){&calls[i], errors[e], false});
-            /*
-             * fcntl is many calls under one name: they do not fail together; signals come to an
-             * end; and the kernel closes a descriptor whatever close(2) returns, strace does not
-             */
-            if (is_lasting(errors[e]) ||
-                (full && strcmp(calls[i].name, "fcntl") != 0 && strcmp(calls[i].name, "close") != 0 &&
-                 strcmp(errors[e], "EINTR") != 0))
+            if (is_lasting(errors[e]) || (full && may_last(calls, count, i, errors[e])))
                 try_trial(&(struct trial){&calls[i], errors[e], true});
         }
     }
