@@ -33,6 +33,7 @@ check() { # TABLE
     [[ $output == *'tree: rewrite-4k: more: '*'write 1 -> 2'* ]]
     sed '/^tree: rewrite-4k /d' "$TABLE" >"$BATS_TEST_TMPDIR/without"
     run check "$BATS_TEST_TMPDIR/without"
+    echo "$output"
     [ "$status" -eq 1 ]
     [[ $output == *'tree: rewrite-4k: only in the program'* ]]
 }

@@ -2,7 +2,7 @@
 """check.py BUILD TABLE [--update]: counts the system calls of fixed steps under the shim.
 
 Counts, unlike times, are the same on a busy machine: the check is exact. It fails if a step needs more
-calls than TABLE says, or if no two rounds of one step need its least; it tells of a step that needs
+calls than TABLE says, or if no two rounds of one step need the same; it tells of a step that needs
 fewer. A round of an other- step may need more if the kernel's coarse clock ticks in it. With --update it writes TABLE anew."""
 import collections, os, re, shutil, subprocess, sys, tempfile
 
@@ -48,11 +48,11 @@ def rounds_of(lines):
 
 
 def least_of(row, rounds):
-    """The calls of the round that needs the fewest, which another one must need, too."""
-    least = min(rounds, key=lambda calls: sum(calls.values()))
-    if rounds.count(least) < 2:
+    """The calls of the round that needs the fewest of those that another one needs, too."""
+    repeated = [calls for calls in rounds if rounds.count(calls) >= 2]
+    if not repeated:
         sys.exit("bench-check: %s: no two rounds need the same: %s" % (row, "; ".join(map(show, rounds))))
-    return least
+    return min(repeated, key=lambda calls: sum(calls.values()))
 
 
 def count_steps(build, folder):
