@@ -165,7 +165,7 @@ check:
 	@$(MAKE) --no-print-directory $(JOBS) rootfs-trixie-sdk tested
 	@scripts/run-tests $(TESTS)
 
-# Runs every test once, the campaigns in a small size: about 8 minutes, the first time included.
+# Runs every test once, the campaigns in a small size: about 8 minutes, the first time 9.
 test:
 	@scripts/bootstrap test
 	@$(MAKE) --no-print-directory $(JOBS) rootfs tested
