@@ -403,10 +403,8 @@ static int open_folder(int directory, const char *path, const char *name, uint64
     return fd < 0 ? fd : descriptor_make_private(fd); /* the program gets the lowest number */
 }
 
-/*
- * The file does not exist: open(2) creates it in the folder that openat2(2) finds. A symbolic link
- * that leads nowhere is the kernel's business.
- */
+/* The file does not exist: open(2) creates it in the folder that openat2(2) finds. A symbolic link
+ * that leads nowhere is the kernel's business. */
 static int create_by_openat2(int directory, const char *path, const struct open_how *how)
 {
     const char *name = path_last_component(path);
