@@ -394,7 +394,7 @@ static int open_folder(int directory, const char *path, const char *name, uint64
     struct scratch scratch;
     int fd;
 
-    if (scratch_take(&scratch, PATH_MAX) != 0)
+    if (length >= PATH_MAX || scratch_take(&scratch, PATH_MAX) != 0)
         return -ENOMEM;
     memcpy(scratch.bytes, length != 0 ? path : "./", length != 0 ? length : 2);
     ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';

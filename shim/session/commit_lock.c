@@ -101,4 +101,6 @@ void session_close_commit_locks(unsigned before)
 {
     if (__atomic_load_n(&begun, __ATOMIC_ACQUIRE) != before)
         (void)descriptor_for_each(close_lock, NULL);
+    /* the child has none of the parent's other threads: no commit is under way in it */
+    __atomic_store_n(&ended, __atomic_load_n(&begun, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
 }

@@ -19,15 +19,6 @@ only() {
     assert_equal "$output" "$1"
 }
 
-damage() { # both images of $file
-    wrapped sh -c 'echo one >"$file"; echo two >"$file"'
-    twin=$(atomshim info "$file" | sed -n 's/^twin offset: //p')
-    for at in 128 $((twin + 128)); do
-        printf X | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
-        printf - | dd of="$file" bs=1 seek=$((at - 2)) conv=notrunc status=none
-    done
-}
-
 # ---- run ----
 
 @test "run: the main job" {
@@ -320,7 +311,7 @@ empty: good, plain, 0 bytes"
 }
 
 @test "cat, info, verify: a damaged file" {
-    damage
+    helpers_damage "$file"
     run -1 atomshim verify "$file"
     only "$file: damaged: no complete image (head: payload CRC wrong, twin: payload CRC wrong)"
     run -1 --separate-stderr atomshim cat "$file"

@@ -98,3 +98,14 @@ assert_equal() { # ACTUAL EXPECTED WHAT
     printf '%s: expected\n%s\nbut got\n%s\n' "${3:-value}" "$2" "$1" >&2
     return 1
 }
+
+# Makes FILE a sized file both of whose images are damaged.
+helpers_damage() { # FILE
+    local twin at
+    wrapped sh -c 'echo one >"$1"; echo two >"$1"' sh "$1"
+    twin=$(atomshim info "$1" | sed -n 's/^twin offset: //p')
+    for at in 128 $((twin + 128)); do
+        printf X | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
+        printf - | dd of="$1" bs=1 seek=$((at - 2)) conv=notrunc status=none
+    done
+}
