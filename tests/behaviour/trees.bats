@@ -172,7 +172,7 @@ os.wait()' "$BATS_TEST_TMPDIR/hidden"
     run wrapped bash -c 'exec 8>"$file"; printf parent >&8; "$static" 8 wait-write " and child" <"$0" >/dev/null 2>&1 4>&- & echo $!; kill -9 $$' "$BATS_TEST_TMPDIR/in"
     assert_equal "$(wrapped cat "$file")" old # wrapped: it waits until the guardian has looked
     exec 4>&-
-    timeout 60 tail --pid="$output" -f /dev/null
+    ended "$output"
     assert_equal "$(wrapped cat "$file")" old
 }
 
@@ -210,12 +210,12 @@ left_behind() {
     for command in '"$static" 1 wait-write end <"$in"' 'env -i "$static" 1 wait-write end <"$in"' 'cat "$in"'; do
         left_behind "$command"
         kill -9 "$(cat "$BATS_TEST_TMPDIR/pid")"
-        timeout 60 tail --pid="$(cat "$BATS_TEST_TMPDIR/pid")" -f /dev/null
+        ended "$(cat "$BATS_TEST_TMPDIR/pid")"
         assert_equal "$(wrapped cat "$file")" $'one\ntwo' "killed: $command"
     done
     left_behind '"$static" 1 wait-write end <"$in" 5<&-'
     exec 5<&-
-    timeout 60 tail --pid="$(cat "$BATS_TEST_TMPDIR/pid")" -f /dev/null
+    ended "$(cat "$BATS_TEST_TMPDIR/pid")"
     assert_equal "$(wrapped cat "$file")" $'one\ntwo\nend' 'what is written later'
 }
 
@@ -246,7 +246,7 @@ os.wait()'
     read -r _ <"$out"
     assert_equal "$(wrapped cat "$file")" '' # the opener, env and then sh, has ended properly, and had truncated it
     for process in $(guardians); do
-        timeout 60 tail --pid="$process" -f /dev/null &
+        ended "$process" &
     done
     echo >"$out"
     wait
@@ -340,6 +340,16 @@ child.wait()'
     done
 }
 
+# ended PROCESS: waits for its end, also where it stays a zombie, since process 1 waits for nobody.
+ended() {
+    timeout 60 python3 -S -c '
+import os, select, sys
+try:
+    select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+except ProcessLookupError:
+    pass' "$1"
+}
+
 # Prints the guardians that were started below this test.
 guardians() {
     local process
@@ -366,7 +376,7 @@ printf end >&8' <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
     exec 4>&-
     wait $!
     assert_equal "$(payload "$file")" xxxxxxxxxxxxxxxxxxxxend
-    timeout 60 tail --pid="$guardian" -f /dev/null
+    ended "$guardian"
 }
 
 @test "a guardian holds no pipe that its program does not hold" {
@@ -378,7 +388,7 @@ printf end >&8' <"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
     [ -n "$(guardians)" ]
     echo >"$in"
     for process in $(guardians); do
-        timeout 60 tail --pid="$process" -f /dev/null
+        ended "$process"
     done
     assert_equal "$(payload "$file")" late
 }
@@ -557,7 +567,7 @@ signal.pause()' "$file" "$BATS_TEST_TMPDIR/ready" 3>&- &
     ATOMSHIM_RESCUE_DIR=$BATS_TEST_TMPDIR/rescue ATOMSHIM_LOCK_TIMEOUT=0.1 ATOMSHIM_LOG_FILE=$log \
         wrapped bash -c '"$static" 1 write new >"$file"; true' 3>&-
     for process in $(guardians); do # no process waits for the guardian for longer than the lock's time
-        timeout 60 tail --pid="$process" -f /dev/null
+        ended "$process"
     done
     kill "$holder"
     wait "$holder" || true
