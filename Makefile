@@ -114,7 +114,7 @@ $(BUILD)/musl/%: tests/programs/%.c tests/programs/older.h tests/programs/expect
 	@mkdir -p $(@D)
 	musl-gcc $(OLDER) -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch) -o $@ $< -lpthread
 
-$(BUILD)/glibc-%: tests/programs/older.h tests/programs/expect.h
+$(BUILD)/glibc-%: $(wildcard tests/programs/*.c) tests/programs/older.h tests/programs/expect.h
 	@mkdir -p $(@D)
 	$(CC) $(OLDER) --sysroot=$(SDK) -B$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/usr/lib/x86_64-linux-gnu -L$(SDK)/lib/x86_64-linux-gnu \
 		-Wl,--dynamic-linker=$(SDK)/lib64/ld-linux-x86-64.so.2 -Wl,--disable-new-dtags,-rpath,$(SDK)/lib/x86_64-linux-gnu:$(SDK)/usr/lib/x86_64-linux-gnu \
