@@ -323,7 +323,10 @@ empty: good, plain, 0 bytes"
 
 @test "cat, info, verify: what cannot be read" {
     mkfifo fifo
+    python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
     for command in cat info verify; do
+        run -2 atomshim "$command" socket
+        only 'atomshim: socket: is a socket, not a regular file'
         run -2 atomshim "$command" none
         only 'atomshim: none: No such file or directory'
         run -2 atomshim "$command" .

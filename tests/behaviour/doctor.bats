@@ -278,6 +278,8 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
 @test "doctor: wrong usage, wrong configuration, a shim that is switched off" {
     doctor 2 --bogus
     has "unknown option '--bogus': accepted are --path PATTERN, --self-test PATTERN, --json and --help"
+    doctor 2 --self-test
+    has 'doctor: --self-test needs a value'
     doctor 2 --path data/x
     has "doctor: --path 'data/x': a pattern with a '/' starts with '/' or with '**'"
     doctor 1 --path "$file" -- --program

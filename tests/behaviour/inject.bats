@@ -145,6 +145,8 @@ libatomshim.so"
     cmp "$ROOT/build/atomshim" "$folder/atomshim"
     run -1 atomshim inject "$folder/none"
     assert_equal "$output" "atomshim: inject: $folder/none: No such file or directory"
+    run -2 atomshim inject --bogus
+    assert_equal "$output" "atomshim: inject: unknown option '--bogus': accepted are a DIR and --help"
     run -0 atomshim inject -- "$folder"
     # one that fails leaves the files that were there
     for call in sendfile fchmod fsync renameat; do
