@@ -56,11 +56,15 @@ new"
 
 @test "a library for every program: one that inherits a managed file is covered by it, and doctor says how to switch it off" {
     with_shim_everywhere '
-        ATOMSHIM_PATHS=/etc/managed/ sh -c "exec >/etc/managed/f; exec /bin/echo inherited"
+        ATOMSHIM_LOG=info ATOMSHIM_LOG_FILE=$HERE/log ATOMSHIM_PATHS=/etc/managed/ \
+            sh -c "echo \$\$ >pid; exec >/etc/managed/f; exec /bin/echo inherited"
         export ATOMSHIM_DISABLE=1
+        # it has committed itself, and no guardian has
+        grep -c "^atomshim.$(cat pid).: info: .*committed" log
         "$HERE/atomshim" cat /etc/managed/f
         "$HERE/atomshim" doctor --path /etc/managed/ | grep every'
-    assert_equal "$output" "inherited
+    assert_equal "$output" "1
+inherited
 note     /etc/ld.so.preload loads the shim into every program; ATOMSHIM_DISABLE=1 switches it off"
 }
 
