@@ -145,8 +145,11 @@ static void test_freopen_mode(const char *file)
     EXPECT(freopen(NULL, "a", stream) == stream && fputs("er", stream) >= 0 && fclose(stream) == 0);
     expect_content(file, "newer");
     stream = fopen(file, "r");
+    EXPECT(freopen(NULL, "r+", stream) == stream && fputs("N", stream) >= 0 && fclose(stream) == 0);
+    expect_content(file, "Newer");
+    stream = fopen(file, "r");
     EXPECT(freopen(NULL, "?", stream) == NULL);
-    expect_content(file, "newer");
+    expect_content(file, "Newer");
 }
 
 /* What the C library refuses once the file is open. */
