@@ -142,6 +142,7 @@ static void test_exec_of_vfork(const char *file)
         pid_t child = vfork();
 
         if (child == 0) {
+            /* NOLINTNEXTLINE(clang-analyzer-unix.Vfork) */
             if (dup2(open(file, O_WRONLY | O_TRUNC | O_CLOEXEC), 1) == 1)
                 (void)execv(name, covered ? covered_arguments : static_arguments);
             _exit(127);
