@@ -99,6 +99,10 @@ $(BUILD)/bench/empty.so:
 	@mkdir -p $(@D)
 	$(CC) -shared -fPIC -x c /dev/null -o $@
 
+$(BUILD)/bench/asking.so: tests/bench/asking.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -MMD -MP -shared -fPIC $(LDFLAGS) -o $@ $<
+
 # The runner of the test programs (tests/lib/cases.bash).
 $(BUILD)/cases: tests/lib/cases.c
 	@mkdir -p $(@D)
@@ -202,7 +206,7 @@ format:
 # Measures the cost of a commit, beside its rivals.
 bench:
 	@scripts/bootstrap bench
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/server $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/server $(BUILD)/bench/steps $(BUILD)/bench/empty.so $(BUILD)/bench/asking.so
 	scripts/bench $(if $(FULL),full)
 
 # Counts system calls, which is exact on a busy machine, too. UPDATE=1 writes the table anew.

@@ -165,17 +165,21 @@ def reading(bench, folder, seconds):
     files = {"plain": (bare, folder + "/read"), report.SHIM: (shim, folder + "/managed/read")}
     writers = {name: (environment, "rewrite", file) for name, (environment, file) in files.items()}
     readers = {name: (environment, "read", file) for name, (environment, file) in files.items()}
+    alone = {when: (bare, "protocol-read-" + when, folder + "/read") for when in ("fresh", "again")}
     result = {}
 
     def fresh(writer, reader, size):
         writer.each(size, 1)
         return reader.each(size, 1)
 
-    with bench.servers(**writers) as writers, bench.servers(**readers) as readers:
+    with bench.servers(**writers) as writers, bench.servers(**readers) as readers, \
+            bench.servers(**alone) as alone:
         for size in (4 * KIB, MIB):
             first = {name: lambda name=name: fresh(writers[name], readers[name], size) for name in readers}
             count = 100 if size == 4 * KIB else 5
             again = {name: order(reader, size, count) for name, reader in readers.items()}
+            first[report.READ_FLOOR] = lambda: fresh(writers["plain"], alone["fresh"], size)
+            again[report.READ_FLOOR] = order(alone["again"], size, count)
             result[size, "fresh"] = interleave(first, seconds)
             result[size, "again"] = interleave(again, seconds)
     return result
@@ -210,18 +214,22 @@ def readers_beside_a_writer(bench, folder, seconds):
             "elsewhere": (shim, "rewrite", folder + "/managed/elsewhere")}
     ways |= {"shim%d" % i: (shim, "read", folder + "/managed/shared") for i in range(4)}
     ways |= {"bare%d" % i: (bare, "read", folder + "/shared") for i in range(4)}
-    values = {"writer": [], "writer of another file": [], "readers": [], "readers beside rename": []}
+    ways |= {"alone%d" % i: (bare, "protocol-read-fresh", folder + "/managed/shared") for i in range(4)}
+    values = {"writer": [], "writer of another file": [], "readers": [], "readers beside rename": [],
+              report.READ_FLOOR: []}
     with bench.servers(**ways) as servers:
         for name in ("shim_writer", "rename_writer", "elsewhere"):
             servers[name].each(4 * KIB, 1)
         shim_readers = [servers["shim%d" % i] for i in range(4)]
         bare_readers = [servers["bare%d" % i] for i in range(4)]
+        alone = [servers["alone%d" % i] for i in range(4)]
         for number in rounds(seconds, 5):
             one = together([servers["shim_writer"], *shim_readers], 4 * KIB, 300)
             two = together([servers["elsewhere"], *shim_readers], 4 * KIB, 300)
             other = together([servers["rename_writer"], *bare_readers], 4 * KIB, 300)
+            floor = together([servers["shim_writer"], *alone], 4 * KIB, 300)
             if number > 0:
-                for name, value in zip(values, (one[0], two[0], sum(one[1:]), sum(other[1:]))):
+                for name, value in zip(values, (one[0], two[0], sum(one[1:]), sum(other[1:]), sum(floor[1:]))):
                     values[name].append(value)
     return {name: statistics.median(list_) for name, list_ in values.items()}
 
@@ -232,7 +240,8 @@ def preloads(bench):
     """name: (LD_PRELOAD, ATOMSHIM_PATHS). What matches lies on the file system of what is looked at."""
     result = {
         "without": ("", ""),
-        "empty library": (bench.build + "/bench/empty.so", ""),
+        report.EMPTY: (bench.build + "/bench/empty.so", ""),
+        report.ASKING: (bench.build + "/bench/asking.so", ""),
         "no pattern": (bench.library, ""),
         "pattern for one file": (bench.library, bench.folder + "/managed/app.cfg"),
         "pattern for a tree": (bench.library, bench.folder + "/managed/"),

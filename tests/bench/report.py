@@ -7,6 +7,9 @@ SHIM = "under the shim"
 PLAIN = "under the shim, plain format"
 FLOOR = "the calls that the sized format needs, alone"
 PLAIN_FLOOR = "the calls that the plain format needs, alone"
+READ_FLOOR = "the calls that such a read needs, alone"
+EMPTY = "empty library"
+ASKING = "library that asks for the status at each open"
 TRUNCATED = "O_TRUNC + write + close (not atomic)"
 SPONGE = "sponge FILE (not synced)"
 UNSYNCED = "under the shim, ATOMSHIM_SYNC=0"
@@ -21,23 +24,31 @@ def size_name(size):
 
 
 class Goals:
-    """The table of goals: a row is what, its number, the goal, met or not."""
+    """The table of goals: a row is what, its number, the goal, the number of the floor, met or not. The
+    floor is a program or library that makes the calls which the shim cannot leave out, and nothing else."""
 
     def __init__(self):
         self.rows = []
 
-    def at_most(self, what, value, goal, form="%.2f"):
-        self.add(what, form % value, "≤ " + form % goal, value <= goal)
+    def at_most(self, what, value, goal, form="%.2f", floor=None):
+        verdict = "met" if value <= goal else "**not met**"
+        if value > goal and floor is not None and floor > goal:
+            verdict += ", nor by the calls alone"
+        self.add(what, form % value, "≤ " + form % goal, "" if floor is None else form % floor, verdict)
 
-    def ratio(self, what, ways, way, reference, goal):
-        """The ratio of two ways of one dictionary, which is to be at most `goal`."""
-        self.at_most(what, ways[way] / ways[reference], goal)
+    def ratio(self, what, ways, way, reference, goal, floor=None):
+        """The ratio of two ways of one dictionary, which is to be at most `goal`; `floor` is a third way."""
+        base = ways[reference]
+        self.at_most(what, ways[way] / base, goal, floor=floor and ways[floor] / base)
 
-    def at_least(self, what, value, goal):
-        self.add(what, "%.2f" % value, "≥ %.2f" % goal, value >= goal)
+    def at_least(self, what, value, goal, floor=None):
+        verdict = "met" if value >= goal else "**not met**"
+        if value < goal and floor is not None and floor < goal:
+            verdict += ", nor by the calls alone"
+        self.add(what, "%.2f" % value, "≥ %.2f" % goal, "" if floor is None else "%.2f" % floor, verdict)
 
-    def add(self, what, value, goal, met):
-        self.rows.append([what, value, goal, "met" if met else "**not met**"])
+    def add(self, *row):
+        self.rows.append(row)
 
 
 def table(head, rows):
@@ -56,12 +67,13 @@ def overwriting_goals(goals, overwriting, plain):
     for reference, limits in ((RENAME, (0.35, 0.42, 0.60, 0.90)), (IN_PLACE, (1.3, 1.4, 1.8, 1.8))):
         for (size, ways), limit in zip(sizes.items(), limits):
             what = "durable commit of %s / %s" % (size_name(size), reference)
-            goals.ratio(what, ways, SHIM, reference, limit)
+            goals.ratio(what, ways, SHIM, reference, limit, FLOOR)
     for (size, ways), limit in zip(unsynced.items(), (0.45, 0.50, 0.80)):
         what = "ATOMSHIM_SYNC=0, %s / O_TRUNC + write + close" % size_name(size)
-        goals.ratio(what, ways, UNSYNCED, TRUNCATED, limit)
+        goals.ratio(what, ways, UNSYNCED, TRUNCATED, limit, FLOOR)
     for (size, ways), limit in zip(plain[0].items(), (0.6, 0.7)):
-        goals.ratio("plain format, durable, %s / %s" % (size_name(size), RENAME), ways, PLAIN, RENAME, limit)
+        goals.ratio("plain format, durable, %s / %s" % (size_name(size), RENAME), ways, PLAIN, RENAME, limit,
+                    PLAIN_FLOOR)
 
 
 def reading_goals(goals, reading):
@@ -69,7 +81,8 @@ def reading_goals(goals, reading):
     for (size, when), limit in limits.items():
         what = "the same generation again" if when == "again" else "after a commit"
         what = "open + read + close, managed / plain, %s, %s" % (size_name(size), what)
-        goals.ratio(what, reading[size, when], SHIM, "plain", limit)
+        # the shim copies a large image in a cheaper way than the program that stands for the calls
+        goals.ratio(what, reading[size, when], SHIM, "plain", limit, READ_FLOOR if size == 4 * KIB else None)
 
 
 def other_goals(goals, results):
@@ -77,12 +90,12 @@ def other_goals(goals, results):
     for program, ways in results["programs"].items():
         for preload, limit in limits.items():
             what = "%s, 20,000 files, %s / without" % (program, preload)
-            goals.ratio(what, ways, preload, "without", limit)
+            goals.ratio(what, ways, preload, "without", limit, ASKING)
     opens, starts = results["opens"]["open to write"], results["opens"]["start"]
     goals.ratio("opens to write by a longer path, not managed, pattern for a tree / without",
-                opens, "pattern for a tree", "without", 1.25)
+                opens, "pattern for a tree", "without", 1.25, ASKING)
     for preload in ("no pattern", "pattern for a tree"):
-        goals.ratio("starts of /bin/true, %s / without" % preload, starts, preload, "without", 1.10)
+        goals.ratio("starts of /bin/true, %s / without" % preload, starts, preload, "without", 1.10, EMPTY)
     writers = results["writers"]
     goals.at_least("8 writers on 8 files: commits a second / the rename way",
                    writers[SHIM] / writers[RENAME], 2.5)
@@ -90,7 +103,8 @@ def other_goals(goals, results):
     goals.at_least("a writer beside 4 readers of its file / beside 4 readers of another",
                    readers["writer"] / readers["writer of another file"], 0.9)
     goals.at_least("4 readers beside a writer: reads a second / beside a rename writer, without the shim",
-                   readers["readers"] / readers["readers beside rename"], 0.5)
+                   readers["readers"] / readers["readers beside rename"], 0.5,
+                   readers[READ_FLOOR] / readers["readers beside rename"])
     held, private = results["memory"]
     goals.at_most("memory beside one copy of a 64 MiB image, KiB", (held + private) / KIB, KIB, "%.0f")
 
@@ -126,7 +140,7 @@ def reading_table(reading):
     for (size, when), ways in reading.items():
         rows.append([size_name(size), when] + ["%.1f us" % (value / 1000) for value in ways.values()] +
                     ["%.1f" % (ways[SHIM] / ways["plain"])])
-    return table(["open, read, close of", "", "plain", SHIM, "ratio"], rows)
+    return table(["open, read, close of", "", *next(iter(reading.values())), "ratio"], rows)
 
 
 def preload_table(results):
@@ -194,7 +208,9 @@ def write(results, folder, place):
     other_goals(goals, results)
     growth_goals(goals, results)
     text = "# What the shim costs\n\n%s\n\n" % machine(place)
-    text += "## Goals\n\n" + table(["what", "measured", "goal", ""], goals.rows)
+    text += "## Goals\n\n*Calls alone*: a program, or a preloaded library, that makes the calls which the shim cannot "
+    text += "leave out, and nothing else.\n\n"
+    text += table(["what", "measured", "goal", "calls alone", ""], goals.rows)
     text += "## Overwriting\n\nMedians, and in brackets the ratio to the first way of each table.\n\n"
     text += overwriting_table(results["overwriting"]) + overwriting_table(results["plain"])
     if results["sponge"]:
@@ -216,5 +232,5 @@ def write(results, folder, place):
             text += overwriting_table(results[name]) + reading_table(results["reading " + name])
     with open(folder + "/report.md", "w") as file:
         file.write(text)
-    print("\n".join("%-78s %8s  %-8s %s" % tuple(row) for row in goals.rows))
+    print("\n".join("%-78s %8s  %-8s %6s  %s" % row for row in goals.rows))
     print("bench: %s/report.md" % folder)

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -214,6 +215,72 @@ static void read_whole(size_t size)
         fail(file);
 }
 
+/*
+ * Does the indispensable steps of an open, read and close in the sized format, and no others: the
+ * open, a look for guardians, a look at both headers, an open file description of its own with the
+ * payload, and the question whether it is the last one that is closed. `snapshot` has the payload.
+ */
+static void read_by_protocol(size_t size, int snapshot)
+{
+    struct flock guardian = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    char path[sizeof "/proc/self/fd/-2147483648"];
+    int inode = open(file, O_RDONLY | O_CLOEXEC);
+    int processes = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat status;
+    char header[128]; /* IMAGE_HEADER_SIZE, shim/format/image.h */
+    int fd;
+
+    if (fstat(inode, &status) != 0 || fcntl(processes, F_GETLK, &guardian) != 0 || close(processes) != 0 ||
+        pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, 4096) < 0)
+        fail(file);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", snapshot);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, image, size) != (ssize_t)size || close(fd) != 0)
+        fail(path);
+    (void)fcntl(snapshot, F_SETLEASE, F_WRLCK); /* refused while others have it open */
+    if (fcntl(snapshot, F_SETLEASE, F_UNLCK) != 0 && errno != EAGAIN)
+        fail(path);
+    if (close(inode) != 0)
+        fail(file);
+}
+
+/* Returns a memory file with the payload, which the shim makes at the first read after a commit. */
+static int take_snapshot(size_t size)
+{
+    int inode = open(file, O_RDONLY | O_CLOEXEC);
+    int snapshot = memfd_create("floor", MFD_CLOEXEC);
+
+    if (inode < 0 || snapshot < 0 || pread(inode, image, size, 0) != (ssize_t)size)
+        fail(file);
+    write_all(snapshot, size);
+    if (close(inode) != 0)
+        fail(file);
+    return snapshot;
+}
+
+static void protocol_read_fresh(size_t size)
+{
+    int snapshot = take_snapshot(size);
+
+    read_by_protocol(size, snapshot);
+    if (close(snapshot) != 0)
+        fail(file);
+}
+
+static void protocol_read_again(size_t size)
+{
+    static int snapshot = -1;
+    static size_t taken;
+
+    if (taken != size) {
+        if (snapshot >= 0)
+            (void)close(snapshot);
+        snapshot = take_snapshot(size);
+        taken = size;
+    }
+    read_by_protocol(size, snapshot);
+}
+
 static void open_only(size_t size)
 {
     (void)size;
@@ -281,6 +348,8 @@ static const struct way {
     {"protocol-unsynced", protocol_unsynced},
     {"protocol-plain", protocol_plain},
     {"read", read_whole},
+    {"protocol-read-fresh", protocol_read_fresh},
+    {"protocol-read-again", protocol_read_again},
     {"open-to-write", open_only},
     {"open-to-read", open_for_reading},
     {"spread", spread},
