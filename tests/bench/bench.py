@@ -178,8 +178,9 @@ def reading(bench, folder, seconds):
             first = {name: lambda name=name: fresh(writers[name], readers[name], size) for name in readers}
             count = 100 if size == 4 * KIB else 5
             again = {name: order(reader, size, count) for name, reader in readers.items()}
-            first[report.READ_FLOOR] = lambda: fresh(writers["plain"], alone["fresh"], size)
-            again[report.READ_FLOOR] = order(alone["again"], size, count)
+            if size == 4 * KIB:  # the shim copies a large image in a cheaper way than this program
+                first[report.READ_FLOOR] = lambda: fresh(writers["plain"], alone["fresh"], size)
+                again[report.READ_FLOOR] = order(alone["again"], size, count)
             result[size, "fresh"] = interleave(first, seconds)
             result[size, "again"] = interleave(again, seconds)
     return result

@@ -75,14 +75,14 @@ run_every() {
     run_every '^(calls_open __open.*|calls_stream (fcloseall.*|fdopen|freopen_mode|bad_character_set)|calls_close (dup3|closefrom_older)|calls_syscall syscall)$'
 }
 
-@test "I2 I7 a libc without any function that is one system call: every such fallback of calls.def" {
+@test "I2 I7 a libc without any function that is one system call: those fallbacks of calls.def" {
     mkdir -p "$BATS_TEST_TMPDIR/build"
     cp -rp Makefile shim "$BATS_TEST_TMPDIR/"
     cp -rp build/objects build/exports.map "$BATS_TEST_TMPDIR/build/"
     # no library has a function without a name
     sed -i "s/\*name = #symbol;/*name = *#fallback == 'r' ? \"\" : #symbol;/" "$BATS_TEST_TMPDIR/shim/interpose/real.c"
+    ! cmp "$BATS_TEST_TMPDIR/shim/interpose/real.c" shim/interpose/real.c || return
     make -s -C "$BATS_TEST_TMPDIR" build/libatomshim.so
-    ! cmp "$BATS_TEST_TMPDIR/build/libatomshim.so" "$BUILT/libatomshim.so" || return
     # shellcheck disable=SC2086 # names without spaces
     SHIM=$BATS_TEST_TMPDIR/build/libatomshim.so run_all $ALL calls_aliases calls_filesystem calls_paths calls_temporary calls_walk
 }

@@ -26,8 +26,15 @@ static const char *program(bool covered)
     return covered ? "/bin/echo" : path;
 }
 
-/* Spawns the program from a process that ends before the program that loads the shim gets to know
- * what it is to write: so nobody but the program, or a guardian, can commit it. */
+/* The next round finds nothing of what this one wrote. */
+static void expect_new(const char *file)
+{
+    expect_content(file, "new");
+    EXPECT(truncate(file, 0) == 0);
+}
+
+/* Spawns the program from a process that ends before the program writes: then this process cannot
+ * commit for it. The one that loads the shim reads from a pipe what it writes. */
 static void expect_spawn(posix_spawn_file_actions_t *actions, bool covered, const char *file)
 {
     static char *cat_arguments[] = {"cat", NULL};
@@ -50,15 +57,7 @@ static void expect_spawn(posix_spawn_file_actions_t *actions, bool covered, cons
     EXPECT(close(ends[0]) == 0 && close(ends[1]) == 0);
     while (wait(NULL) > 0) {
     }
-    expect_content(file, "new");
-    EXPECT(truncate(file, 0) == 0); /* the next round finds nothing of this one */
-}
-
-/* The next round finds nothing of what this one wrote. */
-static void expect_new(const char *file)
-{
-    expect_content(file, "new");
-    EXPECT(truncate(file, 0) == 0);
+    expect_new(file);
 }
 
 /* Takes the numbers around those that the shim shows the next program its descriptors by. */
