@@ -214,6 +214,9 @@ bench-check: all $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 	@scripts/bootstrap bench-check
 	tests/bench/check.py $(BUILD) tests/bench/calls.txt $(if $(UPDATE),--update)
 
+# The script and the manual name the library where it is installed.
+NAME_LIBRARY = sed 's|/usr/local/lib/|$(LIBDIR)/|g'
+
 # Puts the library, the command and the man pages in place.
 # The .so goes there by rename: a copy over a mapped file would crash every process that has it.
 install: all
@@ -224,9 +227,12 @@ install: all
 	cp $(BUILD)/atomshim $(DESTDIR)$(BINDIR)/.atomshim.new
 	chmod 755 $(DESTDIR)$(BINDIR)/.atomshim.new
 	mv $(DESTDIR)$(BINDIR)/.atomshim.new $(DESTDIR)$(BINDIR)/atomshim
-	install -D -m 755 scripts/inject/atomshim-preload $(DESTDIR)$(SBINDIR)/atomshim-preload
+	install -d $(DESTDIR)$(SBINDIR)
+	$(NAME_LIBRARY) scripts/inject/atomshim-preload >$(DESTDIR)$(SBINDIR)/atomshim-preload
+	chmod 755 $(DESTDIR)$(SBINDIR)/atomshim-preload
 	for page in $(MAN_PAGES); do \
-		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
+		folder=$(DESTDIR)$(MANDIR)/man$${page##*.} && install -d "$$folder" && \
+		$(NAME_LIBRARY) $$page >"$$folder/$${page##*/}" && chmod 644 "$$folder/$${page##*/}" || exit; \
 	done
 
 # Removes the files that install put there.

@@ -69,7 +69,7 @@ bool reason_loads_shim(const char *path, const struct program_kind *shim, struct
         .directory = AT_FDCWD,
         .path = path,
         .shim = *shim,
-        .env_path = search != NULL ? search : "/bin:/usr/bin",
+        .env_path = search != NULL ? search : PROGRAM_DEFAULT_PATH,
     };
 
     if (program_loads_shim(&question, answer))

@@ -54,7 +54,7 @@ int program_find(const char *name, const char *search, char *path, size_t size)
         return program_check_executable(path);
     }
     if (search == NULL)
-        search = "/bin:/usr/bin";
+        search = PROGRAM_DEFAULT_PATH;
     for (; *name != '\0'; search++) {
         size_t length = strcspn(search, ":");
 

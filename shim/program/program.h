@@ -69,9 +69,12 @@ struct program_answer {
  */
 bool program_loads_shim(const struct program_question *question, struct program_answer *answer);
 
+/* The C library's search path where PATH is not set: execvp(3). */
+#define PROGRAM_DEFAULT_PATH "/bin:/usr/bin"
+
 /*
  * Finds the file that execvp(3) runs for `name`: in the folders of `search` (a value of PATH; NULL:
- * the C library's default) unless `name` has a '/'. Writes at most `size` bytes to `path`, which
+ * PROGRAM_DEFAULT_PATH) unless `name` has a '/'. Writes at most `size` bytes to `path`, which
  * has a '/' then. Returns 0 or a negative errno: -ENOENT if there is none, -EACCES if the file may
  * not be executed, -ENAMETOOLONG.
  */

@@ -16,7 +16,9 @@ setup_file() {
     chmod 755 "$BATS_RUN_TMPDIR" "$WORK"
     mkdir -p "$SCRATCH/atomshim"
     cp "$ROOT/build/atomshim" "$ROOT/build/libatomshim.so" "$SCRATCH/atomshim/"
-    if [ "$(id -u)" -eq 0 ] && "$ROOT/tests/lib/rootfs" bookworm "$ROOT/build/rootfs/bookworm" >"$WORK/reason" 2>&1; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo 'this is another user' >"$WORK/reason"
+    elif "$ROOT/tests/lib/rootfs" bookworm "$ROOT/build/rootfs/bookworm" >"$WORK/reason" 2>&1; then
         tar -C "$ROOT/build/rootfs/bookworm" --exclude=./dev -cf "$APP" .
     fi
     export DOCKER_HOST=unix://$WORK/docker.sock
@@ -40,7 +42,7 @@ teardown_file() {
 setup() {
     helpers_setup
     helpers_let_others_in
-    [ -e "$APP" ] || skip "needs root, and a userland of Debian: $(cat "$WORK/reason" 2>/dev/null)"
+    [ -e "$APP" ] || skip "needs root, and a userland of Debian: $(cat "$WORK/reason")"
     cd "$BATS_TEST_TMPDIR" || return
     echo value=old >app.cfg
     environment=(-e LD_PRELOAD=/atomshim/libatomshim.so -e ATOMSHIM_PATHS=/data/app.cfg)
@@ -56,7 +58,8 @@ edited() {
 }
 
 needs_docker() {
-    docker image inspect app:latest >/dev/null 2>&1 || skip "needs docker that can start here: $(tail -n 1 "$WORK/dockerd.log" 2>/dev/null)"
+    command -v dockerd >/dev/null || skip 'needs docker'
+    docker image inspect app:latest >/dev/null 2>&1 || skip "needs docker that can start here: $(tail -n 1 "$WORK/dockerd.log")"
     docker run --rm --network none app:latest /bin/true >"$WORK/reason" 2>&1 || skip "docker runs no container here: $(tail -n 1 "$WORK/reason")"
 }
 

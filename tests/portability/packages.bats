@@ -85,6 +85,9 @@ files_of() {
     ./tool run --path "$PWD/file" -- sh -c 'echo new >file'
     assert_equal "$(./tool cat file)" new
     mv tool prefix/bin/atomshim
+    LD_SO_PRELOAD=$PWD/list prefix/sbin/atomshim-preload install # the library that was installed with it
+    assert_equal "$(cat list)" "$PWD/elsewhere/libatomshim.so"
+    grep -qF "$PWD/elsewhere/libatomshim.so" prefix/share/man/man8/atomshim-preload.8
     make -s uninstall PREFIX="$PWD/prefix" LIBDIR="$PWD/elsewhere"
     assert_equal "$(find prefix elsewhere ! -type d)" ''
 }
