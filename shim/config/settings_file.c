@@ -10,11 +10,9 @@ enum { FILE_SIZE_MAX = 1 << 16 };
 /* Returns the file's size if its text may be trusted, or -1 and the reason. */
 static int64_t check_file(int fd, const char **fault)
 {
-    struct stat status;
+    struct stat status = {0};
 
-    *fault = "it cannot be looked at";
-    if (sys_fstat(fd, &status) != 0)
-        return -1;
+    (void)sys_fstat(fd, &status);
     *fault = !S_ISREG(status.st_mode)         ? "it is no regular file"
              : status.st_uid != 0             ? "its owner is not root"
              : (status.st_mode & 022) != 0    ? "users other than root may write to it"
@@ -42,40 +40,22 @@ static bool split_lines(char *text, char **list)
     return true;
 }
 
-static size_t count_lines(const char *text)
-{
-    size_t count = 1;
-
-    for (; *text != '\0'; text++)
-        count += *text == '\n';
-    return count;
-}
-
-/* Returns memory with the file's text, for good, or NULL. */
-static char *read_text(int fd, size_t size)
-{
-    char *text = sys_mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (sys_is_error(text))
-        return NULL;
-    return sys_pread(fd, text, size, 0) == (ssize_t)size && strlen(text) == size ? text : NULL;
-}
-
-/* Returns `environment` and the lines of the text, or NULL and the reason. */
-static char **add_text(char **environment, char *text, const char **fault)
+/* Returns `environment` and the lines of the file, in memory that is never freed, or NULL and the
+ * reason. */
+static char **add_lines(char **environment, int fd, size_t size, const char **fault)
 {
     size_t count = 0;
     size_t room;
     char **list;
+    char *text;
 
-    *fault = "it cannot be read";
-    if (text == NULL)
-        return NULL;
     while (environment[count] != NULL)
         count++;
-    room = (count + count_lines(text) + 1) * sizeof *list;
-    list = sys_mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sys_is_error(list))
+    room = (count + size / strlen("ATOMSHIM_=") + 1) * sizeof *list;
+    list = sys_mmap(NULL, room + size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    text = (char *)list + room;
+    *fault = "it cannot be read";
+    if (sys_is_error(list) || sys_pread(fd, text, size, 0) != (ssize_t)size || strlen(text) != size)
         return NULL;
     memcpy(list, environment, count * sizeof *list);
     *fault = "accepted are lines ATOMSHIM_NAME=value, and comments that begin with '#'";
@@ -102,7 +82,7 @@ char **config_add_file(char **environment, const char *path, const char **fault)
     if (size == 0)
         list = environment;
     else if (size > 0)
-        list = add_text(environment, read_text(fd, (size_t)size), fault);
+        list = add_lines(environment, fd, (size_t)size, fault);
     (void)sys_close(fd);
     return list != NULL ? list : environment;
 }

@@ -56,6 +56,7 @@ static uint32_t load_word(const struct machine *machine, const struct sock_filte
     }
 }
 
+/* The kernel shifts by the lowest five bits of the operand: ___bpf_prog_run(), kernel/bpf/core.c. */
 static uint32_t compute_word(uint16_t code, uint32_t a, uint32_t operand)
 {
     switch (BPF_OP(code)) {
@@ -66,15 +67,15 @@ static uint32_t compute_word(uint16_t code, uint32_t a, uint32_t operand)
     case BPF_MUL:
         return a * operand;
     case BPF_DIV:
-        return operand != 0 ? a / operand : 0;
+        return a / operand;
     case BPF_OR:
         return a | operand;
     case BPF_AND:
         return a & operand;
     case BPF_LSH:
-        return operand < 32 ? a << operand : 0;
+        return a << (operand & 31);
     case BPF_RSH:
-        return operand < 32 ? a >> operand : 0;
+        return a >> (operand & 31);
     case BPF_NEG:
         return 0 - a;
     default:
@@ -117,6 +118,7 @@ static uint32_t run_filter(const struct sock_fprog *filter, struct machine *mach
 {
     for (uint32_t at = 0; at < filter->len; at++) {
         const struct sock_filter *step = &filter->filter[at];
+        uint32_t operand;
 
         switch (BPF_CLASS(step->code)) {
         case BPF_LD:
@@ -132,8 +134,10 @@ static uint32_t run_filter(const struct sock_fprog *filter, struct machine *mach
             store_word(machine, step->k, machine->x);
             break;
         case BPF_ALU:
-            machine->a =
-                compute_word(step->code, machine->a, BPF_SRC(step->code) == BPF_X ? machine->x : step->k);
+            operand = BPF_SRC(step->code) == BPF_X ? machine->x : step->k;
+            if (BPF_OP(step->code) == BPF_DIV && operand == 0)
+                return SECCOMP_RET_KILL_THREAD; /* the program ends with 0, bpf_convert_filter() */
+            machine->a = compute_word(step->code, machine->a, operand);
             break;
         case BPF_JMP:
             at += jump_length(machine, step);

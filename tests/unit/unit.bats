@@ -16,6 +16,14 @@ unit() {
     unit config_test
 }
 
+@test "the settings file: whose is obeyed, and which lines" {
+    unit settings_file_test
+}
+
+@test "seccomp filters: what 3,000 random ones do to a call, against the kernel" {
+    unit seccomp_test
+}
+
 @test "patterns, against a reference matcher too" {
     unit pattern_test
 }
