@@ -68,6 +68,17 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 #define SYS_CALL(number, a, b, c, d, e, f)                                                                   \
     sys_call6((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
+/* Atomic: counts the calls below that failed as the kernel fails a call for which it raises SIGXFSZ
+ * or SIGPIPE: with EFBIG (setrlimit(2)) or EPIPE (write(2)). See signals.h. "common": the linker makes one variable of all. */
+__attribute__((common)) unsigned sys_raised;
+
+static inline long sys_may_raise(long result)
+{
+    if (result == -EFBIG || result == -EPIPE)
+        (void)__atomic_add_fetch(&sys_raised, 1, __ATOMIC_RELAXED);
+    return result;
+}
+
 static inline int sys_openat(int directory, const char *path, int flags, mode_t mode)
 {
     return (int)SYS_CALL(SYS_openat, directory, path, flags, mode, 0, 0);
@@ -90,7 +101,7 @@ static inline ssize_t sys_read(int fd, void *buffer, size_t size)
 
 static inline ssize_t sys_write(int fd, const void *buffer, size_t size)
 {
-    return SYS_CALL(SYS_write, fd, buffer, size, 0, 0, 0);
+    return sys_may_raise(SYS_CALL(SYS_write, fd, buffer, size, 0, 0, 0));
 }
 
 static inline ssize_t sys_pread(int fd, void *buffer, size_t size, uint64_t offset)
@@ -100,13 +111,13 @@ static inline ssize_t sys_pread(int fd, void *buffer, size_t size, uint64_t offs
 
 static inline ssize_t sys_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
-    return SYS_CALL(SYS_pwrite64, fd, buffer, size, offset, 0, 0);
+    return sys_may_raise(SYS_CALL(SYS_pwrite64, fd, buffer, size, offset, 0, 0));
 }
 
 static inline ssize_t sys_pwritev(int fd, const struct iovec *pieces, int count, uint64_t offset)
 {
     /* the kernel takes the offset in two halves; on 64-bit machines the low one carries it all */
-    return SYS_CALL(SYS_pwritev, fd, pieces, count, offset, 0, 0);
+    return sys_may_raise(SYS_CALL(SYS_pwritev, fd, pieces, count, offset, 0, 0));
 }
 
 static inline int64_t sys_lseek(int fd, int64_t offset, int whence)
@@ -131,12 +142,12 @@ static inline int sys_unlinkat(int directory, const char *path, int flags)
 
 static inline int sys_ftruncate(int fd, uint64_t size)
 {
-    return (int)SYS_CALL(SYS_ftruncate, fd, size, 0, 0, 0, 0);
+    return (int)sys_may_raise(SYS_CALL(SYS_ftruncate, fd, size, 0, 0, 0, 0));
 }
 
 static inline int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
 {
-    return (int)SYS_CALL(SYS_fallocate, fd, mode, offset, size, 0, 0);
+    return (int)sys_may_raise(SYS_CALL(SYS_fallocate, fd, mode, offset, size, 0, 0));
 }
 
 static inline int sys_fsync(int fd)

@@ -323,7 +323,7 @@ static void fill_slot(struct session *session, int inode, const struct stat *sta
     SESSION_SET(session->inode, inode);
     SESSION_SET(session->flags, session_flags);
     session_reset(session);
-    SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? sys_gettid() : 0);
+    SESSION_SET(session->writer_thread, session->flags & SESSION_WRITABLE ? session_this_thread() : 0);
     SESSION_SET(session->order, __atomic_add_fetch(&opens_made, 1, __ATOMIC_RELAXED));
     if (session_flags & SESSION_STRAY) {
         session->committer = 0;

@@ -47,9 +47,22 @@ bool session_has_lost_writer(struct session *session)
 struct search {
     dev_t device;
     ino_t number;
-    int thread; /* 0: any */
+    unsigned thread; /* 0: any */
     struct session *found;
 };
+
+/* A handler of a signal may come in between and number the thread first. */
+unsigned session_this_thread(void)
+{
+    static __thread unsigned number;
+    static unsigned threads; /* atomic */
+    unsigned none = 0;
+
+    if (number == 0)
+        (void)__atomic_compare_exchange_n(&number, &none, __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED),
+                                          false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return number;
+}
 
 /* Finds the session that was opened last. */
 static int is_writer(struct session *session, void *context)
@@ -66,7 +79,7 @@ static int is_writer(struct session *session, void *context)
 
 static struct session *find_writer(dev_t device, ino_t number, bool by_this_thread)
 {
-    struct search search = {device, number, by_this_thread ? sys_gettid() : 0, NULL};
+    struct search search = {device, number, by_this_thread ? session_this_thread() : 0, NULL};
 
     if (session_table_is_ours())
         (void)session_for_each(is_writer, &search);

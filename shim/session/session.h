@@ -94,14 +94,15 @@ struct session {
     ino_t number;
     dev_t buffer_device; /* st_dev and st_ino of the buffer */
     ino_t buffer_number;
-    int inode;         /* private descriptor of the real inode */
-    int buffer;        /* private descriptor of the buffer */
-    int writer_thread; /* atomic: the thread that opened it for writing, or 0 */
-    bool closed_here;  /* a descriptor was closed, but not the last: session_settle_closed() */
-    int committer;     /* atomic: a thread is at a commit, with all signals blocked */
-    int commit_again;  /* atomic: another thread wanted one meanwhile, and did not wait */
-    int commit_lock;   /* the descriptor that keeps other processes' committers out, or -1 */
-    int ended_error;   /* atomic: of the commit that ended `ended_number`, if nobody was told yet */
+    int inode;  /* private descriptor of the real inode */
+    int buffer; /* private descriptor of the buffer */
+    /* atomic: session_this_thread() of the thread that opened it for writing, or 0 */
+    unsigned writer_thread;
+    bool closed_here; /* a descriptor was closed, but not the last: session_settle_closed() */
+    int committer;    /* atomic: a thread is at a commit, with all signals blocked */
+    int commit_again; /* atomic: another thread wanted one meanwhile, and did not wait */
+    int commit_lock;  /* the descriptor that keeps other processes' committers out, or -1 */
+    int ended_error;  /* atomic: of the commit that ended `ended_number`, if nobody was told yet */
     ino_t ended_number;
     bool linked;         /* the directory of a file that the session created is synced */
     bool wants_guardian; /* atomic, never reset: the next guardian that starts looks after it */
