@@ -60,6 +60,10 @@ unit() {
     unit process_test
 }
 
+@test "I2 openers wait for the guardians of their file, of root and of their own user" {
+    unit rendezvous_test
+}
+
 @test "image headers and footers" {
     unit image_test
 }
