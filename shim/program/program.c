@@ -114,8 +114,6 @@ static bool is_go(int fd, const Elf64_Phdr *header)
         at += (ssize_t)sizeof note;
         if (note.n_type == 4 && note.n_namesz == 4 && memcmp(notes + at, "Go\0\0", 4) == 0)
             return true;
-        if (note.n_namesz > sizeof notes || note.n_descsz > sizeof notes)
-            break;
         at += (ssize_t)((note.n_namesz + 3) / 4 * 4 + (note.n_descsz + 3) / 4 * 4);
     }
     return false;

@@ -100,6 +100,12 @@ dist_aarch64() {
     readelf -h "$BATS_TEST_TMPDIR/$name/lib/libatomshim.so" | grep -q AArch64
 }
 
+@test "CRC-32C on a processor without the instruction" {
+    [ "$(uname -m)" = x86_64 ] || skip 'needs an x86-64 machine'
+    needs qemu-x86_64-static
+    qemu-x86_64-static -cpu qemu64,-sse4.2 "$ROOT/build/unit/crc32c_test"
+}
+
 @test "I2 I7 aarch64, as dist compiles it, under qemu-user" {
     needs aarch64-linux-gnu-gcc qemu-aarch64-static
     dist_aarch64

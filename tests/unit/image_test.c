@@ -145,6 +145,19 @@ static void test_footer_without_start(void)
     CHECK(footer.has_start && footer.start_crc == 7);
 }
 
+/* A footer with a right CRC, but a place at which no image can be. */
+static void test_footer_of_no_place(void)
+{
+    static const uint64_t twins[] = {0, 1, IMAGE_PAGE + 512};
+    char bytes[IMAGE_HEADER_SIZE];
+    struct image_footer footer;
+
+    for (size_t i = 0; i < sizeof twins / sizeof twins[0]; i++) {
+        image_encode_footer(bytes, &(struct image_footer){.plain_size = 17, .twin = twins[i]});
+        CHECK_EQUAL(image_decode_footer(bytes, sizeof bytes, &footer), IMAGE_TORN);
+    }
+}
+
 /* A header with a right CRC, but numbers that no commit writes. */
 static void check_refused(const char *field, const char *number)
 {
@@ -215,6 +228,7 @@ int main(void)
     test_short_and_foreign();
     test_overwritten();
     test_footer_without_start();
+    test_footer_of_no_place();
     test_numbers();
     test_sizes();
     test_may_be_sized();

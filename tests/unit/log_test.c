@@ -11,6 +11,7 @@
 static void test_format(void)
 {
     const char *volatile nothing = NULL;
+    const char *volatile unfinished = "ends in %"; /* of which the compiler would warn */
     char buffer[128];
 
     CHECK_EQUAL(log_format(buffer, sizeof buffer, "%s %d %u %ld %lu %x %%", "text", -5, 7u, LONG_MIN,
@@ -28,6 +29,8 @@ static void test_format(void)
     CHECK_EQUAL(log_format(buffer, 1, "%d", 5), 0);
     CHECK_STRING(buffer, "");
     CHECK_EQUAL(log_format(buffer, 0, "%d", 5), 0);
+    (void)log_format(buffer, sizeof buffer, unfinished, 5);
+    CHECK_STRING(buffer, "ends in ");
 }
 
 static void read_file(const char *name, char *text, size_t size)

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 static char folder[] = "/tmp/path_test.XXXXXX";
 
@@ -70,6 +72,82 @@ static void test_the_rest(void)
     CHECK_EQUAL(close(directory), 0);
 }
 
+/* Makes a folder with a name of `length` bytes in `parent`, and opens it. */
+static int make_below(int parent, size_t length)
+{
+    char name[NAME_MAX + 1] = "";
+
+    memset(name, 'n', length);
+    CHECK_EQUAL(mkdirat(parent, name, 0700), 0);
+    return openat(parent, name, O_RDONLY | O_DIRECTORY);
+}
+
+/* Folders so deep that the path of the last but one has just room, and of the last one none. */
+static void test_too_long(void)
+{
+    char name[NAME_MAX + 1] = "";
+    char path[PATH_MAX] = "dots/";
+    char found[PATH_MAX];
+    char dots[4000 + 1] = "";
+    int start = open(".", O_RDONLY | O_DIRECTORY);
+    int deep = start;
+
+    for (size_t length = strlen(folder); length + 201 < PATH_MAX; length += 201) {
+        deep = make_below(deep, 200);
+        CHECK_EQUAL(fchdir(deep), 0);
+    }
+    memset(name, 'n', 200);
+    CHECK_EQUAL(path_without_proc(AT_FDCWD, name, found), -ENAMETOOLONG);
+    CHECK_EQUAL(path_as_given(AT_FDCWD, name, found), -ENAMETOOLONG);
+    CHECK(path_without_proc(AT_FDCWD, "x", found) > 0);
+    CHECK(path_without_proc(deep, "x", found) > 0);
+    deep = make_below(deep, 200);
+    CHECK_EQUAL(path_without_proc(deep, "x", found), -ENAMETOOLONG);
+    CHECK_EQUAL(fchdir(deep), 0);
+    CHECK_EQUAL(path_without_proc(AT_FDCWD, "x", found), -ENAMETOOLONG);
+    CHECK_EQUAL(fchdir(start), 0);
+
+    for (size_t i = 0; i + 1 < sizeof dots; i += 2)
+        memcpy(dots + i, "./", 2);
+    CHECK_EQUAL(symlink(dots, "dots"), 0);
+    check_path(AT_FDCWD, "dots/a", below("/a"));
+    memset(path + strlen(path), 'n', 100);
+    CHECK_EQUAL(path_without_proc(AT_FDCWD, path, found), -ENAMETOOLONG);
+}
+
+static void have_no_memory(void)
+{
+    const struct rlimit none = {0, 0};
+    char found[PATH_MAX];
+
+    CHECK_EQUAL(setrlimit(RLIMIT_AS, &none), 0);
+    CHECK_EQUAL(path_without_proc(AT_FDCWD, "a", found), -ENOMEM);
+}
+
+/* The name of a folder stands in its parent, which this user may not read. */
+static void have_no_right(void)
+{
+    int directory = open("a/b", O_RDONLY | O_DIRECTORY);
+    char found[PATH_MAX];
+
+    CHECK(chmod(".", 0755) == 0 && chmod("a", 0711) == 0 && chmod("a/b", 0755) == 0);
+    CHECK(getuid() != 0 || setresuid(65534, 65534, 65534) == 0);
+    if (access("a", R_OK) != 0)
+        CHECK_EQUAL(path_without_proc(directory, "f", found), -EACCES);
+}
+
+static void in_a_process(void (*test)(void))
+{
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        test();
+        _exit(check_result());
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(void)
 {
     static const char *const links[][2] = {
@@ -81,11 +159,13 @@ int main(void)
     CHECK(close(open("a/b/f", O_WRONLY | O_CREAT, 0600)) == 0);
     for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
         CHECK_EQUAL(symlink(links[i][0], links[i][1]), 0);
+    in_a_process(have_no_memory); /* before any memory is kept for later calls */
     test_existing();
     test_the_rest();
-    CHECK(unlink("a/b/f") == 0 && rmdir("a/b") == 0 && rmdir("a") == 0 && unlink("absolute") == 0);
-    for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
-        CHECK_EQUAL(unlink(links[i][1]), 0);
-    CHECK(chdir("/") == 0 && rmdir(folder) == 0);
+    test_too_long();
+    in_a_process(have_no_right);
+    if (chdir("/") == 0 && fork() == 0)
+        execl("/bin/rm", "rm", "-rf", folder, NULL);
+    (void)wait(NULL);
     return check_result();
 }

@@ -323,6 +323,24 @@ static void test_worst_case(void)
     CHECK(!pattern_match("/**/a/*/a/*/a/*/a/*/a/*/a/*/a/*/b", path));
 }
 
+/* No memory for an index: every pattern is compared. */
+static void test_index_of_nothing(void)
+{
+    static const struct pattern_index index;
+
+    CHECK(pattern_index_match(&index, "/a/*.cfg:/b", "/a/x.cfg"));
+    CHECK(!pattern_index_match(&index, "/a/*.cfg:/b", "/a/x.conf"));
+    CHECK(pattern_index_may_name(&index, "/a/*.cfg:/b", "/c/x.cfg"));
+    CHECK(!pattern_index_may_name(&index, "/a/*.cfg:/b", "/c/x.conf"));
+}
+
+/* pattern_check() refuses it; unchecked it matches nothing. */
+static void test_unchecked(void)
+{
+    CHECK(!pattern_match("/a/[b", "/a/b"));
+    CHECK(!pattern_match("/a/[b", "/a/[b"));
+}
+
 int main(void)
 {
     test_table();
@@ -333,5 +351,7 @@ int main(void)
     test_may_name();
     test_against_the_slow_one();
     test_worst_case();
+    test_index_of_nothing();
+    test_unchecked();
     return check_result();
 }

@@ -9,10 +9,12 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static struct program_kind own_kind;
@@ -68,6 +70,21 @@ static void write_file(const char *name, const void *bytes, size_t size, mode_t 
     int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0700);
 
     CHECK(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && fchmod(fd, mode) == 0 && close(fd) == 0);
+}
+
+/* No more than the kernel reads of a file counts. */
+static void test_long_head(void)
+{
+    char head[2 * SCRIPT_HEAD_SIZE];
+    struct script script;
+
+    memset(head, 'x', sizeof head);
+    memcpy(head, "#!/bin/sh\n", 10);
+    CHECK(script_read(head, sizeof head, false, &script) == NULL);
+    CHECK_STRING(script.interpreter, "/bin/sh");
+    memset(head + 9, 'x', sizeof head - 9);
+    head[SCRIPT_HEAD_SIZE + 1] = '\n';
+    CHECK(script_read(head, sizeof head, false, &script) != NULL);
 }
 
 static void test_find(void)
@@ -136,6 +153,36 @@ static void test_elf(void)
     CHECK_EQUAL(ask_program("b", NULL), PROGRAM_UNREADABLE); /* a folder */
 }
 
+/* The program headers point behind the end of the file, or name no loader; a note is damaged. */
+static void test_damaged(void)
+{
+    const Elf64_Off far = 1 << 30;
+    Elf64_Ehdr elf;
+    size_t loader = 0;
+    size_t note = 0;
+    Elf64_Phdr header;
+    Elf64_Word size;
+    int fd = open("/bin/true", O_RDONLY);
+
+    CHECK(read(fd, &elf, sizeof elf) == sizeof elf);
+    for (unsigned i = 0; i < elf.e_phnum; i++) {
+        size_t at = elf.e_phoff + i * sizeof header;
+
+        CHECK(pread(fd, &header, sizeof header, (off_t)at) == sizeof header);
+        if (header.p_type == PT_INTERP)
+            loader = at;
+        if (header.p_type == PT_NOTE)
+            note = header.p_offset;
+    }
+    CHECK(loader != 0 && note != 0 && close(fd) == 0);
+    CHECK_EQUAL(ask_program(altered(offsetof(Elf64_Ehdr, e_phoff), &far, sizeof far), NULL), PROGRAM_DAMAGED);
+    CHECK_EQUAL(ask_program(altered(loader + offsetof(Elf64_Phdr, p_offset), &far, sizeof far), NULL),
+                PROGRAM_DAMAGED);
+    size = 1 << 20;
+    CHECK_EQUAL(ask_program(altered(note + offsetof(Elf64_Nhdr, n_descsz), &size, sizeof size), NULL),
+                PROGRAM_NO_OBSTACLE);
+}
+
 static void test_scripts(void)
 {
     static const char last[] = "#!/bin/sh\n";
@@ -191,6 +238,32 @@ static void test_secure(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* The kernel gives a file's capabilities to users but root, unless the file only lets them be
+ * inherited. */
+static void test_capabilities(void)
+{
+    struct vfs_cap_data capabilities = {.magic_etc = VFS_CAP_REVISION_2};
+    pid_t child;
+    int status = -1;
+
+    if (geteuid() != 0)
+        return;
+    for (int given = 0; given < 2; given++) {
+        (void)altered(0, ELFMAG, SELFMAG);
+        CHECK_EQUAL(chmod("altered", 0755), 0);
+        capabilities.data[0].permitted = given != 0 ? 1U << CAP_CHOWN : 0;
+        capabilities.data[0].inheritable = given != 0 ? 0 : 1U << CAP_CHOWN;
+        if (setxattr("altered", "security.capability", &capabilities, sizeof capabilities, 0) != 0)
+            return; /* a user namespace's root may give others, and some file systems have none */
+        CHECK_EQUAL(ask_program("altered", NULL), PROGRAM_NO_OBSTACLE);
+        child = fork();
+        if (child == 0)
+            _exit(chmod(".", 0755) != 0 || setresuid(65534, 65534, 65534) != 0 ||
+                  ask_program("altered", NULL) != (given != 0 ? PROGRAM_SECURE : PROGRAM_NO_OBSTACLE));
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+}
+
 int main(void)
 {
     char folder[] = "/tmp/program_test.XXXXXX";
@@ -199,10 +272,13 @@ int main(void)
     CHECK(program_read_kind(self, &own_kind) && close(self) == 0);
     CHECK(mkdtemp(folder) != NULL && chdir(folder) == 0);
     test_lines();
+    test_long_head();
     test_find();
     test_elf();
+    test_damaged();
     test_scripts();
     test_secure();
+    test_capabilities();
     if (chdir("/") == 0 && fork() == 0)
         execl("/bin/rm", "rm", "-rf", folder, NULL);
     (void)wait(NULL);

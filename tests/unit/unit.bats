@@ -52,6 +52,10 @@ unit() {
     unit log_test
 }
 
+@test "the memory that the system and its cgroup have left" {
+    unit memory_test
+}
+
 @test "mappings of this process and of another one" {
     unit mapping_test
 }
