@@ -48,7 +48,9 @@ static int count_filters(int process)
 }
 
 /* The program has set up a filter of its own, or is about to. */
-static bool expecting_filters;
+static bool expecting_filters; /* atomic */
+
+static bool may_close_ranges; /* atomic: no filter is in force, and the kernel knows the call */
 
 void buffer_expect_filters(void)
 {
@@ -116,7 +118,38 @@ static bool may_use_memfd(void)
     }
     if (good)
         __atomic_store_n(&settled, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&may_close_ranges, count == 0, __ATOMIC_RELAXED);
     return good;
+}
+
+/* A filter may kill for close_range(2), as for memfd_create(). */
+static bool close_consecutive(unsigned lowest, unsigned highest)
+{
+    if (!__atomic_load_n(&may_close_ranges, __ATOMIC_RELAXED) ||
+        __atomic_load_n(&expecting_filters, __ATOMIC_RELAXED))
+        return false;
+    if (sys_close_range(lowest, highest, 0) == 0)
+        return true;
+    __atomic_store_n(&may_close_ranges, false, __ATOMIC_RELAXED); /* before Linux 5.9 */
+    return false;
+}
+
+void buffer_close_all(const int *numbers, int count)
+{
+    unsigned lowest = ~0u;
+    unsigned highest = 0;
+    unsigned open = 0;
+
+    for (int i = 0; i < count; i++)
+        if (numbers[i] >= 0) {
+            lowest = (unsigned)numbers[i] < lowest ? (unsigned)numbers[i] : lowest;
+            highest = (unsigned)numbers[i] > highest ? (unsigned)numbers[i] : highest;
+            open++;
+        }
+    if (open > 1 && highest - lowest == open - 1 && close_consecutive(lowest, highest))
+        return;
+    for (int i = 0; i < count; i++)
+        descriptor_close_if_open(numbers[i]);
 }
 
 /* ---- files ---- */

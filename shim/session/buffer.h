@@ -36,6 +36,10 @@ int buffer_make(const char *name, bool writable, int flags, const char *last_dir
  */
 void buffer_expect_filters(void);
 
+/* Closes descriptors, of which no two are the same; a negative number is none. Numbers that follow
+ * each other cost one call, close_range(2), where no seccomp filter is in force. */
+void buffer_close_all(const int *numbers, int count);
+
 /* Makes a buffer that nobody commits unwritable, where the kernel can (F_ADD_SEALS, fcntl(2)). */
 void buffer_seal(const struct buffer *buffer);
 

@@ -160,7 +160,7 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
     else if (!base.force) /* a truncation is a write */
         session_set_unwritten(buffer->filler);
     descriptor_mark_buffer(buffer->fd);
-    descriptor = descriptor_make_private(buffer->fd);
+    descriptor = descriptor_copy_private(buffer->fd);
     if (descriptor < 0)
         return descriptor;
     session_note_buffer(descriptor);
@@ -173,8 +173,10 @@ static int take_buffer(struct session *session, const struct buffer *buffer, con
 }
 
 /* Makes and fills the buffer, and opens its private descriptor. `flags` are those of open(2),
- * `inode` is the status of the real inode, `timeout` is for the lock. */
-static int make_buffer(struct session *session, int flags, const struct stat *inode, int64_t timeout)
+ * `inode` is the status of the real inode, `timeout` is for the lock. Closes `spare`, unless it is
+ * -1. */
+static int make_buffer(struct session *session, int flags, const struct stat *inode, int64_t timeout,
+                       int spare)
 {
     struct session_base base = {.force = (flags & O_TRUNC) != 0};
     struct buffer buffer;
@@ -184,17 +186,16 @@ static int make_buffer(struct session *session, int flags, const struct stat *in
     buffer_name(name, session);
     error = buffer_make(name, (session->flags & SESSION_WRITABLE) != 0, flags, session_config->rescue_dir,
                         &buffer);
-    if (error != 0)
+    if (error != 0) {
+        descriptor_close_if_open(spare);
         return error;
+    }
     error = fill_buffer(session, buffer.filler, inode, timeout, &base);
     if (error == 0)
         error = take_buffer(session, &buffer, inode, base);
-    if (buffer.filler != buffer.fd)
-        (void)sys_close(buffer.filler);
-    if (error == 0)
-        return 0;
-    (void)sys_close(buffer.fd);
-    descriptor_close_if_open(buffer.program);
+    buffer_close_all((int[]){spare, buffer.fd, buffer.filler != buffer.fd ? buffer.filler : -1}, 3);
+    if (error != 0)
+        descriptor_close_if_open(buffer.program);
     return error;
 }
 
@@ -277,7 +278,7 @@ int session_refresh_reader(struct session *session)
         return 0;
     error = sys_fstat(session->inode, &inode);
     if (error == 0)
-        error = make_buffer(session, O_RDONLY, &inode, 0);
+        error = make_buffer(session, O_RDONLY, &inode, 0, -1);
     if (error != 0)
         return error;
     error = swap_all(&swap);
@@ -343,24 +344,33 @@ static int exclude_others(const struct session *session, int flags)
     return 0;
 }
 
-/* Makes the private descriptors of a slot that fill_slot() has filled. `flags` are those of
- * open(2), `status` is the real inode's. `stays`: the inode's descriptor keeps its number. */
+/*
+ * Makes the private descriptors of a slot that fill_slot() has filled. `flags` are those of
+ * open(2), `status` is the real inode's. `stays`: the inode's descriptor keeps its number. Else the
+ * close of the first number, which drops POSIX locks that another thread may be taking meanwhile,
+ * is not put off behind a load.
+ */
 static int open_session(struct session *session, int flags, const struct stat *status, bool stays)
 {
+    int spare = stays ? -1 : session->inode;
     int inode = exclude_others(session, flags);
 
     if (inode == 0) {
         descriptor_mark_inode(session->inode);
-        inode = stays ? session->inode : descriptor_make_private(session->inode);
+        inode = stays ? session->inode : descriptor_copy_private(session->inode);
     }
     if (inode < 0)
         return inode;
     SESSION_SET(session->inode, inode);
+    if ((flags & O_TRUNC) == 0) {
+        descriptor_close_if_open(spare);
+        spare = -1;
+    }
     if (session->flags & SESSION_WRITABLE)
         descriptor_set_opener(inode, session_process(session));
     if (session_take_snapshot(session, status))
         return 0;
-    return make_buffer(session, flags, status, session_config->lock_timeout);
+    return make_buffer(session, flags, status, session_config->lock_timeout, spare);
 }
 
 int session_begin(int inode, const struct stat *known, int flags, enum session_origin origin,

@@ -4,6 +4,7 @@
 #include "os/descriptor.h"
 #include "os/log.h"
 #include "os/signals.h"
+#include "session/buffer.h"
 #include "store/filelock.h"
 #include "store/store.h"
 
@@ -68,8 +69,9 @@ static void close_private(struct session *session)
     session_forget_kept(session);
     session_give_up_locks(session, true);
     descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
-    descriptor_close_if_open(__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL));
-    descriptor_close_if_open(__atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL));
+    buffer_close_all((int[]){__atomic_exchange_n(&session->buffer, -1, __ATOMIC_ACQ_REL),
+                             __atomic_exchange_n(&session->inode, -1, __ATOMIC_ACQ_REL)},
+                     2);
 }
 
 /* Tells whether this number is still the slot's descriptor. */

@@ -109,7 +109,7 @@ os.execv(sys.argv[2], [sys.argv[2], str(fd), "write", "new"])' "$file" "$PROGRAM
     done
     printf old >"$file"
     wrapped "$PROGRAMS/without_memfd" self "$file"
-    assert_equal "$(payload "$file") $(generation "$file")" 'sandboxed 1'
+    assert_equal "$(payload "$file") $(generation "$file")" 'sandboxed 2'
 }
 
 @test "I2 I7 a seccomp filter that kills for memfd_create: every call" {
@@ -135,6 +135,9 @@ os.execv(sys.argv[2], [sys.argv[2], str(fd), "write", "new"])' "$file" "$PROGRAM
         sh -c 'exec 3>"$file"; LD_PRELOAD= readlink /proc/$$/fd/3; echo newer >&3' >"$BATS_TEST_TMPDIR/link"
     grep -q ^/memfd:atomshim "$BATS_TEST_TMPDIR/link"
     assert_equal "$(payload "$file")" newer
+    # no child tries out close_range()
+    wrapped unshare --pid --fork --mount-proc "$PROGRAMS/without_memfd" ranges dash -c 'echo one >"$file"; echo two >"$file"'
+    assert_equal "$(payload "$file")" two
 }
 
 @test "without /proc: links, relative paths and directory descriptors lead to the managed file" {

@@ -1,9 +1,10 @@
 /*
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
- * refuses another call, and the name of a call below that one; `list` prints the names. `self
- * FILE`: sets up a filter that kills, and forbids new processes, in this process, then overwrites
- * FILE.
+ * refuses another call, and the name of a call below that one; `list` prints the names. `ranges`
+ * ends the process that calls close_range(). `self FILE`: overwrites FILE, sets up filters that kill
+ * for memfd_create() and close_range(), and forbid new processes, in this process, then overwrites
+ * FILE again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,25 +60,39 @@ static unsigned number_of(const char *name)
     return SYS_swapoff;
 }
 
+static int overwrite(const char *file, const char *content)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    ssize_t size = (ssize_t)strlen(content);
+
+    return fd < 0 || write(fd, content, (size_t)size) != size || close(fd) != 0;
+}
+
+/* Sets up the filter. */
+static int set_filter(const char *way)
+{
+    if (strcmp(way, "kill") == 0)
+        return filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl);
+    if (strcmp(way, "ranges") == 0)
+        return filter(SECCOMP_RET_KILL_PROCESS, SYS_close_range, SYS_swapoff);
+    return filter(SECCOMP_RET_ERRNO | EPERM, strcmp(way, "errno") == 0 ? SYS_memfd_create : number_of(way),
+                  SYS_swapoff);
+}
+
 int main(int argc, char *argv[])
 {
-    unsigned refused;
-    int fd;
-
     for (size_t i = 0; argc == 2 && i < sizeof calls / sizeof calls[0]; i++)
         puts(calls[i].name);
 
     if (argc < 3)
         return argc == 2 ? 0 : 2;
     if (strcmp(argv[1], "self") == 0) {
-        if (filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_clone) != 0)
+        if (overwrite(argv[2], "unfiltered") != 0 || set_filter("ranges") != 0 ||
+            filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_clone) != 0)
             return 3;
-        fd = open(argv[2], O_WRONLY | O_TRUNC);
-        return fd < 0 || write(fd, "sandboxed", 9) != 9 || close(fd) != 0;
+        return overwrite(argv[2], "sandboxed");
     }
-    refused = strcmp(argv[1], "errno") == 0 ? SYS_memfd_create : number_of(argv[1]);
-    if (strcmp(argv[1], "kill") == 0 ? filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl) != 0
-                                     : filter(SECCOMP_RET_ERRNO | EPERM, refused, SYS_swapoff) != 0)
+    if (set_filter(argv[1]) != 0)
         return 3;
     (void)execvp(argv[2], argv + 2);
     return 127;
