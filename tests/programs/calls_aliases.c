@@ -197,6 +197,7 @@ static void check_openat2(openat2_function *open2, const char *file)
     check_openat2_errors(open2, file, directory, name);
     how = (struct open_how){.flags = O_WRONLY | O_CREAT | O_EXCL, .mode = 0604, .resolve = RESOLVE_BENEATH};
     (void)umask(0);
+    EXPECT_ERROR(open2(directory, "missing/new", &how, sizeof how), ENOENT);
     fd = open2(directory, new, &how, sizeof how);
     EXPECT(fd == lowest && fstat(fd, &status) == 0 && (status.st_mode & 07777) == 0604);
     write_text(fd, "created");

@@ -640,7 +640,8 @@ static void test_passed(const char *file, bool many)
     struct mmsghdr message = {0};
     char byte = 'x';
     struct iovec piece = {&byte, 1};
-    char room[CMSG_SPACE(sizeof(int))] = {0};
+    const struct ucred self = {getpid(), getuid(), getgid()};
+    _Alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof self) + CMSG_SPACE(sizeof(int))] = {0};
     struct cmsghdr *part;
     int ends[2];
     int fd;
@@ -665,6 +666,10 @@ static void test_passed(const char *file, bool many)
     message.msg_hdr = (struct msghdr){
         .msg_iov = &piece, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
     part = CMSG_FIRSTHDR(&message.msg_hdr);
+    *part = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_CREDENTIALS, .cmsg_len = CMSG_LEN(sizeof self)};
+    memcpy(CMSG_DATA(part), &self, sizeof self);
+    part = CMSG_NXTHDR(&message.msg_hdr, part); /* the second part has the descriptor */
     *part =
         (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
     memcpy(CMSG_DATA(part), &fd, sizeof fd);

@@ -139,7 +139,10 @@ static void test_other_commands(const char *file)
 {
     int one = open(file, O_RDWR);
     int two = open(file, O_RDONLY);
+    int memory = memfd_create("a file that is not managed", MFD_ALLOW_SEALING);
 
+    EXPECT(fcntl(memory, F_GET_SEALS) == 0 && fcntl(memory, F_ADD_SEALS, F_SEAL_GROW) == 0);
+    EXPECT(fcntl(memory, F_GET_SEALS) == F_SEAL_GROW && close(memory) == 0);
     if (!is_bare_tmpfs(file)) {
         EXPECT_ERROR(fcntl(one, F_GET_SEALS), EINVAL);
         EXPECT_ERROR(fcntl(one, F_ADD_SEALS, F_SEAL_WRITE), EINVAL);

@@ -208,6 +208,46 @@ static void test_path_descriptor(const char *file)
     EXPECT(close(fd) == 0);
 }
 
+/* Relative to a directory, by a name as long as one may be, and by a longer one. */
+static void test_long_name(const char *file)
+{
+    const char *name;
+    int directory = split(file, &name);
+    char longest[NAME_MAX + 2];
+    struct stat status;
+
+    memset(longest, 'x', sizeof longest);
+    longest[NAME_MAX] = '\0';
+    EXPECT(renameat(directory, name, directory, longest) == 0);
+    EXPECT(fstatat(directory, longest, &status, 0) == 0 && status.st_size == 3);
+    EXPECT(renameat(directory, longest, directory, name) == 0);
+    (void)strcpy(longest + NAME_MAX, "x");
+    EXPECT_ERROR(fstatat(directory, longest, &status, 0), ENAMETOOLONG);
+    EXPECT(close(directory) == 0);
+}
+
+/* A file that this user may read, but that belongs to another: it may not be read unnoticed, by
+ * O_NOATIME. */
+static void test_of_another_user(const char *file)
+{
+    const char *name;
+    int directory = split(file, &name);
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    struct stat status;
+    pid_t child;
+
+    write_text(fd, "payload");
+    EXPECT(close(fd) == 0 && chmod(file, 0644) == 0 && fchmod(directory, 0755) == 0);
+    child = fork();
+    if (child == 0) {
+        EXPECT(getuid() != 0 || setresuid(OTHER_USER, OTHER_USER, OTHER_USER) == 0);
+        EXPECT(fstatat(directory, name, &status, 0) == 0 && status.st_size == 7);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    EXPECT(close(directory) == 0);
+}
+
 /* Makes the time of access older than the last change: by relatime, too, the next reader would set
  * it. */
 static void age(const char *file)
@@ -353,6 +393,8 @@ int main(int argc, char *argv[])
         {"__fxstatat64", test_fxstatat64},
         {"statx", test_statx},
         {"path_descriptor", test_path_descriptor},
+        {"long_name", test_long_name},
+        {"of_another_user", test_of_another_user},
         {"access_time", test_access_time},
         {"write_time", test_write_time},
         {NULL, NULL},
