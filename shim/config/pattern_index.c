@@ -105,6 +105,26 @@ static void find_ends(const char *path, uint32_t ends[ENDS])
     ends[END_PIECE] = piece < end ? hash_end(END_PIECE, piece, end) : ends[END_NOTHING];
 }
 
+/* Notes the last byte of the names that the pattern can match; all bytes where it is not literal. */
+static void note_last_byte(struct pattern_index *index, const struct pattern_item *item)
+{
+    unsigned char last = item->end > item->start ? (unsigned char)item->end[-1] : '/';
+
+    if (last != '/' && pattern_is_literal((char)last))
+        index->last_bytes[last / 64] |= UINT64_C(1) << last % 64;
+    else
+        memset(index->last_bytes, 0xff, sizeof index->last_bytes);
+}
+
+/* Tells whether a name that can be matched ends as the path does. Costs less than hashes. */
+static bool may_end_so(const struct pattern_index *index, const char *path)
+{
+    size_t length = strlen(path);
+    unsigned char last = length != 0 && path[length - 1] != '/' ? (unsigned char)path[length - 1] : 0;
+
+    return (index->last_bytes[last / 64] >> last % 64 & 1) != 0;
+}
+
 static size_t count_items(const char *patterns)
 {
     struct pattern_item item;
@@ -153,6 +173,7 @@ void pattern_index_make(struct pattern_index *index, const char *patterns, void 
         index->by_key[node->key & index->mask] = i;
         if (item.takes_out)
             continue;
+        note_last_byte(index, &item);
         node->next_by_end = index->by_end[node->end & index->mask];
         index->by_end[node->end & index->mask] = i;
         if (item.end > item.start && item.end[-1] == '/') /* a tree */
@@ -246,13 +267,14 @@ enum pattern_format pattern_index_format(const struct pattern_index *index, cons
 
 bool pattern_index_may_name(const struct pattern_index *index, const char *patterns, const char *path)
 {
-    const char *name = path_last_component(path);
+    const char *name;
     uint32_t ends[ENDS];
 
     if (index->nodes == NULL)
-        return pattern_may_name(patterns, name);
-    if (index->any_name)
-        return true;
+        return pattern_may_name(patterns, path_last_component(path));
+    if (index->any_name || index->count == 0 || !may_end_so(index, path))
+        return index->any_name;
+    name = path_last_component(path);
     find_ends(path, ends);
     for (int i = 0; i < ENDS; i++)
         for (uint32_t n = index->by_end[ends[i] & index->mask]; n != 0; n = index->nodes[n].next_by_end) {

@@ -16,7 +16,8 @@ struct pattern_index {
     uint32_t *by_end;
     uint32_t mask;
     uint32_t count;
-    bool any_name; /* every name can be matched */
+    bool any_name;          /* every name can be matched */
+    uint64_t last_bytes[4]; /* a bit for each byte with which a name that can be matched ends */
 };
 
 /* Returns how many bytes of memory the index of `patterns` needs. */

@@ -27,6 +27,7 @@
 #include <sys/prctl.h>
 
 static int quiet;
+static bool was_on;          /* shim_is_on before */
 static char *current_folder; /* when the shim went quiet, PATH_MAX bytes; NULL before */
 
 /* The calls without which there is no session: they open, read, write, lock and commit. */
@@ -125,6 +126,7 @@ bool shim_before_filter(bool is_strict, const struct sock_fprog *filter)
     if (scratch_take(&scratch, PATH_MAX) == 0)
         scratch_give(&scratch); /* one buffer is kept now: the next taker needs no call */
     log_go_quiet();
+    was_on = __atomic_exchange_n(&shim_is_on, false, __ATOMIC_ACQ_REL);
     __atomic_store_n(&quiet, 1, __ATOMIC_RELEASE);
     return true;
 }
@@ -134,6 +136,7 @@ void shim_after_filter(bool was_quieted, bool is_in_force)
     if (!was_quieted || is_in_force)
         return;
     __atomic_store_n(&quiet, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&shim_is_on, was_on, __ATOMIC_RELEASE);
     log_be_loud();
 }
 

@@ -21,6 +21,7 @@ struct config shim_config = {.disabled = true, .paths = ""};
 static int set_up_state;
 static int set_up_thread;
 static bool is_managing;
+bool shim_is_on;
 static bool is_constructed;
 
 extern int __cxa_atexit(void (*function)(void *), void *argument, void *library);
@@ -221,6 +222,7 @@ static bool set_up_once(void)
                                     __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&set_up_thread, self, __ATOMIC_RELEASE);
         set_up();
+        __atomic_store_n(&shim_is_on, is_managing, __ATOMIC_RELEASE);
         __atomic_store_n(&set_up_state, READY, __ATOMIC_RELEASE);
         return true;
     }
@@ -242,12 +244,12 @@ static bool is_set_up(void)
     return is_ready() || set_up_once();
 }
 
-bool shim_enabled(void)
+bool shim_look_enabled(void)
 {
     return is_set_up() && is_managing && !shim_is_quiet();
 }
 
-bool shim_has_sessions(void)
+bool shim_look_for_sessions(void)
 {
     return is_set_up() && session_any() && !shim_is_quiet();
 }

@@ -21,14 +21,25 @@ enum { SHIM_PASS = -100000, SHIM_ASK };
 
 extern struct config shim_config;
 
+/* Atomic: shim_enabled() is true. Spares most calls the functions that look. */
+extern bool shim_is_on;
+bool shim_look_enabled(void);
+bool shim_look_for_sessions(void);
+
 /*
  * True if the shim is set up, not disabled and not quiet. Sets up on the first call, which may come
  * before our constructor ran; false while the set-up itself calls us.
  */
-bool shim_enabled(void);
+static inline bool shim_enabled(void)
+{
+    return __atomic_load_n(&shim_is_on, __ATOMIC_ACQUIRE) || shim_look_enabled();
+}
 
 /* True if this process has sessions, and is not quiet. Sets up, like shim_enabled(). */
-bool shim_has_sessions(void);
+static inline bool shim_has_sessions(void)
+{
+    return __atomic_load_n(&shim_is_on, __ATOMIC_ACQUIRE) ? session_any() : shim_look_for_sessions();
+}
 
 /* True if shim_enabled() or shim_has_sessions() is true in a process that is set up. Sets nothing
  * up: an allocator or the dynamic linker may call the caller during their own set-up. */

@@ -98,6 +98,8 @@ int shim_openat(const struct managed_request *request)
 
     if (!shim_enabled())
         return shim_refuse(request->directory, request->path);
+    if (managed_asks_later(request)) /* the libc's call acts on a request to cancel this thread */
+        return SHIM_ASK;
     shim_testcancel();
     result = shim_share(request);
     if (result != SHIM_PASS)

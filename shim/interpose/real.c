@@ -12,7 +12,7 @@
 
 #include <sys/auxv.h>
 
-static real_function addresses[REAL_COUNT]; /* atomic; NULL: not called yet, or missing */
+real_function real_addresses[REAL_COUNT];
 
 /*
  * The objects behind this one that were there when the first name was looked up, in the loader's
@@ -104,8 +104,8 @@ static int visit_object(struct dl_phdr_info *object, size_t size, void *past_us)
         const char *name;
 
         (void)describe_call(number, &name);
-        if (addresses[number] == NULL)
-            addresses[number] = find_in(object->dlpi_addr, dynamic, name);
+        if (real_addresses[number] == NULL)
+            real_addresses[number] = find_in(object->dlpi_addr, dynamic, name);
     }
     *(bool *)past_us = true;
     return 0;
@@ -131,7 +131,7 @@ void real_prepare(void)
     __atomic_store_n(&is_ready, true, __ATOMIC_RELEASE);
 }
 
-static real_function look_up(enum real_number number)
+real_function real_look_up(enum real_number number)
 {
     const char *name;
     real_function fallback = describe_call(number, &name);
@@ -139,19 +139,12 @@ static real_function look_up(enum real_number number)
 
     if (!__atomic_load_n(&is_ready, __ATOMIC_ACQUIRE))
         real_prepare();
-    found = __atomic_load_n(&addresses[number], __ATOMIC_RELAXED);
+    found = __atomic_load_n(&real_addresses[number], __ATOMIC_RELAXED);
     for (const struct link_map *object = nearest; found == NULL && object != NULL;
          object = object == farthest ? NULL : object->l_next)
         found = find_in(object->l_addr, object->l_ld, name);
     if (found == NULL)
         found = fallback;
-    __atomic_store_n(&addresses[number], found, __ATOMIC_RELAXED);
+    __atomic_store_n(&real_addresses[number], found, __ATOMIC_RELAXED);
     return found;
-}
-
-real_function real_find(enum real_number number)
-{
-    real_function found = __atomic_load_n(&addresses[number], __ATOMIC_RELAXED);
-
-    return found != NULL ? found : look_up(number);
 }

@@ -44,11 +44,20 @@ enum real_number {
 
 typedef void (*real_function)(void);
 
+extern real_function real_addresses[REAL_COUNT]; /* atomic; NULL: not called yet, or missing */
+
+real_function real_look_up(enum real_number number);
+
 /*
  * Returns the definition of the name in the objects behind this one, in the loader's order, or the
  * fallback. Allocates nothing, takes no lock, and makes no system call.
  */
-real_function real_find(enum real_number number);
+static inline real_function real_find(enum real_number number)
+{
+    real_function found = __atomic_load_n(&real_addresses[number], __ATOMIC_RELAXED);
+
+    return found != NULL ? found : real_look_up(number);
+}
 
 #define REAL(name) ((__typeof__(&(name)))real_find(REAL_##name))
 

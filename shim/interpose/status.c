@@ -115,12 +115,20 @@ EXPORT int lstat64(const char *path, struct stat64 *status)
 
 EXPORT int fstat(int fd, struct stat *status)
 {
-    return fix_status(REAL(fstat)(fd, status), fd, "", AT_EMPTY_PATH, status);
+    int result = REAL(fstat)(fd, status);
+
+    if (result == 0)
+        fix_descriptor(fd, status);
+    return result;
 }
 
 EXPORT int fstat64(int fd, struct stat64 *status)
 {
-    return fix_status(REAL(fstat64)(fd, status), fd, "", AT_EMPTY_PATH, (struct stat *)status);
+    int result = REAL(fstat64)(fd, status);
+
+    if (result == 0)
+        fix_descriptor(fd, (struct stat *)status);
+    return result;
 }
 
 EXPORT int fstatat(int directory, const char *path, struct stat *status, int flags)

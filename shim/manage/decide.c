@@ -87,7 +87,8 @@ static bool is_sealed(const struct stat *status)
 
 int managed_explain(const struct named *named, const char *why, int result)
 {
-    log_line(LOG_DEBUG, "%s: %s", named->path, why);
+    if (log_wants(LOG_DEBUG))
+        log_line(LOG_DEBUG, "%s: %s", named->path, why);
     return result;
 }
 

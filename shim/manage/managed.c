@@ -69,14 +69,22 @@ static bool is_only_read(int flags)
     return (flags & ~(O_CLOEXEC | O_LARGEFILE | O_NOCTTY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK)) == O_RDONLY;
 }
 
+/* A close of an unmanaged file may drop POSIX locks that the program holds through a session. */
+bool managed_asks_later(const struct managed_request *request)
+{
+    return request->may_ask && is_only_read(request->flags) && !session_any();
+}
+
 int managed_opened(const struct managed_request *request, int fd, struct stat *status)
 {
-    const struct named named = {request->directory, request->path,
-                                request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
-                                    is_only_read(request->flags) && strchr(request->path, '/') == NULL};
+    struct named named = {.directory = request->directory, .path = request->path};
+    const bool may_match = named_may_match(request->path);
     int result = CANDIDATE_ANYWHERE;
 
-    if (!named_may_match(request->path) || (!named.is_entry && named_is_elsewhere(&named)))
+    if (may_match)
+        named.is_entry = request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
+                         is_only_read(request->flags) && strchr(request->path, '/') == NULL;
+    if (!may_match || (!named.is_entry && named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
         return managed_explain(&named, "not managed: no pattern matches it, and it holds no image", 0);
@@ -282,10 +290,7 @@ static int open_once(const struct managed_request *request, struct managed_file 
     int probe;
 
     *file = (struct managed_file){.inode = -1};
-    /*
-     * a close of an unmanaged file may drop POSIX locks that the program holds through a session
-     */
-    if (request->may_ask && is_only_read(flags) && !session_any())
+    if (managed_asks_later(request))
         return MANAGED_ASK;
     if (!(flags & (O_PATH | O_DIRECTORY)))
         result = is_candidate(request, flags, &file->status);

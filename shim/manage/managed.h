@@ -54,6 +54,9 @@ struct managed_file {
  */
 int managed_open(const struct managed_request *request, struct managed_file *file);
 
+/* Tells whether managed_open() would return MANAGED_ASK. */
+bool managed_asks_later(const struct managed_request *request);
+
 /* Removes a file that an open created before it failed, if the file is empty and still has the
  * name. */
 void managed_remove_created(const struct managed_request *request, const struct managed_file *file);

@@ -114,7 +114,7 @@ static void remember_folder(const struct named *named, const char *path, size_t 
 
 int named_matches(const struct named *named, int fd, const char *name)
 {
-    const struct folders_moment moment = folders_now();
+    struct folders_moment moment;
     char link[PROC_PATH_SIZE];
     struct scratch scratch;
     char *path;
@@ -130,6 +130,7 @@ int named_matches(const struct named *named, int fd, const char *name)
         scratch_give(&scratch);
         return match;
     }
+    moment = folders_now();
     n = sys_readlinkat(AT_FDCWD, descriptor_path(link, fd), path, PATH_MAX);
     if (buffer_is_proc_missing((int)n))
         match = matches_without_proc(named, fd, name != NULL, path);

@@ -16,9 +16,9 @@ static SYS_LARGE struct session table[SESSIONS_MAX];
 static unsigned table_used; /* slots from here on have never been used */
 /* atomic: no slot before it is free, except one that a thread is giving back */
 static unsigned first_free;
-static int sessions_live;   /* slots that are not free */
+int session_count;          /* slots that are not free */
 static int sessions_closed; /* atomic: how many have `closed_here`, or more */
-static int strays_seen;     /* a vfork child had a session that is not in the table */
+int session_strays_seen;
 
 /* The process to which the table belongs. It stands in a page that fork() empties and vfork() does
  * not. */
@@ -41,15 +41,9 @@ void session_configure(const struct config *config)
     __atomic_store_n(&table_owner, page, __ATOMIC_RELEASE);
 }
 
-bool session_any(void)
-{
-    return __atomic_load_n(&sessions_live, __ATOMIC_ACQUIRE) != 0 ||
-           __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
-}
-
 bool session_any_stray(void)
 {
-    return __atomic_load_n(&strays_seen, __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&session_strays_seen, __ATOMIC_RELAXED) != 0;
 }
 
 bool session_is_stray(const struct session *session)
@@ -137,7 +131,7 @@ static void sweep_after_fork(bool is_fork)
         descriptor_close_if_open(is_fork && has_inode ? session->inode : -1);
         session->state = SESSION_FREE;
         session->closed_here = false;
-        sessions_live--;
+        session_count--;
     }
 }
 
@@ -206,7 +200,7 @@ static struct session *take_slot_from(unsigned first)
         while (used <= i && !__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
                                                          __ATOMIC_ACQUIRE))
             continue;
-        __atomic_add_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+        __atomic_add_fetch(&session_count, 1, __ATOMIC_ACQ_REL);
         SESSION_SET(table[i].buffer_number, 0);
         /* unless one before it was given back meanwhile */
         (void)__atomic_compare_exchange_n(&first_free, &first, i + 1, false, __ATOMIC_ACQ_REL,
@@ -339,7 +333,7 @@ void session_publish(struct session *session)
 {
     descriptor_close_if_open(__atomic_exchange_n(&session->early, -1, __ATOMIC_ACQ_REL));
     if (session->flags & SESSION_STRAY)
-        __atomic_store_n(&strays_seen, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&session_strays_seen, 1, __ATOMIC_RELEASE);
     __atomic_store_n(&session->state, SESSION_LIVE, __ATOMIC_RELEASE);
 }
 
@@ -363,7 +357,7 @@ void session_drop(struct session *session)
     session_index_remove(SESSION_BY_INODE, number);
     if (buffer_number != 0)
         session_index_remove(SESSION_BY_BUFFER, buffer_number);
-    __atomic_sub_fetch(&sessions_live, 1, __ATOMIC_ACQ_REL);
+    __atomic_sub_fetch(&session_count, 1, __ATOMIC_ACQ_REL);
 }
 
 int session_for_each(int (*visit)(struct session *session, void *context), void *context)
@@ -428,7 +422,8 @@ struct session *session_of(const struct stat *status, struct session_found *foun
     for (unsigned i = 0; i < used; i++)
         if (has_live_buffer(&table[i], status))
             return found->session = &table[i];
-    if (__atomic_load_n(&strays_seen, __ATOMIC_RELAXED) && session_search(status, &after, &found->stray))
+    if (__atomic_load_n(&session_strays_seen, __ATOMIC_RELAXED) &&
+        session_search(status, &after, &found->stray))
         found->session = &found->stray;
     return found->session;
 }
@@ -443,8 +438,8 @@ enum session_role session_identify(int fd, struct session_found *found)
     if (session_of(&status, found) != NULL)
         return is_private_buffer(found->session, fd) ? SESSION_PRIVATE : SESSION_PROGRAM;
 
-    bool suspect =
-        session_on(status.st_dev, status.st_ino) != NULL || __atomic_load_n(&strays_seen, __ATOMIC_RELAXED);
+    bool suspect = session_on(status.st_dev, status.st_ino) != NULL ||
+                   __atomic_load_n(&session_strays_seen, __ATOMIC_RELAXED);
     return suspect && descriptor_is_private(fd) ? SESSION_PRIVATE : SESSION_NONE;
 }
 

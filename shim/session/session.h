@@ -161,9 +161,17 @@ bool session_table_is_ours(void);
 /* Returns the number of this process, without a call for a session of its table. */
 int session_process(const struct session *session);
 
+extern int session_count; /* atomic: how many sessions the table has */
+/* Atomic: a vfork() child that shares our memory had a session, which is not in the table. */
+extern int session_strays_seen;
+
 /* False as long as this process has no session: then every wrapper is its libc call and nothing
  * else. */
-bool session_any(void);
+static inline bool session_any(void)
+{
+    return __atomic_load_n(&session_count, __ATOMIC_ACQUIRE) != 0 ||
+           __atomic_load_n(&session_strays_seen, __ATOMIC_RELAXED) != 0;
+}
 
 /*
  * Begins a session on `inode`, a descriptor of a managed regular file, readable, and writable if
