@@ -57,6 +57,20 @@ all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/objects/%.o) $(BUILD)/exports.map
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
+# The library of the campaign `errors`: its system calls fail where the campaign says so. The frame
+# pointers tell the kernel who calls.
+FAILING = -DATOMSHIM_FAILING_KERNEL -fno-omit-frame-pointer -fno-optimize-sibling-calls
+$(BUILD)/failing/libatomshim.so: $(SHIM:%=$(BUILD)/failing/%.o) $(BUILD)/failing/failing_kernel.o $(BUILD)/exports.map
+	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
+
+$(BUILD)/failing/%.o: shim/%.c
+	@mkdir -p $(@D)
+	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(FAILING) -MMD -MP -c -o $@ $<
+
+$(BUILD)/failing/failing_kernel.o: tests/lib/failing_kernel.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) -fno-omit-frame-pointer -MMD -MP -c -o $@ $<
+
 $(BUILD)/atomshim: $(CLI:%=$(BUILD)/objects/%.o)
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^
 
@@ -141,7 +155,7 @@ $(BUILD)/programs/%: tests/programs/%.cc
 # The programs that tests execute. The root file systems of the container tests need the network
 # once, and stay in build/rootfs; where one cannot be made, build/rootfs/KIND.reason says why, and
 # its tests skip.
-TESTED = all $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+TESTED = all $(BUILD)/failing/libatomshim.so $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = busybox musl trixie bookworm bullseye trixie-sdk bullseye-sdk scratch
 # three jobs on two processors, as in scripts/run-tests: the root file systems wait for the network
 JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell echo $$((($$(nproc) * 3 + 1) / 2))))
@@ -181,12 +195,12 @@ campaigns:
 	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
 
-# Runs the tests, of the campaigns only faults, on an instrumented build, and writes what they reach
+# Runs the tests, of the campaigns only faults and errors, on an instrumented build, and writes what they reach
 # of shim/ to build/coverage.
 coverage:
 	@scripts/bootstrap coverage
 	@$(MAKE) --no-print-directory $(JOBS) rootfs
-	@scripts/coverage tests/campaigns/faults.bats $(PORTABILITY_TESTS) $(TESTS)
+	@scripts/coverage tests/campaigns/faults.bats tests/campaigns/errors.bats $(PORTABILITY_TESTS) $(TESTS)
 
 # Checks layout, style, layers and common mistakes in C and shell.
 lint:
@@ -261,4 +275,4 @@ help:
 		said != "" && /^[a-z-]+:/ { sub(/[.] .*/, ".", said); printf "%-12s%s\n", substr($$1, 1, index($$1, ":") - 1), said } \
 		{ said = "" }' Makefile
 
--include $(wildcard $(BUILD)/objects/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/objects/*/*.d $(BUILD)/failing/*.d $(BUILD)/failing/*/*.d $(BUILD)/unit/*.d $(BUILD)/programs/*.d $(BUILD)/campaigns/*.d $(BUILD)/bench/*.d $(BUILD)/*.d)

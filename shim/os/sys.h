@@ -65,8 +65,27 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 #error "atomshim knows the system calls of x86-64 and aarch64"
 #endif
 
+#ifdef ATOMSHIM_FAILING_KERNEL
+
+/* Returns the answer to a call that is not to be made, or FAILING_KERNEL_PASSES
+ * (tests/lib/failing_kernel.c). */
+#define FAILING_KERNEL_PASSES INTPTR_MIN
+long failing_kernel(long number, long a, long b, long c, long d, long e, long f);
+
+/* The call itself stays inline: the child of a vfork must not return from a function. */
+__attribute__((always_inline)) static inline long sys_tried_call6(long number, long a, long b, long c, long d,
+                                                                  long e, long f)
+{
+    long answer = failing_kernel(number, a, b, c, d, e, f);
+
+    return answer == FAILING_KERNEL_PASSES ? sys_call6(number, a, b, c, d, e, f) : answer;
+}
+#else
+#define sys_tried_call6 sys_call6
+#endif
+
 #define SYS_CALL(number, a, b, c, d, e, f)                                                                   \
-    sys_call6((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+    sys_tried_call6((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* Atomic: counts the calls below that failed as the kernel fails a call for which it raises SIGXFSZ
  * or SIGPIPE: with EFBIG (setrlimit(2)) or EPIPE (write(2)). See signals.h. "common": the linker makes one variable of all. */

@@ -138,13 +138,14 @@ unmount() { # DIR
 
 # Builds an engine with one line changed: SED-SCRIPT on a FILE of shim/. Builds only the changed
 # parts again.
-build_broken() { # NAME FILE SED-SCRIPT
-    mkdir -p "$WORK/$1/build"
+build_broken() { # NAME FILE SED-SCRIPT [LIBRARY]
+    mkdir -p "$WORK/$1/build" "$WORK/$1/tests"
     cp -a "$ROOT/Makefile" "$ROOT/shim" "$WORK/$1"
-    cp -a "$ROOT/build/objects" "$WORK/$1/build"
+    cp -a "$ROOT/tests/lib" "$WORK/$1/tests"
+    cp -a "$ROOT/build/$([ $# -eq 4 ] && echo failing || echo objects)" "$WORK/$1/build"
     sed "$3" "$ROOT/shim/$2" >"$WORK/$1/shim/$2"
     if cmp -s "$ROOT/shim/$2" "$WORK/$1/shim/$2" ||
-        ! make -C "$WORK/$1" WARNINGS=-std=gnu17 build/libatomshim.so >"$WORK/log" 2>&1; then
+        ! make -C "$WORK/$1" WARNINGS=-std=gnu17 "${4:-build/libatomshim.so}" >"$WORK/log" 2>&1; then
         echo "$CAMPAIGN: $2: '$3' changes nothing, or breaks it more than it should" >&2
         tail -n 5 "$WORK/log" >&2
         exit 2

@@ -6,11 +6,19 @@
 
 typedef FILE *stream_opener(const char *path, const char *mode);
 
-static void check_modes(stream_opener *open_stream, const char *file)
+static FILE *open_stream(const char *file, const char *mode)
+{
+    FILE *stream = fopen(file, mode);
+
+    EXPECT(stream != NULL);
+    return stream;
+}
+
+static void check_modes(stream_opener *opener, const char *file)
 {
     char line[64];
     int lowest = lowest_free();
-    FILE *stream = open_stream(file, "w");
+    FILE *stream = opener(file, "w");
 
     EXPECT(stream != NULL && fileno(stream) == lowest);
     EXPECT(fputs("one\n", stream) >= 0 && fflush(stream) == 0);
@@ -19,48 +27,48 @@ static void check_modes(stream_opener *open_stream, const char *file)
     EXPECT(fclose(stream) == 0);
     expect_content(file, "one\ntwo\n");
 
-    stream = open_stream(file, "re");
-    EXPECT(fcntl(fileno(stream), F_GETFD) == FD_CLOEXEC);
+    stream = opener(file, "re");
+    EXPECT(stream != NULL && fcntl(fileno(stream), F_GETFD) == FD_CLOEXEC);
     EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "one\n") == 0);
     EXPECT(ftell(stream) == 4);
     EXPECT(fputs("x", stream) == EOF);
     EXPECT(fclose(stream) == 0);
 
-    stream = open_stream(file, "a");
-    EXPECT(fputs("three\n", stream) >= 0 && fclose(stream) == 0);
+    stream = opener(file, "a");
+    EXPECT(stream != NULL && fputs("three\n", stream) >= 0 && fclose(stream) == 0);
     expect_content(file, "one\ntwo\nthree\n");
 
-    stream = open_stream(file, "r+");
-    EXPECT(fseek(stream, 4, SEEK_SET) == 0);
+    stream = opener(file, "r+");
+    EXPECT(stream != NULL && fseek(stream, 4, SEEK_SET) == 0);
     EXPECT(fputs("TWO", stream) >= 0);
     EXPECT(fclose(stream) == 0);
     expect_content(file, "one\nTWO\nthree\n");
 
-    stream = open_stream(file, "a+");
-    EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "one\n") == 0);
+    stream = opener(file, "a+");
+    EXPECT(stream != NULL && fgets(line, sizeof line, stream) != NULL && strcmp(line, "one\n") == 0);
     EXPECT(fputs("four\n", stream) >= 0);
     EXPECT(fclose(stream) == 0);
     expect_content(file, "one\nTWO\nthree\nfour\n");
 
-    stream = open_stream(file, "w+");
-    EXPECT(fputs("again", stream) >= 0);
+    stream = opener(file, "w+");
+    EXPECT(stream != NULL && fputs("again", stream) >= 0);
     rewind(stream);
     EXPECT(fgets(line, sizeof line, stream) != NULL && strcmp(line, "again") == 0);
     EXPECT(fclose(stream) == 0);
     expect_content(file, "again");
 }
 
-static void check_errors(stream_opener *open_stream, const char *file)
+static void check_errors(stream_opener *opener, const char *file)
 {
     const char *new = sibling(file, ".new");
     FILE *stream;
 
     errno = 0;
-    EXPECT(open_stream(file, "wx") == NULL && errno == EEXIST);
-    EXPECT(open_stream(file, "?") == NULL && errno == EINVAL);
-    EXPECT(open_stream(new, "r") == NULL && errno == ENOENT);
-    EXPECT(open_stream("/", "w") == NULL && errno == EISDIR);
-    stream = open_stream(new, "wx");
+    EXPECT(opener(file, "wx") == NULL && errno == EEXIST);
+    EXPECT(opener(file, "?") == NULL && errno == EINVAL);
+    EXPECT(opener(new, "r") == NULL && errno == ENOENT);
+    EXPECT(opener("/", "w") == NULL && errno == EISDIR);
+    stream = opener(new, "wx");
     EXPECT(stream != NULL && fputs("new", stream) >= 0 && fclose(stream) == 0);
     expect_content(new, "new");
     EXPECT(unlink(new) == 0);
@@ -113,9 +121,9 @@ static void check_freopen(FILE *(*reopen)(const char *path, const char *mode, FI
     expect_content(second, "second");
     EXPECT(unlink(second) == 0);
 
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(reopen(NULL, "r+", stream) == stream || errno == EBADF);
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(reopen(sibling(file, ".none"), "r", stream) == NULL && errno == ENOENT);
     expect_content(file, "by printf");
 }
@@ -134,20 +142,20 @@ static void test_freopen64(const char *file)
 static void test_freopen_mode(const char *file)
 {
     char line[8];
-    FILE *stream = fopen(file, "r+");
+    FILE *stream = open_stream(file, "r+");
 
     EXPECT(fputs("new", stream) >= 0);
     EXPECT(freopen(NULL, "r", stream) == stream && fgets(line, sizeof line, stream) != NULL);
     EXPECT(strcmp(line, "new") == 0 && fputs("x", stream) == EOF);
     EXPECT(fclose(stream) == 0);
     expect_content(file, "new");
-    stream = fopen(file, "r+");
+    stream = open_stream(file, "r+");
     EXPECT(freopen(NULL, "a", stream) == stream && fputs("er", stream) >= 0 && fclose(stream) == 0);
     expect_content(file, "newer");
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(freopen(NULL, "r+", stream) == stream && fputs("N", stream) >= 0 && fclose(stream) == 0);
     expect_content(file, "Newer");
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(freopen(NULL, "?", stream) == NULL);
     expect_content(file, "Newer");
 }
@@ -156,14 +164,14 @@ static void test_freopen_mode(const char *file)
 static void test_bad_character_set(const char *file)
 {
     const char *new = sibling(file, ".new");
-    FILE *stream = fopen(file, "r");
+    FILE *stream = open_stream(file, "r");
 
     EXPECT(fopen(file, "r+,ccs=no-such-set") == NULL && errno == EINVAL);
     expect_content(file, "old");
     EXPECT(fopen(new, "w,ccs=no-such-set") == NULL && errno == EINVAL);
     EXPECT(unlink(new) == (is_wrapped() ? -1 : 0)); /* the shim takes back what it made */
     EXPECT(freopen(file, "r+,ccs=no-such-set", stream) == NULL && errno == EINVAL);
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(freopen(file, "wx", stream) == NULL && errno == EEXIST);
     expect_content(file, "old");
 }
@@ -178,7 +186,7 @@ static void test_many_streams(const char *file)
 
         for (int i = 0; i < 4100; i++)
             EXPECT(fdopen(null, "w") != NULL);
-        EXPECT(fputs("the last", fopen(file, "w")) >= 0);
+        EXPECT(fputs("the last", open_stream(file, "w")) >= 0);
         exit(0);
     }
     expect_exit(child, 0);
@@ -201,13 +209,13 @@ static void test_buffered_stderr(const char *file)
 
 static void test_fclose(const char *file)
 {
-    FILE *stream = fopen(file, "w");
+    FILE *stream = open_stream(file, "w");
 
     EXPECT(fputs("buffered", stream) >= 0);
     EXPECT(close(fileno(stream)) == 0);
     EXPECT(fclose(stream) == EOF && errno == EBADF);
     expect_content(file, "");
-    stream = fopen(file, "w");
+    stream = open_stream(file, "w");
     EXPECT(fputs("two descriptors", stream) >= 0);
     EXPECT(dup2(fileno(stream), 9) == 9);
     EXPECT(fclose(stream) == 0);
@@ -219,8 +227,8 @@ static void test_fclose(const char *file)
 static void test_fcloseall(const char *file)
 {
     const char *second = sibling(file, ".second");
-    FILE *one = fopen(file, "w");
-    FILE *two = fopen(second, "w");
+    FILE *one = open_stream(file, "w");
+    FILE *two = open_stream(second, "w");
 
     EXPECT(fputs("one", one) >= 0 && fputs("two", two) >= 0);
     EXPECT(fcloseall() == 0);
@@ -232,7 +240,7 @@ static void test_fcloseall(const char *file)
 static void test_fcloseall_fails(const char *file)
 {
     struct rlimit limit = {.rlim_cur = 200, .rlim_max = RLIM_INFINITY};
-    FILE *stream = fopen(file, "w");
+    FILE *stream = open_stream(file, "w");
 
     EXPECT(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && fputs("new", stream) >= 0);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);

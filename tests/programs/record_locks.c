@@ -267,6 +267,7 @@ static void test_first_close(const char *file)
 {
     struct flock lock = range(F_WRLCK, 0, 0);
     int fd = open(file, O_RDWR);
+    FILE *stream;
 
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 0));
     EXPECT(pwrite(fd, "one", 3, 0) == 3);
@@ -274,7 +275,8 @@ static void test_first_close(const char *file)
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 0));
     EXPECT(dup2(0, dup(fd)) >= 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
-    EXPECT(fclose(fopen(file, "r")) == 0 && is_free(file, 0, 0));
+    stream = fopen(file, "r");
+    EXPECT(stream != NULL && fclose(stream) == 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
     EXPECT(close(open(file, O_RDONLY)) == 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_OFD_SETLK, &lock) == 0);
