@@ -29,6 +29,7 @@ struct plan {
     bool inherits;         /* a session is handed over: */
     int buffer;            /* the private descriptor of its buffer */
     bool needs_guardian;
+    int error; /* the first that an action could not be planned for, or 0 */
 };
 
 /* The descriptor that a SPAWN_OPEN action puts in place; the child is the session's opener. */
@@ -37,12 +38,26 @@ struct opened {
     bool is_inherited; /* the program has it */
 };
 
+static void plan_close(struct plan *plan, int fd)
+{
+    int error = REAL(posix_spawn_file_actions_addclose)(&plan->actions, fd);
+
+    plan->error = plan->error != 0 ? plan->error : error;
+}
+
+static void plan_copy(struct plan *plan, int from, int to)
+{
+    int error = REAL(posix_spawn_file_actions_adddup2)(&plan->actions, from, to);
+
+    plan->error = plan->error != 0 ? plan->error : error;
+}
+
 static int close_in_child(int fd, void *context)
 {
     struct plan *plan = ((void **)context)[0];
 
     if (fd >= *(int *)((void **)context)[1] && !descriptor_is_private(fd))
-        (void)REAL(posix_spawn_file_actions_addclose)(&plan->actions, fd);
+        plan_close(plan, fd);
     return 0;
 }
 
@@ -55,7 +70,7 @@ static void plan_close_from(struct plan *plan, int lowest, size_t done)
     for (size_t i = 0; i < done; i++)
         if ((plan->record->list[i].kind == SPAWN_OPEN || plan->record->list[i].kind == SPAWN_DUP2) &&
             plan->record->list[i].fd >= lowest)
-            (void)REAL(posix_spawn_file_actions_addclose)(&plan->actions, plan->record->list[i].fd);
+            plan_close(plan, plan->record->list[i].fd);
 }
 
 static void set_opener(int fd, int process)
@@ -116,11 +131,8 @@ static int plan_action(struct plan *plan, size_t index)
     case SPAWN_FCHDIR:
         plan_directory(plan, (int)sys_fcntl(action->fd, F_DUPFD_CLOEXEC, plan->above));
         return REAL(posix_spawn_file_actions_addfchdir_np)(&plan->actions, action->fd);
-    case SPAWN_CLOSEFROM:
-        if (shim_has_sessions())
-            plan_close_from(plan, action->fd, index);
-        else
-            return REAL(posix_spawn_file_actions_addclosefrom_np)(&plan->actions, action->fd);
+    case SPAWN_CLOSEFROM: /* by number: a descriptor that a later action needs must stay */
+        plan_close_from(plan, action->fd, index);
         return 0;
     case SPAWN_TCSETPGRP:
         return REAL(posix_spawn_file_actions_addtcsetpgrp_np)(&plan->actions, action->fd);
@@ -185,9 +197,8 @@ static int inherit_one(int number, void *context)
     }
     plan->inherits = true;
     /* a dup2 onto itself makes it outlive the exec */
-    (void)REAL(posix_spawn_file_actions_adddup2)(&plan->actions, found.session->inode, found.session->inode);
-    (void)REAL(posix_spawn_file_actions_adddup2)(&plan->actions, found.session->buffer,
-                                                 found.session->buffer);
+    plan_copy(plan, found.session->inode, found.session->inode);
+    plan_copy(plan, found.session->buffer, found.session->buffer);
     plan->buffer = found.session->buffer;
     return 0;
 }
@@ -272,33 +283,31 @@ static int make_plan(struct plan *plan, const struct spawn_record *record)
         (void)session_for_each(move_private, plan);
     if (error == 0)
         plan_inheritance(plan);
-    return error;
+    return error != 0 ? error : plan->error;
 }
 
-/*
- * The child decides about a file that was opened for it: this process gives the session up,
- * whatever the kernel says of the last close. `is_looked_after`: the child has the shim, or a
- * guardian.
- */
-static void let_go(const struct opened *opened, bool is_looked_after)
+/* Closes a file that was opened for the child. `decides_here`: this process's close commits, as the
+ * child's would; else the session is given up, whatever the kernel says of the last close. */
+static void let_go(int fd, bool decides_here)
 {
     struct session_found found;
 
-    if (!is_looked_after || !opened->is_inherited ||
-        session_identify(opened->fd, &found) != SESSION_PROGRAM ||
+    if (decides_here || session_identify(fd, &found) != SESSION_PROGRAM ||
         !(found.session->flags & SESSION_WRITABLE)) {
-        (void)close(opened->fd);
+        (void)close(fd);
         return;
     }
-    (void)sys_close(opened->fd);
+    (void)sys_close(fd);
     session_drop(found.session);
 }
 
-static void end_plan(struct plan *plan, bool is_looked_after)
+/* `is_looked_after`: the child has the shim, or a guardian, which decide about what it inherits.
+ * Where memory was short there was no child, and no file was opened. */
+static void end_plan(struct plan *plan, bool is_looked_after, int error)
 {
     for (size_t i = 0; plan->record != NULL && i < plan->record->count; i++)
         if (plan->opened[i].fd >= 0)
-            let_go(&plan->opened[i], is_looked_after);
+            let_go(plan->opened[i].fd, error != ENOMEM && !(is_looked_after && plan->opened[i].is_inherited));
     free(plan->opened);
     plan_directory(plan, AT_FDCWD);
     (void)REAL(posix_spawn_file_actions_destroy)(&plan->actions);
@@ -344,13 +353,13 @@ static int spawn_planned(const struct spawn *spawn, const struct spawn_record *r
     bool is_looked_after;
     int error = make_plan(&plan, record);
 
-    if (error == 0)
-        error = spawn_program(spawn, &plan.actions);
+    if (error == 0) /* without a session they do what the planned ones do */
+        error = spawn_program(spawn, shim_has_sessions() ? &plan.actions : spawn->actions);
     is_looked_after = error == 0;
     if (error == 0 && plan.needs_guardian)
         is_looked_after = start_guardian(&plan, spawn);
     if (plan.opened != NULL)
-        end_plan(&plan, is_looked_after);
+        end_plan(&plan, is_looked_after, error);
     return error;
 }
 

@@ -254,6 +254,10 @@ assert_within() { # VALUE LEAST MOST WHAT
     run_all calls_exec exec_limits
 }
 
+@test "I5 I7 spawn: each allocation fails in turn" {
+    run_all calls_memory
+}
+
 @test "I7 the same with the least limit of descriptors that the actions of a spawn can name" {
     ulimit -n 1024
     run_all calls_exec exec_limits

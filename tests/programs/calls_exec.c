@@ -567,7 +567,7 @@ static void test_spawn_numbers(const char *file)
     }
 }
 
-/* Spawns from the directory in which the child is by then, with all else closed. */
+/* Spawns from the directory in which the child is by then, with all else closed before and after. */
 static void test_spawn_elsewhere(const char *file)
 {
     posix_spawn_file_actions_t actions;
@@ -583,6 +583,9 @@ static void test_spawn_elsewhere(const char *file)
                 EXPECT(posix_spawn_file_actions_addfchdir_np(&actions, directory) == 0);
             else
                 EXPECT(posix_spawn_file_actions_addchdir_np(&actions, folder) == 0);
+#ifdef POSIX_SPAWN_SETSID
+            EXPECT(posix_spawn_file_actions_addclosefrom_np(&actions, 3) == 0);
+#endif
             EXPECT(posix_spawn_file_actions_addopen(&actions, 5, name, O_WRONLY | O_TRUNC, 0) == 0);
             EXPECT(posix_spawn_file_actions_adddup2(&actions, 5, 1) == 0);
 #ifdef POSIX_SPAWN_SETSID
