@@ -3,12 +3,12 @@
 #include "cli/doctor.h"
 #include "cli/inspect.h"
 #include "cli/paths.h"
+#include "cli/tree.h"
 #include "config/pattern.h"
 #include "config/resolve.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -147,13 +147,14 @@ static void look_at_file(const char *path)
     inspect_end(&file);
 }
 
-static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int error)
 {
-    (void)position;
     if (++walk.looked_at > LOOKED_AT_MAX)
         return 1;
-    if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.pattern, path) &&
-        pattern_match(walk.config.paths, path))
+    if (error != 0)
+        doctor_note("%s: cannot be looked at: %s", path, strerror(error));
+    else if (S_ISREG(status->st_mode) && pattern_match(walk.pattern, path) &&
+             pattern_match(walk.config.paths, path))
         look_at_file(path);
     return 0;
 }
@@ -182,11 +183,9 @@ static void look_below(const char *pattern, size_t length)
     alone[length] = '\0';
     walk.pattern = alone;
     walk.looked_at = walk.matched = 0;
-    if (S_ISREG(status.st_mode)) {
-        visit_entry(folder, &status, FTW_F, NULL);
+    (void)tree_walk(folder, visit_entry);
+    if (S_ISREG(status.st_mode))
         *strrchr(folder, '/') = '\0';
-    } else
-        (void)nftw(folder, visit_entry, 64, FTW_PHYS);
     look_at_file_system(folder[0] != '\0' ? folder : "/");
     if (walk.looked_at > LOOKED_AT_MAX)
         doctor_note("%.*s: matches %ld of the first %d files; doctor did not look at the rest", (int)length,

@@ -1,9 +1,9 @@
 #include "cli/files.h"
 
 #include "cli/cli.h"
+#include "cli/tree.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,13 +101,12 @@ static void show_progress(void)
     cli_progress("%ld files", walk.count);
 }
 
-static int visit_below(const char *name, const struct stat *status, int type, struct FTW *position)
+static int visit_below(const char *name, const struct stat *status, int error)
 {
-    (void)position;
-    if (type == FTW_DNR || type == FTW_NS) {
-        cli_complain("%s: %s", name, strerror(EACCES));
+    if (error != 0) {
+        cli_complain("%s: %s", name, strerror(error));
         walk.status = files_graver(walk.status, CLI_USAGE);
-    } else if (type == FTW_F && S_ISREG(status->st_mode)) {
+    } else if (S_ISREG(status->st_mode)) {
         show_progress();
         walk.status = files_graver(walk.status, walk.visit(name));
     }
@@ -123,12 +122,9 @@ int files_each(int argc, char *argv[], int first, int (*visit)(const char *name)
     for (int i = first; i < argc; i++) {
         bool folder = stat(argv[i], &status) == 0 && S_ISDIR(status.st_mode);
 
-        if (folder && files_options.recursive) {
-            if (nftw(argv[i], visit_below, 64, FTW_PHYS) != 0) {
-                cli_complain("%s: %s", argv[i], strerror(errno));
-                walk.status = files_graver(walk.status, CLI_USAGE);
-            }
-        } else
+        if (folder && files_options.recursive)
+            (void)tree_walk(argv[i], visit_below);
+        else
             walk.status = files_graver(walk.status, visit(argv[i]));
     }
     return cli_finish(walk.status);

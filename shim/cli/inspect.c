@@ -28,13 +28,11 @@ static const char *describe_type(mode_t mode)
 }
 
 /* True for a file as those in /proc: it has no size, and yet bytes. */
-static bool is_of_kernel(int fd)
+static bool is_of_kernel(int fd, const struct stat *status)
 {
-    struct stat status;
     char byte;
 
-    return pread(fd, &byte, 1, 0) == 1 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-           status.st_size == 0;
+    return status->st_size == 0 && pread(fd, &byte, 1, 0) == 1;
 }
 
 int inspect_open(const char *name, int access)
@@ -43,23 +41,22 @@ int inspect_open(const char *name, int access)
     int fd = -1;
 
     /* a look before the open: opening a FIFO or a device has effects of its own */
-    if (stat(name, &status) == 0 && S_ISREG(status.st_mode)) {
-        fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd >= 0 && is_of_kernel(fd)) {
-            cli_complain("%s: is made by the kernel as it is read, not a file on a disk", name);
-            (void)close(fd);
+    if (stat(name, &status) == 0) {
+        if (!S_ISREG(status.st_mode)) {
+            cli_complain("%s: is %s, not a regular file%s", name, describe_type(status.st_mode),
+                         S_ISDIR(status.st_mode) ? " (some commands take -r)" : "");
             return -1;
         }
-        if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-            (void)rendezvous_wait(fd, status.st_dev, status.st_ino, inspect_wait().timeout);
-            return fd;
-        }
-    } else if (stat(name, &status) == 0) {
-        cli_complain("%s: is %s, not a regular file%s", name, describe_type(status.st_mode),
-                     S_ISDIR(status.st_mode) ? " (some commands take -r)" : "");
-        return -1;
+        fd = open(name, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     }
-    cli_complain("%s: %s", *name != '\0' ? name : "''", strerror(errno));
+    if (fd < 0 || fstat(fd, &status) != 0)
+        cli_complain("%s: %s", *name != '\0' ? name : "''", strerror(errno));
+    else if (is_of_kernel(fd, &status))
+        cli_complain("%s: is made by the kernel as it is read, not a file on a disk", name);
+    else {
+        (void)rendezvous_wait(fd, status.st_dev, status.st_ino, inspect_wait().timeout);
+        return fd;
+    }
     if (fd >= 0)
         (void)close(fd);
     return -1;
@@ -158,6 +155,7 @@ static int look_at_places(struct inspect_file *file)
     if (fstat(file->fd, &status) != 0)
         return -errno;
     file->size = (uint64_t)status.st_size;
+    file->written = status.st_mtime;
     file->begun = false;
     file->twin_offset = 0;
     file->twin = (struct inspect_place){.kind = IMAGE_ABSENT, .fault = "no header"};
@@ -183,6 +181,14 @@ static bool same_moment(const struct inspect_file *file)
            live->header.generation == image->generation;
 }
 
+/* Tells whether the two looks agree: on one image, or on none that is complete. */
+static bool is_settled(const struct inspect_file *file)
+{
+    if (file->error == -EIO)
+        return file->head.fault != NULL && file->twin.fault != NULL;
+    return file->error != 0 || same_moment(file);
+}
+
 bool inspect_begin(struct inspect_file *file, const char *name)
 {
     struct store_wait wait = inspect_wait();
@@ -194,10 +200,11 @@ bool inspect_begin(struct inspect_file *file, const char *name)
     for (int i = 0; i < LOOKS_MAX; i++) {
         file->error = store_load(file->fd, -1, wait, &file->image);
         error = look_at_places(file);
-        if (error != 0 || file->error != 0 || same_moment(file))
+        if (error != 0 || is_settled(file))
             break;
     }
-    file->damaged = error == 0 && file->error == -EIO && (file->head.kind != IMAGE_ABSENT || file->begun);
+    file->damaged = error == 0 && file->error == -EIO && is_settled(file) &&
+                    (file->head.kind != IMAGE_ABSENT || file->begun);
     if (error == 0 && !file->damaged)
         error = file->error;
     if (error != 0) {

@@ -21,6 +21,7 @@ struct inspect_file {
     struct inspect_place twin; /* IMAGE_ABSENT unless a header at 0 or a footer names the place */
     bool begun;                /* no header at 0, but a footer: a first commit has begun */
     uint64_t twin_offset;      /* 0 if nothing names it */
+    time_t written;            /* st_mtime */
     struct store_image image;  /* the live image, if error is 0 */
     int error;                 /* the result of store_load(): 0, or a negative errno */
     bool damaged;              /* the error means: no complete image, though the file has had one */

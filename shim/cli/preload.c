@@ -65,8 +65,9 @@ static bool find_file(char path[PATH_MAX])
     (void)snprintf(path, PATH_MAX, "%s/%s", ATOMSHIM_LIBDIR, SHIM_NAME);
     if (access(path, F_OK) == 0)
         return true;
-    cli_complain("cannot find %s, neither in %s, its ../lib, nor in %s", SHIM_NAME,
-                 known ? directory : "its own folder", ATOMSHIM_LIBDIR);
+    if (known) /* else preload_find_command() has complained */
+        cli_complain("cannot find %s, neither in %s, its ../lib, nor in %s", SHIM_NAME, directory,
+                     ATOMSHIM_LIBDIR);
     return false;
 }
 

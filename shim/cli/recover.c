@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/inspect.h"
 #include "cli/paths.h"
+#include "cli/tree.h"
 #include "config/pattern.h"
 #include "config/resolve.h"
 #include "store/filelock.h"
@@ -9,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,18 +69,28 @@ static int mend_file(const char *name, int fd, const struct store_image *old)
     return CLI_GOOD;
 }
 
+/* Says why a file or folder cannot be looked at, unless it is gone or this user may not read
+ * it. Returns an exit status. */
+static int fail_file(const char *name, int error)
+{
+    if (error == -ENOENT || error == -ELOOP || error == -EACCES)
+        return CLI_GOOD;
+    cli_complain("%s: %s", name, inspect_error(error));
+    return CLI_BAD;
+}
+
 /* Looks at one file. Returns an exit status. */
 static int recover_file(const char *name)
 {
-    struct store_image image;
+    struct store_image image = {0};
     int status = CLI_GOOD;
     int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+    int error = fd < 0 ? -errno : store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image);
     int writable;
 
-    if (fd < 0)
-        return CLI_GOOD; /* the file is gone, or this user may not read it */
-    if (store_look(fd, (struct store_wait){.timeout = walk.timeout}, &image) == 0 &&
-        (image.unsettled || image.has_journal)) {
+    if (error != 0)
+        status = fail_file(name, error);
+    else if (image.unsettled || image.has_journal) {
         writable = open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
         if (writable >= 0) {
             status = mend_file(name, writable, &image);
@@ -90,7 +100,8 @@ static int recover_file(const char *name)
             status = CLI_BAD;
         }
     }
-    (void)close(fd);
+    if (fd >= 0)
+        (void)close(fd);
     return status;
 }
 
@@ -100,15 +111,17 @@ static void take_status(int status)
         walk.status = status;
 }
 
-static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int error)
 {
-    (void)position;
     if (++walk.looked_at > LOOKED_AT_MAX)
         return 1;
-    if (type == FTW_F && S_ISREG(status->st_mode) && pattern_match(walk.patterns, path))
-        take_status(recover_file(path));
-    if (type == FTW_F)
+    if (error != 0)
+        take_status(fail_file(path, -error));
+    else if (S_ISREG(status->st_mode)) {
+        if (pattern_match(walk.patterns, path))
+            take_status(recover_file(path));
         journal_tidy(path);
+    }
     return 0;
 }
 
@@ -118,7 +131,6 @@ static void recover_item(const struct pattern_item *item)
     size_t length = (size_t)(item->end - item->start);
     size_t plain = paths_plain_part(item->start, length);
     char folder[PATH_MAX];
-    struct stat status;
 
     if (plain == 0 || plain >= sizeof folder) {
         if (!walk.quiet)
@@ -127,13 +139,8 @@ static void recover_item(const struct pattern_item *item)
         return;
     }
     (void)snprintf(folder, sizeof folder, "%.*s", (int)plain, item->start);
-    if (lstat(folder, &status) != 0)
-        return;
     walk.looked_at = 0;
-    if (S_ISREG(status.st_mode))
-        (void)visit_entry(folder, &status, FTW_F, NULL);
-    else
-        (void)nftw(folder, visit_entry, 32, FTW_PHYS);
+    (void)tree_walk(folder, visit_entry);
     if (walk.looked_at > LOOKED_AT_MAX)
         cli_complain("%.*s: recover looked at the first %d files, and skipped the rest", (int)length,
                      item->start, LOOKED_AT_MAX);

@@ -209,11 +209,10 @@ static const char *format_name(const struct inspect_file *file)
  * time. */
 static void last_write(const struct inspect_file *file, char text[TIME_SIZE])
 {
-    struct stat status;
     struct tm tm;
 
     text[0] = '\0';
-    if (fstat(file->fd, &status) == 0 && gmtime_r(&status.st_mtime, &tm) != NULL)
+    if (gmtime_r(&file->written, &tm) != NULL)
         (void)strftime(text, TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 

@@ -8,12 +8,12 @@
 #include "cli/json.h"
 #include "cli/paths.h"
 #include "cli/places.h"
+#include "cli/tree.h"
 #include "config/pattern.h"
 #include "config/resolve.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -174,14 +174,16 @@ static void add_file(const char *path)
         look_at_file(wd);
 }
 
-static int visit_entry(const char *path, const struct stat *status, int type, struct FTW *position)
+static int visit_entry(const char *path, const struct stat *status, int error)
 {
     bool known;
 
-    (void)position;
-    if (type == FTW_D || type == FTW_DNR)    /* this user cannot watch the latter, and is told */
+    if (error != 0 && error != EACCES) { /* add_watch() has reported that */
+        cli_complain("watch: %s: %s", path, strerror(error));
+        watch.status = CLI_BAD;
+    } else if (S_ISDIR(status->st_mode) && error == 0)
         (void)add_watch(path, true, &known); /* before the entries are read: none is missed */
-    else if (type == FTW_F && S_ISREG(status->st_mode))
+    else if (S_ISREG(status->st_mode))
         add_file(path);
     return 0;
 }
@@ -214,7 +216,7 @@ static bool watch_pattern(const struct pattern_item *item)
             add_file(path);
         return true;
     }
-    return nftw(path, visit_entry, 32, FTW_PHYS) == 0 && watch.status == CLI_GOOD;
+    return tree_walk(path, visit_entry) == 0 && watch.status == CLI_GOOD;
 }
 
 /* Watches what the patterns name. Returns false after a complaint. */
@@ -240,10 +242,8 @@ static void look_at_entry(int wd, const char *name)
             sizeof path ||
         lstat(path, &status) != 0)
         return;
-    if (S_ISDIR(status.st_mode))
-        (void)nftw(path, visit_entry, 32, FTW_PHYS);
-    else if (S_ISREG(status.st_mode))
-        add_file(path);
+    if (S_ISDIR(status.st_mode) || S_ISREG(status.st_mode))
+        (void)tree_walk(path, visit_entry);
 }
 
 static void take_event(const struct inotify_event *event)
