@@ -87,8 +87,11 @@ __attribute__((always_inline)) static inline long sys_tried_call6(long number, l
 #define SYS_CALL(number, a, b, c, d, e, f)                                                                   \
     sys_tried_call6((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* Atomic: counts the calls below that failed as the kernel fails a call for which it raises SIGXFSZ
- * or SIGPIPE: with EFBIG (setrlimit(2)) or EPIPE (write(2)). See signals.h. "common": the linker makes one variable of all. */
+/*
+ * Atomic: counts the calls below that failed as the kernel fails a call for which it raises SIGXFSZ
+ * or SIGPIPE: with EFBIG (setrlimit(2)) or EPIPE (write(2)). See signals.h. The linker makes one
+ * variable of those in all objects ("common").
+ */
 __attribute__((common)) unsigned sys_raised;
 
 static inline long sys_may_raise(long result)
