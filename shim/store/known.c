@@ -16,15 +16,34 @@ struct known {
     int is_taken; /* atomic: a thread uses the entry, or died while it did */
 };
 
-enum { PLACES = 64 }; /* a file has the place that its inode number says; the last one stays */
+/* A file has the place that its inode number says; the last one stays. Once as many files have lost
+ * theirs as there are few places, the process gets many, of which it uses the pages that it needs. */
+enum { FEW = 64, MANY = 1 << 17 };
 
-static SYS_LARGE struct known known_files[PLACES];
+static SYS_LARGE struct known few_places[FEW];
+static struct known *many_places; /* atomic; NULL: not yet, or there is no memory */
 
 static struct known *take_place(const struct stat *status)
 {
-    struct known *known = &known_files[status->st_ino % PLACES];
+    struct known *many = __atomic_load_n(&many_places, __ATOMIC_ACQUIRE);
+    struct known *known = many != NULL ? &many[status->st_ino % MANY] : &few_places[status->st_ino % FEW];
 
     return __atomic_exchange_n(&known->is_taken, 1, __ATOMIC_ACQUIRE) == 0 ? known : NULL;
+}
+
+/* Called when another file takes this place. */
+static void note_lost_place(const struct known *known, const struct stat *status)
+{
+    static unsigned lost; /* atomic */
+    void *many;
+
+    if (known->number == 0 || (known->number == status->st_ino && known->device == status->st_dev) ||
+        __atomic_fetch_add(&lost, 1, __ATOMIC_RELAXED) != FEW)
+        return;
+    many = sys_mmap(NULL, MANY * sizeof *known, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!sys_is_error(many))
+        __atomic_store_n(&many_places, many, __ATOMIC_RELEASE);
 }
 
 static void give_place(struct known *known)
@@ -80,6 +99,7 @@ void store_note_left(int inode, const struct store_left *left)
 
     if (known == NULL)
         return;
+    note_lost_place(known, status);
     known->device = status->st_dev;
     known->number = status->st_ino;
     known->changed = status->st_ctim;

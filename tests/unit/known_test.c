@@ -6,7 +6,7 @@
 
 #include <fcntl.h>
 
-enum { SIZE = 300000, WRITES = 100 };
+enum { SIZE = 300000, WRITES = 100, FILES = 400 };
 
 static uint64_t bytes_read;
 static char content[SIZE];
@@ -188,6 +188,30 @@ static void test_mapped(void)
         overwrite_mapped(3 + i / 2, i % 2 == 0);
 }
 
+/* A process that commits many files in turn remembers them all. */
+static void test_many(void)
+{
+    static int files[FILES];
+    int known = 0;
+
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < FILES; i++) {
+            struct store_left left = {.status = {.st_ino = 0}};
+            struct store_payload payload = payload_of("0123456789" + round, 8);
+
+            if (round == 0)
+                files[i] = new_file("");
+            CHECK_EQUAL(store_commit_and_tell(files[i], &payload, false, &left), 0);
+            CHECK_EQUAL(fstat(files[i], &left.status), 0);
+            store_note_left(files[i], &left);
+        }
+    for (int i = 0; i < FILES; i++) {
+        known += has_left(files[i]);
+        (void)close(files[i]);
+    }
+    CHECK(known > FILES * 9 / 10); /* two may have one place */
+}
+
 int main(void)
 {
     bool fine;
@@ -199,5 +223,7 @@ int main(void)
     if (fine)
         test_mapped();
     test_left(fine);
+    if (fine)
+        test_many();
     return check_result();
 }
