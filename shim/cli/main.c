@@ -77,11 +77,10 @@ void cli_progress(const char *format, ...)
 /* Prints one line: a file name may hold newlines, a message must not. */
 static void put_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
 {
-    char line[LINE_SIZE];
+    char line[LINE_SIZE] = "";
 
     clear_progress();
-    if (vsnprintf(line, sizeof line, format, arguments) < 0)
-        line[0] = '\0';
+    (void)vsnprintf(line, sizeof line, format, arguments);
     for (char *p = line; *p != '\0'; p++)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';

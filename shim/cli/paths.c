@@ -23,13 +23,10 @@ bool paths_add(const char *command, const char *pattern, bool *any)
         cli_complain("%s: --path '%.*s': %s", command, (int)length, where, fault);
         return false;
     }
-    if (*any && asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) < 0) {
-        cli_complain("%s: %s", command, strerror(ENOMEM));
-        return false;
-    }
-    done = setenv("ATOMSHIM_PATHS", list != NULL ? list : pattern, 1) == 0;
+    done = (!*any || asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) >= 0) &&
+           setenv("ATOMSHIM_PATHS", *any ? list : pattern, 1) == 0;
     if (!done)
-        cli_complain("%s: %s", command, strerror(errno));
+        cli_complain("%s: %s", command, strerror(ENOMEM));
     free(list);
     *any = true;
     return done;

@@ -51,10 +51,9 @@ static int run_line(const struct scratch_file *file, const char *command, const 
                     file->path, (char *)NULL);
         _exit(CLI_NOT_FOUND);
     }
-    while (child > 0 && waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
-    return child > 0 ? status : -1;
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return status;
 }
 
 /* True if the file holds `text`, under either name, and is still the same inode. */
