@@ -64,7 +64,14 @@ static struct {
     int status;
 } watch;
 
-/* Returns the entry of a watch, or NULL if there is no memory for it. */
+/* Ends the command, since a file that is not watched would be missed. */
+static _Noreturn void fail_for_memory(void)
+{
+    cli_complain("watch: %s", strerror(ENOMEM));
+    exit(CLI_BAD);
+}
+
+/* Returns the entry of a watch. */
 static struct watched *entry_of(int wd)
 {
     if (wd >= watch.room) {
@@ -72,7 +79,7 @@ static struct watched *entry_of(int wd)
         struct watched *table = realloc(watch.table, (size_t)room * sizeof *table);
 
         if (table == NULL)
-            return NULL;
+            fail_for_memory();
         memset(table + watch.room, 0, (size_t)(room - watch.room) * sizeof *table);
         watch.table = table;
         watch.room = room;
@@ -122,17 +129,18 @@ static void look_at_file(int wd)
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     struct store_image image = {0};
     bool changed = false;
+    int error = fd < 0 ? -errno : store_load(fd, -1, inspect_wait(), &image);
 
-    if (fd < 0)
-        return;
-    if (store_load(fd, -1, inspect_wait(), &image) == 0) {
+    if (error == 0) {
         changed = image.generation != file->generation || image.size != file->size ||
                   image.payload_crc != file->crc;
         file->generation = image.generation;
         file->size = image.size;
         file->crc = image.payload_crc;
-    }
-    (void)close(fd);
+    } else if (error != -ENOENT) /* it is gone */
+        cli_complain("watch: %s: %s", file->path, inspect_error(error));
+    if (fd >= 0)
+        (void)close(fd);
     if (changed && watch.begun)
         tell_content(file, &image);
 }
@@ -152,14 +160,14 @@ static int add_watch(const char *path, bool is_folder, bool *known)
         return -1;
     }
     entry = entry_of(wd);
-    if (entry == NULL)
-        return -1;
     *known = entry->path != NULL;
     if (!*known) {
         *entry = (struct watched){.path = strdup(path), .is_folder = is_folder};
         watch.files += !is_folder;
     }
-    return entry->path == NULL ? -1 : wd;
+    if (entry->path == NULL)
+        fail_for_memory();
+    return wd;
 }
 
 static void add_file(const char *path)
