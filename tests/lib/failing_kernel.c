@@ -263,20 +263,25 @@ static bool is_to_fail(struct kernel_fault *fault, uint64_t stack, long number, 
            can_fail(number, a, b, c, fault->error);
 }
 
+enum { FRAME_MAX = 1 << 20 };
+
 /* Stores the addresses of the call and of its callers in this library; returns their hash. *outer
  * tells one call of the program from another. */
 static uint64_t walk_stack(void *const *frame, uint32_t frames[KERNEL_FRAMES], uintptr_t *outer)
 {
     for (int i = 0;; i++) {
         const char *address = frame[1];
+        void *const *next = *frame;
 
-        if (address < __ehdr_start || address >= etext) {
-            *outer = (uintptr_t)address ^ (uintptr_t)frame;
+        *outer = (uintptr_t)address ^ (uintptr_t)frame;
+        if (address < __ehdr_start || address >= etext)
             break;
-        }
         if (i < KERNEL_FRAMES)
             frames[i] = (uint32_t)(address - __ehdr_start);
-        frame = *frame;
+        /* code that a compiler adds may have no frame pointer */
+        if ((uintptr_t)next - (uintptr_t)frame > FRAME_MAX || (uintptr_t)next % sizeof *next != 0)
+            break;
+        frame = next;
     }
     return kernel_hash(KERNEL_HASH, frames, KERNEL_FRAMES * sizeof *frames) | 1;
 }
