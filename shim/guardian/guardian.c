@@ -71,9 +71,10 @@ static struct guardian_entry *claim_entry(void)
         if (!__atomic_compare_exchange_n(&tree->entries[i].process, &free, -1, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
-        while (used <= i && !__atomic_compare_exchange_n(&tree->used, &used, i + 1, false, __ATOMIC_ACQ_REL,
-                                                         __ATOMIC_ACQUIRE))
-            continue;
+        while (used <= i)
+            if (__atomic_compare_exchange_n(&tree->used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                            __ATOMIC_ACQUIRE))
+                break;
         return &tree->entries[i];
     }
     return NULL;
@@ -162,13 +163,13 @@ static int start_guardian(const struct guardian_order *order, int ends[2])
     child = (int)SYS_CALL(SYS_clone, CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, 0);
     if (child == 0)
         start_orphan(order, ends);
+    if (child > 0)
+        (void)sys_wait(child, NULL);
     (void)sys_sigprocmask(&mask, NULL);
     (void)sys_close(ends[1]);
     ends[1] = -1;
     if (child < 0)
         return child;
-    while (sys_wait(child, __WALL) == -EINTR)
-        continue;
     do
         n = sys_read(ends[0], &byte, 1);
     while (n == -EINTR);

@@ -75,14 +75,12 @@ static int is_managed_by_content(const struct named *named, int fd, const struct
     return result;
 }
 
-/* Tells whether this is the buffer of a session for reading. A memfd refuses to be opened for
- * writing; a file in its place does not. */
-static bool is_sealed(const struct stat *status)
+/* Returns the session whose buffer this is, as /dev/stdout may be, or NULL. */
+static const struct session *find_buffer(const struct stat *status)
 {
     struct session_found found;
 
-    return session_any() && session_of(status, &found) != NULL &&
-           (found.session->flags & SESSION_WRITABLE) == 0;
+    return status->st_nlink == 0 && session_any() ? session_of(status, &found) : NULL;
 }
 
 int managed_explain(const struct named *named, const char *why, int result)
@@ -95,18 +93,23 @@ int managed_explain(const struct named *named, const char *why, int result)
 int managed_decide(const struct named *named, int fd, int flags, struct stat *status)
 {
     const char *reason = "managed: a pattern matches it";
+    const struct session *session;
     int result = sys_fstat(fd, status);
 
     if (result != 0)
         return named_cannot_tell(named, result);
-    /* O_TMPFILE, a deleted file, a buffer of ours by /dev/stdout: no name that could match */
-    if (!S_ISREG(status->st_mode) || status->st_nlink == 0)
-        return descriptor_wants_writing(flags) && is_sealed(status) ? -EPERM : 0;
+    if (!S_ISREG(status->st_mode))
+        return 0;
+    session = find_buffer(status);
+    if (session !=
+        NULL) /* a memfd for reading refuses to be opened for writing; a file in its place does not */
+        return descriptor_wants_writing(flags) && !(session->flags & SESSION_WRITABLE) ? -EPERM : 0;
     if (session_on(status->st_dev, status->st_ino) != NULL)
         return managed_explain(named, "managed: it is open already", 1);
     if (managed_may_trust_content(status) && session_has_snapshot(status))
         return managed_explain(named, "managed: it holds an image, which was read before", 1);
-    result = named_matches(named, fd, NULL);
+    /* O_TMPFILE, a deleted file: no name that could match */
+    result = status->st_nlink == 0 ? 0 : named_matches(named, fd, NULL);
     if (result == 0) {
         result = is_managed_by_content(named, fd, status);
         if (result == 0)

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -385,9 +386,11 @@ static inline int sys_fork_silently(void)
     return (int)SYS_CALL(SYS_clone, 0, 0, 0, 0, 0, 0);
 }
 
-static inline int sys_wait(int process, int options)
+/* Waits for a child of any kind to end; status may be NULL. The caller has blocked all signals, so
+ * that none interrupts it. */
+static inline int sys_wait(int process, int *status)
 {
-    return (int)SYS_CALL(SYS_wait4, process, 0, options, 0, 0, 0);
+    return (int)SYS_CALL(SYS_wait4, process, status, __WALL, 0, 0, 0);
 }
 
 static inline int sys_pipe(int ends[2])

@@ -83,8 +83,7 @@ static bool survives_memfd(void)
         sys_exit_group(create_memfd("atomshim-probe") < 0);
     }
     if (child > 0)
-        while (SYS_CALL(SYS_wait4, child, &status, __WALL, 0, 0, 0) == -EINTR)
-            continue;
+        (void)sys_wait((int)child, &status);
     (void)sys_sigprocmask(&before, NULL);
     return child > 0 && status == 0;
 }

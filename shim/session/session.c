@@ -197,9 +197,10 @@ static struct session *take_slot_from(unsigned first)
             !__atomic_compare_exchange_n(&table[i].state, &expected, SESSION_OPENING, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
-        while (used <= i && !__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
-                                                         __ATOMIC_ACQUIRE))
-            continue;
+        while (used <= i)
+            if (__atomic_compare_exchange_n(&table_used, &used, i + 1, false, __ATOMIC_ACQ_REL,
+                                            __ATOMIC_ACQUIRE))
+                break;
         __atomic_add_fetch(&session_count, 1, __ATOMIC_ACQ_REL);
         SESSION_SET(table[i].buffer_number, 0);
         /* unless one before it was given back meanwhile */
@@ -253,9 +254,10 @@ void session_note_buffer(int number)
 {
     int lowest = __atomic_load_n(&lowest_buffer, __ATOMIC_RELAXED);
 
-    while (number < lowest && !__atomic_compare_exchange_n(&lowest_buffer, &lowest, number, false,
-                                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-        continue;
+    while (number < lowest)
+        if (__atomic_compare_exchange_n(&lowest_buffer, &lowest, number, false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+            break;
 }
 
 /* Tells whether `fd`, a descriptor of the session's buffer, is a private one. Another process's

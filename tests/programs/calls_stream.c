@@ -160,6 +160,21 @@ static void test_freopen_mode(const char *file)
     expect_content(file, "Newer");
 }
 
+/* A file without a name is still recognized by its image. */
+static void test_freopen_deleted(const char *file)
+{
+    const char *second = sibling(file, ".second");
+    char line[8];
+    FILE *stream = open_stream(second, "w");
+
+    EXPECT(fputs("second", stream) >= 0 && fclose(stream) == 0);
+    stream = open_stream(second, "r");
+    EXPECT(unlink(second) == 0);
+    EXPECT(freopen(NULL, "r+", stream) == stream && fgets(line, sizeof line, stream) != NULL);
+    EXPECT(strcmp(line, "second") == 0 && fclose(stream) == 0);
+    expect_content(file, "old");
+}
+
 /* What the C library refuses once the file is open. */
 static void test_bad_character_set(const char *file)
 {
@@ -264,6 +279,7 @@ int main(int argc, char *argv[])
         {"fclose", test_fclose},
         {"fcloseall", test_fcloseall},
         {"freopen_mode", test_freopen_mode},
+        {"freopen_deleted", test_freopen_deleted},
         {"bad_character_set", test_bad_character_set},
         {"many_streams", test_many_streams},
         {"buffered_stderr", test_buffered_stderr},
