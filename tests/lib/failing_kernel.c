@@ -257,7 +257,8 @@ static bool is_to_fail(struct kernel_fault *fault, uint64_t stack, long number, 
     if (fault->mode == KERNEL_ALWAYS)
         return number == fault->number && can_fail(number, a, b, c, fault->error) &&
                atomic_fetch_add(&fault->met, 1) + 1 != 0;
-    if (stack == fault->stack && number == fault->number && atomic_fetch_add(&fault->met, 1) == 0)
+    if (stack == fault->stack && number == fault->number && can_fail(number, a, b, c, fault->error) &&
+        atomic_fetch_add(&fault->met, 1) == 0)
         return true;
     return fault->mode == KERNEL_REST && atomic_load(&fault->met) != 0 &&
            can_fail(number, a, b, c, fault->error);

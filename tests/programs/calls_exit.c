@@ -11,7 +11,7 @@ static void check(void (*leave)(int status), bool buffered, const char *file)
     pid_t child = fork();
 
     if (child == 0) {
-        FILE *stream = fopen(file, "w");
+        FILE *stream = open_stream(file, "w");
 
         EXPECT(fputs("written", stream) >= 0);
         if (!buffered)
@@ -50,7 +50,7 @@ static void test_quick_exit(const char *file)
 
 static void write_late(void)
 {
-    FILE *stream = fopen(getenv("late"), "w");
+    FILE *stream = open_stream(getenv("late"), "w");
 
     EXPECT(fputs("at exit", stream) >= 0);
 }
@@ -106,7 +106,7 @@ static void test_shared_mapping(const char *file)
 /* main() returns with the file open; the caller looks. */
 static void test_return(const char *file)
 {
-    FILE *stream = fopen(file, "w");
+    FILE *stream = open_stream(file, "w");
 
     EXPECT(fputs("returned", stream) >= 0);
 }

@@ -6,14 +6,6 @@
 
 typedef FILE *stream_opener(const char *path, const char *mode);
 
-static FILE *open_stream(const char *file, const char *mode)
-{
-    FILE *stream = fopen(file, mode);
-
-    EXPECT(stream != NULL);
-    return stream;
-}
-
 static void check_modes(stream_opener *opener, const char *file)
 {
     char line[64];

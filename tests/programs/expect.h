@@ -113,6 +113,14 @@ static inline void write_text(int fd, const char *text)
     EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
+static inline FILE *open_stream(const char *file, const char *mode)
+{
+    FILE *stream = fopen(file, mode);
+
+    EXPECT(stream != NULL);
+    return stream;
+}
+
 /* Opens the file and writes to it, so that a commit follows. */
 static inline int open_new(const char *file)
 {

@@ -275,8 +275,8 @@ static void test_first_close(const char *file)
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 0));
     EXPECT(dup2(0, dup(fd)) >= 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
-    stream = fopen(file, "r");
-    EXPECT(stream != NULL && fclose(stream) == 0 && is_free(file, 0, 0));
+    stream = open_stream(file, "r");
+    EXPECT(fclose(stream) == 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
     EXPECT(close(open(file, O_RDONLY)) == 0 && is_free(file, 0, 0));
     EXPECT(fcntl(fd, F_OFD_SETLK, &lock) == 0);

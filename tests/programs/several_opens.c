@@ -141,7 +141,7 @@ static void test_own_writes(const char *file)
            status.st_mtim.tv_sec == by_name.st_mtim.tv_sec && status.st_ino == by_name.st_ino);
     EXPECT(statx(AT_FDCWD, file, 0, STATX_BASIC_STATS, &fields) == 0 && fields.stx_size == 5);
     EXPECT(fields.stx_mtime.tv_nsec == status.st_mtim.tv_nsec);
-    stream = fopen(file, "r");
+    stream = open_stream(file, "r");
     EXPECT(stream != NULL && fgets(bytes, sizeof bytes, stream) != NULL && strcmp(bytes, "newer") == 0);
     EXPECT((stream = freopen(file, "r", stream)) != NULL);
     EXPECT(fgets(bytes, sizeof bytes, stream) != NULL && strcmp(bytes, "newer") == 0 && fclose(stream) == 0);
@@ -202,7 +202,7 @@ static void test_append_beside(const char *file)
 {
     int fd = open_as(file, O_WRONLY);
     int lowest = lowest_free();
-    FILE *stream = fopen(file, "a");
+    FILE *stream = open_stream(file, "a");
 
     EXPECT(stream != NULL && fileno(stream) == lowest);
     EXPECT(pwrite(fd, "OLD", 3, 0) == 3 && fputs("more", stream) >= 0 && fclose(stream) == 0);

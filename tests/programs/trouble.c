@@ -332,7 +332,7 @@ static void test_exec_two_appenders(const char *file)
 
 static void test_freopen_itself(const char *file)
 {
-    FILE *stream = fopen(file, "w");
+    FILE *stream = open_stream(file, "w");
 
     EXPECT(fputs("0123456789", stream) >= 0);
     stream = freopen(file, "r+", stream);
@@ -364,7 +364,7 @@ static void test_closed_behind_a_stream(const char *file)
     pid_t child = fork();
 
     if (child == 0) {
-        FILE *stream = fopen(file, "w");
+        FILE *stream = open_stream(file, "w");
         int fd;
 
         EXPECT(close(fileno(stream)) == 0);
