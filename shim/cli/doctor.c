@@ -130,6 +130,8 @@ static bool can_lease(void)
     int fd;
     bool result;
 
+    if (memfd < 0)
+        return true; /* reported before */
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memfd);
     fd = open(path, O_RDWR | O_CLOEXEC);
     (void)close(memfd);

@@ -101,8 +101,8 @@ int managed_decide(const struct named *named, int fd, int flags, struct stat *st
     if (!S_ISREG(status->st_mode))
         return 0;
     session = find_buffer(status);
-    if (session !=
-        NULL) /* a memfd for reading refuses to be opened for writing; a file in its place does not */
+    /* a memfd for reading refuses to be opened for writing; a file in its place does not */
+    if (session != NULL)
         return descriptor_wants_writing(flags) && !(session->flags & SESSION_WRITABLE) ? -EPERM : 0;
     if (session_on(status->st_dev, status->st_ino) != NULL)
         return managed_explain(named, "managed: it is open already", 1);

@@ -28,9 +28,11 @@ static clock_function *find_clock_function(void)
     struct elf_tables tables;
     Elf64_Addr base;
 
-    headers = object == NULL ? NULL : (const Elf64_Phdr *)(at + object->e_phoff);
-    loaded = elf_find_segment(headers, object == NULL ? 0 : object->e_phnum, PT_LOAD);
-    dynamic = elf_find_segment(headers, object == NULL ? 0 : object->e_phnum, PT_DYNAMIC);
+    if (object == NULL)
+        return function;
+    headers = (const Elf64_Phdr *)(at + object->e_phoff);
+    loaded = elf_find_segment(headers, object->e_phnum, PT_LOAD);
+    dynamic = elf_find_segment(headers, object->e_phnum, PT_DYNAMIC);
     if (loaded == NULL || dynamic == NULL)
         return function;
     base = (Elf64_Addr)(at + loaded->p_offset) - loaded->p_vaddr;

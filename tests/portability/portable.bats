@@ -106,6 +106,16 @@ dist_aarch64() {
     qemu-x86_64-static -cpu qemu64,-sse4.2 "$ROOT/build/unit/crc32c_test"
 }
 
+@test "I2 a process without vdso(7): the clock is asked by a system call" {
+    [ "$(uname -m)" = x86_64 ] || skip 'needs an x86-64 machine'
+    needs qemu-x86_64-static # which maps none
+    printf old >"$MANAGED/f"
+    qemu-x86_64-static -E LD_PRELOAD="$SHIM" -E ATOMSHIM_PATHS="$MANAGED/" /bin/sh -c 'printf new >"$1"; cat "$1"' - "$MANAGED/f" \
+        >"$BATS_TEST_TMPDIR/read"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/read")" new
+    assert_equal "$(payload "$MANAGED/f")" new
+}
+
 @test "I2 I7 aarch64, as dist compiles it, under qemu-user" {
     needs aarch64-linux-gnu-gcc qemu-aarch64-static
     dist_aarch64
