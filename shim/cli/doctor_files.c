@@ -139,8 +139,6 @@ static void look_at_file(const char *path)
     if (file.damaged)
         doctor_problem("%s: damaged: %s; ': >FILE' without the shim makes it an empty one that works", path,
                        reason);
-    else if (file.error != 0)
-        doctor_problem("%s: %s", path, strerror(-file.error));
     else
         doctor_look_at_format(&file, path, &walk.config);
     look_at_access(path, file.fd);

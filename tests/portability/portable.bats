@@ -75,16 +75,55 @@ run_every() {
     run_every '^(calls_open __open.*|calls_stream (fcloseall.*|fdopen|freopen_mode|bad_character_set)|calls_close (dup3|closefrom_older)|calls_syscall syscall)$'
 }
 
-@test "I2 I7 a libc without any function that is one system call: those fallbacks of calls.def" {
+# Sets SHIM to a library that finds no function whose fallback in calls.def begins with LETTER: r of
+# raw_, m of missing_.
+build_lacking() { # LETTER
     mkdir -p "$BATS_TEST_TMPDIR/build"
     cp -rp Makefile shim "$BATS_TEST_TMPDIR/"
     cp -rp build/objects build/exports.map "$BATS_TEST_TMPDIR/build/"
     # no library has a function without a name
-    sed -i "s/\*name = #symbol;/*name = *#fallback == 'r' ? \"\" : #symbol;/" "$BATS_TEST_TMPDIR/shim/interpose/real.c"
+    sed -i "s/\*name = #symbol;/*name = *#fallback == '$1' ? \"\" : #symbol;/" "$BATS_TEST_TMPDIR/shim/interpose/real.c"
     ! cmp "$BATS_TEST_TMPDIR/shim/interpose/real.c" shim/interpose/real.c || return
     make -s -C "$BATS_TEST_TMPDIR" build/libatomshim.so
+    SHIM=$BATS_TEST_TMPDIR/build/libatomshim.so
+}
+
+@test "a libc without what no system call does: ENOSYS, and a managed file is committed all the same" {
+    build_lacking m
+    cat >"$BATS_TEST_TMPDIR/lacking.c" <<'X'
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#define FAILS(call, failure) ((call) == (failure) && errno == ENOSYS && (errno = 0) == 0)
+int main(int count, char *argv[])
+{
+    char name[] = "/tmp/lacking.XXXXXX";
+    char *none[] = {NULL};
+    posix_spawn_file_actions_t actions;
+    pid_t child;
+    int fd = open(argv[count - 1], O_WRONLY | O_TRUNC);
+    return !(write(fd, "new", 3) == 3 && close(fd) == 0 && FAILS(fopen(argv[0], "r"), NULL) &&
+             FAILS(fdopen(0, "r"), NULL) && FAILS(freopen(argv[0], "r", stdin), NULL) && FAILS(mkstemp(name), -1) &&
+             FAILS(nftw("/", NULL, 1, 0), -1) && FAILS(system("true"), -1) && FAILS(execv("/bin/true", none), -1) &&
+             FAILS(execlp("true", "true", (char *)NULL), -1) &&
+             posix_spawn(&child, "/bin/true", NULL, NULL, none, none) == ENOSYS &&
+             posix_spawn_file_actions_addopen(&actions, 0, "/", O_RDONLY, 0) == ENOSYS);
+}
+X
+    cc -D_GNU_SOURCE -w -o "$BATS_TEST_TMPDIR/lacking" "$BATS_TEST_TMPDIR/lacking.c"
+    echo old >"$BATS_TEST_TMPDIR/managed.txt"
+    LD_PRELOAD=$SHIM ATOMSHIM_PATHS=$BATS_TEST_TMPDIR/managed.txt "$BATS_TEST_TMPDIR/lacking" "$BATS_TEST_TMPDIR/managed.txt"
+    assert_equal "$(payload "$BATS_TEST_TMPDIR/managed.txt")" new
+}
+
+@test "I2 I7 a libc without any function that is one system call: those fallbacks of calls.def" {
+    build_lacking r
     # shellcheck disable=SC2086 # names without spaces
-    SHIM=$BATS_TEST_TMPDIR/build/libatomshim.so run_all $ALL calls_aliases calls_filesystem calls_paths calls_temporary calls_walk
+    run_all $ALL calls_aliases calls_filesystem calls_paths calls_temporary calls_walk
 }
 
 # dist compiles the library for aarch64 in build/package/aarch64; a second call compiles nothing.
