@@ -195,12 +195,12 @@ campaigns:
 	@$(MAKE) --no-print-directory $(JOBS) tested
 	scripts/campaigns full
 
-# Runs the tests, of the campaigns only faults and errors, on an instrumented build, and writes what they reach
-# of shim/ to build/coverage.
+# Runs the tests, of the campaigns only faults, errors and command, on an instrumented build, and
+# writes what they reach of shim/ to build/coverage.
 coverage:
 	@scripts/bootstrap coverage
 	@$(MAKE) --no-print-directory $(JOBS) rootfs
-	@scripts/coverage tests/campaigns/faults.bats tests/campaigns/errors.bats $(PORTABILITY_TESTS) $(TESTS)
+	@scripts/coverage tests/campaigns/faults.bats tests/campaigns/errors.bats tests/campaigns/command.bats $(PORTABILITY_TESTS) $(TESTS)
 
 # Checks layout, style, layers and common mistakes in C and shell.
 lint:

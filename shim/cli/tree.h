@@ -12,9 +12,9 @@
 typedef int tree_visitor(const char *path, const struct stat *status, int error);
 
 /*
- * Visits `path`, which has less than PATH_MAX bytes, and all below it, the entries of a folder by name; follows no symbolic link; passes
- * over what vanishes in between. Unlike nftw(3), reports it if a folder cannot be read to its end.
- * Returns the visitor's last result.
+ * Visits `path`, which has less than PATH_MAX bytes, and all below it, the entries of a folder by
+ * name; follows no symbolic link; passes over what vanishes in between. Unlike nftw(3), reports it
+ * if a folder cannot be read to its end. Returns the visitor's last result.
  */
 int tree_walk(const char *path, tree_visitor *visit);
 

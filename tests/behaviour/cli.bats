@@ -308,6 +308,8 @@ libatomshim.so'
 empty: good, plain, 0 bytes"
     run -0 atomshim info "$file"
     [[ $output == *'format: plain'* ]]
+    ATOMSHIM_SYNC=bogus run -0 atomshim cat "$file" # which writes nothing
+    only plain
 }
 
 @test "cat, info, verify: a damaged file" {
@@ -319,6 +321,14 @@ empty: good, plain, 0 bytes"
     [[ $stderr == "atomshim: $file: damaged: "* ]]
     run -1 atomshim info "$file"
     [[ $output == *'crc head: '*' bad'* ]]
+    twin=$(atomshim info "$file" | sed -n 's/^twin offset: //p')
+    cp "$file" cut
+    truncate -s "$((twin + 130))" cut
+    run -1 atomshim verify cut
+    only "cut: damaged: no complete image (head: payload CRC wrong, twin: image cut off by the end of the file)"
+    dd if=cut of="$file" bs=1 count=128 seek="$twin" conv=notrunc status=none
+    run -1 atomshim verify "$file"
+    only "$file: damaged: no complete image (head: payload CRC wrong, twin: header of another place)"
 }
 
 @test "cat, info, verify: what cannot be read" {

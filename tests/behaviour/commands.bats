@@ -206,6 +206,11 @@ were committed: they become the content"
     cp before "$name"
     run -1 atomshim repair --yes "$name"
     refused "$name" 'File name too long'
+    cp before bad
+    name=$(printf './%.0s' {1..2044})bad # 4,091 bytes
+    run -1 atomshim repair --yes "$name"
+    [[ $output == *": File name too long"* ]]
+    cmp before bad
     # a disk on which three pages are left
     run -1 strace -qq -e trace=pwrite64 -e inject=pwrite64:retval=12288 "$ROOT/build/atomshim" repair --yes "$file"
     refused "$file" 'No space left on device'
@@ -500,5 +505,42 @@ for _ in range(int(sys.argv[1])): os.pwrite(one, b"o", 0), os.pwrite(two, b"o", 
         [[ $line == "atomshim: warning: $PWD/"*': '?(is a folder: write *'/folder/'*|matches nothing*) ]]
         rm errors
     done
+    watch=
+}
+
+@test "watch: an error of its own is a line; it ends, or sees the next commit" {
+    needs strace prlimit
+    two_generations
+    failing() { # CALL ERROR
+        run -1 strace -qq -o /dev/null -e trace="$1" -e inject="$1:error=$2" "$ROOT/build/atomshim" watch "$MANAGED/"
+    }
+    failing inotify_init1 EMFILE
+    only 'atomshim: watch: inotify_init1: Too many open files'
+    failing getdents64 EIO
+    only "atomshim: watch: $MANAGED: Input/output error"
+    failing read EIO
+    assert_equal "${lines[-1]}" 'atomshim: watch: Input/output error'
+    start_watch "$MANAGED/"
+    prlimit --pid "$watch" --nofile=3:
+    wrapped sh -c 'echo three >"$file"'
+    read -r -t 60 line <&6
+    assert_equal "$line" "atomshim: watch: $file: Too many open files"
+    prlimit --pid "$watch" --nofile=64:
+    wrapped sh -c 'echo four >"$file"'
+    next_line
+    assert_equal "$line" "$file: sized, generation 4, 5 bytes"
+    teardown
+    rm out err
+    mkfifo full
+    "$ROOT/build/atomshim" watch "$file" >/dev/full 2>full 3>&- 6>&- 7>&- &
+    watch=$!
+    exec 6<full
+    read -r -t 60 line <&6
+    wrapped sh -c 'echo five >"$file"'
+    read -r -t 60 line <&6
+    assert_equal "$line" 'atomshim: cannot write to standard output: No space left on device'
+    status=0
+    wait "$watch" || status=$?
+    assert_equal "$status" 1
     watch=
 }

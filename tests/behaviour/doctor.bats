@@ -301,6 +301,21 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     run unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$PROGRAMS/without_memfd" kill "$ROOT/build/atomshim" doctor --path "$file"
     assert_equal "$status" 0 "$output"
     has '/proc is not mounted: the shim holds images in unlinked files' 'memfd_create() is forbidden here'
+    needs strace
+    run -1 strace -f -qq -o /dev/null -e trace=memfd_create,?access,faccessat,faccessat2 -e inject=memfd_create:error=EPERM \
+        -e inject=?access,faccessat,faccessat2:error=EACCES "$ROOT/build/atomshim" doctor --path "$file"
+    has 'problem  managed files cannot be opened: memfd_create() or /proc is missing, and none of /dev/shm, /run, /tmp, /var/tmp is writable'
+}
+
+@test "doctor: what to beware of on overlayfs" {
+    unshare -m true 2>/dev/null || skip 'needs the right to unshare'
+    mkdir lower upper work merged
+    # shellcheck disable=SC2016
+    run unshare -m sh -c 'mount -t tmpfs none upper && mkdir upper/upper upper/work &&
+        mount -t overlay -o lowerdir=lower,upperdir=upper/upper,workdir=upper/work none merged || exit 77
+        exec "$ROOT/build/atomshim" doctor --path "$PWD/merged/"'
+    [ "$status" -ne 77 ] || skip "no overlayfs: $output"
+    has "warning  $PWD/merged: overlayfs: the first write to a file of the lower layer splits its hard links"
 }
 
 @test "--self-test writes, kills and reads back a scratch file, and leaves nothing; without a shim that works it says so" {
@@ -319,6 +334,9 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     cc -shared -o "$MANAGED/empty/libatomshim.so" -x c /dev/null
     run -1 "$MANAGED/empty/atomshim" doctor --self-test "$MANAGED/"
     has 'problem  self-test: '
+    # shellcheck disable=SC2016
+    run -1 sh -c 'trap "" XFSZ && ulimit -f 0 && exec "$ROOT/build/atomshim" doctor --self-test "$MANAGED/"'
+    has 'did not write it under the shim'
     assert_equal "$(find "$MANAGED" -name '*self-test*')" '' 'left behind'
 }
 
