@@ -164,6 +164,27 @@ for i in range(25):
         'atomshim[]: error: ATOMSHIM_FORMAT=bogus: accepted are "sized" and "plain"; the default is used'
 }
 
+@test "settings of more than 512 bytes, which a program overwrites in its environment" {
+    printf -v paths '%s:' /none/{1..100}
+    cat >"$BATS_TEST_TMPDIR/overwrite.c" <<'X'
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+extern char **environ;
+int main(int count, char *argv[])
+{
+    for (char **entry = environ; *entry != NULL; entry++)
+        memset(*entry, 'x', strlen(*entry));
+    int fd = open(argv[count - 1], O_WRONLY | O_TRUNC);
+    return !(write(fd, "new", 3) == 3 && close(fd) == 0);
+}
+X
+    cc -D_GNU_SOURCE -o "$BATS_TEST_TMPDIR/overwrite" "$BATS_TEST_TMPDIR/overwrite.c"
+    echo old >"$file"
+    LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$paths$file "$BATS_TEST_TMPDIR/overwrite" "$file"
+    assert_equal "$(payload "$file")" new
+}
+
 @test "ATOMSHIM_FORMAT=plain: no header, the same inode, content right" {
     printf old >"$file"
     before=$(inode "$file")
