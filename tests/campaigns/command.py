@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Runs subcommands of atomshim, each system call of which fails in turn, and prints a line CASE|TRIALS|VIOLATIONS for each;
-behind it a line for each violation. usage: command.py BUILD FOLDER ci|full|long"""
-import os, re, subprocess, sys, time
+behind it a line for each violation. usage: command.py BUILD FOLDER ci|full|long [REGEX]"""
+import os, re, subprocess, sys
 
-BUILD, FOLDER, SIZE = sys.argv[1:]
+BUILD, FOLDER, SIZE = sys.argv[1:4]
 ATOMSHIM = BUILD + "/atomshim"
 LIBRARY = BUILD + "/libatomshim.so"
 HANG = 20  # seconds
@@ -198,7 +197,7 @@ def scenario(name, arguments, last=None):
 
 
 make_files()
-only = os.environ.get("ONLY", "")
+only = sys.argv[4] if len(sys.argv) > 4 else ""
 for command in """cat sized;cat --previous sized;cat plain;cat recorded;cat died;cat torn;cat bad;info sized plain died;info --json bad;info -r .
 verify -r .;verify --json bad torn sized;recover died torn;recover @/;import plain;import -r below;export sized;export -r below;undo sized
 repair bad;repair --yes bad;repair --yes torn;inject out;run --path @/sized -- /bin/true;run --path=@/* --force true;doctor --path @/;doctor --path plain=@/died --path plain=@/torn --path @/*""".replace("\n", ";").split(";"):
