@@ -60,16 +60,16 @@ $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/objects/%.o) $(BUILD)/exports.map
 # The library of the campaign `errors`: its system calls fail where the campaign says so. The frame
 # pointers tell the kernel who calls.
 FAILING = -DATOMSHIM_FAILING_KERNEL -fno-omit-frame-pointer -fno-optimize-sibling-calls
-$(BUILD)/failing/libatomshim.so: $(SHIM:%=$(BUILD)/failing/%.o) $(BUILD)/failing/failing_kernel.o $(BUILD)/exports.map
+$(BUILD)/failing/libatomshim.so: $(patsubst %,$(BUILD)/failing/%.o,$(filter-out os/scratch,$(SHIM)) failing_scratch failing_kernel) $(BUILD)/exports.map
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
 $(BUILD)/failing/%.o: shim/%.c
 	@mkdir -p $(@D)
 	$(SHIM_CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(FAILING) -MMD -MP -c -o $@ $<
 
-$(BUILD)/failing/failing_kernel.o: tests/lib/failing_kernel.c
+$(BUILD)/failing/failing_%.o: tests/lib/failing_%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) -fno-omit-frame-pointer -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS) $(PIC_FLAGS) $(FAILING) -MMD -MP -c -o $@ $<
 
 $(BUILD)/atomshim: $(CLI:%=$(BUILD)/objects/%.o)
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^

@@ -21,6 +21,8 @@ enum kernel_mode {
     KERNEL_ALWAYS, /* each call with this number fails */
 };
 
+enum { LEARNS_CALLS = 1, LEARNS_IMAGES = 2 };
+
 /* A place of the library that makes a call: the addresses of the call and of its callers. */
 struct kernel_call {
     _Atomic uint64_t stack; /* 0: the entry is free */
@@ -31,13 +33,13 @@ struct kernel_call {
 };
 
 struct kernel_control {
-    _Atomic uint32_t learns; /* note calls and images */
+    _Atomic uint32_t learns; /* LEARNS_...: what is noted */
     struct kernel_fault {
         uint64_t stack;
         int32_t number, error; /* 0: no fault */
         uint32_t mode;
         _Atomic uint32_t met;
-    } fault;
+    } faults[2];                            /* the second is for a call that only the first one leads to */
     struct kernel_call calls[KERNEL_CALLS]; /* a hash table by stack */
     _Atomic uint32_t images;
     uint64_t image[KERNEL_IMAGES]; /* what a buffer held at a call */
