@@ -181,11 +181,12 @@ static bool same_moment(const struct inspect_file *file)
            live->header.generation == image->generation;
 }
 
-/* Tells whether the two looks agree: on one image, or on none that is complete. */
-static bool is_settled(const struct inspect_file *file)
+/* Tells whether the looks agree: on one image, or twice on none that is complete. A read error that
+ * passes is no damage. `before`: the error of the look before. */
+static bool is_settled(const struct inspect_file *file, int before)
 {
     if (file->error == -EIO)
-        return file->head.fault != NULL && file->twin.fault != NULL;
+        return before == -EIO;
     return file->error != 0 || same_moment(file);
 }
 
@@ -198,13 +199,14 @@ bool inspect_begin(struct inspect_file *file, const char *name)
     if (file->fd < 0)
         return false;
     for (int i = 0; i < LOOKS_MAX; i++) {
+        int before = file->error;
+
         file->error = store_load(file->fd, -1, wait, &file->image);
         error = look_at_places(file);
-        if (error != 0 || is_settled(file))
+        if (error != 0 || is_settled(file, before))
             break;
     }
-    file->damaged = error == 0 && file->error == -EIO && is_settled(file) &&
-                    (file->head.kind != IMAGE_ABSENT || file->begun);
+    file->damaged = error == 0 && file->error == -EIO && (file->head.kind != IMAGE_ABSENT || file->begun);
     if (error == 0 && !file->damaged)
         error = file->error;
     if (error != 0) {
