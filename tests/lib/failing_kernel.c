@@ -91,12 +91,13 @@ static const struct possible possible_fcntl[] = {
     {F_SETLKW, ON_DISK, {ENOLCK, EINTR}},
 };
 
-/* Tells whether the descriptor is of a file that has no disk. */
+/* Tells whether the descriptor is of a buffer, which has no disk; a file may stand in for a
+ * memfd. */
 static bool is_in_memory(long descriptor)
 {
     unsigned fd = (unsigned)descriptor;
     char path[32] = "/proc/self/fd/";
-    char name[8] = "";
+    char name[64] = "";
     size_t end = strlen(path);
     unsigned divisor = 1;
 
@@ -104,7 +105,8 @@ static bool is_in_memory(long descriptor)
         divisor *= 10;
     for (; divisor != 0; divisor /= 10)
         path[end++] = (char)('0' + fd / divisor % 10);
-    return sys_readlinkat(AT_FDCWD, path, name, sizeof name) > 0 && memcmp(name, "/memfd:", 7) == 0;
+    return sys_readlinkat(AT_FDCWD, path, name, sizeof name - 1) > 0 &&
+           (memcmp(name, "/memfd:", 7) == 0 || strstr(name, "/.atomshim:") != NULL);
 }
 
 static const int *find_errors(const struct possible *list, size_t count, long key, long fd)

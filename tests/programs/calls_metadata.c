@@ -236,6 +236,58 @@ static void test_capabilities(const char *file)
     EXPECT(!has_capabilities(file));
 }
 
+/* Opens the file, and writes a text that no image of it had. */
+static int open_writing(const char *file, const char *text)
+{
+    int fd = open(file, O_RDWR | O_TRUNC);
+
+    EXPECT(fd >= 0);
+    write_text(fd, text);
+    return fd;
+}
+
+/* Nobody gets a right to the old content that the program meant for the new one: that is stored
+ * first. */
+static void test_rights_wait(const char *file)
+{
+    static const struct {
+        uint32_t version;
+        struct {
+            uint16_t tag, permissions;
+            uint32_t id;
+        } entries[5];
+    } list = {2, {{1, 6, -1U}, {2, 4, OTHER_USER}, {4, 4, -1U}, {16, 4, -1U}, {32, 4, -1U}}}; /* acl(5) */
+    char *folder = sibling(file, ".folder");
+    char *name = sibling(folder, "/link");
+    int fd = open_writing(file, "by fsetxattr");
+
+    if (fsetxattr(fd, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
+        expect_stored(file, "by fsetxattr");
+    else
+        EXPECT(errno == EOPNOTSUPP);
+    EXPECT(close(fd) == 0);
+    fd = open_writing(file, "by setxattr");
+    if (setxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
+        expect_stored(file, "by setxattr");
+    else
+        EXPECT(errno == EOPNOTSUPP);
+    EXPECT(close(fd) == 0);
+    fd = open_writing(file, "by lsetxattr");
+    if (lsetxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
+        expect_stored(file, "by lsetxattr");
+    else
+        EXPECT(errno == EOPNOTSUPP);
+    EXPECT(close(fd) == 0 && mkdir(folder, 0700) == 0);
+    fd = open_writing(file, "by link");
+    EXPECT(link(file, name) == 0 && unlink(name) == 0);
+    expect_stored(file, "by link");
+    EXPECT(close(fd) == 0);
+    fd = open_writing(file, "by linkat");
+    EXPECT(linkat(AT_FDCWD, file, AT_FDCWD, name, 0) == 0 && unlink(name) == 0);
+    expect_stored(file, "by linkat");
+    EXPECT(close(fd) == 0 && rmdir(folder) == 0);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -251,6 +303,7 @@ int main(int argc, char *argv[])
         {"set_id", test_set_id},
         {"set_id_by_path", test_set_id_by_path},
         {"capabilities", test_capabilities},
+        {"rights_wait", test_rights_wait},
         {NULL, NULL},
     };
 
