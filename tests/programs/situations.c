@@ -248,6 +248,26 @@ static void test_vfork(const char *file)
     expect_content(file, "parent and echo\nend");
 }
 
+/* The calls of the child act as its own do without the shim; the session stays its parent's. */
+static void test_vfork_calls(const char *file)
+{
+    int fd = open_new(file);
+    pid_t child = vfork();
+
+    if (child == 0) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        _exit(fcntl(fd, F_SETLK, &lock) != 0 || ftruncate(fd, 2) != 0 || fcntl(fd, F_SETFL, O_APPEND) != 0 ||
+              fsync(fd) != 0 || fchmod(fd, 0600) != 0);
+    }
+    expect_exit(child, 0);
+    expect_content(file, "ne");
+    write_text(fd, "xt");
+    EXPECT(close(fd) == 0);
+    expect_content(file, "next");
+    EXPECT((status_of(file).st_mode & 07777) == 0600);
+}
+
 static void test_vfork_opens(const char *file)
 {
     pid_t child = vfork();
@@ -589,6 +609,7 @@ int main(int argc, char *argv[])
         {"fork_at_commit", test_fork_at_commit},
         {"reopened", test_reopened},
         {"vfork", test_vfork},
+        {"vfork_calls", test_vfork_calls},
         {"vfork_opens", test_vfork_opens},
         {"posix_spawn", test_posix_spawn},
         {"passed", test_passed},

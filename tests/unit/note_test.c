@@ -143,6 +143,22 @@ static void test_rewritten(void)
     }
 }
 
+/* stat() of a large file believes the note, and reads nothing (store_size()). */
+static void test_large(void)
+{
+    const uint64_t size = 300 * IMAGE_PAGE + IMAGE_FILE_REMAINDER;
+    struct store_image image;
+    uint64_t told = 0;
+
+    cut_off(PLAIN_SIZE);
+    CHECK_EQUAL(ftruncate(file, (off_t)size), 0);
+    note_is(PLAIN_SIZE, size, 0);
+    CHECK_EQUAL(store_size(file, &told), 0);
+    CHECK_EQUAL(told, PLAIN_SIZE);
+    CHECK_EQUAL(store_load(file, -1, patient, &image), 0);
+    CHECK_EQUAL(image.size, size);
+}
+
 /* xfs may leave zeros up to the end of the block in which the plain bytes end: any size up to the
  * note's own counts. */
 static void test_sizes_between(void)
@@ -292,6 +308,7 @@ int main(void)
     store_calls.fremovexattr = remove_note;
     test_cut_off();
     test_rewritten();
+    test_large();
     test_sizes_between();
     test_other_notes();
     test_identity();

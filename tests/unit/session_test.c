@@ -6,11 +6,13 @@
 #include "check.h"
 
 #include "format/crc32c.h"
+#include "session/internal.h"
 #include "session/session.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { WRITERS = 6, READERS = 3, ROUNDS = 150, SIZE = 6000 };
@@ -231,6 +233,26 @@ static void test_equal_checksums_of_another(void)
     CHECK(memcmp(bytes, other, LENGTH) == 0 && bytes[LENGTH] == '!');
 }
 
+/* No session can begin where SESSIONS_MAX are; a child that ends takes the slots. */
+static void test_full_table(void)
+{
+    struct session_found found;
+    char name[64];
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        for (int i = 0; i < SESSIONS_MAX; i++)
+            if (session_take_slot() == NULL)
+                _exit(1);
+        name_of(0, name);
+        _exit(session_begin(sys_openat(AT_FDCWD, name, O_RDWR, 0), NULL, O_RDWR, SESSION_OPENED, &found) !=
+              -ENFILE);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+}
+
 int main(void)
 {
     char name[64];
@@ -248,6 +270,7 @@ int main(void)
     test_reused_slot();
     test_equal_checksums();
     test_equal_checksums_of_another();
+    test_full_table();
     for (int i = 0; i <= WRITERS; i++) {
         name_of(i, name);
         CHECK_EQUAL(unlink(name), 0);
