@@ -134,7 +134,7 @@ static enum outcome ask_kernel(const struct filter *filter)
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
             prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter->program) != 0)
             _exit(2);
-        _exit(syscall(CALL, 0, 0, 0, 0, 0, 0) < 0 ? FAILED : MADE);
+        _exit(syscall(CALL, 0L, 0L, 0L, 0L, 0L, 0L) < 0 ? FAILED : MADE);
     }
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) < 2); /* else the kernel refused the filter */
