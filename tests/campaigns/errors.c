@@ -56,6 +56,7 @@ struct end {
     uint64_t files;    /* a sum of the names and contents of all files */
     const char *wrong; /* the first file that cannot be, or NULL */
     bool is_whole;     /* it can be read */
+    bool is_blank;     /* it is empty, or has zeros */
     ino_t inode;
 };
 
@@ -269,6 +270,7 @@ static bool is_image(uint64_t hash)
     return false;
 }
 
+static bool has_zeros;     /* and whether there are any in it */
 static char beginning[64]; /* of the payload that hash_payload() has read */
 
 /* Returns the hash of a file's payload, read by the engine; 0 if it cannot be read. */
@@ -287,10 +289,12 @@ static uint64_t hash_payload(const char *path)
 
         hash = KERNEL_HASH;
         *beginning = '\0';
+        has_zeros = false;
         for (ssize_t n; (n = read(memory, bytes, sizeof bytes)) > 0;) {
             if (hash == KERNEL_HASH)
                 (void)snprintf(beginning, sizeof beginning, "%.*s", (int)n, bytes);
             hash = kernel_hash(hash, bytes, (uint64_t)n);
+            has_zeros = has_zeros || memchr(bytes, 0, (size_t)n) != NULL;
         }
     }
     if (fd >= 0)
@@ -320,6 +324,7 @@ static int visit_file(const char *path, const struct stat *status, int type, str
                            hash == 0 ? "cannot be read" : "holds what it never held", beginning);
             visited->wrong = wrong;
             visited->is_whole = hash != 0;
+            visited->is_blank = has_zeros || hash == KERNEL_HASH;
         }
     }
     visited->files += kernel_hash(hash, name, strlen(name));
@@ -426,8 +431,9 @@ static const char *judge(const struct end *learnt, const struct end *end)
         return end->wrong;
     if (errors.control->faults[1].error != 0) /* the second may be in telling of the first */
         return NULL;
+    /* a program that has failed may have stopped at a content that no call of the library saw */
     if (end->wrong != NULL)
-        return is_steady(learnt) ? end->wrong : NULL;
+        return (end->status == 0 || end->is_blank) && is_steady(learnt) ? end->wrong : NULL;
     if (end->files == learnt->files || has_told())
         return NULL;
     if (end->status == 0 && is_steady(learnt))
