@@ -55,13 +55,14 @@ static struct exec before_execvp(const char *file, char *const environment[])
 {
     struct scratch scratch;
     struct exec exec = {.is_prepared = false};
-    bool found;
 
     folders_forget();
-    if (!shim_has_sessions() || scratch_take(&scratch, PATH_MAX) != 0)
+    if (!shim_has_sessions())
         return exec;
-    found = target_find(file, scratch.bytes, PATH_MAX);
-    exec = before_exec(AT_FDCWD, found ? scratch.bytes : "", 0, environment);
+    if (scratch_take(&scratch, PATH_MAX) != 0)
+        return before_exec(AT_FDCWD, "/", 0, environment);
+    target_find(file, scratch.bytes);
+    exec = before_exec(AT_FDCWD, scratch.bytes, 0, environment);
     scratch_give(&scratch);
     return exec;
 }

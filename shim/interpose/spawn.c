@@ -412,7 +412,8 @@ static int spawn_name(struct spawn spawn)
         return spawn_program(&spawn, spawn.actions);
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return ENOMEM;
-    spawn.file = target_find(spawn.path, scratch.bytes, PATH_MAX) ? scratch.bytes : "";
+    target_find(spawn.path, scratch.bytes);
+    spawn.file = scratch.bytes;
     error = shim_spawn(spawn);
     scratch_give(&scratch);
     return error;

@@ -135,7 +135,10 @@ bool target_is_there(int directory, const char *path, int flags)
     return error != -ENOENT && error != -ENOTDIR;
 }
 
-bool target_find(const char *file, char *path, size_t size)
+void target_find(const char *file, char *path)
 {
-    return program_find(file, find_variable(environ, "PATH"), path, size) == 0;
+    int error = program_find(file, find_variable(environ, "PATH"), path, PATH_MAX);
+
+    if (error != 0)
+        (void)stpcpy(path, error == -ENOENT ? "" : "/");
 }

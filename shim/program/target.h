@@ -20,8 +20,10 @@ bool target_loads_shim(int directory, const char *path, int flags, char *const e
 bool target_is_there(int directory, const char *path, int flags);
 
 /*
- * program_find() in this process's PATH, as execvp(3) does. Returns false if there is no program.
+ * Writes to `path`, of PATH_MAX bytes, the file that execvp(3) will run, by program_find() in this
+ * process's PATH. That is "" if there is none, and "/", which loads no shim, if an error of this
+ * look leaves it open: the C library may have more success.
  */
-bool target_find(const char *file, char *path, size_t size);
+void target_find(const char *file, char *path);
 
 #endif

@@ -176,6 +176,7 @@ static int open_unlinked(const char *directory, const char *name, mode_t mode, c
     char path[BUFFER_PATH_SIZE];
     int fd = create_named(directory, name, mode, path);
     int answer = 0;
+    int error;
 
     buffer->program = -1;
     if (fd < 0)
@@ -189,10 +190,14 @@ static int open_unlinked(const char *directory, const char *name, mode_t mode, c
                 sys_openat(AT_FDCWD, path,
                            (*flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY)) | O_CLOEXEC | O_NOFOLLOW, 0);
     }
-    (void)SYS_CALL(SYS_unlinkat, AT_FDCWD, path, 0, 0, 0, 0);
-    if (flags == NULL || buffer->program >= 0)
+    error = sys_unlinkat(AT_FDCWD, path, 0);
+    if (error == 0 && (flags == NULL || buffer->program >= 0))
         return 0;
     (void)sys_close(fd);
+    if (error != 0) { /* no buffer has a name (session_of()) */
+        descriptor_close_if_open(buffer->program);
+        return error;
+    }
     return answer == 1 ? buffer->program : answer == 0 ? -EAGAIN : answer;
 }
 

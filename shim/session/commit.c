@@ -372,6 +372,7 @@ static int refresh_alone(struct session *session)
     struct session_base base = session_get_base(session);
     struct store_image image;
     struct stat status;
+    uint32_t crc;
     bool unchanged;
     bool same;
     int file;
@@ -384,7 +385,13 @@ static int refresh_alone(struct session *session)
     error = sys_fstat(session->buffer, &status);
     if (error != 0)
         return error;
-    unchanged = is_unchanged(session, base, (uint64_t)status.st_size);
+    unchanged = !base.force && (uint64_t)status.st_size == base.size;
+    if (unchanged) {
+        error = store_sum(session->buffer, base.size, &crc);
+        if (error != 0) /* the caller holds a lock, and counts on the content that is live now */
+            return error;
+        unchanged = crc == base.crc;
+    }
     if (!unchanged && !session_has_kept(session, base))
         return 0;
     /* not into the session's buffer itself: a load that fails leaves nothing of use */

@@ -65,6 +65,7 @@ static const struct possible {
     {SYS_utimensat, ON_DISK, {EIO, EPERM, EROFS}},
     {SYS_getdents64, ANYWHERE, {EIO, ENOENT}},
     {SYS_fchmod, ON_DISK, {EIO, EPERM, EROFS}},
+    {SYS_unlinkat, ANYWHERE, {EIO, EROFS}},
     {SYS_clone, ANYWHERE, {EAGAIN, ENOMEM}},
     {SYS_dup3, ANYWHERE, {EMFILE}},
     {SYS_pipe2, ANYWHERE, {EMFILE, ENFILE}},
