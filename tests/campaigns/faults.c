@@ -329,6 +329,7 @@ static const struct possible {
     {"madvise", {"ENOMEM", "EINVAL"}},
     {"brk", {"ENOMEM"}},
     {"close", {"EIO", "EINTR", "ENOSPC", "EDQUOT"}},
+    {"close_range", {"ENOSYS"}}, /* before Linux 5.9 */
     {"utimensat", {"EIO", "EPERM", "EACCES", "EROFS", "ENOSPC"}},
     {"getdents64", {"EIO", "ENOENT"}},
     {"ppoll", {"EINTR", "ENOMEM"}},
