@@ -56,7 +56,8 @@ static uint32_t load_word(const struct machine *machine, const struct sock_filte
     }
 }
 
-/* The kernel shifts by the lowest five bits of the operand: ___bpf_prog_run(), kernel/bpf/core.c. */
+/* The kernel shifts by the lowest five bits of the operand: ___bpf_prog_run() in its
+ * kernel/bpf/core.c. */
 static uint32_t compute_word(uint16_t code, uint32_t a, uint32_t operand)
 {
     switch (BPF_OP(code)) {

@@ -16,8 +16,10 @@ struct known {
     int is_taken; /* atomic: a thread uses the entry, or died while it did */
 };
 
-/* A file has the place that its inode number says; the last one stays. Once as many files have lost
- * theirs as there are few places, the process gets many, of which it uses the pages that it needs. */
+/*
+ * A file has the place that its inode number says; the last one stays. Once as many files have lost
+ * theirs as there are few places, the process gets many, of which it uses the pages that it needs.
+ */
 enum { FEW = 64, MANY = 1 << 17 };
 
 static SYS_LARGE struct known few_places[FEW];
