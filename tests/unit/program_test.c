@@ -79,7 +79,7 @@ static void test_long_head(void)
     struct script script;
 
     memset(head, 'x', sizeof head);
-    memcpy(head, "#!/bin/sh\n", 10);
+    (void)stpcpy(head, "#!/bin/sh\n");
     CHECK(script_read(head, sizeof head, false, &script) == NULL);
     CHECK_STRING(script.interpreter, "/bin/sh");
     memset(head + 9, 'x', sizeof head - 9);
