@@ -38,10 +38,8 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
     struct rlimit limit;
     int result;
 
-    if (!shim_enabled()) {
-        result = shim_refuse(request->directory, request->path);
-        return result < 0 ? result : SHIM_PASS;
-    }
+    if (!shim_enabled())
+        return shim_refuse(request->directory, request->path);
     result = begin_once(request, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
         result = begin_once(request, found);

@@ -21,7 +21,9 @@
  * FOLDER must hold nothing else. The percentages choose faults and cases by their hashes; with
  * PERCENT 0 each place fails with one errno only.
  */
+
 #include "../lib/failing_kernel.h"
+#include "../lib/runner.h"
 #include "format/crc32c.h"
 #include "store/store.h"
 
@@ -59,21 +61,6 @@ struct end {
     bool is_blank;     /* it is empty, or has zeros */
     ino_t inode;
 };
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(2);
-}
-
-static char *format(const char *pattern, const char *a, const char *b)
-{
-    char *text;
-
-    if (asprintf(&text, pattern, a, b) < 0)
-        die("asprintf");
-    return text;
-}
 
 static char *format_number(const char *pattern, int number)
 {

@@ -10,6 +10,8 @@
  * its options, come before each program; they set LD_PRELOAD with the option -E, as qemu-user does,
  * so that the emulator itself does not load the shim.
  */
+#include "runner.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,21 +38,6 @@ static struct {
 } options;
 
 static int cases, failures;
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(2);
-}
-
-static char *format(const char *pattern, const char *a, const char *b)
-{
-    char *text;
-
-    if (asprintf(&text, pattern, a, b) < 0)
-        die("asprintf");
-    return text;
-}
 
 /* ---- processes ---- */
 

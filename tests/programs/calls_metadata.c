@@ -246,6 +246,15 @@ static int open_writing(const char *file, const char *text)
     return fd;
 }
 
+/* An access control list was set, after a commit of `text`, or the file system has none. */
+static void expect_list_set(int result, const char *file, const char *text)
+{
+    if (result == 0)
+        expect_stored(file, text);
+    else
+        EXPECT(errno == EOPNOTSUPP);
+}
+
 /* Nobody gets a right to the old content that the program meant for the new one: that is stored
  * first. */
 static void test_rights_wait(const char *file)
@@ -261,22 +270,14 @@ static void test_rights_wait(const char *file)
     char *name = sibling(folder, "/link");
     int fd = open_writing(file, "by fsetxattr");
 
-    if (fsetxattr(fd, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
-        expect_stored(file, "by fsetxattr");
-    else
-        EXPECT(errno == EOPNOTSUPP);
+    expect_list_set(fsetxattr(fd, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0), file, "by fsetxattr");
     EXPECT(close(fd) == 0);
     fd = open_writing(file, "by setxattr");
-    if (setxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
-        expect_stored(file, "by setxattr");
-    else
-        EXPECT(errno == EOPNOTSUPP);
+    expect_list_set(setxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0), file, "by setxattr");
     EXPECT(close(fd) == 0);
     fd = open_writing(file, "by lsetxattr");
-    if (lsetxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0) == 0)
-        expect_stored(file, "by lsetxattr");
-    else
-        EXPECT(errno == EOPNOTSUPP);
+    expect_list_set(lsetxattr(file, XATTR_NAME_POSIX_ACL_ACCESS, &list, sizeof list, 0), file,
+                    "by lsetxattr");
     EXPECT(close(fd) == 0 && mkdir(folder, 0700) == 0);
     fd = open_writing(file, "by link");
     EXPECT(link(file, name) == 0 && unlink(name) == 0);
