@@ -39,7 +39,7 @@ int shim_begin(const struct managed_request *request, struct session_found *foun
     int result;
 
     if (!shim_enabled())
-        return shim_refuse(request->directory, request->path);
+        return shim_refuse(request->directory, request->path) == -EPERM ? -EPERM : SHIM_PASS;
     result = begin_once(request, found);
     if (result == -EMFILE && descriptor_is_one_free() && descriptor_raise_limit(&limit)) {
         result = begin_once(request, found);
