@@ -258,6 +258,8 @@ int store_plan_repair(int inode, struct store_repair *plan)
     int error = store_load(inode, -1, under_lock, &image);
 
     *plan = (struct store_repair){.kind = STORE_REPAIR_NOTHING};
+    if (error == -EIO) /* a read error that passes is no damage */
+        error = store_load(inode, -1, under_lock, &image);
     if (error != 0 && error != -EIO)
         return error;
     if (error == 0 && image.kind == STORE_PLAIN && image.bytes != STORE_CUT_SHORT &&

@@ -190,6 +190,16 @@ were committed: they become the content"
     cmp kept "$file.damaged"
 }
 
+@test "I2 repair leaves a good file alone where a read fails once" {
+    two_generations
+    cp "$file" before
+    for n in 1 2 3; do
+        run -0 strace -qq -e trace=pread64 -e inject=pread64:error=EIO:when=$n "$ROOT/build/atomshim" repair --yes "$file"
+        [[ $output == *'INJECTED'*"$file: good: nothing to repair" ]]
+        cmp "$file" before
+    done
+}
+
 @test "I2 repair changes nothing where the bytes before cannot be kept: no flush, no room, too long a name" {
     needs strace
     refused() { # FILE REASON

@@ -417,7 +417,7 @@ static unsigned run_all(struct campaign *campaign, unsigned kills)
 
     campaign->window = 4000000 + (long)campaign->size * 5;
     srandom((unsigned)getpid());
-    for (; round <= kills || (round <= 4 * kills && is_one_sided(campaign, kills)); round++) {
+    for (; round <= kills || (round <= 16 * kills && is_one_sided(campaign, kills)); round++) {
         if (campaign->first)
             run_first(campaign, 2 * round);
         else

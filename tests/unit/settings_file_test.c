@@ -115,5 +115,7 @@ int main(void)
     test_lines();
     test_trust();
     test_no_memory();
+    CHECK(unlink("settings") == 0 && unlink("link") == 0 && unlink("fifo") == 0);
+    CHECK(chdir("..") == 0 && rmdir(folder) == 0);
     return check_result();
 }
