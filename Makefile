@@ -57,9 +57,9 @@ all: $(BUILD)/libatomshim.so $(BUILD)/atomshim
 $(BUILD)/libatomshim.so: $(SHIM:%=$(BUILD)/objects/%.o) $(BUILD)/exports.map
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
-# The library of the campaign `errors`: its system calls fail where the campaign says so. The frame
-# pointers tell the kernel who calls.
-FAILING = -DATOMSHIM_FAILING_KERNEL -fno-omit-frame-pointer -fno-optimize-sibling-calls
+# The library whose system calls fail where the campaign `errors` or a test says so. The frame
+# pointers tell the kernel who calls; a function that is inlined could not be named.
+FAILING = -DATOMSHIM_FAILING_KERNEL -O1 -fno-inline -fno-omit-frame-pointer -fno-optimize-sibling-calls
 $(BUILD)/failing/libatomshim.so: $(patsubst %,$(BUILD)/failing/%.o,$(filter-out os/scratch,$(SHIM)) failing_scratch failing_kernel) $(BUILD)/exports.map
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) $(PIC_FLAGS) $(SO_FLAGS) -Wl,--version-script,$(BUILD)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) -ldl
 
@@ -118,7 +118,7 @@ $(BUILD)/bench/asking.so: tests/bench/asking.c
 	$(CC) -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -MMD -MP -shared -fPIC $(LDFLAGS) -o $@ $<
 
 # The runner of the test programs (tests/lib/cases.bash).
-$(BUILD)/cases: tests/lib/cases.c
+$(BUILD)/cases $(BUILD)/with_faults: $(BUILD)/%: tests/lib/%.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Werror $(CFLAGS) -MMD -MP -o $@ $<
 
@@ -155,7 +155,7 @@ $(BUILD)/programs/%: tests/programs/%.cc
 # The programs that tests execute. The root file systems of the container tests need the network
 # once, and stay in build/rootfs; where one cannot be made, build/rootfs/KIND.reason says why, and
 # its tests skip.
-TESTED = all $(BUILD)/failing/libatomshim.so $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+TESTED = all $(BUILD)/failing/libatomshim.so $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/with_faults $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = busybox musl trixie bookworm bullseye trixie-sdk bullseye-sdk scratch
 # three jobs on two processors, as in scripts/run-tests: the root file systems wait for the network
 JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell echo $$((($$(nproc) * 3 + 1) / 2))))

@@ -34,7 +34,8 @@ long sys_call6(long number, long a, long b, long c, long d, long e, long f);
 
 #elif defined(__x86_64__)
 
-static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d, long e,
+                                                            long f)
 {
     long result;
     register long r10 __asm__("r10") = d;
@@ -49,7 +50,8 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 
 #elif defined(__aarch64__)
 
-static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d, long e,
+                                                            long f)
 {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;

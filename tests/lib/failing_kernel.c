@@ -1,7 +1,8 @@
 /*
  * The kernel of the library that the campaign `errors` preloads: it answers a call with an errno
  * where the campaign says so. It learns the places that make calls, with the errnos that the
- * kernel may return there, and the contents of buffers. No libc: it runs wherever the shim does.
+ * kernel may return there, and the contents of buffers. For with_faults.c it fails the calls that a
+ * test names. No libc: it runs wherever the shim does.
  */
 #undef ATOMSHIM_FAILING_KERNEL /* its own calls do not fail */
 #include "failing_kernel.h"
@@ -271,11 +272,11 @@ static bool is_to_fail(struct kernel_fault *fault, uint64_t stack, long number, 
            can_fail(number, a, b, c, fault->error);
 }
 
-enum { FRAME_MAX = 1 << 20 };
+enum { FRAME_MAX = 1 << 20, FRAMES = 32 };
 
-/* Stores the addresses of the call and of its callers in this library; returns their hash. *outer
+/* Stores the addresses of the call and of its callers in this library, 0 behind the last. *outer
  * tells one call of the program from another. */
-static uint64_t walk_stack(void *const *frame, uint32_t frames[KERNEL_FRAMES], uintptr_t *outer)
+static void walk_stack(void *const *frame, uint32_t frames[FRAMES], uintptr_t *outer)
 {
     for (int i = 0;; i++) {
         const char *address = frame[1];
@@ -284,23 +285,78 @@ static uint64_t walk_stack(void *const *frame, uint32_t frames[KERNEL_FRAMES], u
         *outer = (uintptr_t)address ^ (uintptr_t)frame;
         if (address < __ehdr_start || address >= etext)
             break;
-        if (i < KERNEL_FRAMES)
+        if (i < FRAMES)
             frames[i] = (uint32_t)(address - __ehdr_start);
         /* code that a compiler adds may have no frame pointer */
         if ((uintptr_t)next - (uintptr_t)frame > FRAME_MAX || (uintptr_t)next % sizeof *next != 0)
             break;
         frame = next;
     }
-    return kernel_hash(KERNEL_HASH, frames, KERNEL_FRAMES * sizeof *frames) | 1;
+}
+
+/* ---- directed faults ---- */
+
+/* Tells whether the function is among those that the addresses return to; the first may be in the
+ * wrapper of the call (os/sys.h). */
+static bool is_inside(const struct kernel_directed *entry, const uint32_t frames[FRAMES])
+{
+    int depth = entry->is_caller ? 2 : FRAMES;
+
+    for (int i = 0; i < depth && frames[i] != 0; i++)
+        for (int part = 0; part < 2; part++)
+            if (frames[i] > entry->code[part].start && frames[i] <= entry->code[part].end)
+                return true;
+    return false;
+}
+
+/* Waits while the runner lets the stranger act. */
+static void ask_stranger(struct kernel_control *here, struct kernel_directed *entry)
+{
+    atomic_store(&entry->asks, 1);
+    atomic_fetch_add(&here->asked, 1);
+    (void)sys_call6(SYS_futex, (long)&here->asked, FUTEX_WAKE, INT_MAX, 0, 0, 0);
+    while (atomic_load(&entry->asks) != 0)
+        (void)sys_call6(SYS_futex, (long)&entry->asks, FUTEX_WAIT, 1, 0, 0, 0);
+}
+
+/* Returns the error of the entry that fails this call, or 0. */
+static int direct(struct kernel_control *here, const uint32_t frames[FRAMES], long number, long b)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < here->directed_count; i++) {
+        struct kernel_directed *entry = &here->directed[i];
+        uint32_t ordinal;
+
+        if (entry->number != number || (entry->command != -1 && entry->command != b) ||
+            !is_inside(entry, frames))
+            continue;
+        ordinal = atomic_fetch_add(&entry->met, 1) + 1;
+        if (ordinal < entry->first || ordinal > entry->last)
+            continue;
+        if (entry->error == 0)
+            ask_stranger(here, entry);
+        else
+            error = entry->error;
+    }
+    return error;
+}
+
+/* ---- the call ---- */
+
+static long answer(int error, long number, long a, long b, long c, long d)
+{
+    return error == KERNEL_SHORT ? transfer_less(number, a, b, c, d) : -error;
 }
 
 long failing_kernel(long number, long a, long b, long c, long d, long e, long f)
 {
     static __thread uintptr_t last;
     struct kernel_control *here = atomic_load(&control);
-    uint32_t frames[KERNEL_FRAMES] = {0};
+    uint32_t frames[FRAMES] = {0};
     uintptr_t outer;
     uint64_t stack;
+    int error;
 
     (void)e;
     (void)f;
@@ -312,7 +368,11 @@ long failing_kernel(long number, long a, long b, long c, long d, long e, long f)
         return FAILING_KERNEL_PASSES;
     if (number == SYS_munmap && (uintptr_t)here - (uintptr_t)a < (unsigned long)b)
         return 0; /* a guardian unmaps what its program had mapped */
-    stack = walk_stack(__builtin_frame_address(0), frames, &outer);
+    walk_stack(__builtin_frame_address(0), frames, &outer);
+    error = direct(here, frames, number, b);
+    if (error != 0)
+        return answer(error, number, a, b, c, d);
+    stack = kernel_hash(KERNEL_HASH, frames, KERNEL_FRAMES * sizeof *frames) | 1;
     if (atomic_load(&here->learns) & LEARNS_IMAGES)
         note_images(outer != last || (number == SYS_fcntl && b == F_SETLEASE));
     last = outer;
@@ -320,7 +380,6 @@ long failing_kernel(long number, long a, long b, long c, long d, long e, long f)
         note_call(stack, frames, number, a, b);
     for (int i = 0; i < 2; i++)
         if (is_to_fail(&here->faults[i], stack, number, a, b, c))
-            return here->faults[i].error == KERNEL_SHORT ? transfer_less(number, a, b, c, d)
-                                                         : -here->faults[i].error;
+            return answer(here->faults[i].error, number, a, b, c, d);
     return FAILING_KERNEL_PASSES;
 }

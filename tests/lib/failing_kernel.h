@@ -1,6 +1,7 @@
 /*
- * What the campaign `errors` and the library with the failing kernel share: a file that both map.
- * The environment of the program has its path in FAILING_KERNEL_VARIABLE.
+ * The library with the failing kernel shares a mapped file with the campaign `errors`, or with the
+ * runner of directed faults (with_faults.c). The environment of the program has its path in
+ * FAILING_KERNEL_VARIABLE.
  */
 #ifndef ATOMSHIM_FAILING_KERNEL_H
 #define ATOMSHIM_FAILING_KERNEL_H
@@ -10,7 +11,7 @@
 
 #define FAILING_KERNEL_VARIABLE "FAILING_KERNEL="
 
-enum { KERNEL_CALLS = 4096, KERNEL_IMAGES = 4096, KERNEL_ERRORS = 8, KERNEL_FRAMES = 6 };
+enum { KERNEL_CALLS = 4096, KERNEL_IMAGES = 4096, KERNEL_ERRORS = 8, KERNEL_FRAMES = 10, KERNEL_DIRECTED = 8 };
 
 /* Not an errno: a read or a write transfers one byte, or the first piece of its vector. */
 enum { KERNEL_SHORT = 4000 };
@@ -32,7 +33,24 @@ struct kernel_call {
     _Atomic uint32_t is_filled;
 };
 
+/* Directed: the call with this ordinal, of those that a function or its callees make, fails; or it
+ * waits for a stranger, and is made then. */
+struct kernel_directed {
+    struct {
+        uint64_t start, end; /* the function's code, from the beginning of the library; 0: unused */
+    } code[2];               /* a compiler may move a part of a function away */
+    int32_t number, command; /* the call; for fcntl(2) its command, or -1 for any */
+    uint32_t first, last;    /* ordinals, from 1 on */
+    int32_t error;           /* 0: a stranger acts */
+    uint32_t is_caller;      /* the function itself makes the call */
+    _Atomic uint32_t met;    /* such calls until now */
+    _Atomic uint32_t asks;   /* a futex: the call waits while this is not 0 */
+};
+
 struct kernel_control {
+    struct kernel_directed directed[KERNEL_DIRECTED];
+    uint32_t directed_count;
+    _Atomic uint32_t asked;  /* a futex: how often a stranger was asked for */
     _Atomic uint32_t learns; /* LEARNS_...: what is noted */
     struct kernel_fault {
         uint64_t stack;

@@ -65,6 +65,17 @@ wrapped() {
     LD_PRELOAD=$BUILT/libatomshim.so ATOMSHIM_PATHS=$MANAGED/ "$@"
 }
 
+# with_faults ENTRY... -- COMMAND...: `run`s it under the shim, whose system calls fail, or wait for
+# a stranger, as the entries say: tests/lib/with_faults.c. Fails if one was not met.
+with_faults() {
+    local control
+    control=$(mktemp "$BATS_TEST_TMPDIR/control.XXXXXX")
+    export BUILT MANAGED
+    export -f wrapped
+    ATOMSHIM_PATHS=${ATOMSHIM_PATHS-$MANAGED/} run "$BUILT/with_faults" "$control" "$BUILT/failing/libatomshim.so" "$@"
+    [ ! -e "$control.failed" ] || { echo "$output" >&2 && return 1; }
+}
+
 # without_override COMMAND...: runs it without root's right to pass over permissions.
 without_override() {
     if [ "$(id -u)" -eq 0 ]; then
