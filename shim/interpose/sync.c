@@ -91,8 +91,6 @@ static ssize_t copy_by_hand(int from, off64_t *from_offset, int to, off64_t *to_
     ssize_t n;
     ssize_t written = 0;
 
-    if (start < 0)
-        return start;
     if (scratch_take(&scratch, SCRATCH_CHUNK) != 0)
         return -ENOMEM;
     n = sys_pread(from, scratch.bytes, size < SCRATCH_CHUNK ? size : SCRATCH_CHUNK, (uint64_t)start);

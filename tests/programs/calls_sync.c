@@ -188,6 +188,11 @@ static void test_copy_file_range(const char *file)
     EXPECT(copy_file_range(from, &start, to, &place, 100, 0) == 2 && start == 3 && place == 10);
     EXPECT(lseek(to, 0, SEEK_CUR) == 6 && lseek(from, 0, SEEK_CUR) == 3);
     EXPECT(pread(to, text, sizeof text, 0) == 10 && memcmp(text, "oldold\0\0ld", 10) == 0);
+    start = -5;
+    EXPECT_ERROR(copy_file_range(from, &start, to, NULL, 1, 0), EINVAL);
+    EXPECT(lseek(from, 0, SEEK_SET) == 0);
+    EXPECT_ERROR(copy_file_range(from, NULL, to, &start, 1, 0), EINVAL);
+    EXPECT(lseek(from, 0, SEEK_CUR) == 0 && start == -5);
     EXPECT(close(to) == 0 && close(from) == 0);
     EXPECT_ERROR(copy_file_range(-1, NULL, 1, NULL, 1, 0), EBADF);
 }
