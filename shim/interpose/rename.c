@@ -24,25 +24,28 @@ static bool is_about_links(const struct replace_name *from, const struct replace
  * In a sticky folder any user may leave a file at the target of another user's rename, and would
  * get to read the new content. The shim trusts the same users as fs.protected_regular,
  * proc_sys_fs(5), does for opens, the owner of the folder and this user; and also root, who reads
- * everything anyway, and the owner of the new file.
+ * everything anyway, and the owner of the new file. Returns 0, SHIM_PASS if another user may have left the
+ * file, or a negative errno.
  */
-static bool may_be_planted(const struct replace_name *from, const struct replace_name *to)
+static int check_not_planted(const struct replace_name *from, const struct replace_name *to)
 {
     const struct named named = {.directory = to->directory, .path = to->path};
     const uid_t owner = to->status.st_uid;
     struct stat status;
-    bool result;
+    int result;
     int folder;
 
     if (owner == 0 || owner == sys_geteuid() || owner == from->status.st_uid)
-        return false;
+        return 0;
     folder = named_open_folder(&named);
-    if (folder < 0)
-        return false;
-    result = sys_fstat(folder, &status) == 0 && (status.st_mode & S_ISVTX) != 0 &&
-             (status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && owner != status.st_uid;
-    (void)sys_close(folder);
-    return result;
+    result = folder < 0 ? folder : sys_fstat(folder, &status);
+    descriptor_close_if_open(folder);
+    if (result != 0)
+        return result;
+    return (status.st_mode & S_ISVTX) != 0 && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
+                   owner != status.st_uid
+               ? SHIM_PASS
+               : 0;
 }
 
 /* Returns the result of replace_commit(), or SHIM_PASS: the kernel makes every rename that is not
@@ -57,11 +60,12 @@ static int replace_target(struct replace_name *from, struct replace_name *to)
     target = managed_find(to->directory, to->path, &to->status);
     if (target < 0)
         return target == -ENOENT || target == -EACCES ? SHIM_PASS : target;
-    if (!is_regular(from) ||
-        (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino) ||
-        is_about_links(from, to) || may_be_planted(from, to))
-        error = SHIM_PASS;
-    else {
+    error = !is_regular(from) ||
+                    (from->status.st_dev == to->status.st_dev && from->status.st_ino == to->status.st_ino) ||
+                    is_about_links(from, to)
+                ? SHIM_PASS
+                : check_not_planted(from, to);
+    if (error == 0) {
         (void)session_settle_closed(false);
         error = replace_commit(from, to, target);
     }
