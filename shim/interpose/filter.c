@@ -27,8 +27,8 @@
 #include <sys/prctl.h>
 
 static int quiet;
-static bool was_on;          /* shim_is_on before */
-static char *current_folder; /* when the shim went quiet, PATH_MAX bytes; NULL before */
+static bool was_on;                             /* shim_is_on before */
+static SYS_LARGE char current_folder[PATH_MAX]; /* when the shim went quiet; "" if it was removed */
 
 /* The calls without which there is no session: they open, read, write, lock and commit. */
 static const int needed_calls[] = {
@@ -86,17 +86,6 @@ static void leave_sessions(void)
         (void)guardian_start(sys_getpid());
 }
 
-static void remember_folder(void)
-{
-    char *room = sys_mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (sys_is_error(room))
-        return;
-    if (SYS_CALL(SYS_getcwd, room, PATH_MAX, 0, 0, 0, 0) <= 0)
-        *room = '\0';
-    __atomic_store_n(&current_folder, room, __ATOMIC_RELEASE);
-}
-
 /*
  * The C library's first stream makes calls (getrandom(2), for its allocator) that later ones do
  * not.
@@ -121,7 +110,8 @@ bool shim_before_filter(bool is_strict, const struct sock_fprog *filter)
         (!is_strict && !is_in_the_way(filter)))
         return false;
     leave_sessions();
-    remember_folder();
+    *current_folder = '\0';
+    (void)SYS_CALL(SYS_getcwd, current_folder, PATH_MAX, 0, 0, 0, 0);
     open_first_stream();
     if (scratch_take(&scratch, PATH_MAX) == 0)
         scratch_give(&scratch); /* one buffer is kept now: the next taker needs no call */
@@ -157,16 +147,16 @@ EXPORT int prctl(int option, ...)
 /* A path relative to a descriptor of a folder matches nothing. */
 static bool is_named(int directory, const char *path)
 {
-    const char *folder = __atomic_load_n(&current_folder, __ATOMIC_ACQUIRE);
     struct scratch scratch;
     bool matches;
 
-    if (path == NULL || (*path != '/' && (directory != AT_FDCWD || folder == NULL || *folder != '/')) ||
+    if (path == NULL || (*path != '/' && (directory != AT_FDCWD || *current_folder != '/')) ||
         !pattern_index_may_name(&shim_config.index, shim_config.paths, path) ||
         scratch_take(&scratch, PATH_MAX) != 0)
         return false;
     *(char *)scratch.bytes = '\0';
-    matches = (*path == '/' || path_append(scratch.bytes, folder)) && path_append(scratch.bytes, path) &&
+    matches = (*path == '/' || path_append(scratch.bytes, current_folder)) &&
+              path_append(scratch.bytes, path) &&
               pattern_index_match(&shim_config.index, shim_config.paths, scratch.bytes);
     scratch_give(&scratch);
     return matches;

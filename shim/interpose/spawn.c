@@ -135,9 +135,9 @@ static int plan_action(struct plan *plan, size_t index)
         plan_close_from(plan, action->fd, index);
         return 0;
     case SPAWN_TCSETPGRP:
-        return REAL(posix_spawn_file_actions_addtcsetpgrp_np)(&plan->actions, action->fd);
+        break;
     }
-    return 0;
+    return REAL(posix_spawn_file_actions_addtcsetpgrp_np)(&plan->actions, action->fd);
 }
 
 /* Moves private descriptors out of the way of the actions, which might close or replace them. */

@@ -216,8 +216,6 @@ static bool fix_statx_buffer(int flags, unsigned mask, struct statx *status, int
     if (session == NULL)
         return false;
     *result = REAL(statx)(session->inode, "", flags | AT_EMPTY_PATH, mask, status);
-    if (*result != 0)
-        return true;
     shown = (struct stat){.st_mode = status->stx_mode,
                           .st_mtim = time_of(&status->stx_mtime),
                           .st_ctim = time_of(&status->stx_ctime)};

@@ -115,13 +115,11 @@ void managed_make_plain(int directory, const char *path)
     if (session != NULL && SESSION_GET(session->has_posix_lock)) /* a close would drop it */
         return;
     error = managed_open(&request, &file);
-    if (error == MANAGED_NO)
-        return;
     if (error == MANAGED_YES) {
         error = session_export(file.inode);
         (void)sys_close(file.inode);
     }
-    if (error != 0)
+    if (error < 0)
         log_line(LOG_WARN,
                  "%s: it may be executed, but stays in the sized format, which the kernel cannot read: %s",
                  path, log_errno(error));

@@ -164,8 +164,7 @@ static ssize_t find_known_folder(const struct named *named, char path[PATH_MAX])
         return -1;
     if (given == 0)
         return n - 1;
-    if (n == 2) /* the root */
-        n = 1;
+    n -= n == 2; /* the root */
     if ((size_t)n + given > PATH_MAX)
         return -1;
     if (!is_absolute)
@@ -222,10 +221,9 @@ int named_open_folder(const struct named *named)
     struct scratch scratch;
     int fd;
 
-    if (length >= PATH_MAX)
-        return -ENAMETOOLONG;
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return -ENOMEM;
+    /* the kernel has taken the path before: it is shorter than PATH_MAX */
     memcpy(scratch.bytes, length != 0 ? named->path : "./", length != 0 ? length : 2);
     ((char *)scratch.bytes)[length != 0 ? length : 2] = '\0';
     fd = sys_openat(named->directory, scratch.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);

@@ -137,8 +137,7 @@ int descriptor_opener(int inode)
 {
     struct f_owner_ex owner = {F_OWNER_PID, 0};
 
-    if (sys_fcntl(inode, F_GETOWN_EX, (long)&owner) != 0)
-        return 0;
+    (void)sys_fcntl(inode, F_GETOWN_EX, (long)&owner);
     return owner.type == F_OWNER_PGRP ? DESCRIPTOR_NO_OPENER : owner.pid;
 }
 
