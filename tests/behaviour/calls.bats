@@ -129,6 +129,7 @@ assert_within() { # VALUE LEAST MOST WHAT
         assert_equal "$(more ': >/dev/null')" 100 'a device'
         assert_within "$(more ": >$PWD/outside")" 100 400 'by its absolute path'
         assert_within "$(more ': >folder/new')" 200 500 'by a relative path'
+        assert_within "$(here=${PWD#/} && cd / && more ": >$here/folder/new")" 200 499 'relative, from the root'
         assert_equal "$(more 'true >missing/new' 2>/dev/null)" 300 'in a folder that is not there'
         assert_equal "$(more ': >link')" 500 'by a link'
         assert_equal "$(more '[ -e outside ]; echo x; read -r line')" 0 'stat, write, read'
@@ -156,6 +157,8 @@ assert_within() { # VALUE LEAST MOST WHAT
     assert_within "$(more_opens stream)" 190 500 'fopen of a path'
     assert_within "$(more_opens temporary)" 190 300 'mkstemp'
     assert_equal "$(more_opens directory)" 0 'a directory'
+    pattern=$MANAGED/app.cfg
+    assert_equal "$(more_opens rename)" 200 'created and renamed, a name that no pattern ends like'
 }
 
 @test "open and its siblings, creat, truncate" {

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 extern char **environ;
@@ -567,6 +568,43 @@ static void test_spawn_numbers(const char *file)
     }
 }
 
+/*
+ * Spawns a child that has another file at the first `count` of the numbers at which the shim would
+ * tell it of the session, DESCRIPTOR_BEACONS in shim/os/descriptor.h.
+ */
+static void check_taken_numbers(const char *file, int count)
+{
+    enum { BEACONS = 8 };
+    const char script[] =
+        "for number; do [ \"$(readlink /proc/self/fd/$number)\" = /dev/zero ] || exit 1; done; echo new";
+    char numbers[BEACONS][12];
+    char *arguments[4 + BEACONS + 1] = {"sh", "-c", (char *)script, "sh"};
+    posix_spawn_file_actions_t actions;
+    struct rlimit limit;
+    int fd = open_for_child(file);
+    pid_t child;
+
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    EXPECT(posix_spawn_file_actions_init(&actions) == 0);
+    EXPECT(posix_spawn_file_actions_adddup2(&actions, fd, 1) == 0);
+    for (int i = 0; i < count; i++) {
+        int number = i + (limit.rlim_cur < 1024 ? (int)limit.rlim_cur / 4 * 3 : 768);
+
+        (void)snprintf(numbers[i], sizeof numbers[i], "%d", number);
+        arguments[4 + i] = numbers[i];
+        EXPECT(posix_spawn_file_actions_addopen(&actions, number, "/dev/zero", O_RDONLY, 0) == 0);
+    }
+    expect_spawn(posix_spawn(&child, "/bin/sh", &actions, NULL, arguments, environ), &child);
+    EXPECT(posix_spawn_file_actions_destroy(&actions) == 0 && close(fd) == 0);
+    expect_content(file, "new\n");
+}
+
+static void test_spawn_taken_numbers(const char *file)
+{
+    check_taken_numbers(file, 1);
+    check_taken_numbers(file, 8);
+}
+
 /* Spawns from the directory in which the child is by then, with all else closed before and after. */
 static void test_spawn_elsewhere(const char *file)
 {
@@ -760,6 +798,7 @@ static const struct test_case cases[] = {
     {"pidfd_spawnp", test_pidfd_spawnp},
     {"spawn-cgroup", test_spawn_cgroup},
     {"spawn-numbers", test_spawn_numbers},
+    {"spawn-taken-numbers", test_spawn_taken_numbers},
     {"spawn-fails", test_spawn_fails},
     {"sendmsg", test_sendmsg},
     {"sendmmsg", test_sendmmsg},

@@ -62,11 +62,46 @@ static void test_seccomp(const char *file)
     check_filter(filter_by_seccomp, file);
 }
 
+/* Closes a descriptor that the program's own filter keeps open. */
+static void close_and_end(const char *file)
+{
+    struct sock_filter refusal[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 77, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof refusal / sizeof refusal[0], refusal};
+    int fd = open(file, O_WRONLY | O_TRUNC);
+
+    EXPECT(dup2(fd, 77) == 77 && close(fd) == 0);
+    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0) {
+        EXPECT_ERROR(close(77), EIO);
+    } else
+        EXPECT(errno == EINVAL || errno == ENOSYS); /* an emulator */
+    write_text(77, "still open");
+    _exit(0);
+}
+
+static void test_close_fails(const char *file)
+{
+    pid_t child = fork();
+
+    if (child == 0)
+        close_and_end(file);
+    expect_exit(child, 0);
+    expect_content(file, "still open");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
         {"prctl", test_prctl},
         {"seccomp", test_seccomp},
+        {"close-fails", test_close_fails},
         {NULL, NULL},
     };
 

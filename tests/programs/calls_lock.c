@@ -333,6 +333,23 @@ static void test_still_locked(const char *file)
     EXPECT(close(fd) == 0);
 }
 
+/* What makes an executed file plain opens it, and would drop a POSIX lock by the close: the file
+ * stays as it is. */
+static void test_executable(const char *file)
+{
+    int fd = open_new(file);
+    struct flock lock = range(F_RDLCK, 0, 0);
+
+    EXPECT(close(fd) == 0);
+    fd = open(file, O_RDONLY);
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+    EXPECT(chmod(file, 0755) == 0);
+    EXPECT(!is_free(file, F_WRLCK, 0, 0));
+    EXPECT(close(fd) == 0);
+    EXPECT(is_free(file, F_WRLCK, 0, 0));
+    expect_content(file, "new");
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -346,6 +363,7 @@ int main(int argc, char *argv[])
         {"count", test_count},
         {"still_locked", test_still_locked},
         {"refused", test_refused},
+        {"executable", test_executable},
         {NULL, NULL},
     };
 

@@ -446,6 +446,26 @@ static void test_linked(const char *file)
     join_links(file, &before);
 }
 
+/* A program that goes on writing to a file that it renamed, and to another one beside it. */
+static void test_written_beside(const char *file)
+{
+    char *from = make_sibling(file, ".new", "");
+    char *other = make_sibling(file, ".other", "");
+    struct stat before = status_of(file);
+    int fd = open(from, O_WRONLY);
+    int beside = open(other, O_WRONLY);
+
+    write_text(fd, "new");
+    write_text(beside, "beside");
+    EXPECT(rename(from, file) == 0);
+    write_text(fd, " content");
+    write_text(beside, " it");
+    EXPECT(close(fd) == 0 && close(beside) == 0);
+    expect_content(other, "beside it");
+    EXPECT(unlink(other) == 0);
+    finish(file, "new content", &before);
+}
+
 static const struct test_case cases[] = {
     {"rename", test_rename},
     {"renameat", test_renameat},
@@ -464,6 +484,7 @@ static const struct test_case cases[] = {
     {"dances", test_dances},
     {"backup", test_backup},
     {"linked", test_linked},
+    {"written-beside", test_written_beside},
     {NULL, NULL},
 };
 

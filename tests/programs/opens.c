@@ -1,5 +1,5 @@
 /* opens WAY TURNS FOLDER: opens and closes a file in FOLDER, an existing one or each time a new
- * one. Tests count its system calls. */
+ * one, which `rename` puts over the existing one. Tests count its system calls. */
 #include "expect.h"
 
 #include <stdio.h>
@@ -17,6 +17,11 @@ static int open_once(const char *way, int folder, const char *path, int turn)
     if (strcmp(way, "directory") == 0)
         return openat(folder, ".", O_RDONLY | O_DIRECTORY);
     (void)snprintf(name, sizeof name, "new%d", turn);
+    if (strcmp(way, "rename") == 0) {
+        int fd = openat(folder, name, O_WRONLY | O_CREAT, 0644);
+
+        return renameat(folder, name, folder, "file") == 0 ? fd : -1;
+    }
     if (strcmp(way, "exclusive") == 0)
         return openat(folder, name, O_WRONLY | O_CREAT | O_EXCL, 0644);
     (void)snprintf(name, sizeof name, "%s/newXXXXXX", path);

@@ -4,7 +4,9 @@
  */
 #include "check.h"
 
+#include "os/path.h"
 #include "program/program.h"
+#include "program/target.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -264,6 +266,27 @@ static void test_capabilities(void)
     }
 }
 
+/* A path in LD_PRELOAD that is longer than the room for it counts as one that does not load: then a
+ * guardian commits, which does no harm beside the shim. */
+static void test_preload(void)
+{
+    enum { AT = sizeof "LD_PRELOAD=" - 1 };
+    char variable[700] = "LD_PRELOAD=";
+    char *environment[] = {variable, NULL};
+
+    CHECK(getcwd(variable + AT, 100) != NULL);
+    (void)strcat(variable, "/" SHIM_NAME);
+    CHECK(!target_loads_shim(AT_FDCWD, "/proc/self/exe", 0, environment));
+    write_file(SHIM_NAME, "", 0, 0600);
+    CHECK(target_loads_shim(AT_FDCWD, "/proc/self/exe", 0, environment));
+    CHECK(getcwd(variable + AT, 100) != NULL);
+    while (strlen(variable) < sizeof variable - 50)
+        (void)strcat(variable, "/.");
+    (void)strcat(variable, "/" SHIM_NAME);
+    CHECK_EQUAL(access(variable + AT, R_OK), 0);
+    CHECK(!target_loads_shim(AT_FDCWD, "/proc/self/exe", 0, environment));
+}
+
 int main(void)
 {
     char folder[] = "/tmp/program_test.XXXXXX";
@@ -279,6 +302,7 @@ int main(void)
     test_scripts();
     test_secure();
     test_capabilities();
+    test_preload();
     if (chdir("/") == 0 && fork() == 0)
         execl("/bin/rm", "rm", "-rf", folder, NULL);
     (void)wait(NULL);

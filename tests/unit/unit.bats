@@ -36,6 +36,10 @@ unit() {
     unit program_test
 }
 
+@test "functions of an object in memory, by its GNU hash table" {
+    unit elf_test
+}
+
 @test "the text of /proc: numbers, fields, lines, mappings" {
     unit proc_test
 }
