@@ -105,7 +105,7 @@ static void find_ends(const char *path, uint32_t ends[ENDS])
     ends[END_PIECE] = piece < end ? hash_end(END_PIECE, piece, end) : ends[END_NOTHING];
 }
 
-/* Notes the last byte of the names that the pattern can match; all bytes where it is not literal. */
+/* Notes the last byte of the names that the pattern can match; all bytes if it is not literal. */
 static void note_last_byte(struct pattern_index *index, const struct pattern_item *item)
 {
     unsigned char last = item->end > item->start ? (unsigned char)item->end[-1] : '/';

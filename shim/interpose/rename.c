@@ -24,8 +24,8 @@ static bool is_about_links(const struct replace_name *from, const struct replace
  * In a sticky folder any user may leave a file at the target of another user's rename, and would
  * get to read the new content. The shim trusts the same users as fs.protected_regular,
  * proc_sys_fs(5), does for opens, the owner of the folder and this user; and also root, who reads
- * everything anyway, and the owner of the new file. Returns 0, SHIM_PASS if another user may have left the
- * file, or a negative errno.
+ * everything anyway, and the owner of the new file. Returns 0, SHIM_PASS if another user may have
+ * left the file, or a negative errno.
  */
 static int check_not_planted(const struct replace_name *from, const struct replace_name *to)
 {

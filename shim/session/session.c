@@ -114,7 +114,7 @@ static void sweep_after_fork(bool is_fork)
         session->has_posix_lock = false;
         session->pending_mode = 0; /* the parent sets it */
         session->is_shared = true;
-        session->writer_thread = 0;     /* the child's threads may get the numbers of the parent's */
+        session->writer_thread = 0;     /* the child's threads may get the parent's numbers */
         session->several_opens = false; /* a child's close of an inherited one commits nothing */
         session->commit_lock = -1;
         descriptor_close_if_open(is_fork && session->state == SESSION_OPENING &&

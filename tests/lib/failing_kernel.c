@@ -127,7 +127,7 @@ static const int *errors_of(long number, long a, long b)
 {
     static const int none[1];
 
-    if (a == STDERR_FILENO && (number == SYS_write || number == SYS_fstat)) /* the program's, for the log */
+    if (a == STDERR_FILENO && (number == SYS_write || number == SYS_fstat)) /* for the log */
         return none;
     return number == SYS_fcntl
                ? find_errors(possible_fcntl, sizeof possible_fcntl / sizeof *possible_fcntl, b, a)

@@ -11,7 +11,13 @@
 
 #define FAILING_KERNEL_VARIABLE "FAILING_KERNEL="
 
-enum { KERNEL_CALLS = 4096, KERNEL_IMAGES = 4096, KERNEL_ERRORS = 8, KERNEL_FRAMES = 10, KERNEL_DIRECTED = 8 };
+enum {
+    KERNEL_CALLS = 4096,
+    KERNEL_IMAGES = 4096,
+    KERNEL_ERRORS = 8,
+    KERNEL_FRAMES = 10,
+    KERNEL_DIRECTED = 8
+};
 
 /* Not an errno: a read or a write transfers one byte, or the first piece of its vector. */
 enum { KERNEL_SHORT = 4000 };
@@ -57,7 +63,7 @@ struct kernel_control {
         int32_t number, error; /* 0: no fault */
         uint32_t mode;
         _Atomic uint32_t met;
-    } faults[2];                            /* the second is for a call that only the first one leads to */
+    } faults[2];                            /* the second: of a call that only the first leads to */
     struct kernel_call calls[KERNEL_CALLS]; /* a hash table by stack */
     _Atomic uint32_t images;
     uint64_t image[KERNEL_IMAGES]; /* what a buffer held at a call */

@@ -1,5 +1,5 @@
-/* In place of os/scratch.c, in the library whose system calls fail: it keeps no buffer, so that each
- * one that is taken is a call, which may fail. */
+/* In place of os/scratch.c, in the library whose system calls fail: it keeps no buffer, so that
+ * each one that is taken is a call, which may fail. */
 #include "os/scratch.h"
 #include "os/sys.h"
 

@@ -605,7 +605,7 @@ static void test_spawn_taken_numbers(const char *file)
     check_taken_numbers(file, 8);
 }
 
-/* Spawns from the directory in which the child is by then, with all else closed before and after. */
+/* Spawns from the directory in which the child is by then; all else is closed before and after. */
 static void test_spawn_elsewhere(const char *file)
 {
     posix_spawn_file_actions_t actions;

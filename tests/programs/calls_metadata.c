@@ -265,7 +265,7 @@ static void test_rights_wait(const char *file)
             uint16_t tag, permissions;
             uint32_t id;
         } entries[5];
-    } list = {2, {{1, 6, -1U}, {2, 4, OTHER_USER}, {4, 4, -1U}, {16, 4, -1U}, {32, 4, -1U}}}; /* acl(5) */
+    } list = {2, {{1, 6, -1U}, {2, 4, OTHER_USER}, {4, 4, -1U}, {16, 4, -1U}, {32, 4, -1U}}};
     char *folder = sibling(file, ".folder");
     char *name = sibling(folder, "/link");
     int fd = open_writing(file, "by fsetxattr");

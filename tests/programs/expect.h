@@ -44,7 +44,7 @@ struct test_case {
 
 static inline void expect_failed(const char *file, int line, const char *what, int error)
 {
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL); /* the thread may have been cancelled */
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL); /* it may have been cancelled */
     dprintf(2, "%s:%d: %s (errno: %s)\n", file, line, what, strerror(error));
     _exit(1);
 }

@@ -2,9 +2,8 @@
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
  * refuses another call, and the name of a call below that one; `list` prints the names. `ranges`
- * ends the process that calls close_range(). `self FILE`: overwrites FILE, sets up filters that kill
- * for memfd_create() and close_range(), and forbid new processes, in this process, then overwrites
- * FILE again.
+ * ends the process that calls close_range(). `self FILE`: overwrites FILE, sets up filters that end
+ * it for memfd_create() and close_range(), and forbid new processes, then overwrites FILE again.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* os/memory.h: what the kernel says of the system and of the memory cgroup, as files below a root folder. */
+/* os/memory.h: what the kernel says of the system and of the memory cgroup, as files. */
 #include "check.h"
 
 #include "os/memory.h"

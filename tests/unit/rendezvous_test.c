@@ -1,4 +1,4 @@
-/* store/rendezvous.h: guardians and the openers that wait for them, as processes of several users. */
+/* store/rendezvous.h: guardians and the openers that wait for them, of several users. */
 #include "check.h"
 
 #include "store/filelock.h"

@@ -199,8 +199,8 @@ static void test_readable(void)
     CHECK(!seccomp_is_readable(&filter));
     CHECK(!seccomp_is_readable(NULL));
     CHECK(!seccomp_is_readable((struct sock_fprog *)(pages + 2 * page)));
-    CHECK(!seccomp_is_readable((struct sock_fprog *)(pages + 2 * page - 8))); /* its second half cannot */
-    CHECK(munmap(pages + page, (size_t)page) == 0);                           /* a hole between its ends */
+    CHECK(!seccomp_is_readable((struct sock_fprog *)(pages + 2 * page - 8)));
+    CHECK(munmap(pages + page, (size_t)page) == 0); /* a hole in it */
     CHECK(mprotect(pages + 2 * page, (size_t)page, PROT_READ) == 0);
     filter.len = (unsigned short)(in_two_pages + 1);
     CHECK(!seccomp_is_readable(&filter));
