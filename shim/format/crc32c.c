@@ -52,7 +52,7 @@ uint32_t crc32c_mixed_portable(uint32_t crc, const void *bytes, size_t size)
 
 #include <cpuid.h>
 
-static int cpu_has_instruction(void)
+static bool cpu_has_instruction(void)
 {
     unsigned eax = 0;
     unsigned ebx = 0;
@@ -60,6 +60,21 @@ static int cpu_has_instruction(void)
     unsigned edx = 0;
 
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_SSE4_2);
+}
+
+/* AVX2, whose registers the kernel must save as well (XGETBV). */
+static bool cpu_has_vectors(void)
+{
+    enum { SAVED = 6 };
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE) || !(ecx & bit_AVX))
+        return false;
+    __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    return (eax & SAVED) == SAVED && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
 
 #define INSTRUCTION_TARGET __attribute__((target("sse4.2")))
@@ -71,9 +86,14 @@ static int cpu_has_instruction(void)
 #include <arm_acle.h>
 #include <sys/auxv.h>
 
-static int cpu_has_instruction(void)
+static bool cpu_has_instruction(void)
 {
     return (getauxval(AT_HWCAP) & (1ul << 7)) != 0; /* HWCAP_CRC32 */
+}
+
+static bool cpu_has_vectors(void)
+{
+    return false;
 }
 
 #define INSTRUCTION_TARGET __attribute__((target("+crc")))
@@ -89,9 +109,8 @@ static int cpu_has_instruction(void)
  */
 #define LANE ((size_t)1024)
 
-/* The CRC register after `LANE` zero bytes, as a linear map: one column per bit, filled in once. */
+/* The CRC register after `LANE` zero bytes, as a linear map: a table for each byte of it. */
 static __attribute__((section(".bss.large"))) uint32_t lane_shift[4][256];
-static int instruction_state; /* 0: not asked yet, 1: none, 2: ready */
 
 static uint32_t shift_lane(uint32_t crc)
 {
@@ -99,28 +118,54 @@ static uint32_t shift_lane(uint32_t crc)
            lane_shift[3][crc >> 24];
 }
 
-/* Several threads may fill it in at once: all write the same values. */
-static int prepare_instruction(void)
+/* Several threads may fill the tables at once: all write the same values. In the register the
+ * highest bit is the coefficient of x^0. */
+static void fill_lane_shift(void)
 {
-    uint32_t column[32];
-    static const uint8_t zeros[LANE];
+    uint32_t column = ~crc32c_zeros(~(UINT32_C(1) << 31), LANE); /* what the highest bit becomes */
 
-    if (!cpu_has_instruction()) {
-        __atomic_store_n(&instruction_state, 1, __ATOMIC_RELEASE);
-        return 1;
+    for (int bit = 31; bit >= 0; bit--, column = ROW1(column)) {
+        uint32_t *table = lane_shift[bit / 8];
+        uint32_t one = UINT32_C(1) << bit % 8;
+
+        for (uint32_t value = one; value < 256; value += 2 * one)
+            __atomic_store_n(&table[value], __atomic_load_n(&table[value ^ one], __ATOMIC_RELAXED) ^ column,
+                             __ATOMIC_RELAXED);
     }
-    for (int bit = 0; bit < 32; bit++)
-        column[bit] = ~crc32c_portable(~(1u << bit), zeros, LANE);
-    for (int byte = 0; byte < 4; byte++)
-        for (uint32_t value = 0; value < 256; value++) {
-            uint32_t sum = 0;
-            for (int bit = 0; bit < 8; bit++)
-                if (value >> bit & 1)
-                    sum ^= column[byte * 8 + bit];
-            __atomic_store_n(&lane_shift[byte][value], sum, __ATOMIC_RELAXED);
-        }
-    __atomic_store_n(&instruction_state, 2, __ATOMIC_RELEASE);
-    return 2;
+}
+
+/* Asks `find` once, when the answer is needed: CPUID is slow in a virtual machine. */
+static bool ask_once(int *answer, bool (*find)(void))
+{
+    enum { NOT_ASKED, NO, YES };
+    int known = __atomic_load_n(answer, __ATOMIC_ACQUIRE);
+
+    if (known == NOT_ASKED) {
+        known = find() ? YES : NO;
+        __atomic_store_n(answer, known, __ATOMIC_RELEASE);
+    }
+    return known == YES;
+}
+
+static bool has_instruction(void)
+{
+    static int answer;
+
+    return ask_once(&answer, cpu_has_instruction);
+}
+
+static bool prepare_lanes(void)
+{
+    fill_lane_shift();
+    return cpu_has_vectors();
+}
+
+/* To be called before the first use of lanes. Tells whether the CPU has vectors for them. */
+static bool lanes_have_vectors(void)
+{
+    static int answer;
+
+    return ask_once(&answer, prepare_lanes);
 }
 
 /* Returns the word that goes into the CRC for the `size` bytes at p, 8 at most. */
@@ -137,6 +182,8 @@ sum_words(uint32_t before, const uint8_t **p, size_t *size, uint64_t multiplier)
 {
     uint64_t crc = before;
 
+    if (*size >= 3 * LANE)
+        (void)lanes_have_vectors();
     while (*size >= 3 * LANE) {
         uint64_t second = 0;
         uint64_t third = 0;
@@ -171,6 +218,44 @@ INSTRUCTION_TARGET static uint32_t mixed_instruction(uint32_t crc, const uint8_t
     return ~crc;
 }
 
+#if defined(__x86_64__)
+
+/*
+ * Does the same for whole blocks of three lanes. Most CPUs execute the multiplication of a word in
+ * the same unit as the CRC of one, and that of a vector elsewhere: this takes less than two thirds
+ * of the time.
+ */
+__attribute__((target("avx2,sse4.2"))) static uint32_t mixed_vectors(uint32_t before, const uint8_t *p,
+                                                                     size_t size)
+{
+    typedef uint64_t vector __attribute__((vector_size(32), aligned(1), may_alias));
+    const vector multiplier = {CRC32C_MULTIPLIER, CRC32C_MULTIPLIER, CRC32C_MULTIPLIER, CRC32C_MULTIPLIER};
+    uint64_t crc = ~before;
+
+    for (; size != 0; size -= 3 * LANE, p += 3 * LANE) {
+        uint64_t second = 0;
+        uint64_t third = 0;
+
+        for (size_t i = 0; i < LANE; i += sizeof multiplier) {
+            uint64_t words[3][4] = {{0}};
+
+            for (int lane = 0; lane < 3; lane++)
+                *(vector *)words[lane] = *(const vector *)(p + (size_t)lane * LANE + i) * multiplier;
+            for (int j = 0; j < 4; j++) {
+                crc = INSTRUCTION_8(crc, words[0][j]);
+                second = INSTRUCTION_8(second, words[1][j]);
+                third = INSTRUCTION_8(third, words[2][j]);
+            }
+        }
+        crc = shift_lane(shift_lane((uint32_t)crc) ^ (uint32_t)second) ^ third;
+    }
+    return ~(uint32_t)crc;
+}
+
+#else
+#define mixed_vectors mixed_instruction
+#endif
+
 /* The two sums need one look at the bytes and do not wait for each other: this takes half the time
  * of one after the other, and as little as three lanes for each would. */
 INSTRUCTION_TARGET static void pair_instruction(uint32_t sums[2], const uint8_t *p, size_t size)
@@ -190,13 +275,6 @@ INSTRUCTION_TARGET static void pair_instruction(uint32_t sums[2], const uint8_t 
     sums[1] = ~(uint32_t)mixed;
 }
 
-static bool has_instruction(void)
-{
-    int state = __atomic_load_n(&instruction_state, __ATOMIC_ACQUIRE);
-
-    return (state == 0 ? prepare_instruction() : state) == 2;
-}
-
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
 {
     return has_instruction() ? crc32c_instruction(crc, bytes, size) : crc32c_portable(crc, bytes, size);
@@ -204,7 +282,14 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
 
 uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
 {
-    return has_instruction() ? mixed_instruction(crc, bytes, size) : crc32c_mixed_portable(crc, bytes, size);
+    size_t blocks = size / (3 * LANE) * (3 * LANE);
+
+    if (!has_instruction())
+        return crc32c_mixed_portable(crc, bytes, size);
+    if (blocks == 0 || !lanes_have_vectors())
+        return mixed_instruction(crc, bytes, size);
+    crc = mixed_vectors(crc, bytes, blocks);
+    return mixed_instruction(crc, (const uint8_t *)bytes + blocks, size - blocks);
 }
 
 void crc32c_pair(uint32_t sums[2], const void *bytes, size_t size)
