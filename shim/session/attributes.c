@@ -57,19 +57,17 @@ static mode_t set_id_of(mode_t mode)
 }
 
 /* Returns the set-id bits that the file keeps, and takes the others away: see
- * session_note_privileges(). */
-static mode_t settle_set_id(const struct session *session, const struct stat *known)
+ * session_note_privileges(), which has the statuses. */
+static mode_t settle_set_id(const struct session *session, const struct stat *known, struct stat inode)
 {
-    struct stat buffer;
-    struct stat inode;
+    struct stat buffer = {.st_mode = 0};
     mode_t taken;
 
     if (known != NULL)
         buffer = *known;
-    else if (sys_fstat(session->buffer, &buffer) != 0)
-        buffer.st_mode = 0;
-    if (sys_fstat(session->inode, &inode) != 0)
-        return 0;
+    else
+        (void)sys_fstat(session->buffer, &buffer);
+    (void)sys_fstat(session->inode, &inode); /* if that fails, the status of a moment ago counts */
     taken = buffer.st_mode & S_ISUID ? 0 : inode.st_mode & set_id_of(inode.st_mode);
     if (taken != 0)
         (void)sys_fchmod(session->inode, inode.st_mode & 07777 & ~taken);
@@ -79,7 +77,7 @@ static mode_t settle_set_id(const struct session *session, const struct stat *kn
 void session_note_privileges(const struct session *session, const struct stat *buffer,
                              const struct stat *inode, struct session_privileges *set)
 {
-    set->set_id = (inode->st_mode & (S_ISUID | S_ISGID)) != 0 ? settle_set_id(session, buffer) : 0;
+    set->set_id = (inode->st_mode & (S_ISUID | S_ISGID)) != 0 ? settle_set_id(session, buffer, *inode) : 0;
     set->size = 0;
     if (SESSION_GET(session->has_privilege) || session_may_be_shared(session))
         set->size = sys_fgetxattr(session->buffer, XATTR_NAME_CAPS, NULL, 0);
@@ -112,23 +110,25 @@ void session_restore_privileges(int inode, const struct session_privileges *set)
 
 /* Tells whether the file holds bytes that the program has replaced. Called by the session's only
  * committer. */
-static bool holds_old_content(const struct session *session)
+static int holds_old_content(struct session *session, void *unused)
 {
     struct stat inode;
 
+    (void)unused;
     return sys_fstat(session->inode, &inode) == 0 && inode.st_size != 0 && session_is_changed(session);
 }
 
 /* The owner's bits act at once: the owner could set them anyway. */
-static int set_mode(struct session *session, mode_t mode)
+static int set_mode(struct session *session, void *context)
 {
+    const mode_t mode = *(const mode_t *)context;
     struct stat inode;
     mode_t at_once;
     int error = sys_fstat(session->inode, &inode);
 
     if (error != 0)
         return error;
-    at_once = holds_old_content(session) ? mode & (inode.st_mode | S_IRWXU) : mode;
+    at_once = holds_old_content(session, NULL) ? mode & (inode.st_mode | S_IRWXU) : mode;
     error = sys_fchmod(session->inode, at_once);
     if (error != 0)
         return error;
@@ -146,20 +146,13 @@ static bool can_wait(const struct session *session)
 
 int session_set_mode(struct session *session, mode_t mode)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-    uint64_t mask;
     int error;
 
-    if (!can_wait(session)) {
-        error = session_settle_rights(session);
-        return error != 0 ? error : 1;
-    }
-    if (!session_take_turn(session, buffer_number, true, &mask))
-        return 1;
-    error = set_mode(session, mode & 07777);
-    if (session_end_turn(session, mask))
-        (void)session_settle(session, buffer_number);
-    return error;
+    mode &= 07777;
+    if (can_wait(session))
+        return session_in_turn(session, true, set_mode, &mode, 1);
+    error = session_settle_rights(session);
+    return error != 0 ? error : 1;
 }
 
 mode_t session_get_mode(const struct session *session, const struct stat *buffer, mode_t mode)
@@ -196,43 +189,38 @@ void session_apply_mode(struct session *session)
 
 int session_settle_rights(struct session *session)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-    bool is_old = true;
-    uint64_t mask;
+    const bool can_ask = !session_is_stray(session) && session_table_is_ours();
 
-    if (!session_is_stray(session) && session_table_is_ours()) {
-        if (!session_take_turn(session, buffer_number, true, &mask))
-            return 0;
-        is_old = holds_old_content(session);
-        if (session_end_turn(session, mask))
-            (void)session_settle(session, buffer_number);
-    }
-    return is_old ? session_sync(session, buffer_number) : 0;
+    return !can_ask || session_in_turn(session, true, holds_old_content, NULL, 0)
+               ? session_sync(session, SESSION_GET(session->buffer_number))
+               : 0;
 }
 
-void session_make_plain(struct session *session)
+static int make_plain(struct session *session, void *unused)
 {
     const bool is_writable = (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
     char path[PROC_PATH_SIZE];
-    uint64_t mask;
-    int inode;
-    int error;
+    int inode = is_writable ? session->inode
+                            : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
+                                                           O_RDWR | O_CLOEXEC, 0));
+    int error = inode < 0                                                ? inode
+                : is_writable && holds_old_content(session, unused) != 0 ? 0
+                                                                         : session_export(inode);
 
-    /* the close of another descriptor would drop the program's POSIX locks */
-    if (session_is_stray(session) || !session_table_is_ours() ||
-        (!is_writable && SESSION_GET(session->has_posix_lock)) ||
-        !session_take_turn(session, buffer_number, true, &mask))
-        return;
-    inode = is_writable ? session->inode
-                        : DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
-                                                       O_RDWR | O_CLOEXEC, 0));
-    error = inode < 0 ? inode : is_writable && holds_old_content(session) ? 0 : session_export(inode);
     if (inode >= 0 && !is_writable)
         (void)sys_close(inode);
     if (error != 0)
         session_tell(session, LOG_WARN,
                      "it may be executed, but stays in the sized format, which the kernel cannot read");
-    if (session_end_turn(session, mask))
-        (void)session_settle(session, buffer_number);
+    return 0;
+}
+
+void session_make_plain(struct session *session)
+{
+    const bool is_writable = (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
+
+    /* the close of another descriptor would drop the program's POSIX locks */
+    if (!session_is_stray(session) && session_table_is_ours() &&
+        (is_writable || !SESSION_GET(session->has_posix_lock)))
+        (void)session_in_turn(session, true, make_plain, NULL, 0);
 }

@@ -181,15 +181,12 @@ int session_try_refresh(struct session *session, const struct filelock_patience 
 int session_refresh_reader(struct session *session);
 
 /*
- * Makes this thread the session's only committer in this process, until session_end_turn(), and
- * blocks all signals as long: a handler that jumped out would leave the session without a
- * committer. False if the session ended meanwhile, whose slot may be another one's by now; or if
- * another thread has it and `wait` is false: then the holder looks once more.
+ * Calls use() as the session's only committer in this process, with all signals blocked. Returns
+ * use()'s answer; or `otherwise`, if the session ended meanwhile, or if another thread is its
+ * committer and `wait` is false. Then settles the session if another thread has closed it.
  */
-bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask);
-
-/* Returns true if the committer must look at the session again. */
-bool session_end_turn(struct session *session, uint64_t mask);
+int session_in_turn(struct session *session, bool wait, int (*use)(struct session *session, void *context),
+                    void *context, int otherwise);
 
 /* Does the work of session_begin_appending(). Only the session's committer calls it. */
 void session_set_append(struct session *session);

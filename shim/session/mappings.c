@@ -133,19 +133,18 @@ static void clear_tail(const struct session *session)
     (void)sys_munmap(page, IMAGE_PAGE);
 }
 
+static int clear_in_turn(struct session *session, void *unused)
+{
+    (void)unused;
+    clear_tail(session);
+    return 0;
+}
+
 static int clear_one(struct session *session, void *unused)
 {
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-    uint64_t mask;
-
-    (void)unused;
-    if (!(SESSION_GET(session->flags) & SESSION_WRITABLE) ||
-        !session_take_turn(session, buffer_number, false, &mask))
-        return 0;
-    clear_tail(session);
-    if (session_end_turn(session, mask))
-        (void)session_settle(session, buffer_number);
-    return 0;
+    return SESSION_GET(session->flags) & SESSION_WRITABLE
+               ? session_in_turn(session, false, clear_in_turn, unused, 0)
+               : 0;
 }
 
 void session_clear_tail(struct session *session)

@@ -102,24 +102,6 @@ bool session_any_writable(void)
     return session_any() && session_for_each(has_writable, NULL) != 0;
 }
 
-/* Calls use() as the session's only committer, if this process still has it open for writing.
- * Returns use()'s answer or -ENOENT. */
-static int while_open(struct session *session, int (*use)(struct session *session, void *context),
-                      void *context)
-{
-    ino_t buffer_number = SESSION_GET(session->buffer_number);
-    uint64_t mask;
-    int result = -ENOENT;
-
-    if (!session_take_turn(session, buffer_number, true, &mask))
-        return result;
-    if (count_writers(session) != 0)
-        result = use(session, context);
-    if (session_end_turn(session, mask))
-        (void)session_settle(session, buffer_number);
-    return result;
-}
-
 /*
  * A second open gives another description, which has locks of its own. They lie on a separate
  * description of the real inode. F_SETSIG marks which one, for all processes that share it; the
@@ -224,12 +206,15 @@ static bool has_nothing_to_show(const struct session *session, const struct stat
     return (session->flags & SESSION_APPEND) && !session_was_written(session, buffer, &when);
 }
 
+/* Declines if this process has not the session open for writing any more. */
 static int open_another(struct session *session, void *context)
 {
     const int *flags = context;
     struct stat buffer;
     int fd;
 
+    if (count_writers(session) == 0)
+        return -ENOENT;
     if ((*flags & O_ACCMODE) == O_RDONLY && sys_fstat(session->buffer, &buffer) == 0 &&
         has_nothing_to_show(session, &buffer))
         return -ENOENT;
@@ -257,12 +242,12 @@ int session_open_again(dev_t device, ino_t number, int flags)
     /* Two appenders need no common buffer: their commits merge what they wrote. */
     if (session != NULL && !reads && (flags & O_APPEND) && (SESSION_GET(session->flags) & SESSION_APPEND))
         return -ENOENT;
-    return session == NULL ? -ENOENT : while_open(session, open_another, &flags);
+    return session == NULL ? -ENOENT : session_in_turn(session, true, open_another, &flags, -ENOENT);
 }
 
 static int look_at_buffer(struct session *session, void *buffer)
 {
-    int error = sys_fstat(session->buffer, buffer);
+    int error = count_writers(session) == 0 ? -ENOENT : sys_fstat(session->buffer, buffer);
 
     return error == 0 && has_nothing_to_show(session, buffer) ? -ENOENT : error;
 }
@@ -271,5 +256,6 @@ struct session *session_written_here(dev_t device, ino_t number, struct stat *bu
 {
     struct session *session = find_writer(device, number, true);
 
-    return session != NULL && while_open(session, look_at_buffer, buffer) == 0 ? session : NULL;
+    return session != NULL && session_in_turn(session, true, look_at_buffer, buffer, -ENOENT) == 0 ? session
+                                                                                                   : NULL;
 }

@@ -77,7 +77,7 @@ enum session_flag {
 };
 
 /* For fields that other threads read while the slot may change hands: a reader relies on them only
- * once session_take_turn() has returned true. */
+ * in a turn of its own, session_in_turn(). */
 #define SESSION_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SESSION_SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 

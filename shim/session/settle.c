@@ -70,7 +70,13 @@ static void release_committer(struct session *session)
     __atomic_store_n(&session->committer, 0, __ATOMIC_RELEASE);
 }
 
-bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask)
+/*
+ * Makes this thread the session's only committer in this process, until end_turn(), and blocks all
+ * signals as long: a handler that jumped out would leave the session without a committer. False if
+ * the session ended meanwhile, whose slot may be another one's by now; or if another thread has it
+ * and `wait` is false: then the holder looks once more.
+ */
+static bool take_turn(struct session *session, ino_t buffer_number, bool wait, uint64_t *mask)
 {
     const uint64_t all = ~UINT64_C(0);
 
@@ -94,7 +100,8 @@ bool session_take_turn(struct session *session, ino_t buffer_number, bool wait, 
     return false;
 }
 
-bool session_end_turn(struct session *session, uint64_t mask)
+/* Returns true if the committer must look at the session again. */
+static bool end_turn(struct session *session, uint64_t mask)
 {
     bool again;
 
@@ -121,7 +128,7 @@ static void end_session(struct session *session, int error, uint64_t mask)
     SESSION_SET(session->ended_error, error);
     SESSION_SET(session->ended_number, session->buffer_number);
     __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
-    (void)session_end_turn(session, mask);
+    (void)end_turn(session, mask);
     session_keep_snapshot(session);
     session_drop(session);
 }
@@ -141,7 +148,7 @@ static int settle_session(struct session *session, ino_t buffer_number, bool wai
     if (!session_is_stray(session) && !session_table_is_ours())
         return 0; /* a vfork child: its parent's descriptors are open as before */
     do {
-        if (!session_take_turn(session, buffer_number, wait, &patience.mask))
+        if (!take_turn(session, buffer_number, wait, &patience.mask))
             return wait ? take_last_error(session, buffer_number) : 0;
         session_note_closed(session);
         error = 0;
@@ -163,7 +170,7 @@ static int settle_session(struct session *session, ino_t buffer_number, bool wai
             session_give_up_locks(session, false);
         if (!SESSION_GET(session->is_shared) && session_is_released(session))
             session_watch_kernel(session);
-        again = session_end_turn(session, patience.mask);
+        again = end_turn(session, patience.mask);
         if (error == -EAGAIN)
             (void)filelock_wait(&patience);
     } while (again || error == -EAGAIN);
@@ -256,10 +263,10 @@ static int insist_on(struct session *session, ino_t buffer_number, int64_t timeo
     int error;
 
     do {
-        if (!session_take_turn(session, buffer_number, true, &patience.mask))
+        if (!take_turn(session, buffer_number, true, &patience.mask))
             return 0;
         error = try(session, &patience);
-        again = session_end_turn(session, patience.mask);
+        again = end_turn(session, patience.mask);
         if (error == -EAGAIN)
             (void)filelock_wait(&patience);
     } while (error == -EAGAIN);
@@ -329,28 +336,50 @@ void session_begin_appending(struct session *session)
         (void)session_insist(session, session_config->lock_timeout, set_append);
 }
 
-int session_move_private(struct session *session, int number, int lowest)
+int session_in_turn(struct session *session, bool wait, int (*use)(struct session *session, void *context),
+                    void *context, int otherwise)
 {
     ino_t buffer_number = SESSION_GET(session->buffer_number);
     uint64_t mask;
-    int *slot;
-    long moved = 0;
+    int result;
 
-    if (!session_take_turn(session, buffer_number, true, &mask))
+    if (!take_turn(session, buffer_number, wait, &mask))
+        return otherwise;
+    result = use(session, context);
+    if (end_turn(session, mask))
+        (void)session_settle(session, buffer_number);
+    return result;
+}
+
+struct move {
+    int number;
+    int lowest;
+};
+
+static int move_private(struct session *session, void *context)
+{
+    const struct move *move = context;
+    int *slot = session->inode == move->number    ? &session->inode
+                : session->buffer == move->number ? &session->buffer
+                                                  : NULL;
+    long moved;
+
+    if (slot == NULL)
         return 0;
-    slot = session->inode == number ? &session->inode : session->buffer == number ? &session->buffer : NULL;
-    if (slot != NULL) {
-        moved = sys_fcntl(number, F_DUPFD_CLOEXEC, lowest);
-        if (moved == -EINVAL || moved == -EMFILE) /* the limit is too low */
-            moved = sys_fcntl(number, F_DUPFD_CLOEXEC, 3);
-        if (moved >= 0 && slot == &session->buffer)
-            session_note_buffer((int)moved);
-        if (moved >= 0)
-            __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
-    }
-    if (session_end_turn(session, mask))
-        (void)settle_session(session, buffer_number, true);
-    return moved < 0 ? (int)moved : slot != NULL;
+    moved = sys_fcntl(move->number, F_DUPFD_CLOEXEC, move->lowest);
+    if (moved == -EINVAL || moved == -EMFILE) /* the limit is too low */
+        moved = sys_fcntl(move->number, F_DUPFD_CLOEXEC, 3);
+    if (moved < 0)
+        return (int)moved;
+    if (slot == &session->buffer)
+        session_note_buffer((int)moved);
+    __atomic_store_n(slot, (int)moved, __ATOMIC_RELEASE);
+    return 1;
+}
+
+int session_move_private(struct session *session, int number, int lowest)
+{
+    return session_in_turn(session, true, move_private, &(struct move){number, lowest}, 0);
 }
 
 static int sync_one(struct session *session, void *context)
