@@ -33,7 +33,11 @@ SO_FLAGS = -shared -Wl,-soname,libatomshim.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noe
 sources = $(patsubst shim/%.c,%,$(wildcard $(1:%=shim/%/*.c)))
 ENGINE = $(call sources,os format store)
 CORE = $(ENGINE) $(call sources,config program session guardian manage)
-SHIM = $(filter-out store/restamp,$(CORE)) $(call sources,interpose)
+# Every start of a program runs code of these: they are linked side by side, so that it touches few
+# pages.
+START = interpose/init interpose/real interpose/filter os/elf os/log os/descriptor config/config config/pattern \
+	config/pattern_index config/resolve program/target session/session session/adopt store/journal guardian/guardian
+SHIM = $(START) $(filter-out $(START) store/restamp,$(CORE) $(call sources,interpose))
 CLI = $(ENGINE) $(call sources,config program cli)
 
 # the calls_*.c whose calls are made by syscall(2), too

@@ -131,6 +131,73 @@ static void resolve_item(struct resolver *resolver, const struct pattern_item *i
         resolve_file(resolver, item);
 }
 
+/* The folder that is known to be canonical: the first bytes of a pattern. */
+struct checked {
+    const char *start;
+    size_t length;
+};
+
+/* True if the component that ends at `end` is empty, "." or "..". */
+static bool is_no_name(const char *path, const char *end)
+{
+    const char *p = end;
+
+    while (p > path && p[-1] == '.' && end - p < 2)
+        p--;
+    return p[-1] == '/';
+}
+
+/*
+ * True if nothing is to be added for the pattern, as for most: its literal part leads through no
+ * symbolic link, or nowhere. False for one that needs a second look, too. This touches no memory
+ * but the stack: page faults would cost the start of a program more than all the rest.
+ */
+static bool is_canonical(const struct pattern_item *item, struct checked *checked)
+{
+    const size_t length = (size_t)(find_literal_end(item) - item->start);
+    char path[256];
+    size_t at = 1;
+    ssize_t n;
+    char byte;
+
+    if (*item->start != '/')
+        return true;
+    if (length >= sizeof path)
+        return false;
+    memcpy(path, item->start, length);
+    path[length] = '\0';
+    if (checked->length < length && path[checked->length] == '/' &&
+        memcmp(path, checked->start, checked->length) == 0)
+        at = checked->length + 1;
+    for (; at < length || (at == length && path[at - 1] != '/'); at++) {
+        if (path[at] == '\\')
+            return false;
+        if (path[at] != '/' && at < length)
+            continue;
+        if (is_no_name(path, path + at))
+            return false;
+        path[at] = '\0';
+        n = sys_readlinkat(AT_FDCWD, path, &byte, sizeof byte);
+        if (n != -EINVAL) /* it is a link, or there is no such file, or no way to it */
+            return n < 0;
+        path[at] = '/';
+        if (at < length)
+            *checked = (struct checked){item->start, at};
+    }
+    return true;
+}
+
+static bool are_canonical(const char *patterns)
+{
+    struct checked checked = {patterns, 0};
+    struct pattern_item item;
+
+    while (pattern_next(&patterns, &item))
+        if (!is_canonical(&item, &checked))
+            return false;
+    return true;
+}
+
 /* Copies the list to memory of its own. Returns NULL if there is none. */
 static const char *keep_list(const struct resolver *resolver)
 {
@@ -151,7 +218,7 @@ const char *config_resolve_patterns(const char *patterns)
     struct resolver *resolver;
     struct scratch scratch;
 
-    if (strchr(patterns, '/') == NULL || scratch_take(&scratch, SCRATCH_CHUNK) != 0)
+    if (are_canonical(patterns) || scratch_take(&scratch, SCRATCH_CHUNK) != 0)
         return patterns;
     resolver = scratch.bytes;
     resolver->length = 0;

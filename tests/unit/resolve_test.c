@@ -40,6 +40,11 @@ static void test_links(void)
     CHECK_RESOLVED("!%1$s/link/", "!%1$s/link/:!%1$s/real/");
     CHECK_RESOLVED("plain=%1$s/link/f", "plain=%1$s/link/f:plain=%1$s/real/f");
     CHECK_RESOLVED("%1$s/real/../link/./f", "%1$s/real/../link/./f:%1$s/real/f");
+    /* behind a pattern that needs nothing, in its folder, and in one whose name begins like it */
+    CHECK_RESOLVED("%1$s/real/g:%1$s/real/file", "%1$s/real/g:%1$s/real/file:%1$s/real/f");
+    CHECK_RESOLVED("%1$s/real/:%1$s/real/../link/f", "%1$s/real/:%1$s/real/../link/f:%1$s/real/f");
+    CHECK_RESOLVED("%1$s/real/g:%1$s/real-link/f", "%1$s/real/g:%1$s/real-link/f:%1$s/real/f");
+    CHECK_RESOLVED("%1$s/real/g:%1$s/real\\-link/f", "%1$s/real/g:%1$s/real\\-link/f:%1$s/real/f");
     /* a link to a file: the file, too; and what may replace the link in its own folder */
     CHECK_RESOLVED("%1$s/real/file", "%1$s/real/file:%1$s/real/f");
     CHECK_RESOLVED("%1$s/link/file", "%1$s/link/file:%1$s/real/file:%1$s/real/f");
@@ -79,8 +84,8 @@ static void test_bound(void)
 
 int main(void)
 {
-    static const char *const links[][2] = {
-        {"real", "link"}, {"f", "real/file"}, {"loop", "loop"}, {"a*:[b]", "odd"}, {"/", "root"}};
+    static const char *const links[][2] = {{"real", "link"}, {"f", "real/file"}, {"real", "real-link"},
+                                           {"loop", "loop"}, {"a*:[b]", "odd"},  {"/", "root"}};
 
     CHECK(mkdtemp(folder) != NULL && chdir(folder) == 0);
     CHECK(mkdir("real", 0700) == 0 && mkdir("a*:[b]", 0700) == 0);
