@@ -265,6 +265,20 @@ enum pattern_format pattern_index_format(const struct pattern_index *index, cons
     return index->nodes == NULL ? pattern_format(patterns, path) : ask_all(index, patterns, path).format;
 }
 
+bool pattern_index_may_hold(const struct pattern_index *index, const char *patterns, const char *folder)
+{
+    const size_t length = folder[1] == '\0' ? 0 : strlen(folder);
+
+    if (index->nodes == NULL || index->count > SHORT_LIST)
+        return true;
+    for (const struct pattern_node *node = index->nodes + 1; node <= index->nodes + index->count; node++)
+        if (node->folders == 0 ||
+            (node->folders <= length + 1 && memcmp(patterns + node->start, folder, node->folders - 1) == 0 &&
+             (node->folders == length + 1 || folder[node->folders - 1] == '/')))
+            return true;
+    return false;
+}
+
 bool pattern_index_may_name(const struct pattern_index *index, const char *patterns, const char *path)
 {
     const char *name;

@@ -31,6 +31,12 @@ bool pattern_index_match(const struct pattern_index *index, const char *patterns
 enum pattern_format pattern_index_format(const struct pattern_index *index, const char *patterns,
                                          const char *path);
 
+/*
+ * False only if no file that lies right in `folder`, an absolute canonical path, can be matched,
+ * whatever its name. True promises nothing; a long list gets no other answer.
+ */
+bool pattern_index_may_hold(const struct pattern_index *index, const char *patterns, const char *folder);
+
 /* pattern_may_name() for the last component of `path`. */
 bool pattern_index_may_name(const struct pattern_index *index, const char *patterns, const char *path);
 

@@ -1,5 +1,6 @@
 #include "interpose/interpose.h"
 
+#include "manage/folders.h"
 #include "os/descriptor.h"
 #include "os/log.h"
 
@@ -22,9 +23,11 @@ static int close_uncancelled(int fd)
 static int shim_close(int fd)
 {
     struct session_found found;
-    enum session_role role = shim_identify(fd, &found);
+    enum session_role role;
     int error;
 
+    folders_forget_number(fd);
+    role = shim_identify(fd, &found);
     if (role == SESSION_NONE)
         return SHIM_PASS;
     if (role == SESSION_PRIVATE)
@@ -53,6 +56,13 @@ EXPORT int posix_close(int fd, int flags)
 {
     int result = shim_close(fd);
     return result == SHIM_PASS ? REAL(posix_close)(fd, flags) : shim_result(result);
+}
+
+/* Closes a descriptor, too. */
+EXPORT int closedir(DIR *directory)
+{
+    folders_forget();
+    return REAL(closedir)(directory);
 }
 
 /* ---- ranges: our private descriptors are left out ---- */
@@ -86,6 +96,7 @@ static unsigned next_private(unsigned first, unsigned last)
 
 static int shim_close_range(unsigned first, unsigned last, int flags)
 {
+    folders_forget();
     if (!shim_has_sessions() || first > last)
         return SHIM_PASS;
     for (;;) {
@@ -117,6 +128,7 @@ EXPORT int close_range(unsigned first, unsigned last, int flags)
 
 EXPORT void closefrom(int lowest)
 {
+    folders_forget();
     if (!shim_has_sessions()) {
         REAL(closefrom)(lowest);
         return;
@@ -148,6 +160,7 @@ static int before_replace(int from, int to, struct replaced *replaced)
 {
     enum session_role role = shim_identify(from, &replaced->found);
 
+    folders_forget_number(to);
     replaced->buffer_number = 0;
     if (role == SESSION_PRIVATE)
         return -EBADF;

@@ -4,6 +4,7 @@
 
 #include "os/sys.h"
 
+#include <dirent.h>
 #include <fts.h>
 #include <ftw.h>
 #include <linux/openat2.h>

@@ -2,6 +2,7 @@
  * every function that opens or closes a stream. */
 #include "interpose/interpose.h"
 
+#include "manage/folders.h"
 #include "os/descriptor.h"
 #include "os/log.h"
 #include "session/buffer.h"
@@ -322,6 +323,7 @@ static FILE *shim_freopen(const char *path, const char *mode, FILE *stream, freo
     FILE *result;
 
     forget_stream(stream);
+    folders_forget();
     if (role == SESSION_PROGRAM)
         result = path == NULL ? change_mode(old.session, mode, &maker)
                               : reopen_session(old.session, path, mode, &maker);
@@ -392,7 +394,8 @@ static int shim_fclose(FILE *stream, int (*real)(FILE *), int success)
     int result;
     int error;
 
-    if (shim_has_sessions())
+    folders_forget_number(stream != NULL ? descriptor_of(stream) : -1);
+    if (stream != NULL && shim_has_sessions())
         role = shim_identify(descriptor_of(stream), &found);
     forget_stream(stream);
     result = real(stream);

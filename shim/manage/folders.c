@@ -2,28 +2,26 @@
 
 #include "os/clock.h"
 #include "os/descriptor.h"
+#include "session/session.h"
 
 #include <string.h>
 
-enum { SLOTS = 8, ROOM = 256 };
-
-/* Identifies a folder and the mount that leads to it: a bind mount shows one inode by two paths. */
-struct identity {
-    uint64_t device;
-    uint64_t number;
-    uint64_t mount;
-    struct folders_moment moment; /* from before /proc was asked for the path */
-};
+enum { SLOTS = FOLDERS_NUMBERS, ROOM = 256 };
 
 struct slot {
     int taken; /* atomic: a thread, perhaps interrupted by a handler, uses it; others do without */
-    struct identity identity;
+    unsigned thread;
+    struct folders_moment moment; /* from before the kernel was asked */
+    bool may_match;
     size_t length;
     char path[ROOM];
 };
 
-static SYS_LARGE struct slot by_inode[SLOTS];
-static SYS_LARGE struct slot by_path[SLOTS]; /* only the moment of the identity counts */
+/* Each has the folder of the descriptor that stands in the same place of folders_numbers. */
+static SYS_LARGE struct slot by_number[SLOTS];
+static SYS_LARGE struct slot by_path[SLOTS];
+
+int folders_numbers[FOLDERS_NUMBERS];
 
 static unsigned changes; /* atomic */
 static bool stopped;     /* atomic */
@@ -39,29 +37,6 @@ struct folders_moment folders_now(void)
 static bool is_same_moment(struct folders_moment one, struct folders_moment other)
 {
     return one.tick >= 0 && one.tick == other.tick && one.changes == other.changes;
-}
-
-static bool identify_folder(int fd, struct identity *identity)
-{
-    struct statx status;
-
-    if (__atomic_load_n(&stopped, __ATOMIC_RELAXED) ||
-        SYS_CALL(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &status, 0) != 0 ||
-        (status.stx_mask & STATX_MNT_ID) == 0) /* since Linux 5.8 */
-        return false;
-    *identity = (struct identity){
-        .device = (uint64_t)status.stx_dev_major << 32 | status.stx_dev_minor,
-        .number = status.stx_ino,
-        .mount = status.stx_mnt_id,
-        .moment = folders_now(),
-    };
-    return true;
-}
-
-static bool is_same_folder(const struct identity *one, const struct identity *other)
-{
-    return one->number == other->number && one->device == other->device && one->mount == other->mount &&
-           is_same_moment(one->moment, other->moment);
 }
 
 /* A path without a '/' at its start lies beyond the root: no pattern matches it, and it is not
@@ -87,38 +62,61 @@ static void give_slot(struct slot *slot)
     __atomic_store_n(&slot->taken, 0, __ATOMIC_RELEASE);
 }
 
-/* The slot is taken. A path that does not fit is not kept. */
-static void fill_slot(struct slot *slot, const struct identity *identity, const char *path, size_t length)
+/*
+ * Returns the slot of the folder that `fd` is open on, taken, or NULL. The number counts in this
+ * thread alone, since unshare(2) gives a thread its own descriptors. A vfork() child has its own,
+ * too, and leaves its parent's slots as they are.
+ */
+static struct slot *take_folder(int fd)
 {
-    if (length >= ROOM)
-        return;
-    slot->identity = *identity;
-    slot->length = length;
-    memcpy(slot->path, path, length);
+    const struct folders_moment moment = folders_now();
+    const unsigned thread = session_this_thread();
+    int *number = &folders_numbers[(unsigned)fd % SLOTS];
+    struct slot *slot = &by_number[(unsigned)fd % SLOTS];
+    ssize_t length;
+
+    if (moment.tick < 0 || !take_slot(slot))
+        return NULL;
+    if (__atomic_load_n(number, __ATOMIC_RELAXED) == fd + 1 && slot->thread == thread &&
+        is_same_moment(slot->moment, moment))
+        return slot;
+    __atomic_store_n(number, 0, __ATOMIC_RELAXED);
+    length = session_table_is_ours() ? read_path(fd, slot->path, ROOM) : -1;
+    if (length < 0) {
+        give_slot(slot);
+        return NULL;
+    }
+    slot->thread = thread;
+    slot->moment = moment;
+    slot->length = (size_t)length;
+    slot->may_match = pattern_index_may_hold(&session_config->index, session_config->paths, slot->path);
+    __atomic_store_n(number, fd + 1, __ATOMIC_RELAXED);
+    return slot;
 }
 
 ssize_t folders_path(int fd, char *path, size_t size)
 {
-    struct identity identity;
-    struct slot *slot;
-    ssize_t length;
+    struct slot *slot = take_folder(fd);
+    ssize_t length = -1;
 
-    if (!identify_folder(fd, &identity))
+    if (slot == NULL)
         return -1;
-    slot = &by_inode[identity.number % SLOTS];
-    if (!take_slot(slot))
-        return -1;
-    if (is_same_folder(&slot->identity, &identity) && slot->length < size) {
+    if (slot->length < size) {
         length = (ssize_t)slot->length;
-        memcpy(path, slot->path, slot->length);
-        path[length] = '\0';
-    } else {
-        length = read_path(fd, path, size);
-        if (length >= 0)
-            fill_slot(slot, &identity, path, (size_t)length);
+        memcpy(path, slot->path, slot->length + 1);
     }
     give_slot(slot);
     return length;
+}
+
+bool folders_may_match(int fd)
+{
+    struct slot *slot = take_folder(fd);
+    bool may_match = slot == NULL || slot->may_match;
+
+    if (slot != NULL)
+        give_slot(slot);
+    return may_match;
 }
 
 static struct slot *slot_of(const char *path, size_t length)
@@ -137,9 +135,12 @@ void folders_remember(const char *path, size_t length, struct folders_moment mom
     struct slot *slot = slot_of(path, length);
 
     if (length == 0 || path[0] != '/' ||
-        (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || !take_slot(slot))
+        (length >= tail && memcmp(path + length - tail, removed, tail) == 0) || length >= ROOM ||
+        !take_slot(slot))
         return;
-    fill_slot(slot, &(struct identity){.moment = moment}, path, length);
+    slot->moment = moment;
+    slot->length = length;
+    memcpy(slot->path, path, length);
     give_slot(slot);
 }
 
@@ -151,7 +152,7 @@ bool folders_know(const char *path, size_t length)
     if (!take_slot(slot))
         return false;
     known = slot->length == length && length != 0 && memcmp(slot->path, path, length) == 0 &&
-            is_same_moment(slot->identity.moment, folders_now());
+            is_same_moment(slot->moment, folders_now());
     give_slot(slot);
     return known;
 }

@@ -1,6 +1,7 @@
 #include "manage/managed.h"
 
 #include "manage/decide.h"
+#include "manage/folders.h"
 #include "manage/named.h"
 #include "os/descriptor.h"
 #include "os/log.h"
@@ -58,9 +59,9 @@ static int is_suspect(const struct managed_request *request, int fd)
 
     if (!(request->flags & O_NOFOLLOW) && session_config->paths[0] != '\0')
         return is_candidate(request, 0, &status);
-    return sys_fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && store_may_be_sized(&status)
-               ? CANDIDATE_ANYWHERE
-               : CANDIDATE_NO;
+    if (sys_fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+        return CANDIDATE_NO;
+    return store_may_be_sized(&status) ? CANDIDATE_ANYWHERE : CANDIDATE_HERE;
 }
 
 /* With these flags an open leaves no trace, and its descriptor is good for a session. */
@@ -84,7 +85,7 @@ int managed_opened(const struct managed_request *request, int fd, struct stat *s
     if (may_match)
         named.is_entry = request->directory >= 0 && (request->flags & O_NOFOLLOW) &&
                          is_only_read(request->flags) && strchr(request->path, '/') == NULL;
-    if (!may_match || (!named.is_entry && named_is_elsewhere(&named)))
+    if (!may_match || (named.is_entry ? !folders_may_match(request->directory) : named_is_elsewhere(&named)))
         result = is_suspect(request, fd);
     if (result == CANDIDATE_HERE)
         return managed_explain(&named, "not managed: no pattern matches it, and it holds no image", 0);

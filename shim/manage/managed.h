@@ -71,7 +71,8 @@ void managed_make_plain(int directory, const char *path);
 /*
  * Tells whether the file that `fd` was opened on by this request is managed. Returns 1 with its
  * status, 0, or a negative errno. Cost of one that is not: one system call (lstat or fstat), or two
- * (fstat, readlink) if its last component could match.
+ * (fstat, readlink) if its last component could match and its folder's path is not remembered
+ * (folders.h).
  */
 int managed_opened(const struct managed_request *request, int fd, struct stat *status);
 

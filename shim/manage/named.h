@@ -39,9 +39,8 @@ bool named_may_match(const char *path);
 /*
  * Tells whether a pattern matches the canonical path of `fd`, or, with a `name`, of the file `name`
  * in the directory `fd`. `named` is how the program named `fd`, or that file. No file whose path
- * needs PATH_MAX bytes or more matches. Costs one system call (readlink). The path of the folder
- * may be remembered (folders.h): then it costs two that take a third of the time (statx,
- * clock_gettime).
+ * needs PATH_MAX bytes or more matches. Costs one system call (readlink), or none if
+ * the path of the folder is remembered (folders.h).
  */
 int named_matches(const struct named *named, int fd, const char *name);
 

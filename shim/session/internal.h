@@ -21,10 +21,6 @@ void session_note_closed(struct session *session);
 /* True if there is a session of which session_note_closed() was told. */
 bool session_any_closed(void);
 
-/* Returns the number of the calling thread, from 1 on; no other thread of this process ever has it.
- * A vfork() child has its parent's, but no session in the table. Makes no system call. */
-unsigned session_this_thread(void);
-
 /* ---- commit_lock.c ---- */
 
 /*

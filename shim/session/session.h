@@ -158,6 +158,10 @@ extern const struct config *session_config;
 /* True in a process that may change the table: not in a vfork child. */
 bool session_table_is_ours(void);
 
+/* Returns the number of the calling thread, from 1 on; no other thread of this process ever has it.
+ * A vfork() child has its parent's, but no session in the table. Makes no system call. */
+unsigned session_this_thread(void);
+
 /* Returns the number of this process, without a call for a session of its table. */
 int session_process(const struct session *session);
 

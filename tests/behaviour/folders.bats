@@ -142,6 +142,13 @@ write("after2")'
     is_managed "$MANAGED/above/below/inside"
 }
 
+@test "I2 a number of a descriptor leads to another folder, however it was closed" {
+    printf old >"$MANAGED/file"
+    ATOMSHIM_LOG=debug ATOMSHIM_LOG_FILE=$work/log wrapped "$PROGRAMS/calls_close" closedir "$MANAGED/file"
+    grep -o ' file: .*managed:' log >verdicts
+    assert_equal "$(cat verdicts)" "$(for way in 1 2 3 4 5 6 7; do printf ' file: %s\n' 'not managed:' 'managed:'; done)"
+}
+
 @test "I2 I3 mounts: the tree elsewhere, a folder over a part of the tree, one file" {
     needs_mounts
     printf old >"$MANAGED/carries"

@@ -1,11 +1,13 @@
 /* The calls of interpose/close.c. */
 #include "expect.h"
 
+#include <dirent.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 static void test_close(const char *file)
 {
@@ -175,6 +177,82 @@ static void test_dup3(const char *file)
     expect_content(file, "newer");
 }
 
+/* The coarse clock stands still for a while from now on. */
+static void wait_for_tick(void)
+{
+    struct timespec begin;
+    struct timespec now;
+
+    EXPECT(clock_gettime(CLOCK_MONOTONIC_COARSE, &begin) == 0);
+    do
+        EXPECT(clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0);
+    while (now.tv_sec == begin.tv_sec && now.tv_nsec == begin.tv_nsec);
+}
+
+static void read_in(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW);
+
+    EXPECT(fd >= 0 && close(fd) == 0);
+}
+
+enum way { BY_CLOSE, BY_CLOSEDIR, BY_DUP2, BY_DUP3, BY_CLOSE_RANGE, BY_FCLOSE, BY_FREOPEN, WAYS };
+
+/* Makes the number of the directory one of `other`, the folder at `path`. */
+static int replace_number(enum way way, DIR *directory, int other, const char *path)
+{
+    int number = dirfd(directory);
+
+    if (way == BY_FREOPEN) {
+        EXPECT(freopen(path, "r", fdopen(number, "r")) != NULL);
+        return number;
+    }
+    if (way == BY_DUP2 || way == BY_DUP3) {
+        EXPECT((way == BY_DUP2 ? dup2(other, number) : dup3(other, number, 0)) == number);
+        return number;
+    }
+    if (way == BY_CLOSE)
+        EXPECT(close(number) == 0);
+    else if (way == BY_CLOSEDIR)
+        EXPECT(closedir(directory) == 0);
+    else if (way == BY_CLOSE_RANGE)
+        EXPECT(close_range((unsigned)number, (unsigned)number, 0) == 0);
+    else
+        EXPECT(fclose(fdopen(number, "r")) == 0);
+    EXPECT(fcntl(other, F_DUPFD, number) == number);
+    return number;
+}
+
+/* Reads in a folder, and in another one that then has its number. folders.bats looks at what the shim
+ * took the files for. */
+static void test_closedir(const char *file)
+{
+    char outside[] = "/tmp/closedir.XXXXXX";
+    const char *name;
+    int inside = split(file, &name);
+    char path[PATH_MAX];
+    int fd;
+
+    EXPECT(mkdtemp(outside) != NULL);
+    (void)snprintf(path, sizeof path, "%s/%s", outside, name);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    EXPECT(fd >= 0 && close(fd) == 0);
+    (void)snprintf(path, sizeof path, "%.*s", (int)(name - file), file);
+    for (int way = 0; way < WAYS; way++) {
+        DIR *directory = opendir(outside);
+        int number;
+
+        EXPECT(directory != NULL);
+        wait_for_tick();
+        read_in(dirfd(directory), name);
+        number = replace_number(way, directory, inside, path);
+        read_in(number, name);
+        EXPECT(close(number) == 0);
+    }
+    (void)snprintf(path, sizeof path, "%s/%s", outside, name);
+    EXPECT(unlink(path) == 0 && rmdir(outside) == 0);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -182,6 +260,7 @@ int main(int argc, char *argv[])
         {"close_loop", test_close_loop},
         {"close_range", test_close_range},
         {"closefrom", test_closefrom},
+        {"closedir", test_closedir},
         {"closefrom_older", test_closefrom_older},
         {"foreign", test_foreign},
         {"dup2", test_dup2},
