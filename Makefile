@@ -78,6 +78,10 @@ $(BUILD)/failing/failing_%.o: tests/lib/failing_%.c
 $(BUILD)/atomshim: $(CLI:%=$(BUILD)/objects/%.o)
 	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^
 
+# The command, whose memory ends where a test says so.
+$(BUILD)/failing/atomshim: $(CLI:%=$(BUILD)/objects/%.o) $(BUILD)/failing/failing_memory.o
+	$(SHIM_CC) $(CFLAGS) $(SHIM_FLAGS) -static $(LDFLAGS) -o $@ $^
+
 force:
 
 # Builds objects anew when a setting that is compiled in changes, as by `make install LIBDIR=...`
@@ -159,7 +163,7 @@ $(BUILD)/programs/%: tests/programs/%.cc
 # The programs that tests execute. The root file systems of the container tests need the network
 # once, and stay in build/rootfs; where one cannot be made, build/rootfs/KIND.reason says why, and
 # its tests skip.
-TESTED = all $(BUILD)/failing/libatomshim.so $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/with_faults $(BUILD)/bench/steps $(BUILD)/bench/empty.so
+TESTED = all $(BUILD)/failing/libatomshim.so $(BUILD)/failing/atomshim $(PROGRAMS) $(UNITS) $(CAMPAIGNS) $(BUILD)/cases $(BUILD)/with_faults $(BUILD)/bench/steps $(BUILD)/bench/empty.so
 ROOTS = busybox musl trixie bookworm bullseye trixie-sdk bullseye-sdk scratch
 # three jobs on two processors, as in scripts/run-tests: the root file systems wait for the network
 JOBS = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell echo $$((($$(nproc) * 3 + 1) / 2))))

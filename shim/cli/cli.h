@@ -14,7 +14,7 @@ enum {
     CLI_GOOD = 0,
     CLI_BAD = 1,          /* a damaged file, or the output could not be written */
     CLI_USAGE = 2,        /* a wrong command line or configuration, or a file that cannot be read */
-    CLI_CANNOT_RUN = 126, /* as in shells: the program was found, but cannot be run with the shim */
+    CLI_CANNOT_RUN = 126, /* as in shells: the program cannot be run with the shim; or no memory */
     CLI_NOT_FOUND = 127,
 };
 
@@ -42,6 +42,16 @@ extern const char *cli_self;
 
 /* Prints "atomshim: TEXT\n" to stderr: always one line; control characters become '?'. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Ends the command with CLI_CANNOT_RUN and a complaint. */
+_Noreturn void cli_end_without_memory(void);
+
+/* Ends the command so unless it has got the memory that it asked for. */
+static inline void cli_need_memory(bool is_there)
+{
+    if (!is_there)
+        cli_end_without_memory();
+}
 
 /* Prints a warning, a sentence, to stderr. */
 void cli_warn(const char *text);

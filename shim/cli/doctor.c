@@ -112,53 +112,49 @@ static void look_at_environment(void)
 
 /* ---- the machine ---- */
 
-/* Makes the call in a child: a seccomp filter may kill the caller. */
-static bool can_make_memfd(void)
+enum refused { ALLOWED, LEASE, MEMFD };
+
+/* Returns which of the calls that an open needs is refused. Makes them in a child: a seccomp filter
+ * may kill the caller. */
+static enum refused try_calls(void)
 {
     int status = -1;
     pid_t child = fork();
 
-    if (child == 0)
-        _exit(memfd_create("atomshim-doctor", MFD_CLOEXEC) < 0);
-    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
-}
+    if (child == 0) {
+        char path[64];
+        int memfd = memfd_create("atomshim-doctor", 0);
+        int fd;
 
-static bool can_lease(void)
-{
-    char path[64];
-    int memfd = memfd_create("atomshim-doctor", MFD_CLOEXEC);
-    int fd;
-    bool result;
-
-    if (memfd < 0)
-        return true; /* reported before */
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memfd);
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    (void)close(memfd);
-    result = fd >= 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
-    if (fd >= 0)
-        (void)close(fd);
-    return result;
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memfd);
+        fd = open(path, O_RDWR);
+        (void)close(memfd);
+        _exit(memfd < 0 ? MEMFD : fcntl(fd, F_SETLEASE, F_WRLCK) != 0 ? LEASE : ALLOWED);
+    }
+    if (child > 0)
+        (void)waitpid(child, &status, 0);
+    return WIFEXITED(status) ? (enum refused)WEXITSTATUS(status) : MEMFD;
 }
 
 static void look_at_machine(void)
 {
     bool proc = access("/proc/self/fd", F_OK) == 0;
+    enum refused refused = try_calls();
 
     if (proc)
         doctor_ok("/proc is mounted");
     else
         doctor_note("/proc is not mounted: the shim holds images in unlinked files, and does not see what a "
                     "program leaves in shared mappings at its exit");
-    if (!can_make_memfd())
+    if (refused == MEMFD)
         doctor_note("memfd_create() is forbidden here (seccomp, or vm.memfd_noexec): the shim holds images "
                     "in unlinked "
                     "files");
-    else if (proc && !can_lease())
+    else if (proc && refused == LEASE)
         doctor_warn(
             "this user or kernel has no leases: each process commits at its own last close, even if other "
             "processes still have the file open");
-    if ((!proc || !can_make_memfd()) && access("/dev/shm", W_OK) != 0 && access("/run", W_OK) != 0 &&
+    if ((!proc || refused == MEMFD) && access("/dev/shm", W_OK) != 0 && access("/run", W_OK) != 0 &&
         access("/tmp", W_OK) != 0 && access("/var/tmp", W_OK) != 0)
         doctor_problem("managed files cannot be opened: memfd_create() or /proc is missing, and none of "
                        "/dev/shm, /run, "

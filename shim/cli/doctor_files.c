@@ -13,6 +13,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
@@ -157,63 +158,59 @@ static int visit_entry(const char *path, const struct stat *status, int error)
     return 0;
 }
 
-static void look_below(const char *pattern, size_t length)
+static void look_below(const char *pattern)
 {
-    char alone[PATH_MAX];
-    size_t plain = paths_plain_part(pattern, length);
+    size_t plain = paths_plain_part(pattern, strlen(pattern));
     char folder[PATH_MAX];
     struct stat status;
 
-    if (plain == 0) {
-        doctor_note("%.*s: matches by name in every folder; doctor does not search for such files",
-                    (int)length, pattern);
+    if (plain == 0 || plain >= sizeof folder) {
+        doctor_note("%s: %s; doctor does not search for such files", pattern,
+                    plain == 0 ? "matches by name in every folder" : "is longer than a path may be");
         return;
     }
-    if (plain >= sizeof folder || length >= sizeof alone)
-        return;
     memcpy(folder, pattern, plain);
     folder[plain] = '\0';
     if (lstat(folder, &status) != 0 && strrchr(folder, '/') != folder)
         *strrchr(folder, '/') = '\0';
     if (stat(folder, &status) != 0) /* places_check_patterns() has reported it */
         return;
-    memcpy(alone, pattern, length);
-    alone[length] = '\0';
-    walk.pattern = alone;
+    walk.pattern = pattern;
     walk.looked_at = walk.matched = 0;
     (void)tree_walk(folder, visit_entry);
     if (S_ISREG(status.st_mode))
         *strrchr(folder, '/') = '\0';
     look_at_file_system(folder[0] != '\0' ? folder : "/");
     if (walk.looked_at > LOOKED_AT_MAX)
-        doctor_note("%.*s: matches %ld of the first %d files; doctor did not look at the rest", (int)length,
-                    pattern, walk.matched, LOOKED_AT_MAX);
+        doctor_note("%s: matches %ld of the first %d files; doctor did not look at the rest", pattern,
+                    walk.matched, LOOKED_AT_MAX);
     else if (walk.matched > LISTED_MAX)
-        doctor_note("%.*s: matches %ld files, of which %d are shown", (int)length, pattern, walk.matched,
-                    LISTED_MAX);
+        doctor_note("%s: matches %ld files, of which %d are shown", pattern, walk.matched, LISTED_MAX);
     else if (walk.matched == 0)
-        doctor_note("%.*s: matches no file right now", (int)length, pattern);
+        doctor_note("%s: matches no file right now", pattern);
 }
 
 /* Looks below the pattern `item`. If the pattern leads through a link, looks below the last of the
  * patterns that it resolves to: for a link to a file, the pattern of the file itself. */
 static void look_at_pattern(const struct pattern_item *item)
 {
-    int length = (int)(item->end - item->start);
-    struct pattern_item last = *item;
-    struct pattern_item next;
-    char alone[PATH_MAX];
+    char *alone;
     const char *resolved;
 
-    if (item->takes_out || snprintf(alone, sizeof alone, "%.*s", length, item->start) >= (int)sizeof alone)
+    if (item->takes_out)
         return;
+    alone = strndup(item->start, (size_t)(item->end - item->start));
+    cli_need_memory(alone != NULL);
     resolved = config_resolve_patterns(alone);
     if (resolved != alone) {
-        for (const char *left = resolved; pattern_next(&left, &next);)
-            last = next;
-        doctor_note("%s: leads through a symbolic link: its files are those of %s", alone, last.start);
+        struct pattern_item last;
+
+        for (const char *left = resolved; pattern_next(&left, &last);)
+            resolved = last.start;
+        doctor_note("%s: leads through a symbolic link: its files are those of %s", alone, resolved);
     }
-    look_below(last.start, (size_t)(last.end - last.start));
+    look_below(resolved);
+    free(alone);
 }
 
 void doctor_look_at_patterns(const struct config *config)

@@ -48,8 +48,8 @@ static int put_file(int folder, const char *name, const char *path)
         to = openat(folder, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
         error = to < 0 ? errno : copy_bytes(from, to);
     }
-    if (to >= 0 && close(to) != 0 && error == 0)
-        error = errno;
+    if (to >= 0)
+        (void)close(to); /* fsync() has told of every error */
     if (error == 0 && renameat(folder, new_name, folder, name) != 0)
         error = errno;
     if (to >= 0 && error != 0)

@@ -96,6 +96,12 @@ void cli_complain(const char *format, ...)
     va_end(arguments);
 }
 
+void cli_end_without_memory(void)
+{
+    cli_complain("%s", strerror(ENOMEM));
+    exit(CLI_CANNOT_RUN);
+}
+
 void cli_warn(const char *text)
 {
     cli_complain("warning: %s", text);

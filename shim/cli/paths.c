@@ -16,20 +16,17 @@ bool paths_add(const char *command, const char *pattern, bool *any)
     size_t length;
     const char *fault = pattern_check(pattern, &where, &length);
     char *list = NULL;
-    bool done;
 
     /* checks each alone: a '\\' at its end would swallow the ':' behind it */
     if (fault != NULL) {
         cli_complain("%s: --path '%.*s': %s", command, (int)length, where, fault);
         return false;
     }
-    done = (!*any || asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) >= 0) &&
-           setenv("ATOMSHIM_PATHS", *any ? list : pattern, 1) == 0;
-    if (!done)
-        cli_complain("%s: %s", command, strerror(ENOMEM));
+    cli_need_memory((!*any || asprintf(&list, "%s:%s", getenv("ATOMSHIM_PATHS"), pattern) >= 0) &&
+                    setenv("ATOMSHIM_PATHS", *any ? list : pattern, 1) == 0);
     free(list);
     *any = true;
-    return done;
+    return true;
 }
 
 bool paths_take_in(const char *paths)

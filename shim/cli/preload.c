@@ -102,18 +102,16 @@ static bool is_shim(const char *item, size_t length)
            (length == name || item[length - name - 1] == '/');
 }
 
-bool preload_set(const char *path)
+void preload_set(const char *path)
 {
     const char *old = getenv("LD_PRELOAD");
     char *list;
     char *end;
-    bool done;
 
     if (old == NULL)
         old = "";
     list = malloc(strlen(old) + strlen(path) + 2);
-    if (list == NULL)
-        return false;
+    cli_need_memory(list != NULL);
     end = list;
     while (*(old += strspn(old, separators)) != '\0') {
         size_t length = strcspn(old, separators);
@@ -126,7 +124,6 @@ bool preload_set(const char *path)
         old += length;
     }
     memcpy(end, path, strlen(path) + 1);
-    done = setenv("LD_PRELOAD", list, 1) == 0;
+    cli_need_memory(setenv("LD_PRELOAD", list, 1) == 0);
     free(list);
-    return done;
 }

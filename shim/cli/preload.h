@@ -16,9 +16,8 @@ bool preload_find(char path[PATH_MAX], struct program_kind *kind);
 
 /*
  * Puts `path` into LD_PRELOAD, behind what is there already. Another libatomshim.so in the list
- * gives way to it: two shims in one process would commit everything twice. Returns false if there
- * is no memory.
+ * gives way to it: two shims in one process would commit everything twice.
  */
-bool preload_set(const char *path);
+void preload_set(const char *path);
 
 #endif

@@ -65,14 +65,6 @@ struct request {
     bool paths; /* ATOMSHIM_PATHS holds the values of --path by now */
 };
 
-static bool set_variable(const char *name, const char *value)
-{
-    if (setenv(name, value, 1) == 0)
-        return true;
-    cli_complain("run: %s", strerror(errno));
-    return false;
-}
-
 /*
  * Finds the option of `argument`, "--name" or "--name=value". Complains and returns NULL if there
  * is none.
@@ -106,8 +98,8 @@ static int take_option(char *argv[], int i, struct request *request)
         }
         if (option->variable == NULL)
             request->force = true;
-        else if (!set_variable(option->variable, option->fixed))
-            return -1;
+        else
+            cli_need_memory(setenv(option->variable, option->fixed, 1) == 0);
         return i + 1;
     }
     value = value != NULL ? value + 1 : argv[++i];
@@ -115,8 +107,9 @@ static int take_option(char *argv[], int i, struct request *request)
         cli_complain("run: %s needs a value", option->name);
         return -1;
     }
-    if (strcmp(option->variable, "ATOMSHIM_PATHS") == 0 ? !paths_add("run", value, &request->paths)
-                                                        : !set_variable(option->variable, value))
+    if (strcmp(option->variable, "ATOMSHIM_PATHS") != 0)
+        cli_need_memory(setenv(option->variable, value, 1) == 0);
+    else if (!paths_add("run", value, &request->paths))
         return -1;
     return i + 1;
 }
@@ -223,10 +216,7 @@ static bool prepare_program(const char *name, const char *file, bool force)
     }
     for (int i = 0; covered && (doubt = reason_of_doubt(file, i)) != NULL; i++)
         cli_complain("warning: %s: %s", name, doubt);
-    if (!preload_set(shim)) {
-        cli_complain("run: %s", strerror(ENOMEM));
-        return false;
-    }
+    preload_set(shim);
     return true;
 }
 

@@ -51,8 +51,8 @@ static int run_line(const struct scratch_file *file, const char *command, const 
                     file->path, (char *)NULL);
         _exit(CLI_NOT_FOUND);
     }
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
+    if (child > 0)
+        (void)waitpid(child, &status, 0);
     return status;
 }
 

@@ -64,13 +64,6 @@ static struct {
     int status;
 } watch;
 
-/* Ends the command, since a file that is not watched would be missed. */
-static _Noreturn void fail_for_memory(void)
-{
-    cli_complain("watch: %s", strerror(ENOMEM));
-    exit(CLI_BAD);
-}
-
 /* Returns the entry of a watch. */
 static struct watched *entry_of(int wd)
 {
@@ -79,7 +72,7 @@ static struct watched *entry_of(int wd)
         struct watched *table = realloc(watch.table, (size_t)room * sizeof *table);
 
         if (table == NULL)
-            fail_for_memory();
+            cli_end_without_memory();
         memset(table + watch.room, 0, (size_t)(room - watch.room) * sizeof *table);
         watch.table = table;
         watch.room = room;
@@ -100,8 +93,8 @@ static void run_command(const struct watched *file)
     }
     if (child < 0)
         cli_complain("watch: %s", strerror(errno));
-    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        continue;
+    else
+        (void)waitpid(child, NULL, 0);
 }
 
 static void tell_content(const struct watched *file, const struct store_image *image)
@@ -165,8 +158,7 @@ static int add_watch(const char *path, bool is_folder, bool *known)
         *entry = (struct watched){.path = strdup(path), .is_folder = is_folder};
         watch.files += !is_folder;
     }
-    if (entry->path == NULL)
-        fail_for_memory();
+    cli_need_memory(entry->path != NULL);
     return wd;
 }
 
@@ -256,7 +248,7 @@ static void look_at_entry(int wd, const char *name)
 
 static void take_event(const struct inotify_event *event)
 {
-    struct watched *entry = event->wd >= 0 && event->wd < watch.room ? &watch.table[event->wd] : NULL;
+    struct watched *entry;
 
     if (event->mask & IN_Q_OVERFLOW) { /* some events are lost: it looks at all, and for new ones */
         for (int wd = 0; wd < watch.room; wd++)
@@ -265,8 +257,7 @@ static void take_event(const struct inotify_event *event)
         (void)watch_patterns();
         return;
     }
-    if (entry == NULL || entry->path == NULL)
-        return;
+    entry = &watch.table[event->wd]; /* IN_IGNORED is the last event of a watch, inotify(7) */
     if (event->mask & IN_IGNORED) {
         free(entry->path);
         *entry = (struct watched){.path = NULL};

@@ -243,6 +243,12 @@ $machine) (--force runs it anyway)"
         run -126 alone/atomshim run --path /x true
         only "atomshim: cannot find libatomshim.so, neither in $PWD/alone, its ../lib, nor in /usr/local/lib"
     fi
+    if unshare -m true 2>/dev/null; then
+        # shellcheck disable=SC2016
+        run -0 unshare -m sh -c 'mount -t tmpfs none /usr/local/lib && cp "$ROOT/build/libatomshim.so" /usr/local/lib/ &&
+            exec alone/atomshim run --path /x printenv LD_PRELOAD'
+        only /usr/local/lib/libatomshim.so
+    fi
     echo no library >alone/libatomshim.so
     run -126 alone/atomshim run --path /x true
     only "atomshim: $PWD/alone/libatomshim.so: cannot be loaded: it is no shared object"
@@ -329,6 +335,9 @@ empty: good, plain, 0 bytes"
     dd if=cut of="$file" bs=1 count=128 seek="$twin" conv=notrunc status=none
     run -1 atomshim verify "$file"
     only "$file: damaged: no complete image (head: payload CRC wrong, twin: header of another place)"
+    printf X | dd of="$file" bs=1 seek=20 conv=notrunc status=none
+    run -1 atomshim info "$file"
+    [[ $output == *$'\nheader head: bad' ]]
 }
 
 @test "cat, info, verify: what cannot be read" {
@@ -361,6 +370,25 @@ empty: good, plain, 0 bytes"
         run -1 bash -c '"$@" >/dev/full' - "$ROOT/build/atomshim" $command "$file"
         only 'atomshim: cannot write to standard output: No space left on device'
     done
+}
+
+@test "each read of a file fails: a line and an error status, or the same output" {
+    needs strace
+    local call=0 good
+    # a first commit has begun: the image is at the end of the file
+    run strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:signal=KILL:when=2 \
+        env LD_PRELOAD="$ROOT/build/libatomshim.so" ATOMSHIM_PATHS="$MANAGED/" sh -c 'seq 20000 >"$file"'
+    good=$(atomshim info "$file")
+    while :; do
+        call=$((call + 1))
+        run strace -qq -o trace -P "$file" -e trace=pread64 -e inject=pread64:error=EIO:when=$call "$ROOT/build/atomshim" info "$file"
+        grep -q INJECTED trace || break
+        echo "$call: $status $output"
+        [ "$status $output" = "0 $good" ] || [ "$status $output" = "2 atomshim: $file: Input/output error" ]
+    done
+    [ "$call" -gt 4 ]
+    run strace -qq -o trace -P "$PWD/out" -e trace=close -e inject=close:error=EIO sh -c 'exec "$0" cat "$1" >out' "$ROOT/build/atomshim" "$file"
+    assert_equal "$status $output" '1 atomshim: cannot write to standard output: Input/output error'
 }
 
 @test "cat takes one file; behind -- an argument is a name, whatever it begins with" {

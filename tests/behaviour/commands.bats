@@ -101,9 +101,11 @@ fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))
 os.write(8, b'x\n')
 os.read(9, 2)" "$file" &
     read -r _ <&8
-    for command in export undo; do
-        ATOMSHIM_LOCK_TIMEOUT=0 run -1 atomshim $command "$file"
+    for command in export undo 'cat --previous'; do
+        # shellcheck disable=SC2086 # two words
+        ATOMSHIM_LOCK_TIMEOUT=0 run atomshim $command "$file"
         only "atomshim: $file: another process keeps it locked"
+        [ "$status" -ne 0 ]
     done
     echo x >&9
     wait $!
@@ -154,6 +156,9 @@ os.read(9, 2)" "$file" &
     two_generations
     spoil head
     cp "$file" before
+    run -1 atomshim cat "$file"
+    assert_equal "$output" "one
+atomshim: $file: the latest content is damaged; this is the one before it"
     run -1 atomshim repair "$file"
     assert_equal "${lines[0]}" "$file: generation 1 is complete (twin): its 4 bytes become the content"
     assert_equal "${lines[1]}" "$file: nothing was changed: --yes repairs it"
@@ -450,6 +455,23 @@ teardown() {
     only "$file sized 3 6"
 }
 
+@test "watch --exec: a command that cannot be started is a line; the next commit is seen" {
+    needs strace
+    two_generations
+    mkfifo lines
+    # -D: the command, not strace, is the child that teardown() kills
+    strace -D -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN "$ROOT/build/atomshim" watch --exec true "$file" \
+        >/dev/null 2>lines 3>&- &
+    watch=$!
+    exec 6<lines
+    read -r -t 60 line <&6
+    for word in three four; do
+        echo "$word" | wrapped tee "$file" >/dev/null
+        read -r -t 60 line <&6
+        assert_equal "$line" 'atomshim: watch: Resource temporarily unavailable' "$word"
+    done
+}
+
 # The kernel drops events behind the first max_queued_events; the watch is stopped until then.
 @test "watch: commits and new files are reported though the kernel lost their events" {
     needs python3
@@ -483,6 +505,19 @@ for _ in range(int(sys.argv[1])): os.pwrite(one, b"o", 0), os.pwrite(two, b"o", 
     wrapped sh -c 'echo three >"$file"'
     next_line
     assert_equal "$line" "$file: sized, generation 3, 6 bytes"
+}
+
+@test "watch: a file that no pattern names is no line, nor is one that is gone when watch comes to it" {
+    two_generations
+    start_watch "$MANAGED/*.cfg"
+    kill -STOP "$watch"
+    echo >"$MANAGED/other"
+    echo >"$MANAGED/gone.cfg"
+    rm "$MANAGED/gone.cfg"
+    echo >"$MANAGED/new.cfg"
+    kill -CONT "$watch"
+    next_line
+    assert_equal "$line" "$MANAGED/new.cfg: plain, generation 0, 1 bytes"
 }
 
 @test "watch: bad input is one line" {

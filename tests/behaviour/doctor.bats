@@ -248,6 +248,21 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     assert_equal "$(grep -c "^ok .*/many[0-9]*: " <<<"$output")" 50
 }
 
+@test "doctor: it looks at 200,000 files for a pattern, not below a pattern longer than a path, and says so" {
+    needs python3
+    folder=$(mktemp -d -p /dev/shm) # links take long on a disk
+    python3 -c 'import os, sys
+os.chdir(sys.argv[1])
+open("0", "w").close()
+for number in range(1, 200002): os.link("0", str(number))' "$folder"
+    run -0 atomshim doctor --path "$folder/"
+    rm -rf "$folder"
+    has "note     $folder/: matches 199999 of the first 200000 files; doctor did not look at the rest"
+    long=/$(printf '%05000d' 0)
+    run -0 atomshim doctor --path "$long"
+    has "note     $long: is longer than a path may be; doctor does not search for such files"
+}
+
 @test "doctor: a file that must not change is a problem, for want of rights or by its attributes" {
     needs chattr
     chattr +i "$file" 2>/dev/null || skip 'no attribute i here'
@@ -301,6 +316,8 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     run unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$PROGRAMS/without_memfd" kill "$ROOT/build/atomshim" doctor --path "$file"
     assert_equal "$status" 0 "$output"
     has '/proc is not mounted: the shim holds images in unlinked files' 'memfd_create() is forbidden here'
+    run -0 "$PROGRAMS/without_memfd" lease "$ROOT/build/atomshim" doctor --path "$file"
+    has 'warning  this user or kernel has no leases: each process commits at its own last close'
     needs strace
     run -1 strace -f -qq -o /dev/null -e trace=memfd_create,?access,faccessat,faccessat2 -e inject=memfd_create:error=EPERM \
         -e inject=?access,faccessat,faccessat2:error=EACCES "$ROOT/build/atomshim" doctor --path "$file"
@@ -334,6 +351,23 @@ sys.exit(subprocess.run(sys.argv[2:], pass_fds=[]).returncode)' "$file" "$ROOT/b
     cc -shared -o "$MANAGED/empty/libatomshim.so" -x c /dev/null
     run -1 "$MANAGED/empty/atomshim" doctor --self-test "$MANAGED/"
     has 'problem  self-test: '
+    # libraries that load, and lose what is written: all of it; all but what is there first
+    for kept in nothing old; do
+        cc -shared -fPIC -D_GNU_SOURCE -DKEPT="\"$kept\"" -o "$MANAGED/empty/libatomshim.so" -x c - <<'X'
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int open(const char *path, int flags, ...) { return syscall(SYS_openat, AT_FDCWD, path, flags & ~O_TRUNC, 0600); }
+int open64(const char *path, int flags, ...) { return open(path, flags); }
+ssize_t write(int fd, const void *bytes, size_t size)
+{
+    return size == strlen(KEPT) && memcmp(bytes, KEPT, size) == 0 ? syscall(SYS_write, fd, bytes, size) : (ssize_t)size;
+}
+X
+        run -1 "$MANAGED/empty/atomshim" doctor --self-test "$MANAGED/"
+        if [ "$kept" = old ]; then has 'the next commit is not there'; else has 'what was written is not there, or not in the same inode'; fi
+    done
     # shellcheck disable=SC2016
     run -1 sh -c 'trap "" XFSZ && ulimit -f 0 && exec "$ROOT/build/atomshim" doctor --self-test "$MANAGED/"'
     has 'did not write it under the shim'

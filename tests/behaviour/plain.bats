@@ -261,6 +261,28 @@ journals() {
     assert_equal "$(journals)" 0
 }
 
+@test "a journal that a killed process has kept can wait: recover says nothing while another process has the file" {
+    needs python3
+    mkfifo "$BATS_TEST_TMPDIR/ready" "$BATS_TEST_TMPDIR/go"
+    exec 8<>"$BATS_TEST_TMPDIR/ready" 9<>"$BATS_TEST_TMPDIR/go"
+    run wrapped sh -c 'seq 30000 >"$file"; kill -KILL $$'
+    assert_equal "$(journals)" 1
+    python3 -c "
+import fcntl, os, struct, sys
+f = open(sys.argv[1], 'r+b')
+fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))
+os.write(8, b'x\n')
+os.read(9, 2)" "$file" 3>&- &
+    read -r _ <&8
+    run -0 atomshim recover "$file"
+    assert_equal "$output $(journals)" ' 1'
+    echo x >&9
+    wait $!
+    run -0 atomshim recover "$file"
+    assert_equal "$output $(journals)" ' 0'
+    reads "$(seq 30000)"
+}
+
 @test "a process keeps the journals of a few files; those of the others are removed after each commit" {
     wrapped python3 -c 'import os, sys
 for turn in range(2):

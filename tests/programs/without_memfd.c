@@ -2,8 +2,9 @@
  * without_memfd WAY PROGRAM ARGUMENT...: runs the program under a seccomp filter for
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
  * refuses another call, and the name of a call below that one; `list` prints the names. `ranges`
- * ends the process that calls close_range(). `self FILE`: overwrites FILE, sets up filters that end
- * it for memfd_create() and close_range(), and forbid new processes, then overwrites FILE again.
+ * ends the process that calls close_range(); `lease` refuses leases, as a kernel without them does.
+ * `self FILE`: overwrites FILE, sets up filters that end it for memfd_create() and close_range(), and
+ * forbid new processes, then overwrites FILE again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static int set_up(const struct sock_fprog *program)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) != 0;
+}
+
 static int filter(unsigned action, unsigned number, unsigned other)
 {
     struct sock_filter code[] = {
@@ -28,8 +35,22 @@ static int filter(unsigned action, unsigned number, unsigned other)
     };
     struct sock_fprog program = {sizeof code / sizeof code[0], code};
 
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0;
+    return set_up(&program);
+}
+
+static int refuse_leases(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])), /* low half */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETLEASE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+
+    return set_up(&program);
 }
 
 #define CALL(name)                                                                                           \
@@ -72,6 +93,8 @@ static int set_filter(const char *way)
 {
     if (strcmp(way, "kill") == 0)
         return filter(SECCOMP_RET_KILL_PROCESS, SYS_memfd_create, SYS_prctl);
+    if (strcmp(way, "lease") == 0)
+        return refuse_leases();
     if (strcmp(way, "ranges") == 0)
         return filter(SECCOMP_RET_KILL_PROCESS, SYS_close_range, SYS_swapoff);
     return filter(SECCOMP_RET_ERRNO | EPERM, strcmp(way, "errno") == 0 ? SYS_memfd_create : number_of(way),
