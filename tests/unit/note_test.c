@@ -299,6 +299,40 @@ static void test_plain_format(void)
     CHECK(holds(file, zeros.data, zeros.size - 1));
 }
 
+static int reads_so_far, strike_at;
+
+/* A program without the shim writes before one of a reader's reads. */
+static ssize_t pread_after_stranger(int fd, void *buffer, size_t size, uint64_t offset)
+{
+    if (++reads_so_far == strike_at)
+        CHECK_EQUAL(pwrite(file, "!", 1, 0), 1);
+    return sys_pread(fd, buffer, size, offset);
+}
+
+/* The reader finds the plain bytes as the note has them, or all of the file. */
+static void test_written_meanwhile(void)
+{
+    struct bytes *target = new_bytes();
+
+    do {
+        int fd = memfd_create("target", 0);
+        struct store_image image;
+
+        cut_off(PLAIN_SIZE);
+        reads_so_far = 0;
+        strike_at++;
+        store_calls.pread = pread_after_stranger;
+        CHECK_EQUAL(store_load(file, fd, patient, &image), 0);
+        store_calls.pread = sys_pread;
+        get_file(fd, target);
+        CHECK(image.size == PLAIN_SIZE ? same_bytes(target, &plain)
+                                       : image.size == CUT_SIZE && target->data[0] == '!');
+        (void)close(fd);
+    } while (reads_so_far >= strike_at);
+    CHECK(strike_at > 4);
+    free(target);
+}
+
 int main(void)
 {
     original_calls = store_calls;
@@ -315,6 +349,7 @@ int main(void)
     test_failing_calls();
     test_calls();
     test_plain_format();
+    test_written_meanwhile();
     store_calls = original_calls;
     return check_result();
 }

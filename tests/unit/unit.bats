@@ -88,6 +88,10 @@ unit() {
     unit note_test
 }
 
+@test "I2 I5 store: limits of sizes and numbers, others that come in between, odd damage" {
+    unit store_rare_test
+}
+
 @test "I1 what this process has committed is read again only if the file has changed" {
     unit known_test
 }
