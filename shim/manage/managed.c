@@ -104,16 +104,12 @@ void managed_remove_created(const struct managed_request *request, const struct 
 void managed_make_plain(int directory, const char *path)
 {
     const struct managed_request request = {.directory = directory, .path = path, .flags = O_RDWR};
-    const struct session *session;
     struct managed_file file;
     struct stat status;
     int error;
 
     if (!named_may_match(path) || sys_fstatat(directory, path, &status, 0) != 0 || !S_ISREG(status.st_mode) ||
-        !store_may_be_sized(&status))
-        return;
-    session = session_on(status.st_dev, status.st_ino);
-    if (session != NULL && SESSION_GET(session->has_posix_lock)) /* a close would drop it */
+        !store_may_be_sized(&status) || session_has_posix_lock(status.st_dev, status.st_ino))
         return;
     error = managed_open(&request, &file);
     if (error == MANAGED_YES) {

@@ -219,8 +219,7 @@ void session_make_plain(struct session *session)
 {
     const bool is_writable = (SESSION_GET(session->flags) & SESSION_WRITABLE) != 0;
 
-    /* the close of another descriptor would drop the program's POSIX locks */
     if (!session_is_stray(session) && session_table_is_ours() &&
-        (is_writable || !SESSION_GET(session->has_posix_lock)))
+        (is_writable || !session_has_posix_lock(session->device, session->number)))
         (void)session_in_turn(session, true, make_plain, NULL, 0);
 }

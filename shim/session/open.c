@@ -274,8 +274,6 @@ int session_refresh_reader(struct session *session)
     struct stat inode;
     int error;
 
-    if (session_is_stray(session) || !session_table_is_ours())
-        return 0;
     error = sys_fstat(session->inode, &inode);
     if (error == 0)
         error = make_buffer(session, O_RDONLY, &inode, 0, -1);
@@ -378,7 +376,6 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
 {
     struct session *session = &found->stray;
     struct stat status;
-    bool is_open;
     bool stays;
     int error = 0;
 
@@ -387,11 +384,9 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
     else
         error = sys_fstat(inode, &status);
 
-    is_open = error == 0 && session_on(status.st_dev, status.st_ino) != NULL;
-    /* closing a descriptor of an inode drops this process's POSIX locks on it */
-    stays = origin == SESSION_COPIED || (is_open && filelock_is_posix_holder(inode));
+    stays = origin == SESSION_COPIED || (error == 0 && session_has_posix_lock(status.st_dev, status.st_ino));
     if (error == 0 && session_table_is_ours()) {
-        if (is_open)
+        if (session_on(status.st_dev, status.st_ino) != NULL)
             (void)session_for_each(sync_if_only_mapped, &status);
         session = session_take_slot();
         error = session == NULL ? -ENFILE : 0;

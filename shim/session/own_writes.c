@@ -116,17 +116,14 @@ static int mark_of(int fd)
     return mark >= FIRST_MARK && mark < SIGNALS_END ? (int)mark - FIRST_MARK : -1;
 }
 
-int session_lock_inode(struct session *session, int fd)
+/* Opens the description, unless another thread has. */
+static int open_lock_inode(struct session *session, void *context)
 {
-    int mark = mark_of(fd);
+    const int mark = *(const int *)context;
     char path[PROC_PATH_SIZE];
-    int expected = 0;
-    int inode;
+    int inode = SESSION_GET(session->lock_inodes[mark]);
     int moved;
 
-    if (mark < 0)
-        return session->inode;
-    inode = SESSION_GET(session->lock_inodes[mark]);
     if (inode > 0)
         return inode;
     inode = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
@@ -135,14 +132,23 @@ int session_lock_inode(struct session *session, int fd)
     if (inode < 0)
         return session->inode;
     descriptor_mark_inode(inode);
-    moved = descriptor_make_private(inode);
+    moved = session_has_posix_lock(session->device, session->number) ? inode : descriptor_make_private(inode);
     if (moved < 0)
         moved = inode;
-    if (__atomic_compare_exchange_n(&session->lock_inodes[mark], &expected, moved, false, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE))
-        return moved;
-    (void)sys_close(moved); /* another thread came first */
-    return expected;
+    SESSION_SET(session->lock_inodes[mark], moved);
+    return moved;
+}
+
+int session_lock_inode(struct session *session, int fd)
+{
+    int mark = mark_of(fd);
+    int inode = mark < 0 ? session->inode : SESSION_GET(session->lock_inodes[mark]);
+
+    if (inode > 0)
+        return inode;
+    /* the numbers that a vfork() child opens are not its parent's */
+    return session_table_is_ours() ? session_in_turn(session, true, open_lock_inode, &mark, -EBADF)
+                                   : session->inode;
 }
 
 static bool is_lock_inode(const struct session *session, int fd)

@@ -205,7 +205,7 @@ bool session_any_writable(void);
 int session_open_again(dev_t device, ino_t number, int flags);
 
 /* Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`: one
- * for each description, fcntl(2), flock(2). */
+ * for each description, fcntl(2), flock(2); or -EBADF if another thread has ended the session. */
 int session_lock_inode(struct session *session, int fd);
 
 /* Returns the session of this process that writes the file with this identity, the last one opened,
@@ -296,6 +296,10 @@ int session_keep_base(struct session *session);
 /* Called when the program has got a POSIX lock through the session's inode: session_settle() will
  * give it back, as the close(2) of any descriptor of the file does, fcntl(2). */
 void session_note_posix_lock(struct session *session);
+
+/* True if this process may have a POSIX lock on the file: the close of any descriptor of the real
+ * inode would drop it, fcntl(2). */
+bool session_has_posix_lock(dev_t device, ino_t number);
 
 /*
  * Called when the program asks for fsync(2), before session_sync(). A program that syncs a file
@@ -423,8 +427,8 @@ int session_mapped_at(const void *address, struct session_found *found);
 void session_clear_tail(struct session *session);
 void session_clear_tails(void);
 
-/* Checks whether the session's file can hold `size` bytes. Returns 0, or -EFBIG if that is beyond
- * IMAGE_NUMBER_MAX, the offsets of its file system, or the memory (buffer_is_beyond_memory()). */
+/* Checks whether the session can hold `size` bytes. Returns 0, or -EFBIG if that is beyond
+ * IMAGE_NUMBER_MAX or the memory (buffer_is_beyond_memory()). */
 int session_check_size(const struct session *session, uint64_t size);
 
 /* Called when the program sets O_APPEND on a descriptor of the session (fcntl(2), F_SETFL): from

@@ -185,6 +185,21 @@ void session_note_posix_lock(struct session *session)
     SESSION_SET(any_posix_lock, true);
 }
 
+static int has_posix_lock(struct session *session, void *context)
+{
+    const struct stat *inode = context;
+
+    return SESSION_GET(session->device) == inode->st_dev && SESSION_GET(session->number) == inode->st_ino &&
+           SESSION_GET(session->has_posix_lock);
+}
+
+bool session_has_posix_lock(dev_t device, ino_t number)
+{
+    struct stat inode = {.st_dev = device, .st_ino = number};
+
+    return SESSION_GET(any_posix_lock) && session_for_each(has_posix_lock, &inode) != 0;
+}
+
 /* Gives up POSIX locks, as the kernel does at the close of any descriptor of the file. Commits
  * first, so that the next holder sees what was written under the lock. */
 static int give_up_posix_locks(struct session *session, void *context)
@@ -310,9 +325,9 @@ int session_refresh(struct session *session)
 
 int session_keep_base(struct session *session)
 {
-    if (!(session->flags & SESSION_WRITABLE) || session_is_stray(session) || !session_table_is_ours())
-        return 0;
-    return session_insist(session, session_config->lock_timeout, session_try_keep);
+    return session_is_stray(session) || !session_table_is_ours()
+               ? 0
+               : session_insist(session, session_config->lock_timeout, session_try_keep);
 }
 
 void session_set_append(struct session *session)

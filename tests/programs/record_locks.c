@@ -397,6 +397,108 @@ static void test_later_lock(const char *file)
     expect_content(file, "bxy");
 }
 
+/* A lock through a second open keeps those that the process has already. */
+static void test_second_open(const char *file)
+{
+    struct flock first = range(F_WRLCK, 0, 1);
+    struct flock second = range(F_WRLCK, 2, 1);
+    int fd = open(file, O_RDWR);
+    int again = open(file, O_RDWR);
+
+    EXPECT(fcntl(fd, F_SETLK, &first) == 0 && fcntl(again, F_SETLK, &second) == 0);
+    EXPECT(!is_free(file, 0, 1) && is_free(file, 1, 1) && !is_free(file, 2, 1));
+    EXPECT(close(again) == 0 && close(fd) == 0);
+}
+
+/* A file that may be executed becomes plain by a descriptor of the shim's: its close drops no lock. */
+static void test_executable(const char *file)
+{
+    struct flock lock = range(F_RDLCK, 0, 1);
+    int fd = open(file, O_WRONLY | O_TRUNC);
+    int again = open(file, O_RDONLY);
+
+    write_text(fd, "new");
+    EXPECT(close(fd) == 0);
+    fd = open(file, O_RDONLY);
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0 && !is_free(file, 0, 1));
+    EXPECT(fchmod(again, 0755) == 0 && !is_free(file, 0, 1));
+    EXPECT(chmod(file, 0700) == 0 && !is_free(file, 0, 1));
+    EXPECT(close(again) == 0 && close(fd) == 0);
+}
+
+/* The first lock through a second open is one that a vfork() child takes. */
+static void test_second_open_of_vfork(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 1);
+    int fd = open(file, O_RDWR);
+    int again = open(file, O_RDWR);
+    pid_t child = vfork();
+
+    if (child == 0)
+        _exit(fcntl(again, F_SETLK, &lock) != 0);
+    expect_exit(child, 0);
+    EXPECT(fcntl(again, F_SETLK, &lock) == 0);
+    EXPECT(!is_free(file, 0, 1));
+    EXPECT(close(again) == 0 && close(fd) == 0);
+}
+
+/* Starts a process that overwrites the file when a byte comes; ends[0] has its answer, ends[1] is
+ * for the byte. */
+static pid_t start_overwriter(const char *file, int ends[2])
+{
+    int to[2];
+    int from[2];
+    char byte;
+    int fd;
+    pid_t child;
+
+    EXPECT(pipe(to) == 0 && pipe(from) == 0);
+    child = fork();
+    if (child == 0) {
+        EXPECT(read(to[0], &byte, 1) == 1);
+        fd = open(file, O_WRONLY | O_TRUNC);
+        write_text(fd, "new");
+        EXPECT(close(fd) == 0 && write(from[1], "", 1) == 1);
+        _exit(0);
+    }
+    EXPECT(close(to[0]) == 0 && close(from[1]) == 0);
+    ends[0] = from[0];
+    ends[1] = to[1];
+    return child;
+}
+
+/* A vfork() child opens the file, and another process overwrites it: behind a lock the child reads
+ * what is there then, and may lock a range. */
+static void check_lock_of_vfork(const char *file, int flags)
+{
+    struct flock lock = range(flags == O_RDWR ? F_WRLCK : F_RDLCK, 0, 1);
+    int ends[2];
+    pid_t other = start_overwriter(file, ends);
+    pid_t child = vfork();
+
+    if (child == 0) {
+        int fd = open(file, flags);
+        char text[4] = "";
+
+        if (write(ends[1], "", 1) != 1 || read(ends[0], text, 1) != 1 || fcntl(fd, F_SETLK, &lock) != 0)
+            _exit(1);
+        _exit(read(fd, text, 3) != 3 || strcmp(text, "new") != 0 || close(fd) != 0);
+    }
+    expect_exit(child, 0);
+    expect_exit(other, 0);
+    expect_content(file, "new");
+}
+
+static void test_lock_of_vfork_reader(const char *file)
+{
+    check_lock_of_vfork(file, O_RDONLY);
+}
+
+static void test_lock_of_vfork_writer(const char *file)
+{
+    check_lock_of_vfork(file, O_RDWR);
+}
+
 int main(int argc, char *argv[])
 {
     static const struct test_case cases[] = {
@@ -408,6 +510,11 @@ int main(int argc, char *argv[])
         {"ends", test_ends},
         {"written_before", test_written_before},
         {"later_lock", test_later_lock},
+        {"second_open", test_second_open},
+        {"executable", test_executable},
+        {"second_open_of_vfork", test_second_open_of_vfork},
+        {"lock_of_vfork_reader", test_lock_of_vfork_reader},
+        {"lock_of_vfork_writer", test_lock_of_vfork_writer},
         {"get", test_get},
         {"first_close", test_first_close},
         {"jump_out_of_fsync", test_jump_out_of_fsync},
