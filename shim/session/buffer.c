@@ -306,18 +306,14 @@ bool buffer_is_beyond_memory(int buffer, uint64_t size)
  * may be compressed. */
 static uint64_t count_data(int inode, uint64_t size)
 {
-    int64_t data = sys_lseek(inode, 0, SEEK_DATA);
+    int64_t hole = 0;
     uint64_t count = 0;
 
-    if (data < 0 && data != -ENXIO)
-        return size;
-    while (data >= 0) {
-        int64_t hole = sys_lseek(inode, data, SEEK_HOLE);
-
+    for (int64_t data; (data = sys_lseek(inode, hole, SEEK_DATA)) != -ENXIO;
+         count += (uint64_t)(hole - data)) {
+        hole = data < 0 ? data : sys_lseek(inode, data, SEEK_HOLE);
         if (hole < 0)
             return size;
-        count += (uint64_t)(hole - data);
-        data = sys_lseek(inode, hole, SEEK_DATA);
     }
     return count;
 }

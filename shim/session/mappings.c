@@ -8,7 +8,6 @@
 #include "session/buffer.h"
 
 #include <errno.h>
-#include <linux/falloc.h>
 
 struct of_number {
     ino_t number;
@@ -161,18 +160,7 @@ void session_clear_tails(void)
         (void)session_for_each(clear_one, NULL);
 }
 
-/* Asks the file system for its limit: fallocate(2) fails with EFBIG before any other check. The
- * file must hold the live image and the new one. */
-enum { LARGE_BIT = 40 };
-
 int session_check_size(const struct session *session, uint64_t size)
 {
-    if (size >= IMAGE_NUMBER_MAX / 8 || buffer_is_beyond_memory(session->buffer, size))
-        return -EFBIG;
-    if (size >> LARGE_BIT == 0)
-        return 0;
-    return sys_fallocate(session->inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * size, IMAGE_PAGE) ==
-                   -EFBIG
-               ? -EFBIG
-               : 0;
+    return size >= IMAGE_NUMBER_MAX / 8 || buffer_is_beyond_memory(session->buffer, size) ? -EFBIG : 0;
 }

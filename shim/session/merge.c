@@ -162,17 +162,18 @@ int session_try_keep(struct session *session, const struct filelock_patience *pa
 /* Writes the bytes that differ from `other`. */
 static int write_changes(int file, const char *bytes, const char *other, size_t size, uint64_t offset)
 {
-    for (size_t start = 0, end; start < size; start = end) {
+    int error = 0;
+
+    for (size_t start = 0, end; error == 0 && start < size; start = end) {
         for (end = start; end < size && bytes[end] == other[end];)
             end++;
         start = end;
         while (end < size && bytes[end] != other[end])
             end++;
-        if (start < end &&
-            sys_pwrite(file, bytes + start, end - start, offset + start) != (ssize_t)(end - start))
-            return -ENOSPC;
+        if (start < end)
+            error = store_write_target(file, bytes + start, end - start, offset + start);
     }
-    return 0;
+    return error;
 }
 
 /* Reads the bytes of a file at an offset; behind its end they are zeros. */
@@ -228,11 +229,11 @@ int session_merge(const struct session *session, struct session_merge *merge, in
             error = read_chunk(session->kept, chunks->base, offset);
         if (error == 0)
             error = read_chunk(merge->live, chunks->live, offset);
-        if (error != 0)
-            break;
-        merge->conflict |= merge_chunk(chunks);
-        error = write_changes(target, chunks->merged, target == merge->live ? chunks->live : chunks->ours,
-                              size, offset);
+        if (error == 0) {
+            merge->conflict |= merge_chunk(chunks);
+            error = write_changes(target, chunks->merged, target == merge->live ? chunks->live : chunks->ours,
+                                  size, offset);
+        }
     }
     if (error == 0)
         error = sys_ftruncate(target, merge->size);
