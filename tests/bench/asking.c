@@ -1,8 +1,8 @@
 /*
- * A library for LD_PRELOAD that asks for the status of each file that a program opens, and does
- * nothing else. It shows what the kernel charges for that question, which the shim cannot leave
- * out: for a file to be written before the open, since O_TRUNC would cut it; for another one
- * behind it.
+ * A library for LD_PRELOAD that asks for the status of each file that a program opens, and hands
+ * the calls of close and stat on. It shows what the kernel and the loader charge for what the shim
+ * cannot leave out: the question, for a file to be written before the open, since O_TRUNC would cut
+ * it, for another one behind it; and that a close and a stat come by.
  */
 #include <fcntl.h>
 #include <stdarg.h>
@@ -10,17 +10,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int open_and_ask(int folder, const char *path, int flags, va_list arguments)
+static int open_and_ask(int folder, const char *path, int flags, unsigned mode)
 {
-    const unsigned mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(arguments, unsigned) : 0;
     struct stat status;
     int fd;
 
     if ((flags & O_ACCMODE) != O_RDONLY)
-        (void)fstatat(folder, path, &status, AT_SYMLINK_NOFOLLOW);
+        (void)syscall(SYS_newfstatat, folder, path, &status, AT_SYMLINK_NOFOLLOW);
     fd = (int)syscall(SYS_openat, folder, path, flags, mode);
     if ((flags & O_ACCMODE) == O_RDONLY && fd >= 0)
-        (void)fstat(fd, &status);
+        (void)syscall(SYS_fstat, fd, &status);
     return fd;
 }
 
@@ -28,15 +27,56 @@ static int open_and_ask(int folder, const char *path, int flags, va_list argumen
     int name parameters                                                                                      \
     {                                                                                                        \
         va_list arguments;                                                                                   \
-        int fd;                                                                                              \
+        unsigned mode;                                                                                       \
                                                                                                              \
         va_start(arguments, flags);                                                                          \
-        fd = open_and_ask(folder, path, flags, arguments);                                                   \
+        mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(arguments, unsigned) : 0;                     \
         va_end(arguments);                                                                                   \
-        return fd;                                                                                           \
+        return open_and_ask(folder, path, flags, mode);                                                      \
     }
 
 OPEN(open, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(open64, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(openat, (int directory, const char *path, int flags, ...), directory)
 OPEN(openat64, (int directory, const char *path, int flags, ...), directory)
+
+/* Programs that are compiled with _FORTIFY_SOURCE, as tar of Debian is, call these. */
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int directory, const char *path, int flags);
+int __openat64_2(int directory, const char *path, int flags);
+
+int __open_2(const char *path, int flags)
+{
+    return open_and_ask(AT_FDCWD, path, flags, 0);
+}
+
+int __open64_2(const char *path, int flags)
+{
+    return open_and_ask(AT_FDCWD, path, flags, 0);
+}
+
+int __openat_2(int directory, const char *path, int flags)
+{
+    return open_and_ask(directory, path, flags, 0);
+}
+
+int __openat64_2(int directory, const char *path, int flags)
+{
+    return open_and_ask(directory, path, flags, 0);
+}
+
+int close(int fd)
+{
+    return (int)syscall(SYS_close, fd);
+}
+
+int fstat(int fd, struct stat *status)
+{
+    return (int)syscall(SYS_fstat, fd, status);
+}
+
+int fstatat(int directory, const char *path, struct stat *status, int flags)
+{
+    return (int)syscall(SYS_newfstatat, directory, path, status, flags);
+}
