@@ -172,7 +172,7 @@ static bool is_canonical(const struct pattern_item *item, struct checked *checke
     for (; at < length || (at == length && path[at - 1] != '/'); at++) {
         if (path[at] == '\\')
             return false;
-        if (path[at] != '/' && at < length)
+        if (at < length && path[at] != '/')
             continue;
         if (is_no_name(path, path + at))
             return false;

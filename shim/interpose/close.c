@@ -27,6 +27,8 @@ static int shim_close(int fd)
     int error;
 
     folders_forget_number(fd);
+    if (!shim_has_sessions())
+        return SHIM_PASS;
     role = shim_identify(fd, &found);
     if (role == SESSION_NONE)
         return SHIM_PASS;

@@ -99,7 +99,7 @@ int shim_openat(const struct managed_request *request)
     if (managed_asks_later(request)) /* the libc's call acts on a request to cancel this thread */
         return SHIM_ASK;
     shim_testcancel();
-    result = shim_share(request);
+    result = session_any() ? shim_share(request) : SHIM_PASS;
     if (result != SHIM_PASS)
         return result;
     result = shim_begin(request, &found);

@@ -80,10 +80,16 @@ static void fix_descriptor(int fd, struct stat *status)
         fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
 }
 
+/* True for the status of most files, which needs no correction. */
+static inline bool is_as_shown(const struct stat *status)
+{
+    return !shim_has_sessions() && !store_may_be_sized(status) && !shim_config.may_be_plain;
+}
+
 static int fix_status(int result, int directory, const char *path, int flags, struct stat *status)
 {
     SHIM_MAY_BE_NULL(path);
-    if (result != 0)
+    if (result != 0 || is_as_shown(status))
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
         fix_descriptor(directory, status);
@@ -117,7 +123,7 @@ EXPORT int fstat(int fd, struct stat *status)
 {
     int result = REAL(fstat)(fd, status);
 
-    if (result == 0)
+    if (result == 0 && !is_as_shown(status))
         fix_descriptor(fd, status);
     return result;
 }
@@ -126,7 +132,7 @@ EXPORT int fstat64(int fd, struct stat64 *status)
 {
     int result = REAL(fstat64)(fd, status);
 
-    if (result == 0)
+    if (result == 0 && !is_as_shown((struct stat *)status))
         fix_descriptor(fd, (struct stat *)status);
     return result;
 }

@@ -62,6 +62,11 @@ static void give_slot(struct slot *slot)
     __atomic_store_n(&slot->taken, 0, __ATOMIC_RELEASE);
 }
 
+static bool may_hold(const char *folder)
+{
+    return pattern_index_may_hold(&session_config->index, session_config->paths, folder);
+}
+
 /*
  * Returns the slot of the folder that `fd` is open on, taken, or NULL. The number counts in this
  * thread alone, since unshare(2) gives a thread its own descriptors. A vfork() child has its own,
@@ -89,7 +94,7 @@ static struct slot *take_folder(int fd)
     slot->thread = thread;
     slot->moment = moment;
     slot->length = (size_t)length;
-    slot->may_match = pattern_index_may_hold(&session_config->index, session_config->paths, slot->path);
+    slot->may_match = may_hold(slot->path);
     __atomic_store_n(number, fd + 1, __ATOMIC_RELAXED);
     return slot;
 }
@@ -123,8 +128,8 @@ static struct slot *slot_of(const char *path, size_t length)
 {
     size_t sum = length;
 
-    for (size_t i = length < 8 ? 0 : length - 8; i < length; i++)
-        sum += (unsigned char)path[i];
+    for (size_t i = length < 3 ? 0 : length - 3; i < length; i++)
+        sum = 3 * sum + (unsigned char)path[i];
     return &by_path[sum % SLOTS];
 }
 
@@ -141,20 +146,24 @@ void folders_remember(const char *path, size_t length, struct folders_moment mom
     slot->moment = moment;
     slot->length = length;
     memcpy(slot->path, path, length);
+    slot->path[length] = '\0';
+    slot->may_match = may_hold(slot->path);
     give_slot(slot);
 }
 
-bool folders_know(const char *path, size_t length)
+enum folders_answer folders_know(const char *path, size_t length)
 {
     struct slot *slot = slot_of(path, length);
+    bool may_match;
     bool known;
 
     if (!take_slot(slot))
-        return false;
+        return FOLDERS_UNKNOWN;
+    may_match = slot->may_match;
     known = slot->length == length && length != 0 && memcmp(slot->path, path, length) == 0 &&
             is_same_moment(slot->moment, folders_now());
     give_slot(slot);
-    return known;
+    return !known ? FOLDERS_UNKNOWN : may_match ? FOLDERS_MAY_MATCH : FOLDERS_ELSEWHERE;
 }
 
 void folders_forget(void)

@@ -55,11 +55,12 @@ static inline void folders_forget_number(int fd)
 void folders_remember(const char *path, size_t length, struct folders_moment moment);
 
 /*
- * True if that is remembered of this path. So it is the canonical one of whatever folder lies there
- * now, moved or mounted: only a symbolic link that takes the place of a folder changes that. No
- * system call.
+ * Tells whether that is remembered of this path, and then whether a pattern may match a file right
+ * in the folder. So the path is the canonical one of whatever folder lies there now, moved or
+ * mounted: only a symbolic link that takes the place of a folder changes that. No system call.
  */
-bool folders_know(const char *path, size_t length);
+enum folders_answer { FOLDERS_UNKNOWN, FOLDERS_ELSEWHERE, FOLDERS_MAY_MATCH };
+enum folders_answer folders_know(const char *path, size_t length);
 
 /* Forgets all. To be called when this process has changed a name, or made a child that may, or
  * closes a folder of which only the libc knows the number. */

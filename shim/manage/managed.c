@@ -284,7 +284,8 @@ static int open_once(const struct managed_request *request, struct managed_file 
     int result = CANDIDATE_NO;
     int probe;
 
-    *file = (struct managed_file){.inode = -1};
+    file->inode = -1;
+    file->created = false;
     if (managed_asks_later(request))
         return MANAGED_ASK;
     if (!(flags & (O_PATH | O_DIRECTORY)))

@@ -172,7 +172,15 @@ static ssize_t find_known_folder(const struct named *named, char path[PATH_MAX])
     memcpy(path + n, named->path, given);
     length = (size_t)n + given;
     length -= length > 1; /* the '/' at the end */
-    return length == 1 || folders_know(path, length) ? (ssize_t)length : -1;
+    return length == 1 || folders_know(path, length) != FOLDERS_UNKNOWN ? (ssize_t)length : -1;
+}
+
+/* True if the folder is remembered as one in which no pattern matches. The path is read in place. */
+static bool is_known_elsewhere(const struct named *named)
+{
+    const size_t length = (size_t)(path_last_component(named->path) - named->path);
+
+    return *named->path == '/' && length > 1 && folders_know(named->path, length - 1) == FOLDERS_ELSEWHERE;
 }
 
 bool named_is_elsewhere(const struct named *named)
@@ -181,6 +189,8 @@ bool named_is_elsewhere(const struct named *named)
     bool result;
     ssize_t n;
 
+    if (is_known_elsewhere(named))
+        return true;
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return false;
     n = find_known_folder(named, scratch.bytes);
@@ -199,6 +209,8 @@ int named_matches_in_folder(const struct named *named)
 
     if (name == named->path && named->directory != AT_FDCWD)
         return named_matches(named, named->directory, name);
+    if (is_known_elsewhere(named))
+        return 0;
     if (scratch_take(&scratch, PATH_MAX) != 0)
         return -ENOMEM;
     n = find_known_folder(named, scratch.bytes);

@@ -14,7 +14,7 @@ enum {
     SMALL_SIZE = 256,         /* the longest line if LINE_SIZE bytes cannot be mapped */
 };
 
-static enum log_level configured_level = LOG_ERROR;
+enum log_level log_configured_level = LOG_ERROR;
 static const char *configured_file;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -273,13 +273,8 @@ void log_be_loud(void)
 
 void log_configure(enum log_level level, const char *file)
 {
-    configured_level = level;
+    log_configured_level = level;
     configured_file = file;
-}
-
-bool log_wants(enum log_level level)
-{
-    return level <= configured_level;
 }
 
 void log_line(enum log_level level, const char *format, ...)
@@ -289,7 +284,7 @@ void log_line(enum log_level level, const char *format, ...)
     va_list arguments;
     int fd = -1;
 
-    if (level > configured_level)
+    if (level > log_configured_level)
         return;
     if (configured_file != NULL)
         fd = open_log_file(&fault);

@@ -43,7 +43,11 @@ void log_be_loud(void);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* True if lines of this level are written. A caller asks before it collects text that is costly. */
-bool log_wants(enum log_level level);
+extern enum log_level log_configured_level; /* see log_configure() */
+static inline bool log_wants(enum log_level level)
+{
+    return level <= log_configured_level;
+}
 
 /* Formats as log_line() does, into at most `size` bytes with the NUL; a longer text is cut. Returns
  * the length. */

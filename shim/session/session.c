@@ -389,7 +389,7 @@ static int has_inode(struct session *session, void *context)
     return 1;
 }
 
-struct session *session_on(dev_t device, ino_t number)
+struct session *session_find_on(dev_t device, ino_t number)
 {
     struct inode_identity identity = {.device = device, .number = number};
     unsigned slot;

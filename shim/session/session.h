@@ -254,7 +254,11 @@ enum session_role session_identify(int fd, struct session_found *found);
 struct session *session_of(const struct stat *status, struct session_found *found);
 
 /* Returns a session of this process on the real inode with this identity, or NULL. */
-struct session *session_on(dev_t device, ino_t number);
+struct session *session_find_on(dev_t device, ino_t number);
+static inline struct session *session_on(dev_t device, ino_t number)
+{
+    return __atomic_load_n(&session_count, __ATOMIC_ACQUIRE) != 0 ? session_find_on(device, number) : NULL;
+}
 
 /*
  * Called after the program closed a descriptor of the session, whose `buffer_number` was read

@@ -10,7 +10,7 @@
 /* A file, as the last commit of this process has left it. */
 struct known {
     dev_t device;
-    ino_t number;
+    ino_t number;            /* atomic */
     struct timespec changed; /* st_ctim */
     struct store_image image;
     int is_taken; /* atomic: a thread uses the entry, or died while it did */
@@ -25,10 +25,16 @@ enum { FEW = 64, MANY = 1 << 17 };
 static SYS_LARGE struct known few_places[FEW];
 static struct known *many_places; /* atomic; NULL: not yet, or there is no memory */
 
-static struct known *take_place(const struct stat *status)
+static struct known *find_place(const struct stat *status)
 {
     struct known *many = __atomic_load_n(&many_places, __ATOMIC_ACQUIRE);
-    struct known *known = many != NULL ? &many[status->st_ino % MANY] : &few_places[status->st_ino % FEW];
+
+    return many != NULL ? &many[status->st_ino % MANY] : &few_places[status->st_ino % FEW];
+}
+
+static struct known *take_place(const struct stat *status)
+{
+    struct known *known = find_place(status);
 
     return __atomic_exchange_n(&known->is_taken, 1, __ATOMIC_ACQUIRE) == 0 ? known : NULL;
 }
@@ -103,7 +109,7 @@ void store_note_left(int inode, const struct store_left *left)
         return;
     note_lost_place(known, status);
     known->device = status->st_dev;
-    known->number = status->st_ino;
+    __atomic_store_n(&known->number, status->st_ino, __ATOMIC_RELAXED);
     known->changed = status->st_ctim;
     known->image = left->image;
     known->image.file_size = (uint64_t)status->st_size;
@@ -120,7 +126,8 @@ static bool is_as_left(const struct known *known, const struct stat *status)
 
 bool store_recall(const struct stat *status, struct store_image *image)
 {
-    struct known *known = take_place(status);
+    const bool may_be = __atomic_load_n(&find_place(status)->number, __ATOMIC_RELAXED) == status->st_ino;
+    struct known *known = may_be ? take_place(status) : NULL; /* most files cost no atomic exchange */
     bool result;
 
     if (known == NULL)

@@ -202,9 +202,10 @@ enum way { BY_CLOSE, BY_CLOSEDIR, BY_DUP2, BY_DUP3, BY_CLOSE_RANGE, BY_FCLOSE, B
 static int replace_number(enum way way, DIR *directory, int other, const char *path)
 {
     int number = dirfd(directory);
+    FILE *stream = way == BY_FREOPEN ? freopen(path, "r", fdopen(number, "r")) : NULL;
 
     if (way == BY_FREOPEN) {
-        EXPECT(freopen(path, "r", fdopen(number, "r")) != NULL);
+        EXPECT(stream != NULL && fileno(stream) == number);
         return number;
     }
     if (way == BY_DUP2 || way == BY_DUP3) {

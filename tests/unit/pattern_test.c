@@ -99,13 +99,27 @@ static bool may_name(const char *patterns, const char *path)
     return may;
 }
 
+/* Asks the index about the path's folder. */
+static bool may_hold(const char *patterns, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    struct pattern_index index = index_of(patterns);
+    bool may = folder == NULL || pattern_index_may_hold(&index, patterns, folder);
+
+    CHECK(folder != NULL);
+    free(folder);
+    free(index.nodes);
+    return may;
+}
+
 static void check_both(const char *patterns, const char *path, bool matches)
 {
     struct pattern_index index = index_of(patterns);
 
     if (pattern_match(patterns, path) != matches || pattern_index_match(&index, patterns, path) != matches ||
         pattern_index_format(&index, patterns, path) != pattern_format(patterns, path) ||
-        (matches && !may_name(patterns, path))) {
+        (matches && !(may_name(patterns, path) && (*path != '/' || may_hold(patterns, path))))) {
         (void)fprintf(stderr, "'%.60s' and '%s':\n", patterns, path);
         CHECK(false);
     }
@@ -323,6 +337,18 @@ static void test_worst_case(void)
     CHECK(!pattern_match("/**/a/*/a/*/a/*/a/*/a/*/a/*/a/*/b", path));
 }
 
+static void test_folders(void)
+{
+    CHECK(may_hold("/a/b/", "/a/b/x") && may_hold("/a/b/", "/a/b/c/x") && may_hold("/a/b", "/a/x"));
+    CHECK(may_hold("x.cfg", "/a/b/x") && may_hold("**/x", "/a/x") && may_hold("/*/x", "/a/x") &&
+          may_hold("/", "/x"));
+    CHECK(may_hold("/a/b/:/c/", "/c/x") && may_hold("/*.cfg", "/x") && may_hold("plain=/a/b/", "/a/b/x"));
+    CHECK(!may_hold("/a/b/", "/a/x") && !may_hold("/a/b/", "/a/bc/x") && !may_hold("/a/bc/", "/a/b/x"));
+    CHECK(!may_hold("/a/b/", "/x") && !may_hold("/a/b", "/c/x"));
+    CHECK(!may_hold("", "/a/x") && !may_hold("/a/*/x", "/b/c/x") && !may_hold("/a/", "/x"));
+    CHECK(may_hold("/a/:/b/:/c/:/d/:/e/", "/f/x")); /* a long list gets no other answer */
+}
+
 /* No memory for an index: every pattern is compared. */
 static void test_index_of_nothing(void)
 {
@@ -351,6 +377,7 @@ int main(void)
     test_may_name();
     test_against_the_slow_one();
     test_worst_case();
+    test_folders();
     test_index_of_nothing();
     test_unchecked();
     return check_result();
