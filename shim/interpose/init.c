@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 enum { UNTOUCHED, IN_PROGRESS, READY };
+enum { SET_UP_PAUSE = 20 * 1000 }; /* nanoseconds */
 
 struct config shim_config = {.disabled = true, .paths = ""};
 
@@ -65,7 +66,7 @@ static char **copy_environment(void)
         list = sys_mmap(NULL, count * sizeof *list + size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys_is_error(list))
-        return none;
+        return environ; /* rather than settings that nobody made */
     text = (char *)(list + count);
     count = 0;
     for (char **entry = environ; *entry != NULL; entry++)
@@ -94,6 +95,16 @@ static void remove_variables(void)
         *kept = NULL;
 }
 
+static void commit_all(void)
+{
+    if (shim_is_quiet()) /* a guardian commits */
+        return;
+    if (session_any())
+        session_finish();
+    journal_end();
+    guardian_wait();
+}
+
 /*
  * exit(3) calls this function twice: from our destructor, and as the oldest exit handler. The C
  * libraries differ in which of the two is last; only after the last one has the program run all its
@@ -107,24 +118,9 @@ static void commit_at_exit(void *unused)
     (void)unused;
     if (__atomic_add_fetch(&calls, 1, __ATOMIC_ACQ_REL) < (is_constructed ? 2 : 1))
         return;
-    if (shim_is_quiet()) /* a guardian commits */
-        return;
-    if (session_any()) {
+    if (session_any() && !shim_is_quiet())
         shim_flush_streams();
-        session_finish();
-    }
-    journal_end();
-    guardian_wait();
-}
-
-static void commit_at_quick_exit(void)
-{
-    if (shim_is_quiet())
-        return;
-    if (session_any())
-        session_finish();
-    journal_end();
-    guardian_wait();
+    commit_all();
 }
 
 /*
@@ -134,9 +130,9 @@ static void commit_at_quick_exit(void)
 static void register_quick_exit(void)
 {
     if (REAL(__cxa_at_quick_exit) != NULL)
-        (void)REAL(__cxa_at_quick_exit)((void (*)(void *))(void *)commit_at_quick_exit, NULL);
+        (void)REAL(__cxa_at_quick_exit)((void (*)(void *))(void *)commit_all, NULL);
     else if (REAL(at_quick_exit) != NULL)
-        (void)REAL(at_quick_exit)(commit_at_quick_exit);
+        (void)REAL(at_quick_exit)(commit_all);
 }
 
 /* Logs a line of the level info for each program that the shim is in. */
@@ -229,7 +225,7 @@ static bool set_up_once(void)
     while (__atomic_load_n(&set_up_state, __ATOMIC_ACQUIRE) != READY) {
         if (__atomic_load_n(&set_up_thread, __ATOMIC_ACQUIRE) == self)
             return false; /* the set-up itself has opened a file */
-        sys_sched_yield();
+        sys_sleep(SET_UP_PAUSE);
     }
     return true;
 }
@@ -261,7 +257,10 @@ bool shim_is_at_work(void)
 
 void shim_testcancel(void)
 {
-    REAL(pthread_testcancel)();
+    void (*test)(void) = REAL(pthread_testcancel);
+
+    if (test != NULL)
+        test();
 }
 
 enum session_role shim_identify(int fd, struct session_found *found)

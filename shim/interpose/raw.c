@@ -50,12 +50,7 @@ static long libc_result(long result)
 
 /* MISSING(result, name, parameters, failure) makes a function that returns `failure` with
  * ENOSYS. */
-#define MISSING(result, name, parameters, failure)                                                           \
-    result name parameters                                                                                   \
-    {                                                                                                        \
-        errno = ENOSYS;                                                                                      \
-        return failure;                                                                                      \
-    }
+#define MISSING(result, name, parameters, failure) MADE(result, name, parameters, (errno = ENOSYS, failure))
 
 /* On 64-bit machines the kernel's structs are the libc's, and the 64 forms are the same. */
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one struct stat");
@@ -90,8 +85,8 @@ MISSING(int, missing_closedir, (DIR *directory), -1)
 MISSING(int, missing_mkstemp, (char *path), -1)
 MISSING(int, missing_mkostemp, (char *path, int flags), -1)
 MISSING(int, missing_mkostemps, (char *path, int suffix, int flags), -1)
-MISSING(void, missing_updwtmp, (const char *path, const struct utmp *entry), )
-MISSING(void, missing_updwtmpx, (const char *path, const struct utmpx *entry), )
+MISSING(void, missing_updwtmp, (const char *path, const struct utmp *entry), (void)0)
+MISSING(void, missing_updwtmpx, (const char *path, const struct utmpx *entry), (void)0)
 
 /* close.c, sync.c, lock.c */
 RAW(int, raw_close, (int fd), SYS_close, fd)

@@ -35,7 +35,7 @@ static real_function describe_call(enum real_number number, const char **name)
 #undef CALL
     case REAL_pthread_testcancel:
         *name = "pthread_testcancel";
-        return real_no_cancellation;
+        return NULL;
     case REAL___cxa_at_quick_exit:
         *name = "__cxa_at_quick_exit";
         return NULL;
@@ -44,10 +44,6 @@ static real_function describe_call(enum real_number number, const char **name)
         *name = "at_quick_exit";
         return NULL;
     }
-}
-
-void real_no_cancellation(void)
-{
 }
 
 static real_function find_in(Elf64_Addr base, const Elf64_Dyn *dynamic, const char *name)
@@ -73,7 +69,7 @@ static const struct link_map *first_object(void)
     size_t count = headers == NULL ? 0 : getauxval(AT_PHNUM);
     const Elf64_Phdr *self = elf_find_segment(headers, count, PT_PHDR);
     const Elf64_Phdr *dynamic = elf_find_segment(headers, count, PT_DYNAMIC);
-    const struct r_debug *debug;
+    const struct r_debug *debug = NULL;
     Elf64_Addr base;
 
     if (self == NULL || dynamic == NULL)
@@ -81,24 +77,20 @@ static const struct link_map *first_object(void)
     base = (Elf64_Addr)headers - self->p_vaddr;
     for (const Elf64_Dyn *entry = (const Elf64_Dyn *)(base + dynamic->p_vaddr); entry->d_tag != DT_NULL;
          entry++)
-        if (entry->d_tag == DT_DEBUG) {
+        if (entry->d_tag == DT_DEBUG)
             debug = (const struct r_debug *)entry->d_un.d_ptr;
-            return debug == NULL ? NULL : debug->r_map;
-        }
-    return NULL;
+    return debug == NULL ? NULL : debug->r_map;
 }
 
 /* Looks every name up that no object before this one has. */
 static int visit_object(struct dl_phdr_info *object, size_t size, void *past_us)
 {
     const Elf64_Phdr *segment = elf_find_segment(object->dlpi_phdr, object->dlpi_phnum, PT_DYNAMIC);
-    const Elf64_Dyn *dynamic;
+    const Elf64_Dyn *dynamic =
+        segment == NULL ? NULL : (const Elf64_Dyn *)(object->dlpi_addr + segment->p_vaddr);
 
     (void)size;
-    if (segment == NULL)
-        return 0;
-    dynamic = (const Elf64_Dyn *)(object->dlpi_addr + segment->p_vaddr);
-    if (dynamic != _DYNAMIC && !*(bool *)past_us)
+    if (dynamic == NULL || (dynamic != _DYNAMIC && !*(bool *)past_us))
         return 0;
     for (enum real_number number = 0; *(bool *)past_us && number < REAL_COUNT; number++) {
         const char *name;

@@ -27,8 +27,8 @@
 #include "interpose/calls.def"
 #undef CALL
 
-/* Not exported. Some libcs have the first in a library of its own; it does nothing without that.
- * Of the other two glibc has the one, musl the other: REAL() is NULL where it is missing. */
+/* Not exported. REAL() is NULL where one is missing: before glibc 2.34 the first lies in
+ * libpthread, and of the other two glibc has the one, musl the other. */
 void pthread_testcancel(void);
 int __cxa_at_quick_exit(void (*function)(void *), void *library);
 int at_quick_exit(void (*function)(void));
@@ -64,9 +64,6 @@ static inline real_function real_find(enum real_number number)
 
 /* Finds the objects behind this one. The set-up calls it, or else real_find() does. */
 void real_prepare(void);
-
-/* The fallback of pthread_testcancel(). */
-void real_no_cancellation(void);
 
 /* syscall(2) cannot know how many words its caller gave. The words behind them are arbitrary, and
  * the kernel does not look at them. */

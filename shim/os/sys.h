@@ -34,8 +34,8 @@ long sys_call6(long number, long a, long b, long c, long d, long e, long f);
 
 #elif defined(__x86_64__)
 
-__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d, long e,
-                                                            long f)
+__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d,
+                                                            long e, long f)
 {
     long result;
     register long r10 __asm__("r10") = d;
@@ -50,8 +50,8 @@ __attribute__((always_inline)) static inline long sys_call6(long number, long a,
 
 #elif defined(__aarch64__)
 
-__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d, long e,
-                                                            long f)
+__attribute__((always_inline)) static inline long sys_call6(long number, long a, long b, long c, long d,
+                                                            long e, long f)
 {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
@@ -319,11 +319,6 @@ static inline int sys_gettid(void)
     return (int)SYS_CALL(SYS_gettid, 0, 0, 0, 0, 0, 0);
 }
 
-static inline void sys_sched_yield(void)
-{
-    (void)SYS_CALL(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-}
-
 static inline void sys_sleep(int64_t nanoseconds)
 {
     struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
@@ -372,11 +367,6 @@ static inline int sys_munmap(void *address, size_t size)
 static inline int sys_madvise(void *address, size_t size, int advice)
 {
     return (int)SYS_CALL(SYS_madvise, address, size, advice, 0, 0, 0);
-}
-
-static inline int sys_msync(void *address, size_t size, int flags)
-{
-    return (int)SYS_CALL(SYS_msync, address, size, flags, 0, 0, 0);
 }
 
 /*

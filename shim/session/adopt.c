@@ -38,7 +38,8 @@ static bool read_buffer_name(int fd, struct session *session)
 
 struct search {
     const struct stat *buffer; /* NULL: any */
-    int after;
+    int (*visit)(struct session *found, void *context);
+    void *context;
     struct session *session;
     bool by_sum; /* only a short form of the inode's identity is known */
     uint32_t sum;
@@ -54,19 +55,19 @@ static bool is_own_buffer(const struct stat *status)
             status->st_uid == (uid_t)SYS_CALL(SYS_getuid, 0, 0, 0, 0, 0, 0));
 }
 
-static int find_buffer(int fd, void *context)
+/* Tells whether the descriptor is a private one of a buffer that the search is for; then fills
+ * search->session as far as the buffer tells. */
+static bool is_wanted_buffer(int fd, struct search *search)
 {
-    struct search *search = context;
     struct session found = {.buffer = fd, .inode = -1, .early = -1, .commit_lock = -1, .kept = -1};
     struct session_record record;
     struct stat status;
 
-    if (fd <= search->after || !descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 ||
-        !is_own_buffer(&status))
-        return 0;
+    if (!descriptor_is_buffer(fd) || sys_fstat(fd, &status) != 0 || !is_own_buffer(&status))
+        return false;
     if (search->buffer != NULL &&
         (status.st_ino != search->buffer->st_ino || status.st_dev != search->buffer->st_dev))
-        return 0;
+        return false;
     search->by_sum = !read_buffer_name(fd, &found);
     if (search->by_sum) {
         record = session_get_record(fd);
@@ -77,7 +78,7 @@ static int find_buffer(int fd, void *context)
     found.buffer_device = status.st_dev;
     found.buffer_number = status.st_ino;
     *search->session = found;
-    return 1;
+    return true;
 }
 
 struct candidate {
@@ -126,7 +127,8 @@ static int find_inode(int fd, void *context)
         return 0;
     if (writable != is_read_write(fd) || (writable && !is_read_write(session->buffer)))
         return 0;
-    if (session_for_each(is_anothers_inode, &candidate) != 0)
+    if (session_on(status.st_dev, status.st_ino) != NULL &&
+        session_for_each(is_anothers_inode, &candidate) != 0)
         return 0;
     if (search->by_sum && session->inode >= 0) {
         search->ambiguous |= session->device != status.st_dev || session->number != status.st_ino;
@@ -152,23 +154,28 @@ static bool search_inode(struct search *search)
     return search->session->inode >= 0 && !search->ambiguous;
 }
 
-bool session_search(const struct stat *buffer, int *after, struct session *session)
+static int search_session(int fd, void *context)
 {
-    /* cppcheck-suppress ctuuninitvar ; the caller's room for the answer */
-    struct search search = {.buffer = buffer, .after = *after, .session = session};
+    struct search *search = context;
 
-    for (;;) {
-        if (descriptor_for_each(find_buffer, &search) != 1)
-            return false;
-        search.after = *after = session->buffer;
-        if (search_inode(&search))
-            return true;
-    }
+    return is_wanted_buffer(fd, search) && search_inode(search)
+               ? search->visit(search->session, search->context)
+               : 0;
 }
 
-static int same_buffer(struct session *session, void *context)
+int session_search(const struct stat *buffer, int (*visit)(struct session *found, void *context),
+                   void *context)
 {
-    return session->buffer_number == *(ino_t *)context;
+    struct session found;
+    struct search search = {.buffer = buffer, .visit = visit, .context = context, .session = &found};
+
+    return descriptor_for_each(search_session, &search);
+}
+
+/* Tells whether the table has the session that a search has found. */
+static bool is_known(const struct session *found)
+{
+    return session_with_buffer(found->buffer_device, found->buffer_number) != NULL;
 }
 
 static bool is_beacon_lit(void)
@@ -189,15 +196,30 @@ static bool has_ended(struct session *session, ino_t buffer_number)
                                            __atomic_load_n(&session->state, __ATOMIC_ACQUIRE) != SESSION_LIVE;
 }
 
+/* Notes that the program has a descriptor of the session. Returns 1 once it has one of each. */
+static int note_descriptor(int fd, void *unused)
+{
+    struct session_found found;
+
+    (void)unused;
+    if (session_identify(fd, &found) == SESSION_PROGRAM)
+        session_forget_closed(found.session);
+    return session_any_closed() ? 0 : 1;
+}
+
 /* Gives up a session of which no descriptor came through the exec. By the exec the opener has
  * closed it, and commits at its end at the latest. */
-static void settle_or_drop(struct session *session)
+static int settle_or_drop(struct session *session, void *unused)
 {
     ino_t buffer_number = session->buffer_number;
 
+    (void)unused;
+    if (!session->closed_here)
+        return 0;
     (void)session_settle(session, buffer_number);
     if (!has_ended(session, buffer_number) && !session_is_opener(session))
         session_drop(session);
+    return 0;
 }
 
 /* Makes this process the opener, if posix_spawn() has opened the file for it. */
@@ -209,44 +231,48 @@ static void take_place(struct session *session)
         descriptor_set_opener(session->inode, sys_getpid());
 }
 
+static int adopt_one(struct session *found, void *unused)
+{
+    struct session *session;
+
+    (void)unused;
+    if (is_known(found)) {
+        (void)sys_close(found->buffer); /* a second number of the same description */
+        return 0;
+    }
+    session = session_enter(found);
+    if (session == NULL) {
+        log_line(LOG_ERROR, "this process inherited more than %d managed files; it does not commit the rest",
+                 SESSIONS_MAX);
+        return 1;
+    }
+    take_place(session);
+    session_note_closed(session); /* until note_descriptor() comes to a descriptor of the program */
+    return 0;
+}
+
 void session_adopt(void)
 {
-    struct session found;
-    struct session *session;
-    int after = -1;
-
     if (!is_beacon_lit())
         return;
-    while (session_search(NULL, &after, &found)) {
-        if (session_for_each(same_buffer, &found.buffer_number) != 0) {
-            (void)sys_close(found.buffer); /* a second number of the same description */
-            continue;
-        }
-        session = session_enter(&found);
-        if (session == NULL) {
-            log_line(LOG_ERROR,
-                     "this process inherited more than %d managed files; it does not commit the rest",
-                     SESSIONS_MAX);
-            return;
-        }
-        take_place(session);
-        if (descriptor_for_each(session_has_descriptor, session) != 1)
-            settle_or_drop(session);
-    }
+    (void)session_search(NULL, adopt_one, NULL);
+    (void)descriptor_for_each(note_descriptor, NULL);
+    (void)session_for_each(settle_or_drop, NULL);
+}
+
+static int adopt_stray(struct session *found, void *unused)
+{
+    struct session *session = is_known(found) ? NULL : session_enter(found);
+
+    (void)unused;
+    if (session != NULL)
+        (void)session_want_guardian(session);
+    return 0;
 }
 
 void session_adopt_strays(void)
 {
-    struct session found;
-    int after = -1;
-
-    while (session_search(NULL, &after, &found))
-        if (session_for_each(same_buffer, &found.buffer_number) == 0) {
-            struct session *session = session_enter(&found);
-
-            if (session != NULL)
-                (void)session_want_guardian(session);
-        }
+    (void)session_search(NULL, adopt_stray, NULL);
 }
 
 /* ---- the end of the process ---- */
@@ -292,7 +318,8 @@ static void finish_session(struct session *session)
 static int finish_one(struct session *session, void *context)
 {
     (void)context;
-    finish_session(session);
+    if (!session_is_stray(session) || !is_known(session)) /* a stray may be the parent's */
+        finish_session(session);
     return 0;
 }
 
@@ -319,15 +346,10 @@ static void leave_shared_table(void)
 
 void session_finish(void)
 {
-    struct session stray;
-    int after = -1;
-
     leave_shared_table();
     (void)descriptor_for_each(close_if_program, NULL);
     if (session_table_is_ours())
         (void)session_for_each(finish_one, NULL);
     else
-        while (session_search(NULL, &after, &stray))
-            if (session_for_each(same_buffer, &stray.buffer_number) == 0) /* not the parent's */
-                finish_session(&stray);
+        (void)session_search(NULL, finish_one, NULL);
 }

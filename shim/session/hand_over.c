@@ -104,19 +104,10 @@ static int leave_one(struct session *session, void *context)
     return 0;
 }
 
-static int has_buffer(struct session *session, void *context)
+static int leave_stray(struct session *found, void *exec)
 {
-    return SESSION_GET(session->buffer_number) == *(ino_t *)context;
-}
-
-static void leave_strays(struct exec *exec)
-{
-    struct session found;
-    int after = -1;
-
-    while (session_any_stray() && session_search(NULL, &after, &found))
-        if (session_for_each(has_buffer, &found.buffer_number) == 0)
-            (void)leave_one(&found, exec);
+    return session_with_buffer(found->buffer_device, found->buffer_number) != NULL ? 0
+                                                                                   : leave_one(found, exec);
 }
 
 /* True if no thread can close a session of the table while this process is on its way to the exec:
@@ -164,12 +155,9 @@ static int keep_private(struct session *session, void *context)
 /* Does so for the sessions that vfork() children began, too. */
 static void keep_all_private(void)
 {
-    struct session found;
-    int after = -1;
-
     (void)session_for_each(keep_private, NULL);
-    while (session_any_stray() && session_search(NULL, &after, &found))
-        set_close_on_exec(&found, true);
+    if (session_any_stray())
+        (void)session_search(NULL, keep_private, NULL);
 }
 
 /* Sets the mode that waits for a commit: the next program would not know of it. */
@@ -203,8 +191,8 @@ struct session_hand_over session_hand_over(struct session_heir heir)
         exec.heir.adopts = false;
         (void)descriptor_for_each(hand_over_one, &exec);
     }
-    if (!heir.is_libcs)
-        leave_strays(&exec);
+    if (!heir.is_libcs && session_any_stray())
+        (void)session_search(NULL, leave_stray, &exec);
     if (!heir.is_libcs && !is_parent_waiting())
         (void)session_for_each(leave_one, &exec);
     result.needs_guardian = exec.needs_guardian;

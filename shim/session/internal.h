@@ -18,6 +18,9 @@ void session_set_buffer(struct session *session, dev_t device, ino_t number);
 /* Notes that a descriptor of the session was closed: session_settle_closed() looks at it. */
 void session_note_closed(struct session *session);
 
+/* Takes the note back. */
+void session_forget_closed(struct session *session);
+
 /* True if there is a session of which session_note_closed() was told. */
 bool session_any_closed(void);
 
@@ -209,11 +212,15 @@ void session_reset(struct session *session);
 struct session *session_enter(const struct session *found);
 
 /*
- * Fills *session from this process's descriptors: with the private ones of the session whose buffer
- * this is; or, with NULL, of the next session whose private buffer descriptor is above *after,
- * which this moves on.
+ * Finds sessions by this process's private descriptors: the one whose buffer this is; or, with
+ * NULL, all, those of the table, too. Calls visit() for each private number of a buffer with a
+ * session that is gone when visit() returns. Stops at a result that is not 0. Returns the last one.
  */
-bool session_search(const struct stat *buffer, int *after, struct session *session);
+int session_search(const struct stat *buffer, int (*visit)(struct session *found, void *context),
+                   void *context);
+
+/* Returns the session of the table that has this buffer, or NULL. */
+struct session *session_with_buffer(dev_t device, ino_t number);
 
 /* Writes the path of the real inode, for messages and for its directory; a deleted one has the mark
  * of /proc. Returns its length. */

@@ -279,6 +279,12 @@ void session_note_closed(struct session *session)
         __atomic_sub_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
 }
 
+void session_forget_closed(struct session *session)
+{
+    if (__atomic_exchange_n(&session->closed_here, false, __ATOMIC_ACQ_REL))
+        __atomic_sub_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
+}
+
 bool session_any_closed(void)
 {
     return __atomic_load_n(&sessions_closed, __ATOMIC_ACQUIRE) != 0;
@@ -352,8 +358,7 @@ void session_drop(struct session *session)
     buffer_number = SESSION_GET(session->buffer_number);
     __atomic_store_n(&session->state, SESSION_ENDING, __ATOMIC_RELEASE);
     close_private(session);
-    if (__atomic_exchange_n(&session->closed_here, false, __ATOMIC_ACQ_REL))
-        __atomic_sub_fetch(&sessions_closed, 1, __ATOMIC_ACQ_REL);
+    session_forget_closed(session);
     __atomic_store_n(&session->state, SESSION_FREE, __ATOMIC_RELEASE);
     give_back((unsigned)(session - table));
     session_index_remove(SESSION_BY_INODE, number);
@@ -401,31 +406,42 @@ struct session *session_find_on(dev_t device, ino_t number)
     return identity.session;
 }
 
-static bool has_live_buffer(const struct session *session, const struct stat *status)
+static bool has_live_buffer(const struct session *session, dev_t device, ino_t number)
 {
-    return session_is_buffer(session, status) &&
+    return SESSION_GET(session->buffer_number) == number && SESSION_GET(session->buffer_device) == device &&
            __atomic_load_n(&session->state, __ATOMIC_ACQUIRE) == SESSION_LIVE;
+}
+
+struct session *session_with_buffer(dev_t device, ino_t number)
+{
+    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
+    unsigned slot;
+
+    if (!session_index_find(SESSION_BY_BUFFER, number, &slot))
+        return NULL;
+    if (has_live_buffer(&table[slot], device, number))
+        return &table[slot];
+    for (unsigned i = 0; i < used; i++)
+        if (has_live_buffer(&table[i], device, number))
+            return &table[i];
+    return NULL;
+}
+
+static int take_stray(struct session *found, void *stray)
+{
+    *(struct session *)stray = *found;
+    return 1;
 }
 
 struct session *session_of(const struct stat *status, struct session_found *found)
 {
-    unsigned used = __atomic_load_n(&table_used, __ATOMIC_ACQUIRE);
-    unsigned slot;
-    int after = -1;
-
     found->session = NULL;
     found->buffer_number = status->st_ino;
     if (status->st_nlink != 0) /* no buffer has a name */
         return NULL;
-    if (!session_index_find(SESSION_BY_BUFFER, status->st_ino, &slot))
-        used = 0;
-    else if (has_live_buffer(&table[slot], status))
-        return found->session = &table[slot];
-    for (unsigned i = 0; i < used; i++)
-        if (has_live_buffer(&table[i], status))
-            return found->session = &table[i];
-    if (__atomic_load_n(&session_strays_seen, __ATOMIC_RELAXED) &&
-        session_search(status, &after, &found->stray))
+    found->session = session_with_buffer(status->st_dev, status->st_ino);
+    if (found->session == NULL && session_any_stray() &&
+        session_search(status, take_stray, &found->stray) != 0)
         found->session = &found->stray;
     return found->session;
 }

@@ -82,7 +82,7 @@ os.execv(sys.argv[2], [sys.argv[2], str(fd), "write", "new"])' "$file" "$PROGRAM
             for name in $("$PROGRAMS/$program"); do
                 case $name in
                 # the test itself looks into /proc for mappings and killed processes
-                fexecve | exec-no-more | exec-killed | *mapp* | munmap | freopen*) continue ;;
+                fexecve | exec-no-more | exec-killed | spawn-taken-numbers | *mapp* | munmap | freopen*) continue ;;
                 # nothing tells which file a mapping is of: any may be meant
                 msync_elsewhere) continue ;;
                 esac
@@ -343,4 +343,95 @@ os.closerange(3, 1048576)
 subprocess.run(["/bin/echo", "kept"], close_fds=True)'
     )
     assert_equal "$(payload "$file")" kept
+}
+
+@test "I2 a thread that calls while another one sets the shim up waits for it" {
+    wrapped sh -c 'printf sized >"$file"'
+    cc -D_GNU_SOURCE -shared -fPIC -o "$BATS_TEST_TMPDIR/race.so" "$ROOT/tests/lib/set_up_race.c" -lpthread
+    run env LD_PRELOAD="$BUILT/libatomshim.so:$BATS_TEST_TMPDIR/race.so" ATOMSHIM_PATHS="$MANAGED/" /bin/true
+    [ "$status" -ne 77 ] || skip 'needs a kernel that tells of calls'
+    assert_equal "$status $output" '0 sized, sized'
+}
+
+# hands_over_and_execs PROGRAM...: a process writes "new" to the file, begins system(3), which hands the
+# file over, and executes PROGRAM past the shim, with a descriptor that does not survive the exec.
+hands_over_and_execs='
+import ctypes, os, sys, threading
+def hand_over_and_exec(fd, line, *program):
+    ready, ready_end = os.pipe()
+    os.set_inheritable(fd, True)
+    os.set_inheritable(ready_end, True)
+    threading.Thread(target=os.system, args=(line % (fd, ready_end),), daemon=True).start()
+    os.read(ready, 1)
+    os.set_inheritable(fd, False)
+    words = (ctypes.c_char_p * (len(program) + 1))(*(word.encode() for word in program), None)
+    libc = ctypes.CDLL("libc.so.6")
+    libc.execve(words[0], words, ctypes.POINTER(ctypes.c_char_p).in_dll(libc, "environ"))
+'
+
+@test "I7 a program that got a session and no descriptor of the file: it commits if it is the last, and else lets go" {
+    needs python3
+    # the shell of system(3) has closed the file: the program is the last, and the file is committed when it begins
+    wrapped python3 -c "$hands_over_and_execs"'
+fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"new")
+hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x", "/bin/cat", os.environ["file"])' >"$BATS_TEST_TMPDIR/read"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/read")" new
+    # its parent has the file open
+    wrapped python3 -c "$hands_over_and_execs"'
+fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"newer")
+if os.fork() == 0:
+    hand_over_and_exec(fd, ": %d; echo >&%d; read -r x", "/bin/sh", "-c", "ls -l /proc/$$/fd; cat $file")
+os.wait()' >"$BATS_TEST_TMPDIR/read"
+    assert_equal "$(grep -c memfd:atomshim "$BATS_TEST_TMPDIR/read")" 0 "$(cat "$BATS_TEST_TMPDIR/read")"
+    assert_equal "$(tail -n 1 "$BATS_TEST_TMPDIR/read")" new
+    assert_equal "$(payload "$file")" newer
+}
+
+# The sum of a file without /proc is one of st_ino * 31 + st_dev: of 32 file systems two have numbers
+# that differ by a multiple of 31.
+@test "I7 without /proc two files of one sum are not committed, and a line says so; several opens of one file are told apart" {
+    needs_namespaces -m
+    needs python3
+    run unshare -m python3 -c '
+import os, subprocess, sys
+folders = [os.environ["MANAGED"] + f"/{n}" for n in range(32)]
+for folder in folders:
+    os.mkdir(folder)
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+device = {folder: os.stat(folder).st_dev for folder in folders}
+one, other = next((a, b) for a in folders for b in folders if device[a] < device[b] and (device[b] - device[a]) % 31 == 0)
+def make(path, number):
+    while True:
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+        os.write(fd, b"old")
+        if number in (None, os.fstat(fd).st_ino): return os.fstat(fd).st_ino
+        os.unlink(path)
+make(one + "/a", make(other + "/b", None) + (device[other] - device[one]) // 31)
+run = lambda line: subprocess.run(["bash", "-c", line, "bash", one + "/a", other + "/b"], check=True,
+                                  env=dict(os.environ, LD_PRELOAD=os.environ["BUILT"] + "/libatomshim.so", ATOMSHIM_PATHS=os.environ["MANAGED"] + "/"))
+run("exec 3<$1 4<$1 5<>$1; exec bash -c \"cat <&3; printf new >&5; cat <&4\"")
+run("cat $1")
+print()
+run("exec 5<>$1 6<>$2; exec bash -c \"printf lost >&5; printf lost >&6\"")
+run("cat $1 $2")'
+    [ "$status" -eq 0 ]
+    assert_equal "${lines[0]}" oldoldnew
+    assert_equal "${lines[-1]}" newold
+    [ "${#lines[@]}" -ge 4 ]
+    for line in "${lines[@]:1:${#lines[@]}-2}"; do
+        [[ $line == *'error: this process inherited managed files and cannot tell them apart without /proc; it does not commit one of them' ]]
+    done
+}
+
+@test "I2 at the start there is no memory to copy the settings to: they count all the same" {
+    ATOMSHIM_LOG_FILE=/none/$(printf '%0600d' 0) with_faults 'copy_environment mmap 1 ENOMEM' -- sh -c 'printf new >"$file"'
+    assert_equal "$(payload "$file") $(generation "$file")" 'new 1'
+}
+
+@test "a process that shares its descriptors ends, on a kernel without CLOSE_RANGE_UNSHARE: the parent keeps them" {
+    with_faults 'leave_shared_table close_range 1+ EINVAL' -- "$PROGRAMS/calls_exit" clone "$file"
+    assert_equal "$status" 0 "$output"
 }

@@ -1,6 +1,7 @@
 /* Every way to end commits the open sessions. Each runs in a child; `leave` does not return. */
 #include "expect.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -126,25 +127,45 @@ static void test_signal(const char *file)
     expect_content(file, is_wrapped() ? "old" : "half");
 }
 
-static int leave_at_once(void *unused)
+static void *wait_for_the_end(void *unused)
 {
-    (void)unused;
+    (void)pause();
+    return unused;
+}
+
+/* With a thread the process shares its descriptor table at least with that. */
+static int leave_at_once(void *with_thread)
+{
+    pthread_t thread;
+
+    if (with_thread != NULL)
+        EXPECT(pthread_create(&thread, NULL, wait_for_the_end, NULL) == 0);
     _exit(0);
 }
 
 /* A process that shares the parent's descriptor table closes nothing in it when it ends. */
 static void test_clone(const char *file)
 {
-    static const int flags[] = {0, CLONE_FILES, CLONE_FILES | CLONE_VM, CLONE_VM, CLONE_VM | CLONE_VFORK};
+    static const struct {
+        int flags;
+        bool thread;
+    } ways[] = {{0, false},
+                {0, true},
+                {CLONE_FILES, false},
+                {CLONE_FILES, true},
+                {CLONE_FILES | CLONE_VM, false},
+                {CLONE_VM, false},
+                {CLONE_VM | CLONE_VFORK, false}};
     static _Alignas(16) char stack[1 << 16];
 
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         int fd = open(file, O_WRONLY | O_TRUNC);
         char text[32];
         pid_t child;
 
         write_text(fd, "before and ");
-        child = clone(leave_at_once, stack + sizeof stack, flags[i] | SIGCHLD, NULL);
+        child = clone(leave_at_once, stack + sizeof stack, ways[i].flags | SIGCHLD,
+                      ways[i].thread ? stack : NULL);
         expect_exit(child, 0);
         (void)snprintf(text, sizeof text, "after %zu", i);
         write_text(fd, text);

@@ -244,10 +244,53 @@ static void test_full_table(int inode)
     CHECK_EQUAL(session_begin(inode, NULL, O_RDWR, SESSION_OPENED, &found), -ENFILE);
 }
 
-int main(void)
+/* Runs in the program behind the exec: no slot is left for what it has inherited. Returns an exit
+ * status. */
+static int adopt_into_full_table(const char *log)
+{
+    session_configure(&config);
+    log_configure(LOG_ERROR, log);
+    while (session_take_slot() != NULL)
+        continue;
+    session_adopt();
+    return session_any() ? 0 : 1; /* the slots stay taken */
+}
+
+/* I7: a program that inherits more sessions than its table has room for says so, once. */
+static void test_inherited_into_full_table(const char *self)
+{
+    struct session *session = begin_session(1, O_WRONLY);
+    int fd = session_hand_out(session, O_WRONLY);
+    char log[64];
+    char text[256] = "";
+    int status = -1;
+    pid_t child;
+    int file;
+
+    (void)snprintf(log, sizeof log, "%s/log", directory);
+    child = fork();
+    if (child == 0) {
+        CHECK(session_hand_over((struct session_heir){.adopts = true}).beacon >= 0);
+        (void)execl(self, self, log, (char *)NULL);
+        _exit(127);
+    }
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+    file = open(log, O_RDONLY);
+    CHECK(read(file, text, sizeof text - 1) > 0);
+    CHECK(strstr(text, "inherited more than 8192 managed files; it does not commit the rest\n") != NULL);
+    CHECK(strchr(text, '\n')[1] == '\0');
+    CHECK_EQUAL(close(file), 0);
+    (void)unlink(log);
+    finish_session(fd);
+}
+
+int main(int argc, char *argv[])
 {
     char name[64];
 
+    if (argc > 1)
+        return adopt_into_full_table(argv[1]);
     session_configure(&config);
     if (mkdtemp(directory) == NULL)
         abort();
@@ -258,6 +301,7 @@ int main(void)
     }
     test_threads();
     test_sync();
+    test_inherited_into_full_table(argv[0]);
     test_reused_slot();
     test_equal_checksums();
     test_equal_checksums_of_another();

@@ -40,6 +40,10 @@ unit() {
     unit elf_test
 }
 
+@test "the coarse clock, with and without the kernel's object" {
+    unit clock_test
+}
+
 @test "the text of /proc: numbers, fields, lines, mappings" {
     unit proc_test
 }
