@@ -52,7 +52,8 @@
  *
  *   I6  Files that are not managed cost nothing: no extra system call on any call but open, where a
  *       name that no pattern could match costs one, one that could two, or four to write by a path
- *       of several components, and one look at start. calls.bats, folders.bats
+ *       of several components, less if the folder was judged in the same tick of the coarse clock,
+ *       and one look at start. calls.bats, folders.bats, bench.bats
  *   I7  No session's bytes are dropped silently: they are committed, or reported, or the program
  *       died before its close. calls.bats (programs/calls_exit, situations, trouble),
  *       failures.bats, neighbours.bats, campaigns/faults

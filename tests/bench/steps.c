@@ -103,6 +103,20 @@ static void other_read(void)
     read_file(other, SMALL);
 }
 
+/* Reads two files of a folder, as grep -r does. */
+static void other_walk(void)
+{
+    static int folder = -1;
+
+    if (folder < 0)
+        folder = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 2; i++) {
+        int fd = openat(folder, "other", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        check(fd >= 0 && close(fd) == 0, other);
+    }
+}
+
 static void other_write(void)
 {
     write_file(other, O_WRONLY | O_TRUNC, SMALL);
@@ -153,6 +167,7 @@ static const struct step {
     {"read-1m", LARGE, read_1m},
     {"stat", SMALL, stat_managed},
     {"other-read", SMALL, other_read},
+    {"other-walk", SMALL, other_walk},
     {"other-write", SMALL, other_write},
     {"other-write-here", SMALL, other_write_here},
     {"other-stat", SMALL, other_stat},
