@@ -198,22 +198,9 @@ static bool are_canonical(const char *patterns)
     return true;
 }
 
-/* Copies the list to memory of its own. Returns NULL if there is none. */
-static const char *keep_list(const struct resolver *resolver)
-{
-    char *copy =
-        sys_mmap(NULL, resolver->length + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (sys_is_error(copy))
-        return NULL;
-    memcpy(copy, resolver->list, resolver->length); /* the pages are zero behind it */
-    return copy;
-}
-
 const char *config_resolve_patterns(const char *patterns)
 {
     const char *left = patterns;
-    const char *result = NULL;
     struct pattern_item item;
     struct resolver *resolver;
     struct scratch scratch;
@@ -228,8 +215,9 @@ const char *config_resolve_patterns(const char *patterns)
     while (pattern_next(&left, &item) && (resolver->length == 0 || append_bytes(resolver, ":", 1)) &&
            append_bytes(resolver, item.whole, (size_t)(item.end - item.whole)))
         resolve_item(resolver, &item);
+    resolver->list[resolver->length] = '\0';
     if (resolver->added && *left == '\0')
-        result = keep_list(resolver);
+        return resolver->list; /* the buffer stays taken */
     scratch_give(&scratch);
-    return result != NULL ? result : patterns;
+    return patterns;
 }

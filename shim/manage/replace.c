@@ -221,9 +221,9 @@ static void put_back(const struct session *session, int kept, const struct right
     session_set_base(&old, (struct session_base){.force = true});
     (void)rights_narrow(rights, session->inode);
     if (session_commit(&old, true) == 0)
-        rights_grant_before(rights, session->inode);
+        (void)rights_grant_before(rights, session->inode);
     else {
-        rights_grant_after(rights, session->inode);
+        (void)rights_grant_after(rights, session->inode);
         log_line(LOG_ERROR, "a rename failed and could not be undone: the file has the new content");
     }
     set_times(session->inode, before);
@@ -244,10 +244,13 @@ static int commit_with_rights(const struct replacement *replacement, int kept, c
     }
     error = session_commit(session, true);
     if (error != 0) {
-        rights_grant_before(rights, session->inode);
+        (void)rights_grant_before(rights, session->inode);
         return error;
     }
-    rights_grant_after(rights, session->inode);
+    error = rights_grant_after(rights, session->inode);
+    if (error != 0)
+        log_line(LOG_ERROR, "%s: replaced, but it grants less than the new file did: %s",
+                 replacement->to->path, log_errno(error));
     set_times(session->inode, &from->status);
     error = sys_unlinkat(from->directory, from->path, 0);
     if (error != 0)

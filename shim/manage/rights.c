@@ -104,22 +104,22 @@ int rights_narrow(const struct rights *rights, int target)
 }
 
 /* The list comes first: setting it sets the mode's group bits, too, and they may be too wide. */
-static void grant_mode(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
+static int grant_mode(const struct rights *rights, int target, mode_t mode, const char *list, ssize_t size)
 {
     struct stat status;
+    int error = rights->changes_acl ? acl_set(target, list, size) : 0;
 
-    if (rights->changes_acl && acl_set(target, list, size) != 0)
-        return;
-    if (sys_fstat(target, &status) == 0 && (status.st_mode & PERMISSIONS) != mode)
-        (void)sys_fchmod(target, mode);
+    if (error == 0)
+        error = sys_fstat(target, &status);
+    return error == 0 && (status.st_mode & PERMISSIONS) != mode ? sys_fchmod(target, mode) : error;
 }
 
-void rights_grant_after(const struct rights *rights, int target)
+int rights_grant_after(const struct rights *rights, int target)
 {
-    grant_mode(rights, target, rights->after, list_after(rights), rights->acl_after);
+    return grant_mode(rights, target, rights->after, list_after(rights), rights->acl_after);
 }
 
-void rights_grant_before(const struct rights *rights, int target)
+int rights_grant_before(const struct rights *rights, int target)
 {
-    grant_mode(rights, target, rights->before, list_before(rights), rights->acl_before);
+    return grant_mode(rights, target, rights->before, list_before(rights), rights->acl_before);
 }

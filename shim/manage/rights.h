@@ -33,9 +33,9 @@ void rights_release(struct rights *rights);
 int rights_narrow(const struct rights *rights, int target);
 
 /* Gives the target the rights that it is to have after the rename, or, after a failed one, had
- * before it. Ignores errors: the target then grants less. */
-void rights_grant_after(const struct rights *rights, int target);
-void rights_grant_before(const struct rights *rights, int target);
+ * before it. Returns 0, or the negative errno of a system call: the target then grants less. */
+int rights_grant_after(const struct rights *rights, int target);
+int rights_grant_before(const struct rights *rights, int target);
 
 /* Tells whether the program chose a new file's mode: it is neither the target's, nor one that new
  * files get by themselves: 0600, as from mkstemp(3), and 0666 less the umask. */
