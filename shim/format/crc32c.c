@@ -52,14 +52,20 @@ uint32_t crc32c_mixed_portable(uint32_t crc, const void *bytes, size_t size)
 
 #include <cpuid.h>
 
-static bool cpu_has_instruction(void)
+static bool cpu_has(unsigned features)
 {
     unsigned eax = 0;
     unsigned ebx = 0;
     unsigned ecx = 0;
     unsigned edx = 0;
 
-    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_SSE4_2);
+    __cpuid(1, eax, ebx, ecx, edx);
+    return (ecx & features) == features;
+}
+
+static bool cpu_has_instruction(void)
+{
+    return cpu_has(bit_SSE4_2);
 }
 
 /* AVX2, whose registers the kernel must save as well (XGETBV). */
@@ -71,7 +77,7 @@ static bool cpu_has_vectors(void)
     unsigned ecx = 0;
     unsigned edx = 0;
 
-    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE) || !(ecx & bit_AVX))
+    if (!cpu_has(bit_OSXSAVE | bit_AVX))
         return false;
     __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
     return (eax & SAVED) == SAVED && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
@@ -118,12 +124,16 @@ static uint32_t shift_lane(uint32_t crc)
            lane_shift[3][crc >> 24];
 }
 
-/* Several threads may fill the tables at once: all write the same values. In the register the
- * highest bit is the coefficient of x^0. */
-static void fill_lane_shift(void)
+/* Fills the tables once. Several threads may do so at once: all write the same values. In the
+ * register the highest bit is the coefficient of x^0. */
+static void prepare_lanes(void)
 {
-    uint32_t column = ~crc32c_zeros(~(UINT32_C(1) << 31), LANE); /* what the highest bit becomes */
+    static bool are_ready; /* atomic */
+    uint32_t column;       /* what a bit becomes, the highest one first */
 
+    if (__atomic_load_n(&are_ready, __ATOMIC_ACQUIRE))
+        return;
+    column = ~crc32c_zeros(~(UINT32_C(1) << 31), LANE);
     for (int bit = 31; bit >= 0; bit--, column = ROW1(column)) {
         uint32_t *table = lane_shift[bit / 8];
         uint32_t one = UINT32_C(1) << bit % 8;
@@ -132,9 +142,10 @@ static void fill_lane_shift(void)
             __atomic_store_n(&table[value], __atomic_load_n(&table[value ^ one], __ATOMIC_RELAXED) ^ column,
                              __ATOMIC_RELAXED);
     }
+    __atomic_store_n(&are_ready, true, __ATOMIC_RELEASE);
 }
 
-/* Asks `find` once, when the answer is needed: CPUID is slow in a virtual machine. */
+/* Asks the CPU once, when the answer is needed: in a virtual machine CPUID takes microseconds. */
 static bool ask_once(int *answer, bool (*find)(void))
 {
     enum { NOT_ASKED, NO, YES };
@@ -154,18 +165,11 @@ static bool has_instruction(void)
     return ask_once(&answer, cpu_has_instruction);
 }
 
-static bool prepare_lanes(void)
-{
-    fill_lane_shift();
-    return cpu_has_vectors();
-}
-
-/* To be called before the first use of lanes. Tells whether the CPU has vectors for them. */
-static bool lanes_have_vectors(void)
+static bool has_vectors(void)
 {
     static int answer;
 
-    return ask_once(&answer, prepare_lanes);
+    return ask_once(&answer, cpu_has_vectors);
 }
 
 /* Returns the word that goes into the CRC for the `size` bytes at p, 8 at most. */
@@ -183,7 +187,7 @@ sum_words(uint32_t before, const uint8_t **p, size_t *size, uint64_t multiplier)
     uint64_t crc = before;
 
     if (*size >= 3 * LANE)
-        (void)lanes_have_vectors();
+        prepare_lanes();
     while (*size >= 3 * LANE) {
         uint64_t second = 0;
         uint64_t third = 0;
@@ -232,6 +236,7 @@ __attribute__((target("avx2,sse4.2"))) static uint32_t mixed_vectors(uint32_t be
     const vector multiplier = {CRC32C_MULTIPLIER, CRC32C_MULTIPLIER, CRC32C_MULTIPLIER, CRC32C_MULTIPLIER};
     uint64_t crc = ~before;
 
+    prepare_lanes();
     for (; size != 0; size -= 3 * LANE, p += 3 * LANE) {
         uint64_t second = 0;
         uint64_t third = 0;
@@ -282,11 +287,12 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t size)
 
 uint32_t crc32c_mixed(uint32_t crc, const void *bytes, size_t size)
 {
+    enum { WORTH_ASKING = 1 << 16 };
     size_t blocks = size / (3 * LANE) * (3 * LANE);
 
     if (!has_instruction())
         return crc32c_mixed_portable(crc, bytes, size);
-    if (blocks == 0 || !lanes_have_vectors())
+    if (size < WORTH_ASKING || !has_vectors())
         return mixed_instruction(crc, bytes, size);
     crc = mixed_vectors(crc, bytes, blocks);
     return mixed_instruction(crc, (const uint8_t *)bytes + blocks, size - blocks);
