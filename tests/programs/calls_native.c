@@ -175,6 +175,43 @@ static void test_moving(const char *file)
     EXPECT(unlink(copy) == 0);
 }
 
+static void read_all(const char *file, const char *content)
+{
+    char bytes[16] = "";
+    int fd = open(file, O_RDONLY);
+
+    EXPECT(fd >= 0 && read(fd, bytes, sizeof bytes) == (ssize_t)strlen(content));
+    EXPECT(strcmp(bytes, content) == 0 && close(fd) == 0);
+}
+
+static void replace_all(const char *file, const char *content)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC);
+
+    EXPECT(fd >= 0);
+    write_text(fd, content);
+    EXPECT(close(fd) == 0);
+}
+
+/* I2: a pipe that has pages of a read keeps their content, whatever is written and read later. */
+static void test_splice_kept(const char *file)
+{
+    char bytes[16] = "";
+    int ends[2];
+    int fd;
+
+    replace_all(file, "01234");
+    read_all(file, "01234");
+    EXPECT(pipe(ends) == 0 && (fd = open(file, O_RDONLY)) >= 0);
+    EXPECT(splice(fd, NULL, ends[1], NULL, 5, 0) == 5 && close(fd) == 0);
+    for (int i = 0; i < 4; i++) {
+        replace_all(file, i % 2 == 0 ? "abcde" : "fghij");
+        read_all(file, i % 2 == 0 ? "abcde" : "fghij");
+    }
+    EXPECT(read(ends[0], bytes, sizeof bytes) == 5 && strcmp(bytes, "01234") == 0);
+    EXPECT(close(ends[0]) == 0 && close(ends[1]) == 0);
+}
+
 static void wait_for(const struct aiocb *block)
 {
     while (aio_error(block) == EINPROGRESS)
@@ -330,6 +367,7 @@ static const struct test_case cases[] = {
     {"sendfile", test_moving},
     {"sendfile64", test_moving},
     {"splice", test_moving},
+    {"splice_kept", test_splice_kept},
     {"tee", test_moving},
     {"vmsplice", test_moving},
     {"aio_read", test_aio},
