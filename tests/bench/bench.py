@@ -26,7 +26,7 @@ class Bench:
         return self.environment(self.library, self.folder + "/managed/", **settings)
 
     @contextlib.contextmanager
-    def servers(self, **ways):
+    def servers(self, ways):
         """ways: name = (environment, argument...) of server.c, or of a peer: NAME.py or NAME.js.
 
         PRELOADED in an environment is a folder with an ld.so.preload, for that server and what it starts."""
@@ -138,7 +138,7 @@ def overwriting(bench, folder, sizes, seconds):
     results = []
     for ways, name, share in ((durable, "sized", 0.75), (unsynced, "unsynced", 0.25)):
         result = {}
-        with bench.servers(**ways) as servers:
+        with bench.servers(ways) as servers:
             for size in sizes:
                 count = 4 if size <= 64 * KIB else 1
                 orders = {way: order(server, size, count) for way, server in servers.items()}
@@ -172,15 +172,14 @@ def reading(bench, folder, seconds):
         writer.each(size, 1)
         return reader.each(size, 1)
 
-    with bench.servers(**writers) as writers, bench.servers(**readers) as readers, \
-            bench.servers(**alone) as alone:
+    with bench.servers(writers) as writers, bench.servers(readers) as readers, \
+            bench.servers(alone) as alone:
         for size in (4 * KIB, MIB):
             first = {name: lambda name=name: fresh(writers[name], readers[name], size) for name in readers}
             count = 100 if size == 4 * KIB else 5
             again = {name: order(reader, size, count) for name, reader in readers.items()}
-            if size == 4 * KIB:  # the shim copies a large image in a cheaper way than this program
-                first[report.READ_FLOOR] = lambda: fresh(writers["plain"], alone["fresh"], size)
-                again[report.READ_FLOOR] = order(alone["again"], size, count)
+            first[report.READ_FLOOR] = lambda: fresh(writers["plain"], alone["fresh"], size)
+            again[report.READ_FLOOR] = order(alone["again"], size, count)
             result[size, "fresh"] = interleave(first, seconds)
             result[size, "again"] = interleave(again, seconds)
     return result
@@ -201,7 +200,7 @@ def eight_writers(bench, folder, seconds):
     bare, shim = bench.environment(), bench.shim()
     ways = {"rename%d" % i: (bare, "rename", "%s/writer%d" % (folder, i)) for i in range(8)}
     ways |= {"shim%d" % i: (shim, "rewrite", "%s/managed/writer%d" % (folder, i)) for i in range(8)}
-    with bench.servers(**ways) as servers:
+    with bench.servers(ways) as servers:
         pick = lambda prefix: [server for name, server in servers.items() if name.startswith(prefix)]
         return interleave({report.RENAME: lambda: sum(together(pick("rename"), 4 * KIB, 300)),
                            report.SHIM: lambda: sum(together(pick("shim"), 4 * KIB, 300))}, seconds)
@@ -218,7 +217,7 @@ def readers_beside_a_writer(bench, folder, seconds):
     ways |= {"alone%d" % i: (bare, "protocol-read-fresh", folder + "/managed/shared") for i in range(4)}
     values = {"writer": [], "writer of another file": [], "readers": [], "readers beside rename": [],
               report.READ_FLOOR: []}
-    with bench.servers(**ways) as servers:
+    with bench.servers(ways) as servers:
         for name in ("shim_writer", "rename_writer", "elsewhere"):
             servers[name].each(4 * KIB, 1)
         shim_readers = [servers["shim%d" % i] for i in range(4)]
@@ -301,7 +300,7 @@ def opens_and_starts(bench, folder, seconds):
              for name, ways in preloads(bench).items()}
     starts = {name: (bench.environment(START_PRELOAD=preload, START_PATHS=paths), "start", "-")
               for name, (preload, paths) in preloads(bench).items()} | preloaded_starts(bench)
-    with bench.servers(**opens) as opens, bench.servers(**starts) as starts:
+    with bench.servers(opens) as opens, bench.servers(starts) as starts:
         opens = {name: order(server, 0, 200) for name, server in opens.items()}
         starts = {name: order(server, 0, 20) for name, server in starts.items()}
         return {"open to write": interleave(opens, seconds), "start": interleave(starts, seconds)}
@@ -346,7 +345,7 @@ def by_patterns(bench, folder, seconds):
             patterns = [folder + "/managed/"] + [kinds[i % 3] % (folder, i) for i in range(count - 1)]
             environment = bench.environment(bench.library, ":".join(patterns), ATOMSHIM_SYNC="0")
             ways[str(count)] = (environment, way, file)
-        with bench.servers(**ways) as servers:
+        with bench.servers(ways) as servers:
             medians = interleave({name: order(server, 100, 200) for name, server in servers.items()}, seconds)
         result[what] = {int(count): value for count, value in medians.items()}
     return result
@@ -355,18 +354,18 @@ def by_patterns(bench, folder, seconds):
 def by_files(bench, folder, seconds):
     """{way: {number of files in the folder: nanoseconds}}, of an overwrite of one after the other."""
     counts = [1, 100, 10000, 100000]
-    shim = bench.shim(ATOMSHIM_SYNC="0")
-    kinds = {"O_TRUNC": (bench.environment(), folder), "shim": (shim, folder + "/managed")}
+    kinds = {report.SHIM: (bench.shim(ATOMSHIM_SYNC="0"), "spread", folder + "/managed"),
+             report.FLOOR: (bench.environment(), "protocol-spread", folder + "/floor")}
     ways = {}
     for count in counts:
-        for name, (environment, base) in kinds.items():
+        for name, (environment, way, base) in kinds.items():
             os.makedirs("%s/files%d" % (base, count))
-            ways["%s %d" % (name, count)] = (environment, "spread", "%s/files%d/file" % (base, count), count)
-    with bench.servers(**ways) as servers:
-        for name, server in servers.items():  # create all, and fill both places
-            server.each(100, 2 * int(name.split()[1]))
+            ways[name, count] = (environment, way, "%s/files%d/file" % (base, count), count)
+    with bench.servers(ways) as servers:
+        for (_, count), server in servers.items():  # create all, and fill both places
+            server.each(100, 2 * count)
         medians = interleave({name: order(server, 100, 100) for name, server in servers.items()}, seconds)
-    return {name: {count: medians["%s %d" % (name, count)] for count in counts} for name in kinds}
+    return {name: {count: medians[name, count] for count in counts} for name in kinds}
 
 
 def by_sessions(bench, folder, seconds):
@@ -380,7 +379,7 @@ def by_sessions(bench, folder, seconds):
     for count in counts:
         os.makedirs("%s/managed/open%d" % (folder, count))
         ways[str(count)] = (shim, "beside-open-files", "%s/managed/open%d/file" % (folder, count), count)
-    with bench.servers(**ways) as servers:
+    with bench.servers(ways) as servers:
         medians = interleave({name: order(server, 100, 20) for name, server in servers.items()}, seconds)
     return {int(count): value for count, value in medians.items()}
 

@@ -215,12 +215,37 @@ static void read_whole(size_t size)
         fail(file);
 }
 
+/* Returns a file in memory with the payload of `inode`, sealed, with a description that can only be
+ * read: with others a write lease cannot tell which is the last. */
+static int take_snapshot(int inode, size_t size)
+{
+    enum { PIECE = 1 << 17 };
+    char path[sizeof "/proc/self/fd/-2147483648"];
+    int filler = memfd_create("floor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int snapshot;
+
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", filler);
+    snapshot = open(path, O_RDONLY | O_CLOEXEC);
+    for (size_t done = 0; done < size; done += PIECE) {
+        size_t piece = size - done < PIECE ? size - done : PIECE;
+
+        if (pread(inode, image, piece, (off_t)done) != (ssize_t)piece ||
+            write(filler, image, piece) != (ssize_t)piece)
+            fail(file);
+    }
+    if (fchmod(filler, 0444) != 0 ||
+        fcntl(filler, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) != 0 || close(filler) != 0)
+        fail(path);
+    return snapshot;
+}
+
 /*
  * Does the indispensable steps of an open, read and close in the sized format, and no others: the
  * open, a look for guardians, a look at both headers, an open file description of its own with the
- * payload, and the question whether it is the last one that is closed. `snapshot` has the payload.
+ * payload, and the question whether it is the last one that is closed. Takes a snapshot of the
+ * payload if *snapshot is negative. It computes no checksum.
  */
-static void read_by_protocol(size_t size, int snapshot)
+static void read_by_protocol(size_t size, int *snapshot)
 {
     struct flock guardian = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
     char path[sizeof "/proc/self/fd/-2147483648"];
@@ -233,36 +258,24 @@ static void read_by_protocol(size_t size, int snapshot)
     if (fstat(inode, &status) != 0 || fcntl(processes, F_GETLK, &guardian) != 0 || close(processes) != 0 ||
         pread(inode, header, sizeof header, 0) < 0 || pread(inode, header, sizeof header, 4096) < 0)
         fail(file);
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", snapshot);
+    if (*snapshot < 0)
+        *snapshot = take_snapshot(inode, size);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", *snapshot);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, image, size) != (ssize_t)size || close(fd) != 0)
         fail(path);
-    (void)fcntl(snapshot, F_SETLEASE, F_WRLCK); /* refused while others have it open */
-    if (fcntl(snapshot, F_SETLEASE, F_UNLCK) != 0 && errno != EAGAIN)
+    (void)fcntl(*snapshot, F_SETLEASE, F_WRLCK);
+    if (fcntl(*snapshot, F_SETLEASE, F_UNLCK) != 0)
         fail(path);
     if (close(inode) != 0)
         fail(file);
-}
-
-/* Returns a memory file with the payload, which the shim makes at the first read after a commit. */
-static int take_snapshot(size_t size)
-{
-    int inode = open(file, O_RDONLY | O_CLOEXEC);
-    int snapshot = memfd_create("floor", MFD_CLOEXEC);
-
-    if (inode < 0 || snapshot < 0 || pread(inode, image, size, 0) != (ssize_t)size)
-        fail(file);
-    write_all(snapshot, size);
-    if (close(inode) != 0)
-        fail(file);
-    return snapshot;
 }
 
 static void protocol_read_fresh(size_t size)
 {
-    int snapshot = take_snapshot(size);
+    int snapshot = -1;
 
-    read_by_protocol(size, snapshot);
+    read_by_protocol(size, &snapshot);
     if (close(snapshot) != 0)
         fail(file);
 }
@@ -272,13 +285,12 @@ static void protocol_read_again(size_t size)
     static int snapshot = -1;
     static size_t taken;
 
-    if (taken != size) {
-        if (snapshot >= 0)
-            (void)close(snapshot);
-        snapshot = take_snapshot(size);
-        taken = size;
+    if (taken != size && snapshot >= 0) {
+        (void)close(snapshot);
+        snapshot = -1;
     }
-    read_by_protocol(size, snapshot);
+    taken = size;
+    read_by_protocol(size, &snapshot);
 }
 
 static void open_only(size_t size)
@@ -297,13 +309,26 @@ static void open_for_reading(size_t size)
         fail(file);
 }
 
-/* Overwrites the files FILE.0 to FILE.(NUMBER - 1) in turn, neighbours far apart. */
-static void spread(size_t size)
+/* Calls `overwrite` for the files FILE.0 to FILE.(NUMBER - 1) in turn, neighbours far apart. */
+static void spread_over(void (*overwrite)(size_t size), size_t size)
 {
     char name[PATH_MAX];
+    char *base = file;
 
     (void)snprintf(name, sizeof name, "%s.%" PRIu64, file, turn * 7919 % (uint64_t)number);
-    rewrite_path(name, size);
+    file = name;
+    overwrite(size);
+    file = base;
+}
+
+static void spread(size_t size)
+{
+    spread_over(rewrite, size);
+}
+
+static void protocol_spread(size_t size)
+{
+    spread_over(protocol_unsynced, size);
 }
 
 /* Overwrites FILE while NUMBER others are open for writing. */
@@ -353,11 +378,22 @@ static const struct way {
     {"open-to-write", open_only},
     {"open-to-read", open_for_reading},
     {"spread", spread},
+    {"protocol-spread", protocol_spread},
     {"beside-open-files", beside_open_files},
     {"start", start},
 };
 
 /* ---- orders ---- */
+
+/* Gives the first `size` bytes of the image values that are not zero: the shim leaves zeros out of
+ * the memory file that it reads them into. */
+static void fill_image(size_t size)
+{
+    static size_t filled;
+
+    for (; filled < size; filled++)
+        image[filled] = (char)(filled * 2654435761u >> 13 | 1);
+}
 
 static void serve(void (*go)(size_t size))
 {
@@ -366,12 +402,14 @@ static void serve(void (*go)(size_t size))
     unsigned long milliseconds;
 
     while (scanf("%lu %lu %lu", &size, &count, &milliseconds) == 3) {
-        int64_t begin = now();
+        int64_t begin;
         int64_t took = 0;
         unsigned long operations = 0;
 
         if (size > LARGEST)
             fail("more than the largest image");
+        fill_image(size);
+        begin = now();
         while ((count == 0 || operations < count) &&
                (milliseconds == 0 || took < (int64_t)milliseconds * 1000000)) {
             turn++;
