@@ -14,6 +14,10 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
+teardown() {
+    umount "$MANAGED" 2>/dev/null || true
+}
+
 # Opens a file, which holds no image yet, by its name in a directory, and overwrites it: prints what
 # the first open reads, which is managed.
 reads_in_folder='import os, threading
@@ -134,12 +138,15 @@ except OSError as error:
     assert_equal "$(sort -u <<<"$output" | wc -w) ${#lines[@]}" '1 3' 'different tables, and lines'
 }
 
-@test "no file is refused because the memory that is left cannot be asked for" {
-    truncate -s 64M "$MANAGED/large"
+@test "no size is refused because the memory that is left cannot be asked for" {
     with_faults 'memory_available mmap 1 ENOMEM' -- python3 -c '
 import os
-print(os.lseek(os.open(os.environ["MANAGED"] + "/large", os.O_RDONLY), 0, os.SEEK_END))'
+fd = os.open(os.environ["file"], os.O_RDWR)
+os.ftruncate(fd, 64 << 20)
+print(os.lseek(fd, 0, os.SEEK_END))
+os.ftruncate(fd, 7)'
     assert_equal "$output" $((64 << 20))
+    assert_equal "$(payload "$file")" content
 }
 
 @test "two guardians that took one place at once: neither keeps it, and no opener waits for a place that nobody looks from" {
@@ -169,4 +176,26 @@ END
     assert_equal "$output" content
     assert_equal "$(payload "$file")" new
     [ ! -s "$log" ] || { cat "$log" >&2 && return 1; }
+}
+
+@test "I4 on xfs and ext4 one flush of the file flushes a kept journal, too, which is written out before it" {
+    [ "$(id -u)" = 0 ] || skip 'needs root'
+    needs strace mkfs.xfs mkfs.ext4
+    for type in xfs ext4; do
+        rm -f disk && truncate -s 320M disk
+        PATH=$PATH:/usr/sbin:/sbin "mkfs.$type" -q disk
+        mount -o loop disk "$MANAGED" || skip 'needs loop devices'
+        ATOMSHIM_PATHS=plain=$MANAGED/ LD_PRELOAD=$BUILT/libatomshim.so strace -f -y -o trace \
+            -e trace=fsync,fdatasync,sync_file_range python3 -c '
+import os
+for letter in b"abc":
+    fd = os.open(os.environ["file"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.write(fd, bytes([letter]) * 100000)
+    os.close(fd)'
+        # the third commit, whose journal is kept and has its size
+        assert_equal "$(grep -oE '(fsync|fdatasync|sync_file_range)\([0-9]+<[^>]*/[^/>]*' trace | sed -E 's/\(.*\/(\.?[a-z]*).*/ \1/' | tail -n 3)" \
+            $'sync_file_range .atomshim\nfsync file\nfdatasync file' "$type"
+        assert_equal "$(sort -u <<<"$(fold -w 1 "$file")" | head -n 2)" c "$type"
+        umount "$MANAGED"
+    done
 }
