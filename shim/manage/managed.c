@@ -17,13 +17,18 @@
 enum { CANDIDATE_NO, CANDIDATE_HERE, CANDIDATE_ANYWHERE, CANDIDATE_KNOWN };
 
 /*
- * One lstat, which also tells that the path is a string at all, and sets *status. Returns a
- * CANDIDATE or a negative errno that is transient.
+ * Makes no call for a file that is to be new where there is no pattern; else one lstat, which also
+ * tells that the path is a string at all, and sets *status. Returns a CANDIDATE or a negative errno
+ * that is transient.
  */
 static int is_candidate(const struct managed_request *request, int flags, struct stat *status)
 {
-    int error = sys_fstatat(request->directory, request->path, status, AT_SYMLINK_NOFOLLOW);
+    const bool is_exclusive = (flags & O_CREAT) && (flags & O_EXCL);
+    int error;
 
+    if (is_exclusive && session_config->paths[0] == '\0') /* a new file holds no image */
+        return CANDIDATE_NO;
+    error = sys_fstatat(request->directory, request->path, status, AT_SYMLINK_NOFOLLOW);
     if (error == -ENOENT)
         return (flags & O_CREAT) && named_may_match(request->path) ? CANDIDATE_HERE : CANDIDATE_NO;
     /* a security module or a seccomp filter may forbid to look and let it be opened */
@@ -31,7 +36,7 @@ static int is_candidate(const struct managed_request *request, int flags, struct
         return CANDIDATE_ANYWHERE;
     if (error != 0)
         return named_is_transient(error) ? error : CANDIDATE_NO;
-    if ((flags & O_CREAT) && (flags & O_EXCL)) /* it fails */
+    if (is_exclusive) /* it fails */
         return CANDIDATE_NO;
     if (S_ISLNK(status->st_mode))
         return flags & O_NOFOLLOW ? CANDIDATE_NO : CANDIDATE_ANYWHERE;

@@ -48,9 +48,10 @@ struct managed_file {
  * calls: lstat, open, fstat.
  *
  * Cost, in system calls, of a file that is not managed: none with `may_ask` if it is only to be
- * read. Else one (lstat) if its last component could match nothing, or it is no regular file; two
- * if it is named by that alone (getcwd or readlink); four by a longer path, whose folder is opened;
- * five by a symbolic link.
+ * read, or for one that can only be created (O_EXCL) where there is no pattern. Else one (lstat) if
+ * its last component could match nothing, or it is no regular file; two if it is named by that
+ * alone (getcwd or readlink); four by a longer path, whose folder is opened, but one while the path
+ * of that folder is remembered (folders.h); five by a symbolic link.
  */
 int managed_open(const struct managed_request *request, struct managed_file *file);
 

@@ -7,7 +7,7 @@ fewer. A round of an other- step may need more if the kernel's coarse clock tick
 import collections, os, re, shutil, subprocess, sys, tempfile
 
 MANAGED = ["rewrite-4k", "rewrite-1m", "append-100", "edit-100", "stream-4k", "read-4k", "read-1m", "stat"]
-OTHER = ["other-read", "other-walk", "other-write", "other-write-here", "other-stat", "child"]
+OTHER = ["other-read", "other-walk", "other-write", "other-write-here", "other-create", "other-stat", "child"]
 # name: its steps, the pattern for the folder {managed}, settings
 SETTINGS = {
     "tree": (MANAGED + OTHER, "{managed}/", {}),

@@ -127,6 +127,13 @@ static void other_write_here(void)
     write_file("other-here", O_WRONLY | O_TRUNC, SMALL);
 }
 
+static void other_create(void)
+{
+    int fd = open("other-new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+    check(fd >= 0 && close(fd) == 0 && unlink("other-new") == 0, "other-new");
+}
+
 static void other_stat(void)
 {
     look_at(other);
@@ -158,19 +165,13 @@ static const struct step {
     size_t size;      /* bytes of the managed file before the step */
     void (*do_it)(void);
 } steps[] = {
-    {"rewrite-4k", SMALL, rewrite_4k},
-    {"rewrite-1m", LARGE, rewrite_1m},
-    {"append-100", SMALL, append_100},
-    {"edit-100", SMALL, edit_100},
-    {"stream-4k", SMALL, stream_4k},
-    {"read-4k", SMALL, read_4k},
-    {"read-1m", LARGE, read_1m},
-    {"stat", SMALL, stat_managed},
-    {"other-read", SMALL, other_read},
-    {"other-walk", SMALL, other_walk},
-    {"other-write", SMALL, other_write},
-    {"other-write-here", SMALL, other_write_here},
-    {"other-stat", SMALL, other_stat},
+    {"rewrite-4k", SMALL, rewrite_4k},     {"rewrite-1m", LARGE, rewrite_1m},
+    {"append-100", SMALL, append_100},     {"edit-100", SMALL, edit_100},
+    {"stream-4k", SMALL, stream_4k},       {"read-4k", SMALL, read_4k},
+    {"read-1m", LARGE, read_1m},           {"stat", SMALL, stat_managed},
+    {"other-read", SMALL, other_read},     {"other-walk", SMALL, other_walk},
+    {"other-write", SMALL, other_write},   {"other-write-here", SMALL, other_write_here},
+    {"other-create", SMALL, other_create}, {"other-stat", SMALL, other_stat},
     {"child", SMALL, run_child},
 };
 

@@ -91,6 +91,7 @@ build_lacking() { # LETTER
 @test "a libc without what no system call does: ENOSYS, and a managed file is committed all the same" {
     build_lacking m
     cat >"$BATS_TEST_TMPDIR/lacking.c" <<'X'
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -108,7 +109,7 @@ int main(int count, char *argv[])
     int fd = open(argv[count - 1], O_WRONLY | O_TRUNC);
     return !(write(fd, "new", 3) == 3 && close(fd) == 0 && FAILS(fopen(argv[0], "r"), NULL) &&
              FAILS(fdopen(0, "r"), NULL) && FAILS(freopen(argv[0], "r", stdin), NULL) && FAILS(mkstemp(name), -1) &&
-             FAILS(nftw("/", NULL, 1, 0), -1) && FAILS(system("true"), -1) && FAILS(execv("/bin/true", none), -1) &&
+             FAILS(closedir(opendir("/")), -1) && FAILS(nftw("/", NULL, 1, 0), -1) && FAILS(system("true"), -1) && FAILS(execv("/bin/true", none), -1) &&
              FAILS(execlp("true", "true", (char *)NULL), -1) &&
              posix_spawn(&child, "/bin/true", NULL, NULL, none, none) == ENOSYS &&
              posix_spawn_file_actions_addopen(&actions, 0, "/", O_RDONLY, 0) == ENOSYS);
