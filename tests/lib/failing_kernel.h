@@ -56,6 +56,7 @@ struct kernel_directed {
 struct kernel_control {
     struct kernel_directed directed[KERNEL_DIRECTED];
     uint32_t directed_count;
+    _Atomic uint32_t failed; /* a stranger's command has */
     _Atomic uint32_t asked;  /* a futex: how often a stranger was asked for */
     _Atomic uint32_t learns; /* LEARNS_...: what is noted */
     struct kernel_fault {

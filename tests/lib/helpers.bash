@@ -70,6 +70,7 @@ wrapped() {
 with_faults() {
     local control
     control=$(mktemp "$BATS_TEST_TMPDIR/control.XXXXXX")
+    : >"$control.failed"
     export BUILT MANAGED
     export -f wrapped
     ATOMSHIM_PATHS=${ATOMSHIM_PATHS-$MANAGED/} run "$BUILT/with_faults" "$control" "$BUILT/failing/libatomshim.so" "$@"
