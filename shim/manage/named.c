@@ -175,7 +175,7 @@ static ssize_t find_known_folder(const struct named *named, char path[PATH_MAX])
     return length == 1 || folders_know(path, length) != FOLDERS_UNKNOWN ? (ssize_t)length : -1;
 }
 
-/* True if the folder is remembered as one in which no pattern matches. The path is read in place. */
+/* True if the folder is remembered as one in which no pattern matches. Reads the path in place. */
 static bool is_known_elsewhere(const struct named *named)
 {
     const size_t length = (size_t)(path_last_component(named->path) - named->path);

@@ -224,8 +224,8 @@ static int replace_number(enum way way, DIR *directory, int other, const char *p
     return number;
 }
 
-/* Reads in a folder, and in another one that then has its number. folders.bats looks at what the shim
- * took the files for. */
+/* Reads in a folder, and in another one that then has its number. folders.bats looks at what the
+ * shim took the files for. */
 static void test_closedir(const char *file)
 {
     char outside[] = "/tmp/closedir.XXXXXX";
