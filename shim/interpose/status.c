@@ -38,30 +38,36 @@ static bool fix_own_writes(struct stat *status)
 }
 
 /*
- * Replaces the status of a session's buffer by the real inode's. Returns false for any other
- * status.
+ * Replaces the status of a session's buffer by the real inode's, and returns 1. Returns 0 for any
+ * other status, or a negative errno: the inode does not tell its status.
  */
-static bool fix_buffer(struct stat *status)
+static int fix_buffer(struct stat *status)
 {
     struct session_found found;
     struct session *session = shim_has_sessions() ? session_of(status, &found) : NULL;
     struct stat buffer = *status;
+    int error;
 
     if (session == NULL)
-        return false;
-    if (sys_fstat(session->inode, status) == 0)
-        put_written(session, &buffer, status);
-    return true;
+        return 0;
+    error = sys_fstat(session->inode, status);
+    if (error != 0)
+        return error;
+    put_written(session, &buffer, status);
+    return 1;
 }
 
 /*
  * Corrects the status that a successful stat of a path gave. The path may be /dev/stdin or the
- * like.
+ * like. Returns 0 or a negative errno, as fix_descriptor() does.
  */
-static void fix_path(int directory, const char *path, int flags, struct stat *status)
+static int fix_path(int directory, const char *path, int flags, struct stat *status)
 {
-    if (shim_enabled() && !fix_buffer(status) && !fix_own_writes(status))
+    int fixed = shim_enabled() ? fix_buffer(status) : 1;
+
+    if (fixed == 0 && !fix_own_writes(status))
         status->st_size = (off_t)managed_payload_size(directory, path, flags, status);
+    return fixed < 0 ? fixed : 0;
 }
 
 /* An O_PATH descriptor shows the same as its path. Any other descriptor of a raw file shows the raw
@@ -72,12 +78,14 @@ static bool is_path_descriptor(int fd, const struct stat *status)
            (sys_fcntl(fd, F_GETFL, 0) & O_PATH) != 0;
 }
 
-static void fix_descriptor(int fd, struct stat *status)
+static int fix_descriptor(int fd, struct stat *status)
 {
     char path[PROC_PATH_SIZE];
+    int fixed = fix_buffer(status);
 
-    if (!fix_buffer(status) && is_path_descriptor(fd, status))
-        fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
+    if (fixed == 0 && is_path_descriptor(fd, status))
+        return fix_path(AT_FDCWD, descriptor_path(path, fd), 0, status);
+    return fixed < 0 ? fixed : 0;
 }
 
 /* True for the status of most files, which needs no correction. */
@@ -92,10 +100,8 @@ static int fix_status(int result, int directory, const char *path, int flags, st
     if (result != 0 || is_as_shown(status))
         return result;
     if ((flags & AT_EMPTY_PATH) && (path == NULL || *path == '\0'))
-        fix_descriptor(directory, status);
-    else
-        fix_path(directory, path, flags, status);
-    return 0;
+        return shim_result(fix_descriptor(directory, status));
+    return shim_result(fix_path(directory, path, flags, status));
 }
 
 EXPORT int stat(const char *path, struct stat *status)
@@ -124,7 +130,7 @@ EXPORT int fstat(int fd, struct stat *status)
     int result = REAL(fstat)(fd, status);
 
     if (result == 0 && !is_as_shown(status))
-        fix_descriptor(fd, status);
+        result = shim_result(fix_descriptor(fd, status));
     return result;
 }
 
@@ -133,7 +139,7 @@ EXPORT int fstat64(int fd, struct stat64 *status)
     int result = REAL(fstat64)(fd, status);
 
     if (result == 0 && !is_as_shown((struct stat *)status))
-        fix_descriptor(fd, (struct stat *)status);
+        result = shim_result(fix_descriptor(fd, (struct stat *)status));
     return result;
 }
 
@@ -251,9 +257,9 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
                           .st_ctim = time_of(&status->stx_ctime),
                           .st_blocks = (blkcnt_t)status->stx_blocks};
     if (!(flags & AT_EMPTY_PATH) || (path != NULL && *path != '\0'))
-        fix_path(directory, path, flags, &known);
+        (void)fix_path(directory, path, flags, &known); /* a buffer does not come here */
     else
-        fix_descriptor(directory, &known);
+        (void)fix_descriptor(directory, &known);
     status->stx_mode = (uint16_t)known.st_mode;
     status->stx_size = (uint64_t)known.st_size;
     put_time(&status->stx_mtime, known.st_mtim);

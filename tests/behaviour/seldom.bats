@@ -199,3 +199,18 @@ for letter in b"abc":
         umount "$MANAGED"
     done
 }
+
+@test "a descriptor of a managed file whose status the disk does not tell: the program gets the errno, and no other file's status" {
+    for call in 'os.fstat(fd)' 'os.stat("/dev/stdin")'; do
+        with_faults '=fix_buffer fstat 1 EIO' -- python3 -c '
+import errno, os, sys
+fd = os.open(os.environ["file"], os.O_RDONLY)
+os.dup2(fd, 0)
+try:
+    '"$call"'
+except OSError as error:
+    print(errno.errorcode[error.errno])
+print(os.fstat(fd).st_ino == os.stat(os.environ["file"]).st_ino)'
+        assert_equal "$output" $'EIO\nTrue' "$call"
+    done
+}
