@@ -126,8 +126,9 @@ static bool is_as_left(const struct known *known, const struct stat *status)
 
 bool store_recall(const struct stat *status, struct store_image *image)
 {
+    /* most files cost no atomic exchange */
     const bool may_be = __atomic_load_n(&find_place(status)->number, __ATOMIC_RELAXED) == status->st_ino;
-    struct known *known = may_be ? take_place(status) : NULL; /* most files cost no atomic exchange */
+    struct known *known = may_be ? take_place(status) : NULL;
     bool result;
 
     if (known == NULL)
