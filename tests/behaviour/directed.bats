@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# Failures, and programs that come in between, at places of shim/session/ that no other test reaches:
-# tests/lib/with_faults.c. After each the file holds the old or the new content, and nothing is lost
-# without a word.
+# Failures, and programs that come in between, at places of shim/session/ that no other test
+# reaches: tests/lib/with_faults.c. After each the file holds the old or the new content, and nothing
+# is lost without a word.
 
 load ../lib/helpers
 
@@ -21,9 +21,9 @@ setup() {
 # The other thread of threads(), as a stranger.
 other_thread='!: >"$go"; read -r _ <"$done"'
 
-# threads ENTRY... -- MAIN OTHER: with_faults for a program whose second thread executes the statements
-# OTHER when $other_thread acts, while the first is in a call of MAIN. Both have a descriptor `fd` of
-# the file.
+# threads ENTRY... -- MAIN OTHER: with_faults for a program whose second thread executes the
+# statements OTHER when $other_thread acts, while the first is in a call of MAIN. Both have a
+# descriptor `fd` of the file.
 threads() {
     with_faults "${@:1:$#-2}" "$python" -c 'import os, signal, sys, threading
 file = os.environ["file"]
@@ -37,8 +37,8 @@ threading.Thread(target=other, daemon=True).start()
 exec(sys.argv[1])' "${@: -2}"
 }
 
-# Writes A over the first byte of the file, of which it has locked a range, so that its commit merges
-# what others commit meanwhile. Prints the error of the close.
+# Writes A over the first byte of the file, of which it has locked a range, so that its commit
+# merges what others commit meanwhile. Prints the error of the close.
 locks_and_writes='import fcntl, os
 fd = os.open(os.environ["file"], os.O_RDWR)
 fcntl.lockf(fd, fcntl.LOCK_EX, 1)
@@ -75,8 +75,8 @@ other='!printf B | wrapped dd of="$file" bs=1 seek=5 conv=notrunc status=none'
     assert_equal "$(payload "$file")" A123456789
 }
 
-# The child is killed without a close. The other thread finds the first one at work, and leaves it to
-# that one to look once more.
+# The child is killed without a close. The other thread finds the first one at work, and leaves it
+# to that one to look once more.
 @test "I7 the last holder is killed while a thread looks at the file: it is committed at once" {
     threads "count_writers getdents64 2 $other_thread" -- \
         'os.pwrite(fd, b"A", 0)
@@ -154,7 +154,8 @@ merge_fails() {
 
 # ---- locks ----
 
-# lock_fails ENTRY ERROR: another program commits, and then the content cannot be loaded behind a lock.
+# lock_fails ENTRY ERROR: another program commits, and then the content cannot be loaded behind a
+# lock.
 lock_fails() {
     wrapped sh -c 'printf 0123456789 >"$file"'
     with_faults "shim_lock fstat 1 $other" "$1" -- "$python" -c 'import fcntl, os
@@ -246,8 +247,8 @@ print(open(os.environ["file"]).read(), os.stat(os.environ["file"]).st_size)' >"$
     assert_equal "$status $(payload "$file")" '0 new'
 }
 
-# The bytes are those of the first commit of the file when the new image lies behind the old content: a
-# plain file that a reader takes for an image.
+# The bytes are those of the first commit of the file when the new image lies behind the old
+# content: a plain file that a reader takes for an image.
 @test "I1 plain bytes that look like an image are written in one" {
     copy=$BATS_TEST_TMPDIR/copy
     export copy
@@ -256,7 +257,7 @@ print(open(os.environ["file"]).read(), os.stat(os.environ["file"]).st_size)' >"$
     with_faults 'first_commit fdatasync 2 !cp "$file" "$copy"' -- sh -c 'echo new >"$file"'
     assert_equal "$status" 0 "$output"
     [ "$(head -c 4 "$copy")" = old ]
-    cat "$copy" | ATOMSHIM_FORMAT=plain wrapped sh -c 'cat >"${file}2"'
+    ATOMSHIM_FORMAT=plain wrapped sh -c 'cat >"${file}2"' <"$copy"
     atomshim cat "${file}2" | cmp - "$copy"
     wrapped cat "${file}2" | cmp - "$copy"
 }

@@ -232,6 +232,42 @@ static void test_equal_checksums_of_another(void)
     CHECK(memcmp(bytes, other, LENGTH) == 0 && bytes[LENGTH] == '!');
 }
 
+static struct session *enter(ino_t buffer_number)
+{
+    struct session *session = session_take_slot();
+
+    session_reset(session);
+    session->flags = 0;
+    session->buffer = session->inode = -1;
+    session_set_inode(session, 1, 1);
+    session_set_buffer(session, 1, buffer_number);
+    session_publish(session);
+    return session;
+}
+
+/* I7: the index remembers one session for each of its buckets. A session is found, though a later one
+ * has a buffer whose number is in the same bucket. */
+static void test_one_bucket(void)
+{
+    enum { FIRST = 1 };
+    struct stat status = {.st_dev = 1, .st_ino = FIRST};
+    struct session_found found;
+    struct session *first = enter(FIRST);
+    struct session *second;
+    unsigned slot;
+    ino_t number = FIRST;
+
+    while (!session_index_find(SESSION_BY_BUFFER, ++number, &slot))
+        continue;
+    second = enter(number);
+    CHECK(session_of(&status, &found) == first);
+    status.st_ino = number;
+    CHECK(session_of(&status, &found) == second);
+    session_drop(second);
+    session_drop(first);
+    CHECK(session_of(&status, &found) == NULL && !session_any());
+}
+
 /* No session can begin where SESSIONS_MAX are. The slots stay taken: this is the last test. */
 static void test_full_table(int inode)
 {
@@ -305,6 +341,7 @@ int main(int argc, char *argv[])
     test_reused_slot();
     test_equal_checksums();
     test_equal_checksums_of_another();
+    test_one_bucket();
     name_of(0, name);
     test_full_table(sys_openat(AT_FDCWD, name, O_RDWR, 0));
     for (int i = 0; i <= WRITERS; i++) {
