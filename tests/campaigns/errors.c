@@ -154,6 +154,11 @@ static enum stuck look_below(int process, bool ends)
     return worst;
 }
 
+static bool goes_on_failing(void)
+{
+    return errors.control->faults[0].mode != KERNEL_ONCE;
+}
+
 /*
  * Tells whether the processes that are left wait for ever, and nobody is to blame: for what another
  * process of the program does not do any more; or guardians, for a kernel that goes on failing to
@@ -164,14 +169,14 @@ static bool is_left_alone(void)
     enum stuck stuck = look_below(getpid(), false);
 
     return !(errors.control->learns & LEARNS_IMAGES) &&
-           (stuck == STUCK_PROGRAM ||
-            (stuck == STUCK_GUARDIAN && errors.control->faults[0].mode != KERNEL_ONCE));
+           (stuck == STUCK_PROGRAM || (stuck == STUCK_GUARDIAN && goes_on_failing()));
 }
 
 /*
  * Waits for a child (or with -1 for any) to end. Returns its number; 0 if there is none. Ends all
  * that are left after a TURN in which none has ended, if they wait for ever; if not, after TURNS,
- * and sets *hung.
+ * and sets *hung, but not for a guardian that the kernel lets look at a million numbers again and
+ * again.
  */
 static pid_t wait_for(pid_t child, int *status, bool *hung)
 {
@@ -189,7 +194,7 @@ static pid_t wait_for(pid_t child, int *status, bool *hung)
             continue;
         if (!is_left_alone() && ++turns < TURNS)
             continue;
-        *hung = *hung || turns == TURNS;
+        *hung = *hung || (turns == TURNS && (child > 0 || !goes_on_failing()));
         (void)look_below(getpid(), true);
     }
 }
