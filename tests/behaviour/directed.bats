@@ -68,9 +68,11 @@ other='!printf B | wrapped dd of="$file" bs=1 seek=5 conv=notrunc status=none'
     done
 }
 
-@test "I4 another thread closes the file while this one opens it again" {
+# The slot of the session that ends is the next one's.
+@test "I4 another thread closes the file, and opens another, while this one opens it again" {
     threads "session_open_again rt_sigprocmask 1 $other_thread" -- \
-        'os.pwrite(fd, b"A", 0); print(os.pread(os.open(file, os.O_RDWR), 10, 0).decode())' 'os.close(fd)'
+        'os.pwrite(fd, b"A", 0); print(os.pread(os.open(file, os.O_RDWR), 10, 0).decode())' \
+        'os.close(fd); os.write(os.open(file + "2", os.O_RDWR | os.O_CREAT), b"wrong")'
     assert_equal "$output" A123456789
     assert_equal "$(payload "$file")" A123456789
 }
@@ -297,7 +299,9 @@ except OSError as error: print(os.strerror(error.errno))' >"$BATS_TEST_TMPDIR/re
     run strace -f -qq -o /dev/null -e trace=pwritev -e inject=pwritev:signal=KILL \
         env LD_PRELOAD="$BUILT/libatomshim.so" ATOMSHIM_PATHS="plain=$MANAGED/" sh -c 'seq 1001 1300 >"$file"'
     run ! cmp -s "$file" <(seq 1001 1300)
-    ATOMSHIM_PATHS=plain=$MANAGED/ ATOMSHIM_ISOLATION=session LD_PRELOAD=$BUILT/libatomshim.so sh -c ': >>"$file"'
+    run -0 env ATOMSHIM_PATHS="plain=$MANAGED/" ATOMSHIM_ISOLATION=session LD_PRELOAD="$BUILT/libatomshim.so" \
+        ATOMSHIM_LOCK_TIMEOUT=0 ATOMSHIM_LOG_FILE="$log" sh -c '(exec 3>>"$file"; sh -c ": >>\"\$file\"" 2>&1); :'
+    [[ $output == *'Connection timed out'* ]] # the open has mended it, and has its lock
     cmp "$file" <(seq 1001 1300)
 }
 
