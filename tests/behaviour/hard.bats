@@ -371,13 +371,13 @@ def hand_over_and_exec(fd, line, *program):
 
 @test "I7 a program that got a session and no descriptor of the file: it commits if it is the last, and else lets go" {
     needs python3
-    mkfifo "$BATS_TEST_TMPDIR/begun" "$BATS_TEST_TMPDIR/go"
-    exec 8<>"$BATS_TEST_TMPDIR/begun" 9<>"$BATS_TEST_TMPDIR/go"
+    mkfifo "$BATS_TEST_TMPDIR/begun" "$BATS_TEST_TMPDIR/go" "$BATS_TEST_TMPDIR/end"
+    exec 7<>"$BATS_TEST_TMPDIR/end" 8<>"$BATS_TEST_TMPDIR/begun" 9<>"$BATS_TEST_TMPDIR/go"
     # the shell of system(3) has closed the file: the program is the last
     wrapped python3 -c "$hands_over_and_execs"'
 fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
 os.write(fd, b"new")
-hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x", "/bin/sh", "-c", "echo >&8; read -r x <&9")' </dev/zero 3>&- &
+hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x <&7", "/bin/sh", "-c", "echo >&8; read -r x <&9")' 3>&- &
     read -r -t 60 _ <&8
     assert_equal "$(payload "$file")" new
     echo >&9
@@ -387,8 +387,9 @@ hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x", "/bin/sh", "-c", "ech
 fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
 os.write(fd, b"newer")
 if os.fork() == 0:
-    hand_over_and_exec(fd, ": %d; echo >&%d; read -r x", "/bin/sh", "-c", "ls /proc/$$/fd; :")
+    hand_over_and_exec(fd, ": %d; echo >&%d; read -r x <&7", "/bin/sh", "-c", "ls /proc/$$/fd; :")
 os.wait()' >"$BATS_TEST_TMPDIR/numbers"
+    printf '\n\n' >&7 # both shells of system(3) end
     assert_equal "$(grep -c '^7..$' "$BATS_TEST_TMPDIR/numbers")" 0 "$(cat "$BATS_TEST_TMPDIR/numbers")"
     assert_equal "$(payload "$file")" newer
 }
