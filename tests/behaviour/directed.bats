@@ -343,3 +343,37 @@ os.kill(os.getpid(), 9)'
         wrapped sh -c 'printf 0123456789 >"$file"'
     done
 }
+
+# The session keeps its first content there, for a merge.
+@test "a number that the program takes for itself stays the program's" {
+    wrapped "$python" -c 'import fcntl, os, subprocess
+fd = os.open(os.environ["file"], os.O_RDWR)
+fcntl.lockf(fd, fcntl.LOCK_EX, 1)
+numbers = subprocess.run(["sh", "-c", "ls -l /proc/$PPID/fd | grep atomshim-scratch"], text=True, check=True,
+                         stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}).stdout.split("\n")
+number = int(numbers[0].split()[-4])
+mine = os.open("/", os.O_RDONLY)
+os.dup2(mine, number)
+os.pwrite(fd, b"A", 0)
+os.close(fd)
+assert os.path.samestat(os.fstat(number), os.fstat(mine))'
+    assert_equal "$(payload "$file")" A123456789
+}
+
+@test "a POSIX lock that an exec keeps ends with the first close" {
+    wrapped "$python" -c 'import fcntl, os, sys
+fd = os.open(os.environ["file"], os.O_RDWR)
+os.set_inheritable(fd, True)
+fcntl.lockf(fd, fcntl.LOCK_EX, 1)
+os.execv(sys.executable, [sys.executable, "-c", """import os, subprocess, sys
+fd = int(sys.argv[1])
+again = os.dup(fd)
+other = "import fcntl, os; fcntl.lockf(os.open(os.environ[\\"file\\"], os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB, 1)"
+def is_free():
+    return subprocess.run([sys.executable, "-c", other], stderr=subprocess.DEVNULL,
+                          env={"file": os.environ["file"]}).returncode == 0
+held = not is_free()
+os.close(fd)
+print(held, is_free())""", str(fd)])' >"$BATS_TEST_TMPDIR/result"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/result")" 'True True'
+}
