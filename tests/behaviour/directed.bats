@@ -344,20 +344,24 @@ os.kill(os.getpid(), 9)'
     done
 }
 
-# The session keeps its first content there, for a merge.
-@test "a number that the program takes for itself stays the program's" {
+# The first session keeps its first content at one of them; at the other is the second one's file.
+@test "numbers that the program takes for itself stay the program's" {
     wrapped "$python" -c 'import fcntl, os, subprocess
 fd = os.open(os.environ["file"], os.O_RDWR)
 fcntl.lockf(fd, fcntl.LOCK_EX, 1)
-numbers = subprocess.run(["sh", "-c", "ls -l /proc/$PPID/fd | grep atomshim-scratch"], text=True, check=True,
-                         stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}).stdout.split("\n")
-number = int(numbers[0].split()[-4])
+second = os.open(os.environ["file"] + "2", os.O_RDWR | os.O_CREAT)
 mine = os.open("/", os.O_RDONLY)
-os.dup2(mine, number)
-os.pwrite(fd, b"A", 0)
-os.close(fd)
-assert os.path.samestat(os.fstat(number), os.fstat(mine))'
-    assert_equal "$(payload "$file")" A123456789
+entries = subprocess.run(["sh", "-c", "ls -l /proc/$PPID/fd"], text=True, check=True, stdout=subprocess.PIPE,
+                         env={"PATH": os.environ["PATH"]}).stdout.split("\n")
+numbers = [int(entry.split()[-3 - entry.endswith("(deleted)")]) for entry in entries
+           if "atomshim-scratch" in entry or entry.endswith("file2")]
+assert len(numbers) == 2
+for number in numbers: os.dup2(mine, number)
+for each in fd, second:
+    os.pwrite(each, b"A", 0)
+    os.close(each)
+for number in numbers: assert os.path.samestat(os.fstat(number), os.fstat(mine))'
+    assert_equal "$(payload "$file") $(payload "${file}2")" 'A123456789 A'
 }
 
 @test "a POSIX lock that an exec keeps ends with the first close" {
