@@ -2,8 +2,8 @@
  * A library that is preloaded behind the shim, whose constructor is therefore the first: one thread
  * opens $file, and so sets the shim up. In the middle of that this library's getauxval() starts a
  * second thread, which opens $file, too, and lets the first one go on only once the second waits,
- * as the kernel tells (seccomp_unotify(2)). Prints what both have read. Exits with 77 if the kernel
- * tells nothing.
+ * as the kernel tells (seccomp_unotify(2)). Before that it reads $file itself. Prints the beginning
+ * of what it has read, and what both have. Exits with 77 if the kernel tells nothing.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static char inside_read[64];
 static char first_read[64];
 static char second_read[64];
 static pthread_t second_thread;
@@ -85,8 +86,10 @@ unsigned long getauxval(unsigned long type)
 {
     static int calls;
 
-    if (type == AT_SECURE && __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED) == 0)
+    if (type == AT_SECURE && __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED) == 0) {
+        read_file(inside_read);
         wait_for_second();
+    }
     return ((unsigned long (*)(unsigned long))next("getauxval"))(type);
 }
 
@@ -104,6 +107,6 @@ __attribute__((constructor)) static void race(void)
     if (pthread_create(&thread, NULL, first, NULL) != 0 || pthread_join(thread, NULL) != 0 ||
         pthread_join(second_thread, NULL) != 0)
         _exit(77);
-    (void)printf("%s, %s", first_read, second_read);
+    (void)printf("%.9s, %s, %s", inside_read, first_read, second_read);
     (void)fflush(stdout);
 }
