@@ -358,6 +358,7 @@ subprocess.run(["/bin/echo", "kept"], close_fds=True)'
 # closes its descriptor of the file.
 hands_over_and_execs='
 import ctypes, os, sys, threading
+os.closerange(3, 7) # a shell names descriptors by one digit
 def hand_over_and_exec(fd, line, *program):
     ready, ready_end = os.pipe()
     os.set_inheritable(fd, True)
@@ -375,7 +376,7 @@ def hand_over_and_exec(fd, line, *program):
     mkfifo "$BATS_TEST_TMPDIR/begun" "$BATS_TEST_TMPDIR/go" "$BATS_TEST_TMPDIR/end"
     exec 7<>"$BATS_TEST_TMPDIR/end" 8<>"$BATS_TEST_TMPDIR/begun" 9<>"$BATS_TEST_TMPDIR/go"
     # the shell of system(3) has closed the file: the program is the last
-    wrapped python3 -c "$hands_over_and_execs"'
+    wrapped timeout 60 python3 -c "$hands_over_and_execs"'
 fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
 os.write(fd, b"new")
 hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x <&7", "/bin/sh", "-c", "echo >&8; read -r x <&9")' 3>&- &
@@ -384,7 +385,7 @@ hand_over_and_exec(fd, "exec %d>&-; echo >&%d; read -r x <&7", "/bin/sh", "-c", 
     echo >&9
     wait $!
     # its parent has the file open
-    wrapped python3 -c "$hands_over_and_execs"'
+    wrapped timeout 60 python3 -c "$hands_over_and_execs"'
 fd = os.open(os.environ["file"], os.O_WRONLY | os.O_TRUNC)
 os.write(fd, b"newer")
 if os.fork() == 0:
