@@ -263,6 +263,13 @@ for number in range(1, 200002): os.link("0", str(number))' "$folder"
     has "note     $long: is longer than a path may be; doctor does not search for such files"
 }
 
+@test "doctor: a pattern that takes files out is none to look below" {
+    echo >"$MANAGED/other"
+    run -0 atomshim doctor --path "$MANAGED/" --path "!$MANAGED/file"
+    has "$MANAGED/other: plain, 1 bytes"
+    [[ $output != *"$MANAGED/file: "* ]]
+}
+
 @test "doctor: a file that must not change is a problem, for want of rights or by its attributes" {
     needs chattr
     chattr +i "$file" 2>/dev/null || skip 'no attribute i here'
