@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,15 +44,12 @@ static void quote_path(const char *path, char *pattern)
 /* Runs a line of sh under the shim; $1 is the file. Returns its wait status, or -1. */
 static int run_line(const struct scratch_file *file, const char *command, const char *line)
 {
+    char *arguments[] = {"atomshim", "run",        "--path", (char *)file->pattern, "--", "/bin/sh",
+                         "-c",       (char *)line, "sh",     (char *)file->path,    NULL};
     int status = -1;
-    pid_t child = fork();
+    pid_t child;
 
-    if (child == 0) {
-        (void)execl(command, "atomshim", "run", "--path", file->pattern, "--", "/bin/sh", "-c", line, "sh",
-                    file->path, (char *)NULL);
-        _exit(CLI_NOT_FOUND);
-    }
-    if (child > 0)
+    if (posix_spawn(&child, command, NULL, NULL, arguments, environ) == 0)
         (void)waitpid(child, &status, 0);
     return status;
 }

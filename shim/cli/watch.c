@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,16 +84,14 @@ static struct watched *entry_of(int wd)
 static void run_command(const struct watched *file)
 {
     char generation[32];
+    char *arguments[] = {"sh", "-c", (char *)watch.command, "atomshim", file->path, generation, NULL};
     pid_t child;
+    int error;
 
     (void)snprintf(generation, sizeof generation, "%" PRIu64, file->generation);
-    child = fork();
-    if (child == 0) {
-        (void)execl("/bin/sh", "sh", "-c", watch.command, "atomshim", file->path, generation, (char *)NULL);
-        _exit(CLI_NOT_FOUND);
-    }
-    if (child < 0)
-        cli_complain("watch: %s", strerror(errno));
+    error = posix_spawn(&child, "/bin/sh", NULL, NULL, arguments, environ);
+    if (error != 0)
+        cli_complain("watch: %s", strerror(error));
     else
         (void)waitpid(child, NULL, 0);
 }

@@ -460,7 +460,7 @@ teardown() {
     two_generations
     mkfifo lines
     # -D: the command, not strace, is the child that teardown() kills
-    strace -D -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN "$ROOT/build/atomshim" watch --exec true "$file" \
+    strace -D -qq -o /dev/null -e trace=/^clone -e inject=/^clone:error=EAGAIN "$ROOT/build/atomshim" watch --exec true "$file" \
         >/dev/null 2>lines 3>&- &
     watch=$!
     exec 6<lines
