@@ -162,7 +162,8 @@ static bool is_canonical(const struct pattern_item *item, struct checked *checke
 
     if (*item->start != '/')
         return true;
-    if (length >= sizeof path)
+    if (length >= sizeof path ||
+        (item->start + length != item->end && length != 0 && item->start[length - 1] == '/'))
         return false;
     memcpy(path, item->start, length);
     path[length] = '\0';

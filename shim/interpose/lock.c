@@ -31,6 +31,12 @@ static bool mode_allows(int fd, int type)
     return !(type == F_RDLCK && mode == O_WRONLY) && !(type == F_WRLCK && mode == O_RDONLY);
 }
 
+/* POSIX locks belong to the process, and the others to the open file description, fcntl(2). */
+static bool is_posix(int command)
+{
+    return command == F_SETLK || command == F_SETLKW || command == F_GETLK;
+}
+
 static bool sets_lock(int command)
 {
     return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
@@ -124,7 +130,7 @@ static int set_lock(const struct session_found *found, int inode, int command, c
     if (real->l_type == F_UNLCK)
         return unpublished;
     session_note_lock(session);
-    if (command == F_SETLK || command == F_SETLKW)
+    if (is_posix(command))
         session_note_posix_lock(session);
     result = after_lock(session);
     if (result == 0 && real->l_type == F_WRLCK &&
@@ -158,8 +164,8 @@ static int shim_lock(int fd, int command, struct flock *lock)
             lock->l_type = F_UNLCK;
         return 0;
     }
-    inode = session_lock_inode(found.session, fd);
-    result = translate_range(fd, lock, &real);
+    inode = is_posix(command) ? found.session->inode : session_lock_inode(found.session, fd);
+    result = inode < 0 ? inode : translate_range(fd, lock, &real);
     if (result != 0)
         return result;
     if (sets_lock(command))
@@ -289,6 +295,8 @@ static int shim_flock(int fd, int operation)
     if (role != SESSION_PROGRAM)
         return role == SESSION_NONE ? SHIM_PASS : -EBADF;
     inode = session_lock_inode(found.session, fd);
+    if (inode < 0)
+        return inode;
     unpublished = operation & LOCK_UN ? before_unlock(&found, inode) : 0;
     result = REAL(flock)(inode, operation) == 0 ? 0 : -errno;
     if (result != 0)

@@ -190,9 +190,10 @@ void session_apply_mode(struct session *session)
 int session_settle_rights(struct session *session)
 {
     const bool can_ask = !session_is_stray(session) && session_table_is_ours();
+    const ino_t buffer_number = SESSION_GET(session->buffer_number);
 
     return !can_ask || session_in_turn(session, true, holds_old_content, NULL, 0)
-               ? session_sync(session, SESSION_GET(session->buffer_number))
+               ? session_sync(session, buffer_number)
                : 0;
 }
 

@@ -384,7 +384,8 @@ int session_begin(int inode, const struct stat *known, int flags, enum session_o
     else
         error = sys_fstat(inode, &status);
 
-    stays = origin == SESSION_COPIED || (error == 0 && session_has_posix_lock(status.st_dev, status.st_ino));
+    stays =
+        origin == SESSION_COPIED || (error == 0 && session_must_stay(inode, status.st_dev, status.st_ino));
     if (error == 0 && session_table_is_ours()) {
         if (session_on(status.st_dev, status.st_ino) != NULL)
             (void)session_for_each(sync_if_only_mapped, &status);

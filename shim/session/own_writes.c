@@ -116,23 +116,28 @@ static int mark_of(int fd)
     return mark >= FIRST_MARK && mark < SIGNALS_END ? (int)mark - FIRST_MARK : -1;
 }
 
-/* Opens the description, unless another thread has. */
+/* Opens the description, unless another thread has. In lock_inodes 0 is none: something else takes
+ * that number meanwhile, if it is free. */
 static int open_lock_inode(struct session *session, void *context)
 {
     const int mark = *(const int *)context;
     char path[PROC_PATH_SIZE];
     int inode = SESSION_GET(session->lock_inodes[mark]);
+    int lowest;
     int moved;
 
     if (inode > 0)
         return inode;
+    lowest = sys_openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
     inode = DESCRIPTOR_INSIST(sys_openat(AT_FDCWD, descriptor_path(path, session->inode),
                                          ((int)sys_fcntl(session->inode, F_GETFL, 0) & O_ACCMODE) | O_CLOEXEC,
                                          0));
-    if (inode < 0)
+    descriptor_close_if_open(lowest);
+    if (inode <= 0)
         return session->inode;
     descriptor_mark_inode(inode);
-    moved = session_has_posix_lock(session->device, session->number) ? inode : descriptor_make_private(inode);
+    moved =
+        session_must_stay(inode, session->device, session->number) ? inode : descriptor_make_private(inode);
     if (moved < 0)
         moved = inode;
     SESSION_SET(session->lock_inodes[mark], moved);
@@ -147,8 +152,7 @@ int session_lock_inode(struct session *session, int fd)
     if (inode > 0)
         return inode;
     /* the numbers that a vfork() child opens are not its parent's */
-    return session_table_is_ours() ? session_in_turn(session, true, open_lock_inode, &mark, -EBADF)
-                                   : session->inode;
+    return session_table_is_ours() ? session_in_turn(session, true, open_lock_inode, &mark, -EBADF) : -ENOLCK;
 }
 
 static bool is_lock_inode(const struct session *session, int fd)
@@ -225,7 +229,6 @@ static int open_another(struct session *session, void *context)
         has_nothing_to_show(session, &buffer))
         return -ENOENT;
     fd = session_open_descriptor(session, *flags);
-
     if (fd < 0)
         return buffer_is_proc_missing(fd) || fd == -EACCES ? -ENOENT : fd;
     if (session->descriptions < SESSION_DESCRIPTIONS)

@@ -205,8 +205,9 @@ bool session_any_writable(void);
  */
 int session_open_again(dev_t device, ino_t number, int flags);
 
-/* Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`: one
- * for each description, fcntl(2), flock(2); or -EBADF if another thread has ended the session. */
+/* Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`, but
+ * not its POSIX locks: one for each description, fcntl(2), flock(2); -EBADF if another thread has ended the session; or
+ * -ENOLCK in a vfork() child, for a description that has had no lock yet. */
 int session_lock_inode(struct session *session, int fd);
 
 /* Returns the session of this process that writes the file with this identity, the last one opened,
@@ -305,6 +306,10 @@ void session_note_posix_lock(struct session *session);
 /* True if this process may have a POSIX lock on the file: the close of any descriptor of the real
  * inode would drop it, fcntl(2). */
 bool session_has_posix_lock(dev_t device, ino_t number);
+
+/* True if this process has a POSIX lock on the file now: `inode`, a descriptor of it, cannot be
+ * moved to another number, as the close of the first would drop the lock. */
+bool session_must_stay(int inode, dev_t device, ino_t number);
 
 /*
  * Called when the program asks for fsync(2), before session_sync(). A program that syncs a file

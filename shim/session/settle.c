@@ -200,6 +200,11 @@ bool session_has_posix_lock(dev_t device, ino_t number)
     return SESSION_GET(any_posix_lock) && session_for_each(has_posix_lock, &inode) != 0;
 }
 
+bool session_must_stay(int inode, dev_t device, ino_t number)
+{
+    return session_has_posix_lock(device, number) && filelock_is_posix_holder(inode);
+}
+
 /* Gives up POSIX locks, as the kernel does at the close of any descriptor of the file. Commits
  * first, so that the next holder sees what was written under the lock. */
 static int give_up_posix_locks(struct session *session, void *context)
@@ -362,7 +367,7 @@ int session_in_turn(struct session *session, bool wait, int (*use)(struct sessio
         return otherwise;
     result = use(session, context);
     if (end_turn(session, mask))
-        (void)session_settle(session, buffer_number);
+        (void)settle_session(session, buffer_number, true);
     return result;
 }
 
@@ -379,6 +384,9 @@ static int move_private(struct session *session, void *context)
                                                   : NULL;
     long moved;
 
+    for (int i = 0; slot == NULL && i < SESSION_DESCRIPTIONS; i++)
+        if (move->number != 0 && SESSION_GET(session->lock_inodes[i]) == move->number)
+            slot = &session->lock_inodes[i];
     if (slot == NULL)
         return 0;
     moved = sys_fcntl(move->number, F_DUPFD_CLOEXEC, move->lowest);

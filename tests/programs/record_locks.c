@@ -410,7 +410,7 @@ static void test_second_open(const char *file)
     EXPECT(close(again) == 0 && close(fd) == 0);
 }
 
-/* A file that may be executed becomes plain by a descriptor of the shim's: its close drops no lock. */
+/* A file that may be executed becomes plain by another descriptor: its close drops no lock. */
 static void test_executable(const char *file)
 {
     struct flock lock = range(F_RDLCK, 0, 1);

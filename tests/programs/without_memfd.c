@@ -3,8 +3,8 @@
  * memfd_create(): `kill` ends the process that calls it, or prctl(); `errno` refuses it; `other`
  * refuses another call, and the name of a call below that one; `list` prints the names. `ranges`
  * ends the process that calls close_range(); `lease` refuses leases, as a kernel without them does.
- * `self FILE`: overwrites FILE, sets up filters that end it for memfd_create() and close_range(), and
- * forbid new processes, then overwrites FILE again.
+ * `self FILE`: overwrites FILE, sets up filters that end it for memfd_create() and close_range(),
+ * and forbid new processes, then overwrites FILE again.
  */
 #include <errno.h>
 #include <fcntl.h>

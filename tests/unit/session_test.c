@@ -245,8 +245,8 @@ static struct session *enter(ino_t buffer_number)
     return session;
 }
 
-/* I7: the index remembers one session for each of its buckets. A session is found, though a later one
- * has a buffer whose number is in the same bucket. */
+/* I7: the index remembers one session for each of its buckets. A session is found, though a later
+ * one has a buffer whose number is in the same bucket. */
 static void test_one_bucket(void)
 {
     enum { FIRST = 1 };

@@ -441,8 +441,8 @@ static void test_repair_of_the_only_image(void)
 
 /*
  * I2: a program without the shim has written over both ends of a file, and over the image that was
- * left: its bytes are the content, and there is nothing to repair. Bytes in a content that look like
- * the header of a whole file are no image.
+ * left: its bytes are the content, and there is nothing to repair. Bytes in a content that look
+ * like the header of a whole file are no image.
  */
 static void test_nothing_to_repair(void)
 {
