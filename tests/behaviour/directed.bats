@@ -11,7 +11,7 @@ setup() {
     rescue=$BATS_TEST_TMPDIR/rescue
     log=$BATS_TEST_TMPDIR/log
     mkdir "$rescue"
-    export file ATOMSHIM_RESCUE_DIR=$rescue ATOMSHIM_LOG_FILE=$log
+    export file log ATOMSHIM_RESCUE_DIR=$rescue ATOMSHIM_LOG_FILE=$log
     mkfifo "$BATS_TEST_TMPDIR/go" "$BATS_TEST_TMPDIR/done"
     export go=$BATS_TEST_TMPDIR/go done=$BATS_TEST_TMPDIR/done
     wrapped sh -c 'printf 0123456789 >"$file"'
@@ -75,6 +75,33 @@ other='!printf B | wrapped dd of="$file" bs=1 seek=5 conv=notrunc status=none'
         'os.close(fd); os.write(os.open(file + "2", os.O_RDWR | os.O_CREAT), b"wrong")'
     assert_equal "$output" A123456789
     assert_equal "$(payload "$file")" A123456789
+}
+
+# A name elsewhere publishes what is written, as chown() does.
+@test "I2 another thread closes the file, and writes to another, while this one gives it a second name" {
+    wrapped sh -c 'printf old >"${file}2"'
+    threads "session_settle_rights rt_sigprocmask 2 $other_thread" -- \
+        'os.pwrite(fd, b"A", 0); os.link(file, os.environ["log"]); os.kill(os.getpid(), signal.SIGKILL)' \
+        'os.close(fd); os.write(os.open(file + "2", os.O_WRONLY | os.O_TRUNC), b"half")'
+    assert_equal "$status" 137
+    assert_equal "$(payload "${file}2")" old
+    assert_equal "$(payload "$file")" A123456789
+}
+
+@test "I2 I7 another thread unmaps memory while this one asks for the status: nothing is published, and its lock stays" {
+    threads "=look_at_buffer fstat 1 $other_thread" -- \
+        'import fcntl
+fcntl.lockf(fd, fcntl.LOCK_EX, 1)
+os.pwrite(fd, b"A", 0)
+os.stat(file)
+if os.fork() == 0:
+    try: fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    except OSError as error: print(os.strerror(error.errno), flush = True)
+    os._exit(0)
+os.wait()
+os.kill(os.getpid(), signal.SIGKILL)' 'import mmap; mmap.mmap(-1, 4096).close()'
+    assert_equal "$status $output" '137 Resource temporarily unavailable'
+    assert_equal "$(payload "$file")" 0123456789
 }
 
 # The child is killed without a close. The other thread finds the first one at work, and leaves it

@@ -216,6 +216,113 @@ static void test_flock(const char *file)
     EXPECT_ERROR(flock(one, LOCK_EX), EBADF);
 }
 
+/* Tells whether another process is kept from flock(2) by an exclusive lock. */
+static bool is_flocked(const char *file)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0)
+        _exit(flock(open(file, O_RDONLY), LOCK_SH | LOCK_NB) != 0);
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    return WEXITSTATUS(status) != 0;
+}
+
+/* Under the shim a vfork() child gets no lock through an open that has had none: it cannot open a
+ * description for it that its parent has, too. */
+static bool is_refused_to_vfork(int result)
+{
+    return result == -1 && errno == (is_wrapped() ? ENOLCK : EAGAIN);
+}
+
+/* I7: a vfork() child neither gets nor drops the lock of another open of its parent's. */
+static void test_locks_of_vfork(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 10);
+    struct flock unlock = range(F_UNLCK, 0, 10);
+    int one = open(file, O_RDWR);
+    int two = open(file, O_RDWR);
+    pid_t child;
+
+    EXPECT(flock(one, LOCK_EX) == 0 && fcntl(one, F_OFD_SETLK, &lock) == 0);
+    child = vfork();
+    if (child == 0) {
+        if (!is_refused_to_vfork(flock(two, LOCK_EX | LOCK_NB)) ||
+            !is_refused_to_vfork(fcntl(two, F_OFD_SETLK, &lock)))
+            _exit(1);
+        (void)flock(two, LOCK_UN);
+        (void)fcntl(two, F_OFD_SETLK, &unlock);
+        _exit(0);
+    }
+    expect_exit(child, 0);
+    EXPECT(is_flocked(file) && !is_free(file, F_WRLCK, 0, 10));
+    EXPECT(close(two) == 0 && close(one) == 0);
+    EXPECT(!is_flocked(file) && is_free(file, F_WRLCK, 0, 10));
+}
+
+/* The program may use any number: the shim's own descriptors, which stay low beside a POSIX lock,
+ * make room, and the lock by flock(2) is not lost. */
+static void test_flock_and_numbers(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 10);
+    int one = open(file, O_RDWR);
+    int two = open(file, O_RDWR);
+
+    EXPECT(fcntl(one, F_SETLK, &lock) == 0 && flock(two, LOCK_EX) == 0);
+    for (int number = two + 1; number < two + 20; number++)
+        EXPECT(dup2(1, number) == number);
+    EXPECT(is_flocked(file) && flock(two, LOCK_EX | LOCK_NB) == 0);
+    EXPECT(flock(two, LOCK_UN) == 0 && !is_flocked(file));
+    EXPECT(close(one) == 0 && close(two) == 0);
+}
+
+/* The same with number 0 free, as in a daemon: it stays free, and a lock is found again. */
+static void test_flock_without_stdin(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 10);
+    int one = open(file, O_RDWR);
+    int two = open(file, O_RDWR);
+
+    EXPECT(fcntl(one, F_SETLK, &lock) == 0 && close(0) == 0);
+    for (int i = 0; i < 3; i++)
+        EXPECT(flock(two, LOCK_EX | LOCK_NB) == 0);
+    EXPECT_ERROR(fcntl(0, F_GETFD), EBADF);
+    EXPECT_ERROR(close(0), EBADF);
+    EXPECT(open("/dev/null", O_RDONLY) == 0);
+    EXPECT(is_flocked(file) && !is_free(file, F_WRLCK, 0, 10));
+    EXPECT(flock(two, LOCK_UN) == 0 && !is_flocked(file));
+    EXPECT(close(one) == 0 && close(two) == 0);
+}
+
+static void lock_and_unlock(int fd, short type)
+{
+    struct flock lock = range(type, 0, 0);
+
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+    lock.l_type = F_UNLCK;
+    EXPECT(fcntl(fd, F_SETLK, &lock) == 0);
+}
+
+/* open(2) returns the lowest free number: once a POSIX lock is given back, no descriptor of the
+ * shim's stays low for the sake of it. */
+static void test_numbers_after_lock(const char *file)
+{
+    static const int flags[] = {O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_TRUNC};
+
+    for (int first = 0; first < 2; first++)
+        for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+            int fd = open(file, flags[first]);
+            int again;
+            int last;
+
+            lock_and_unlock(fd, flags[first] == O_RDONLY ? F_RDLCK : F_WRLCK);
+            again = open(file, flags[i]);
+            EXPECT(again == fd + 1 && flock(again, LOCK_SH | LOCK_NB) == 0);
+            last = open("/dev/null", O_RDONLY);
+            EXPECT(last == again + 1 && close(last) == 0 && close(again) == 0 && close(fd) == 0);
+        }
+}
+
 /* ---- the purpose of locks ---- */
 
 static void lock_by_fcntl(int fd, bool take)
@@ -360,6 +467,10 @@ int main(int argc, char *argv[])
         {"lockf", test_lockf},
         {"lockf64", test_lockf64},
         {"flock", test_flock},
+        {"locks_of_vfork", test_locks_of_vfork},
+        {"flock_and_numbers", test_flock_and_numbers},
+        {"flock_without_stdin", test_flock_without_stdin},
+        {"numbers_after_lock", test_numbers_after_lock},
         {"count", test_count},
         {"still_locked", test_still_locked},
         {"refused", test_refused},

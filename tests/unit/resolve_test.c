@@ -48,6 +48,10 @@ static void test_links(void)
     /* a link to a file: the file, too; and what may replace the link in its own folder */
     CHECK_RESOLVED("%1$s/real/file", "%1$s/real/file:%1$s/real/f");
     CHECK_RESOLVED("%1$s/link/file", "%1$s/link/file:%1$s/real/file:%1$s/real/f");
+    /* two slashes in front of a wildcard, where no link is */
+    CHECK_RESOLVED("%1$s/real//*.db", "%1$s/real//*.db:%1$s/real/*.db");
+    CHECK_RESOLVED("%1$s/real//**/f", "%1$s/real//**/f:%1$s/real/**/f");
+    CHECK_RESOLVED("%1$s/real/g:%1$s/real//?", "%1$s/real/g:%1$s/real//?:%1$s/real/?");
     /* each in its place, since the last pattern with a format counts */
     CHECK_RESOLVED("%1$s/link/:sized=%1$s/link/f",
                    "%1$s/link/:%1$s/real/:sized=%1$s/link/f:sized=%1$s/real/f");
