@@ -172,9 +172,11 @@ bool session_holds_other_lock(const struct session *session)
     return false;
 }
 
+/* The descriptions of a session that this process has open. */
 struct marks {
     const struct session *session;
     unsigned used;
+    bool has_first;
 };
 
 static int note_mark(int fd, void *context)
@@ -183,22 +185,23 @@ static int note_mark(int fd, void *context)
     struct stat status;
     int mark = mark_of(fd);
 
-    if (mark >= 0 && sys_fstat(fd, &status) == 0 && session_is_buffer(marks->session, &status))
+    if (sys_fstat(fd, &status) != 0 || !session_is_buffer(marks->session, &status))
+        return 0;
+    if (mark >= 0)
         marks->used |= 1u << mark;
+    else if (!descriptor_is_private(fd))
+        marks->has_first = true;
     return 0;
 }
 
 void session_give_up_locks(struct session *session, bool all)
 {
     struct marks marks = {.session = session};
-    bool any = false;
 
-    for (int i = 0; i < SESSION_DESCRIPTIONS; i++)
-        any |= SESSION_GET(session->lock_inodes[i]) > 0;
-    if (!any)
-        return;
     if (!all)
         (void)descriptor_for_each(note_mark, &marks);
+    if (!all && !marks.has_first && !SESSION_GET(session->is_shared) && !(session->flags & SESSION_LOCKED))
+        filelock_end_program(session->inode);
     for (int i = 0; i < SESSION_DESCRIPTIONS; i++) {
         int inode =
             marks.used >> i & 1 ? 0 : __atomic_exchange_n(&session->lock_inodes[i], 0, __ATOMIC_ACQ_REL);

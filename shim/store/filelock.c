@@ -256,6 +256,12 @@ void filelock_give_up(int fd)
     (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, turn_byte);
 }
 
+void filelock_end_program(int fd)
+{
+    (void)set_lock(fd, F_OFD_SETLK, F_UNLCK, 0, FILELOCK_PROGRAM_END);
+    (void)sys_flock(fd, LOCK_UN);
+}
+
 bool filelock_is_posix_holder(int fd)
 {
     struct flock found;

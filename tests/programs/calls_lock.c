@@ -294,6 +294,25 @@ static void test_flock_without_stdin(const char *file)
     EXPECT(close(one) == 0 && close(two) == 0);
 }
 
+/* A close of the first open ends its locks, and not those of the second; and the other way round. */
+static void test_close_of_one(const char *file)
+{
+    struct flock lock = range(F_WRLCK, 0, 10);
+
+    for (int second = 0; second < 2; second++) {
+        int fds[] = {open(file, O_RDWR), open(file, O_RDWR)};
+        int locked = fds[second];
+        int other = fds[1 - second];
+
+        EXPECT(flock(locked, LOCK_EX) == 0 && fcntl(locked, F_OFD_SETLK, &lock) == 0);
+        EXPECT_ERROR(flock(other, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+        EXPECT_ERROR(fcntl(other, F_OFD_SETLK, &lock), EAGAIN);
+        EXPECT(close(locked) == 0);
+        EXPECT(flock(other, LOCK_EX | LOCK_NB) == 0 && fcntl(other, F_OFD_SETLK, &lock) == 0);
+        EXPECT(is_flocked(file) && close(other) == 0);
+    }
+}
+
 static void lock_and_unlock(int fd, short type)
 {
     struct flock lock = range(type, 0, 0);
@@ -469,6 +488,7 @@ int main(int argc, char *argv[])
         {"flock", test_flock},
         {"locks_of_vfork", test_locks_of_vfork},
         {"flock_and_numbers", test_flock_and_numbers},
+        {"close_of_one", test_close_of_one},
         {"flock_without_stdin", test_flock_without_stdin},
         {"numbers_after_lock", test_numbers_after_lock},
         {"count", test_count},
