@@ -140,10 +140,11 @@ dist_aarch64() {
     readelf -h "$BATS_TEST_TMPDIR/$name/lib/libatomshim.so" | grep -q AArch64
 }
 
-@test "CRC-32C on a processor without the instruction" {
+@test "CRC-32C on a processor without the instruction, and on one without vectors" {
     [ "$(uname -m)" = x86_64 ] || skip 'needs an x86-64 machine'
     needs qemu-x86_64-static
     qemu-x86_64-static -cpu qemu64,-sse4.2 "$ROOT/build/unit/crc32c_test"
+    qemu-x86_64-static -cpu Nehalem "$ROOT/build/unit/crc32c_test" # has no AVX
 }
 
 @test "I2 a process without vdso(7): the clock is asked by a system call" {
