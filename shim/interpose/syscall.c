@@ -184,6 +184,19 @@ GROUP(by_descriptor)
     CASE(SYS_ftruncate, ftruncate((int)a, b))
 END_GROUP
 
+/* The end of the only thread is that of the program. If /proc does not tell, what is written so far
+ * is committed, lest it be lost. */
+static long end_thread(int status)
+{
+    int threads = process_threads(PROC_SELF);
+
+    if (threads == 1)
+        _exit(status);
+    if (threads == 0)
+        (void)session_sync_all();
+    return SHIM_PASS;
+}
+
 GROUP(by_process)
     CASE(SYS_execve, execve(POINTER(a), POINTER(b), POINTER(c)))
     CASE(SYS_execveat, execveat((int)a, POINTER(b), POINTER(c), POINTER(d), (int)e))
@@ -193,9 +206,7 @@ case SYS_sync:
     sync();
     return 0;
 case SYS_exit:
-    if (process_threads(PROC_SELF) != 1)
-        return SHIM_PASS;
-    _exit((int)a);
+    return end_thread((int)a);
 case SYS_exit_group:
     _exit((int)a);
 END_GROUP

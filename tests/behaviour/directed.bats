@@ -200,6 +200,7 @@ os.close(fd)'
     lock_fails '=refresh_alone fstat 1 EIO' 'Input/output error'
     lock_fails 'store_sum pread64 1+ EIO' 'Input/output error'
     lock_fails 'refresh_alone memfd_create 1+ EMFILE' 'Too many open files'
+    lock_fails 'replace_buffer mmap 1 ENOMEM' 'Cannot allocate memory'
 }
 
 @test "I4 no lock is given to a reader whose buffer cannot be made or opened anew" {

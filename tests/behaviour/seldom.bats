@@ -214,3 +214,9 @@ print(os.fstat(fd).st_ino == os.stat(os.environ["file"]).st_ino)'
         assert_equal "$output" $'EIO\nTrue' "$call"
     done
 }
+
+@test "I7 syscall(SYS_exit) where /proc does not tell the number of threads: nothing is lost" {
+    printf old >"$MANAGED/exit"
+    with_faults 'end_thread newfstatat 1 EACCES' -- "$ROOT/build/programs/calls_syscall" exit "$MANAGED/exit"
+    assert_equal "$(wrapped cat "$MANAGED/exit")" exit
+}
