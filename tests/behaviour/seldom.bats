@@ -220,3 +220,9 @@ print(os.fstat(fd).st_ino == os.stat(os.environ["file"]).st_ino)'
     with_faults 'end_thread newfstatat 1 EACCES' -- "$ROOT/build/programs/calls_syscall" exit "$MANAGED/exit"
     assert_equal "$(wrapped cat "$MANAGED/exit")" exit
 }
+
+@test "I2 a first commit comes while a reader makes sure that a file is plain: it reads the new content" {
+    printf old >"$MANAGED/plain"
+    with_faults 'confirm_plain pread64 1 !wrapped sh -c "printf new >\"\$1\"" - "$MANAGED/plain"' -- cat "$MANAGED/plain"
+    assert_equal "$output" new
+}
