@@ -197,8 +197,8 @@ bool session_has_lost_writer(struct session *session);
 /* True if the program has locked something through session_lock_inode() of a second open. */
 bool session_holds_other_lock(const struct session *session);
 
-/* Gives back the locks of descriptions that are closed by now, or of all with `all`; not those of the
- * first one where another process may have it. Called by the session's only committer. */
+/* Gives back the locks of descriptions that are closed by now, or of all with `all`; not those of
+ * the first one where another process may have it. Called by the session's only committer. */
 void session_give_up_locks(struct session *session, bool all);
 
 /* For descriptor_for_each(), with a session as `context`: returns 1 if `fd` is a descriptor that

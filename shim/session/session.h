@@ -205,9 +205,12 @@ bool session_any_writable(void);
  */
 int session_open_again(dev_t device, ino_t number, int flags);
 
-/* Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`, but
- * not its POSIX locks: one for each description, fcntl(2), flock(2); -EBADF if another thread has ended the session; or
- * -ENOLCK in a vfork() child, for a description that has had no lock yet. */
+/*
+ * Returns the descriptor of the real inode that has the locks of the program's descriptor `fd`, but
+ * not its POSIX locks: one for each description, fcntl(2), flock(2). Returns -EBADF if another
+ * thread has ended the session; -ENOLCK in a vfork() child, for a description that has had no lock
+ * yet.
+ */
 int session_lock_inode(struct session *session, int fd);
 
 /* Returns the session of this process that writes the file with this identity, the last one opened,

@@ -80,7 +80,7 @@ int filelock_keep(int fd, int64_t timeout);
 /* Ends what filelock_keep() began, though the description stays open in other processes. */
 void filelock_give_up(int fd);
 
-/* Gives back what the program has locked through this description: its OFD locks and its flock(). */
+/* Gives back what the program has locked through this description: OFD locks and flock(). */
 void filelock_end_program(int fd);
 
 /* True if this process may hold a POSIX lock on the file of `fd`: closing any descriptor of it

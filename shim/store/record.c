@@ -179,7 +179,8 @@ int store_try_redo(const struct attempt *attempt, const struct held_record *held
     image->unsettled = true;
     image->generation = record->generation;
     /* The bytes, which alone tell the contents apart, are too many to be read here. They are not
-     * yet the new content: it is shorter (store_record_take()), and a commit cuts the file first. */
+     * yet the new content, as that is shorter (store_record_take()), and a commit cuts the file
+     * first. */
     if (attempt->depth == SIZE && size > SIZE_CHECKED)
         return 0;
     error = compare_file(attempt, held, state, &image->payload_crc);

@@ -46,7 +46,7 @@ enum outcome {
     LOST_MEMORY = 16,
 };
 
-/* The shim keeps KEPT chunks of scratch memory (os/scratch.c), and may have taken none of them yet. */
+/* The shim keeps KEPT chunks of scratch memory (os/scratch.c), and may have taken none yet. */
 enum { LETTER_OLD = 'o', LETTER_NEW = 'n', LETTER_NEXT = 'x', PIECE = 100000, KEPT = 4 };
 
 static int outcome;

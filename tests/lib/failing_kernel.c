@@ -129,7 +129,7 @@ static const int *errors_of(long number, long a, long b)
 
     if (a == STDERR_FILENO && (number == SYS_write || number == SYS_fstat)) /* for the log */
         return none;
-    if (number == SYS_dup3 && sys_fcntl((int)b, F_GETFD, 0) >= 0) /* it takes the place of that one */
+    if (number == SYS_dup3 && sys_fcntl((int)b, F_GETFD, 0) >= 0) /* it replaces that one */
         return none;
     return number == SYS_fcntl
                ? find_errors(possible_fcntl, sizeof possible_fcntl / sizeof *possible_fcntl, b, a)
