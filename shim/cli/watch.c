@@ -72,8 +72,7 @@ static struct watched *entry_of(int wd)
         int room = 2 * wd + 64;
         struct watched *table = realloc(watch.table, (size_t)room * sizeof *table);
 
-        if (table == NULL)
-            cli_end_without_memory();
+        cli_need_memory(table != NULL);
         memset(table + watch.room, 0, (size_t)(room - watch.room) * sizeof *table);
         watch.table = table;
         watch.room = room;
