@@ -198,6 +198,8 @@ void session_give_up_locks(struct session *session, bool all)
 {
     struct marks marks = {.session = session};
 
+    if (!all && !SESSION_GET(session->takes_turns)) /* the program has locked nothing */
+        return;
     if (!all)
         (void)descriptor_for_each(note_mark, &marks);
     if (!all && !marks.has_first && !SESSION_GET(session->is_shared) && !(session->flags & SESSION_LOCKED))
